@@ -1,0 +1,82 @@
+"""The words for what can happen to a run, each with its meaning."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class RunStatus(models.TextChoices):
+    """How a run stands. All but ``RUNNING`` are terminal and never change."""
+
+    RUNNING = "running", _("running")
+    """Claimed by a host, whose lease on it is being renewed."""
+    SUCCEEDED = "succeeded", _("succeeded")
+    """The job itself said so: it returned, or exited with 0."""
+    FAILED = "failed", _("failed")
+    """It raised, exited with another code, was killed by a signal, or could not be started."""
+    TIMED_OUT = "timed_out", _("timed out")
+    """It ran longer than ``timeout_seconds`` and was ended."""
+    STOPPED = "stopped", _("stopped")
+    """A person, or the shutdown of its host, asked it to stop."""
+    LOST = "lost", _("lost")
+    """Its supervisor died, or its lease ran out: nobody knows how far it came."""
+    MISSED = "missed", _("missed")
+    """It was knowingly not run; ``missed_reason`` says why."""
+
+
+class FailureReason(models.TextChoices):
+    """The value of label ``reason`` of ``chroniker_job_failures_total``."""
+
+    ERROR = "error", _("error")
+    """Status ``failed``."""
+    TIMEOUT = "timeout", _("timeout")
+    """Status ``timed_out``."""
+    STOPPED = "stopped", _("stopped")
+    """Status ``stopped``."""
+    LOST = "lost", _("lost")
+    """Status ``lost``."""
+
+
+FAILURE_REASONS: dict[str, FailureReason] = {
+    RunStatus.FAILED: FailureReason.ERROR,
+    RunStatus.TIMED_OUT: FailureReason.TIMEOUT,
+    RunStatus.STOPPED: FailureReason.STOPPED,
+    RunStatus.LOST: FailureReason.LOST,
+}
+"""Which reason a failing status is counted under."""
+
+
+class MissedReason(models.TextChoices):
+    """Why a slot was not run."""
+
+    OVERLAP = "overlap", _("overlap")
+    """The run before it had not ended."""
+    DOWNTIME = "downtime", _("downtime")
+    """No host was there to start it, or every place on the hosts was taken."""
+    DEADLINE = "deadline", _("deadline")
+    """It could only have been started later than ``start_deadline_seconds`` allows."""
+
+
+class Trigger(models.TextChoices):
+    """What made a run start."""
+
+    SCHEDULE = "schedule", _("schedule")
+    """Its slot came."""
+    MANUAL = "manual", _("manual")
+    """A person asked for it, in the admin or on a command line."""
+    RETRY = "retry", _("retry")
+    """The attempt before it failed and the job has retries left."""
+    DEPENDENCY = "dependency", _("dependency")
+    """A job without a schedule whose dependee ended."""
+
+
+class Stream(models.TextChoices):
+    """Where a piece of output was written to."""
+
+    STDOUT = "stdout", _("stdout")
+    """File descriptor 1."""
+    STDERR = "stderr", _("stderr")
+    """File descriptor 2."""
+    LOG = "log", _("log")
+    """Records of the ``logging`` module; a stream of its own, so that logging is not an error."""
