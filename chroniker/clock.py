@@ -1,0 +1,46 @@
+"""The database's clock, on which hosts with clocks of their own agree."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import DateTimeField, ExpressionWrapper, Func, Value
+from django.db.models.expressions import Combinable
+
+
+class DatabaseNow(Func):
+    """The moment at which the database evaluates it.
+
+    Not Django's ``Now()``: on PostgreSQL that is the start of the transaction, which is stale
+    after a lock wait, and on MariaDB the start of the statement.
+    """
+
+    arity = 0
+    output_field = DateTimeField()
+
+    def as_sql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """SQLite: there is one clock, in milliseconds."""
+        return "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now')", ()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """Not frozen by the transaction."""
+        return "clock_timestamp()", ()
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """SYSDATE(6) moves during a statement, but is in the session's zone, so it is shifted."""
+        return (
+            "TIMESTAMPADD(MICROSECOND,"
+            " TIMESTAMPDIFF(MICROSECOND, NOW(6), UTC_TIMESTAMP(6)), SYSDATE(6))",
+            (),
+        )
+
+    def as_oracle(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """Not frozen by the transaction either."""
+        return "SYSTIMESTAMP", ()
+
+
+def database_now_plus(seconds: float) -> Combinable:
+    """The database's clock plus some seconds, for a lease."""
+    moment = DatabaseNow() + Value(timedelta(seconds=seconds))
+    return ExpressionWrapper(moment, output_field=DateTimeField())

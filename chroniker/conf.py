@@ -1,0 +1,169 @@
+"""Settings, read when they are used, so that ``override_settings`` and late configuration work.
+
+``conf.LEASE_SECONDS`` is the site's ``CHRONIKER_LEASE_SECONDS`` or the default given here.
+Wrong values are found by ``manage.py check`` (see :mod:`chroniker.checks`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from django.conf import settings
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Setting(Generic[T]):
+    """One setting: its default (or what computes it), the types it takes, and what it means."""
+
+    default: T | Callable[[], T]
+    types: tuple[type, ...]
+    doc: str
+    name: str = ""
+    minimum: float | None = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = f"CHRONIKER_{name}"
+
+    def __get__(self, instance: object, owner: type | None = None) -> T:
+        value = getattr(settings, self.name, None)
+        if value is not None:
+            return value  # type: ignore[no-any-return]
+        return self.default() if callable(self.default) else self.default
+
+
+def setting(
+    default: T | Callable[[], T], *types: type, doc: str, minimum: float | None = None
+) -> T:
+    """A descriptor typed as the value it gives."""
+    descriptor: Any = Setting(default, types, doc, minimum=minimum)
+    return descriptor  # type: ignore[no-any-return]
+
+
+REFUSED_COMMANDS = frozenset(
+    {
+        "shell", "dbshell", "runserver", "testserver", "flush", "sqlflush", "reset_db",
+        "drop_test_database", "shell_plus", "runserver_plus", "runscript", "cron", "cronserver",
+        "run_job", "startapp", "startproject", "createsuperuser", "changepassword", "test",
+        "sqlmigrate", "makemigrations", "squashmigrations", "optimizemigration", "serve_metrics",
+    }
+)  # fmt: skip
+"""Commands that no job may name unless the site lists them: they hand out a shell, serve, wait
+for somebody at a terminal, write source code, destroy data, or are the scheduler itself."""
+
+
+class Conf:
+    """The settings of Chroniker with their defaults."""
+
+    HOSTNAME = setting(
+        socket.gethostname, str, doc="The name this machine ticks under; unique among the hosts."
+    )
+    USE_PID = setting(False, bool, doc="A tick waits for the one before it on this host.")
+    PID_FILE = setting(
+        lambda: os.path.join(runtime_dir(), "cron.pid"),
+        str,
+        doc="The file that USE_PID locks. A kernel lock: it cannot be left behind.",
+    )
+    RUNTIME_DIR = setting(
+        lambda: default_runtime_dir(), str, doc="Where lock files are kept; made when missing."
+    )
+    SELECT_FOR_UPDATE: bool | None = setting(
+        None,
+        bool,
+        doc="Lock the rows of a claim (SKIP LOCKED). None: where the database supports it.",
+    )
+    CHECK_LOCK_FILE = setting(
+        False,
+        bool,
+        doc="One server only: each run holds a kernel lock, whose release says at once that the "
+        "run is dead.",
+    )
+    LEASE_SECONDS = setting(
+        60, int, float, doc="How long a host owns a run without renewing, seconds.", minimum=1
+    )
+    HEARTBEAT_SECONDS = setting(
+        10, int, float, doc="How often leases are renewed, seconds; under a third of the lease.",
+        minimum=0.1,
+    )  # fmt: skip
+    MAX_PARALLEL = setting(
+        lambda: 4 * (os.cpu_count() or 1), int, doc="Runs at one time on this host.", minimum=1
+    )
+    START_METHOD = setting("fork", str, doc='"fork" (milliseconds) or "spawn" (a fresh Python).')
+    EXECUTOR = setting("local", str, doc='"local", or "celery".')
+    ALLOW_RAW_COMMANDS = setting(
+        False, bool, doc="Whether jobs may name programs instead of management commands."
+    )
+    ALLOWED_COMMANDS: list[str] | None = setting(
+        None,
+        list,
+        tuple,
+        set,
+        frozenset,
+        doc="The management commands that jobs may name. None: every one but those that hand out "
+        "a shell, serve, or destroy data.",
+    )
+    MAX_OUTPUT_BYTES = setting(
+        1024 * 1024,
+        int,
+        doc="How much of each output stream of a run is kept, bytes: half from its head, half "
+        "from its tail.",
+        minimum=1024,
+    )
+    LOG_CAPTURE_LEVEL: str | int = setting(
+        "INFO", str, int, doc="Log records from this level up are kept with the run's output."
+    )
+    LOG_FORMAT = setting("%(levelname)s %(name)s %(message)s", str, doc="Their format.")
+    KILL_GRACE_SECONDS = setting(
+        30, int, float, doc="Between SIGTERM and SIGKILL, seconds; a job may override it.",
+        minimum=0,
+    )  # fmt: skip
+    SECRET_NAMES: list[str] = setting(
+        list,
+        list,
+        tuple,
+        set,
+        frozenset,
+        doc="Names of settings and environment variables whose values are masked in output, "
+        "beside those that look secret.",
+    )
+    DURATION_BUCKETS: tuple[float, ...] = setting(
+        lambda: getattr(settings, "CHRONIKER_METRICS_DURATION_BUCKETS", None)
+        or (0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400),
+        list,
+        tuple,
+        doc="Upper bounds of the duration histogram, seconds "
+        "(CHRONIKER_METRICS_DURATION_BUCKETS).",
+    )
+
+
+conf = Conf()
+
+
+def all_settings() -> list[Setting[Any]]:
+    """Every setting, for system checks and documentation."""
+    return [value for value in vars(Conf).values() if isinstance(value, Setting)]
+
+
+def default_runtime_dir() -> str:
+    """A directory for lock files that this user owns and that a reboot empties."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or (
+        "/run" if os.geteuid() == 0 and os.access("/run", os.W_OK) else "/tmp"  # noqa: S108
+    )
+    return os.path.join(base, f"chroniker-{os.geteuid()}")
+
+
+def runtime_dir() -> str:
+    """:attr:`Conf.RUNTIME_DIR`, made when missing, only its owner's to enter."""
+    path = conf.RUNTIME_DIR
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if os.stat(path).st_uid != os.geteuid():
+        raise PermissionError(
+            f"{path} belongs to somebody else; set CHRONIKER_RUNTIME_DIR to a directory of the "
+            "user that runs the jobs."
+        )
+    return path

@@ -1,0 +1,328 @@
+"""What people define: jobs and what they wait for."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Case, Q, Value, When
+from django.db.models.functions import Concat
+from django.utils.timezone import now as utc_now
+from django.utils.translation import gettext_lazy as _
+
+from .. import progress
+from ..commands import check_command, check_raw_command, split_args
+from ..conf import conf
+from ..dependencies import find_cycle
+from ..exceptions import CommandRefused, DependencyCycle, ScheduleError
+from ..querysets import JobDependencyQuerySet, JobQuerySet
+from ..schedules import Schedule, parse
+from .fields import SchedulerNoteField
+
+
+def site_timezone() -> str:
+    """The zone of the site, written into each new job, so that a later change moves no slot."""
+    return settings.TIME_ZONE or "UTC"
+
+
+DEFINITION = ("schedule", "timezone", "hostname", "name")
+"""The fields, beside ``enabled``, from which next runs are computed (``H`` hashes the name)."""
+
+
+def _definition_expression() -> Concat:
+    parts: list[Any] = [Case(When(enabled=True, then=Value("1")), default=Value("0"))]
+    for field in DEFINITION:
+        parts += [Value("|"), models.F(field)]
+    return Concat(*parts, output_field=models.CharField())
+
+
+class Job(models.Model):
+    """A definition: which command, when, where, within which bounds, and whom to tell.
+
+    What the scheduler writes is in :class:`JobState`; nothing here is ever changed by a run.
+    """
+
+    name = models.CharField(
+        _("name"),
+        max_length=200,
+        unique=True,
+        help_text=_("Unique. It is the label job_name of all metrics."),
+    )
+    description = models.TextField(_("description"), blank=True)
+    command = models.CharField(
+        _("command"), max_length=200, blank=True, help_text=_("A management command.")
+    )
+    args = models.TextField(
+        _("arguments"), blank=True, help_text=_("As on a command line; quotes work.")
+    )
+    raw_command = models.TextField(
+        _("raw command"),
+        blank=True,
+        help_text=_(
+            "A program with its arguments instead of a management command. No shell: pipes, "
+            "variables and globs mean nothing. The site must allow it "
+            "(CHRONIKER_ALLOW_RAW_COMMANDS)."
+        ),
+    )
+    schedule = models.CharField(
+        _("schedule"),
+        max_length=255,
+        blank=True,
+        help_text=_(
+            "Cron (*/15 8-18 * * MON-FRI, @daily, H H * * *), an interval (@every 90m), a "
+            "recurrence (RRULE:FREQ=WEEKLY;BYDAY=MO), or empty: only by hand or by dependency."
+        ),
+    )
+    timezone = models.CharField(
+        _("time zone"),
+        max_length=63,
+        default=site_timezone,
+        help_text=_("Of the schedule; an IANA name such as Europe/Berlin."),
+    )
+    enabled = models.BooleanField(
+        _("enabled"), default=True, help_text=_("Whether the schedule applies.")
+    )
+    hostname = models.CharField(
+        _("host"),
+        max_length=255,
+        blank=True,
+        help_text=_("Empty: any one host. A name: that host. *: every host, each by itself."),
+    )
+    priority = models.IntegerField(
+        _("priority"), default=0, help_text=_("Where places are scarce, higher numbers go first.")
+    )
+    timeout_seconds = models.PositiveIntegerField(
+        _("timeout"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("Seconds after which a run is ended. Empty: never."),
+    )
+    expected_seconds = models.PositiveIntegerField(
+        _("expected duration"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("Seconds after which an alert is raised; the run goes on."),
+    )
+    start_deadline_seconds = models.PositiveIntegerField(
+        _("start deadline"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "A slot that could only be started later than this many seconds is missed. "
+            "Empty: it is started however late."
+        ),
+    )
+    max_retries = models.PositiveSmallIntegerField(
+        _("retries"), default=0, validators=[MaxValueValidator(100)]
+    )
+    retry_delay_seconds = models.PositiveIntegerField(
+        _("retry delay"), default=60, help_text=_("Seconds before the first retry; then doubles.")
+    )
+    kill_grace_seconds = models.PositiveIntegerField(
+        _("kill grace"),
+        null=True,
+        blank=True,
+        help_text=_("Seconds between SIGTERM and SIGKILL. Empty: the site's setting."),
+    )
+    memory_limit_mb = models.PositiveIntegerField(
+        _("memory limit"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(16)],
+        help_text=_("MiB of private memory of each of its processes. Empty: none."),
+    )
+    nice = models.SmallIntegerField(
+        _("nice"),
+        default=0,
+        validators=[MinValueValidator(-20), MaxValueValidator(19)],
+        help_text=_("Added to the nice level: 19 is the most polite."),
+    )
+    jitter_seconds = models.PositiveIntegerField(
+        _("jitter"),
+        default=0,
+        help_text=_("Each start is moved by up to this many seconds, the same for the same slot."),
+    )
+    stderr_is_failure = models.BooleanField(
+        _("stderr is failure"),
+        default=False,
+        help_text=_("A run that writes to stderr has failed, whatever its exit code."),
+    )
+    log_stdout = models.BooleanField(_("keep stdout"), default=True)
+    log_stderr = models.BooleanField(_("keep stderr"), default=True)
+    max_runs_kept = models.PositiveIntegerField(
+        _("runs kept"),
+        default=1000,
+        null=True,
+        blank=True,
+        help_text=_("Older runs are deleted; counters stay. Empty: all are kept."),
+    )
+    subscribers = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, verbose_name=_("subscribers"), blank=True, related_name="+"
+    )
+    email_on_failure = models.BooleanField(_("mail on failure"), default=True)
+    email_on_success = models.BooleanField(_("mail on success"), default=False)
+    failures_before_alert = models.PositiveSmallIntegerField(
+        _("failures before alert"),
+        default=1,
+        validators=[MinValueValidator(1)],
+        help_text=_("Consecutive failures that open an incident."),
+    )
+    reminder_hours = models.PositiveSmallIntegerField(
+        _("reminder"), default=24, null=True, blank=True, help_text=_("Hours. Empty: none.")
+    )
+    runbook_url = models.URLField(_("runbook"), max_length=500, blank=True)
+    created_at = models.DateTimeField(_("created"), default=utc_now, editable=False)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    planned_from = SchedulerNoteField(max_length=800)
+    needs_planning = models.GeneratedField(
+        expression=Case(
+            When(planned_from=_definition_expression(), then=Value(False)), default=Value(True)
+        ),
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
+    """Whether the definition is not the one that next runs were computed from. The database
+    itself keeps it, so that a form, a fixture and a plain ``update()`` are noticed alike."""
+
+    objects: ClassVar[JobQuerySet] = JobQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ("name",)
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        permissions = (
+            ("run_job", "Can run a job now"),
+            ("stop_job", "Can stop a running job"),
+            ("raw_job", "Can define jobs that run raw commands"),
+        )
+        constraints = (
+            models.CheckConstraint(
+                condition=(Q(command="") & ~Q(raw_command="")) | (~Q(command="") & Q(raw_command="")),
+                name="chroniker_job_one_command",
+                violation_error_message=_("Give a command or a raw command, and not both."),
+            ),
+            models.CheckConstraint(condition=~Q(name=""), name="chroniker_job_has_name"),
+        )
+        indexes = (models.Index(fields=["needs_planning"], name="chroniker_job_planning"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def definition(self) -> str:
+        """What next runs are computed from, as ``planned_from`` holds it."""
+        return "|".join(
+            ["1" if self.enabled else "0", *(str(getattr(self, field)) for field in DEFINITION)]
+        )
+
+    @property
+    def every_host(self) -> bool:
+        """Whether each host runs it by itself."""
+        return self.hostname == "*"
+
+    @property
+    def grace_seconds(self) -> float:
+        """Between SIGTERM and SIGKILL, seconds."""
+        grace = self.kill_grace_seconds
+        return conf.KILL_GRACE_SECONDS if grace is None else grace
+
+    def parsed_schedule(self) -> Schedule:
+        """The schedule in its zone. Raises ScheduleError."""
+        return parse(self.schedule, zone=self.timezone, name=self.name)
+
+    def clean(self) -> None:
+        """Refuse what could never run, with the reason."""
+        errors: dict[str, list[str]] = {}
+        try:
+            self.parsed_schedule()
+        except ScheduleError as error:
+            field = "timezone" if "time zone" in str(error) else "schedule"
+            errors[field] = [str(error)]
+        if self.raw_command and not conf.ALLOW_RAW_COMMANDS:
+            errors["raw_command"] = [
+                "This site does not allow raw commands (CHRONIKER_ALLOW_RAW_COMMANDS)."
+            ]
+        elif self.raw_command:
+            _collect(errors, "raw_command", check_raw_command, self.raw_command)
+        if self.command:
+            _collect(errors, "command", check_command, self.command)
+        _collect(errors, "args", split_args, self.args)
+        if errors:
+            raise ValidationError(errors)  # type: ignore[arg-type]
+
+    @staticmethod
+    def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None:
+        """Tell how far the current run is; see :func:`chroniker.progress.update_progress`."""
+        progress.update_progress(total_parts, total_parts_complete)
+
+
+def _collect(errors: dict[str, list[str]], field: str, check: Any, text: str) -> None:
+    try:
+        check(text)
+    except CommandRefused as error:
+        errors.setdefault(field, []).append(str(error))
+
+
+class JobDependency(models.Model):
+    """``dependent`` does not start before ``dependee`` is as far as the conditions say."""
+
+    dependent = models.ForeignKey(
+        Job, models.CASCADE, related_name="dependencies", verbose_name=_("dependent")
+    )
+    dependee = models.ForeignKey(
+        Job, models.CASCADE, related_name="dependents", verbose_name=_("dependee")
+    )
+    wait_for_completion = models.BooleanField(
+        _("wait for completion"),
+        default=True,
+        help_text=_("Do not start while the dependee runs or is due."),
+    )
+    wait_for_success = models.BooleanField(
+        _("wait for success"),
+        default=True,
+        help_text=_("Do not start unless the dependee's last run succeeded."),
+    )
+    wait_for_next_run = models.BooleanField(
+        _("wait for next run"),
+        default=False,
+        help_text=_("Do not start before the dependee has run for the same period."),
+    )
+
+    objects: ClassVar[JobDependencyQuerySet] = JobDependencyQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        verbose_name = _("dependency")
+        verbose_name_plural = _("dependencies")
+        constraints = (
+            models.UniqueConstraint(
+                fields=["dependent", "dependee"], name="chroniker_dependency_once"
+            ),
+            models.CheckConstraint(
+                condition=~Q(dependent=models.F("dependee")), name="chroniker_dependency_not_self"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.dependent} waits for {self.dependee}"
+
+    def clean(self) -> None:
+        """Refuse a circle, naming its path."""
+        if self.dependent_id is None or self.dependee_id is None:
+            return
+        edges = [
+            (dependent, dependee)
+            for dependent, dependee in JobDependency.objects.exclude(pk=self.pk).values_list(
+                "dependent_id", "dependee_id"
+            )
+        ]
+        cycle = find_cycle([*edges, (self.dependent_id, self.dependee_id)])
+        if cycle:
+            names = Job.objects.in_bulk(cycle)
+            path = " → ".join(names[pk].name for pk in cycle)
+            raise ValidationError(str(DependencyCycle(f"These jobs would wait in a circle: {path}.")))

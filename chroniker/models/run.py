@@ -1,0 +1,121 @@
+"""One row for each slot that ran or was knowingly not run, and what it wrote."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Case, Q, When
+from django.utils.translation import gettext_lazy as _
+
+from ..enums import MissedReason, RunStatus, Stream, Trigger
+from ..querysets import OutputChunkQuerySet, RunQuerySet
+from .job import Job
+
+
+class Run(models.Model):
+    """An attempt at a slot. Its end is written once and never changes."""
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="runs", verbose_name=_("job"))
+    host = models.CharField(
+        _("host slot"),
+        max_length=255,
+        blank=True,
+        help_text=_("Empty unless the job runs on every host by itself."),
+    )
+    ran_on = models.CharField(
+        _("ran on"), max_length=255, blank=True, help_text=_("The host whose tick ran it.")
+    )
+    scheduled_for = models.DateTimeField(_("scheduled for"))
+    attempt = models.PositiveSmallIntegerField(_("attempt"), default=1)
+    trigger = models.CharField(
+        _("trigger"), max_length=12, choices=Trigger, default=Trigger.SCHEDULE
+    )
+    status = models.CharField(
+        _("status"), max_length=12, choices=RunStatus, default=RunStatus.RUNNING
+    )
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    duration_seconds = models.FloatField(_("duration"), null=True, blank=True)
+    exit_code = models.IntegerField(_("exit code"), null=True, blank=True)
+    signal = models.PositiveSmallIntegerField(_("signal"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    pid = models.PositiveIntegerField(
+        _("process"), null=True, blank=True, help_text=_("Of its session leader, on its host.")
+    )
+    cpu_seconds = models.FloatField(_("CPU time"), null=True, blank=True)
+    max_rss_bytes = models.BigIntegerField(_("peak memory"), null=True, blank=True)
+    parts_total = models.BigIntegerField(_("parts"), null=True, blank=True)
+    parts_done = models.BigIntegerField(_("parts done"), null=True, blank=True)
+    missed_slots = models.PositiveIntegerField(_("missed slots"), default=0)
+    missed_reason = models.CharField(
+        _("missed because of"), max_length=12, choices=MissedReason, blank=True
+    )
+    stdout_bytes = models.BigIntegerField(_("bytes of stdout"), default=0)
+    stderr_bytes = models.BigIntegerField(_("bytes of stderr"), default=0)
+    log_bytes = models.BigIntegerField(_("bytes of log"), default=0)
+
+    running_slot = models.GeneratedField(
+        expression=Case(When(status=RunStatus.RUNNING, then=models.F("host"))),
+        output_field=models.CharField(max_length=255, null=True),
+        db_persist=True,
+    )
+    """The host slot while it runs, else NULL. Unique with the job, it lets every database refuse
+    a second running row; MariaDB ignores a conditional constraint."""
+
+    objects: ClassVar[RunQuerySet] = RunQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+        constraints = (
+            models.UniqueConstraint(
+                fields=["job", "host", "scheduled_for", "attempt"], name="chroniker_run_once"
+            ),
+            models.UniqueConstraint(
+                fields=["job", "running_slot"], name="chroniker_run_one_running"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=RunStatus.MISSED) | ~Q(missed_reason=""),
+                name="chroniker_run_missed_says_why",
+            ),
+        )
+        indexes = (
+            models.Index(fields=["job", "-id"], name="chroniker_run_of_job"),
+            models.Index(fields=["ended_at"], name="chroniker_run_ended"),
+            models.Index(fields=["status", "-id"], name="chroniker_run_status"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.job_id} at {self.scheduled_for:%Y-%m-%d %H:%M:%S}Z: {self.status}"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended otherwise than well."""
+        return self.status not in (RunStatus.RUNNING, RunStatus.SUCCEEDED, RunStatus.MISSED)
+
+
+class OutputChunk(models.Model):
+    """A piece of what a run wrote. Rows are only ever added, so a live tail never rewrites one.
+
+    ``offset`` and ``size`` are bytes of the stream as the job wrote it; where a chunk's offset is
+    not the end of the one before it in the same stream, what lay between was not kept.
+    """
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="output", verbose_name=_("run"))
+    stream = models.CharField(_("stream"), max_length=6, choices=Stream)
+    offset = models.BigIntegerField(_("offset"))
+    size = models.PositiveIntegerField(_("size"))
+    text = models.TextField(_("text"))
+    written_at = models.DateTimeField(_("written"))
+
+    objects: ClassVar[OutputChunkQuerySet] = OutputChunkQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ("id",)
+        verbose_name = _("output")
+        verbose_name_plural = _("output")
+
+    def __str__(self) -> str:
+        return f"{self.stream} of run {self.run_id} from byte {self.offset}"

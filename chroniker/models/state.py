@@ -1,0 +1,157 @@
+"""What the scheduler writes: where each job stands, and the hosts."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Case, F, Q, When
+from django.utils.translation import gettext_lazy as _
+
+from ..enums import RunStatus
+from ..querysets import HostQuerySet, JobStateQuerySet
+from .job import Job
+from .run import Run
+
+
+class JobState(models.Model):
+    """Where a job stands on one host slot, with counters that never fall.
+
+    Only the scheduler writes it: whoever holds ``lease_token`` owns everything but the requests.
+    """
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="states", verbose_name=_("job"))
+    host = models.CharField(
+        _("host slot"),
+        max_length=255,
+        blank=True,
+        help_text=_("Empty unless the job runs on every host by itself."),
+    )
+    planned_from = models.CharField(max_length=800, blank=True)
+    """The definition that ``next_run_at`` was computed from."""
+
+    next_slot_at = models.DateTimeField(_("next slot"), null=True, blank=True)
+    next_run_at = models.DateTimeField(
+        _("next run"), null=True, blank=True, help_text=_("The next slot and its jitter.")
+    )
+    retry_at = models.DateTimeField(_("retry"), null=True, blank=True)
+    retry_slot_at = models.DateTimeField(null=True, blank=True)
+    retry_attempt = models.PositiveSmallIntegerField(default=0)
+    run_requested_at = models.DateTimeField(_("run requested"), null=True, blank=True)
+    run_requested_by = models.CharField(max_length=12, blank=True)
+    """The trigger of the run that was requested."""
+    stop_requested_at = models.DateTimeField(_("stop requested"), null=True, blank=True)
+
+    current_run = models.OneToOneField(
+        Run, models.SET_NULL, null=True, blank=True, related_name="current_state"
+    )
+    lease_token = models.CharField(max_length=36, null=True, blank=True)  # noqa: DJ001
+    """Who owns the run: every write on its behalf is conditional on it. NULL: nobody."""
+    lease_host = models.CharField(max_length=255, blank=True)
+    lease_owner = models.CharField(max_length=100, blank=True)
+    """The owning process: its host's boot, its pid, and when it was created."""
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    blocked_reason = models.CharField(_("blocked"), max_length=500, blank=True)
+
+    last_run = models.ForeignKey(Run, models.SET_NULL, null=True, blank=True, related_name="+")
+    last_status = models.CharField(
+        _("last status"), max_length=12, choices=RunStatus, blank=True
+    )
+    last_started_at = models.DateTimeField(_("last started"), null=True, blank=True)
+    last_ended_at = models.DateTimeField(_("last ended"), null=True, blank=True)
+    last_success_at = models.DateTimeField(_("last success"), null=True, blank=True)
+    last_failure_at = models.DateTimeField(_("last failure"), null=True, blank=True)
+    last_duration_seconds = models.FloatField(_("last duration"), null=True, blank=True)
+    last_max_rss_bytes = models.BigIntegerField(_("last peak memory"), null=True, blank=True)
+    last_error = models.CharField(_("last error"), max_length=500, blank=True)
+    consecutive_failures = models.PositiveIntegerField(_("consecutive failures"), default=0)
+
+    parts_total = models.BigIntegerField(_("parts"), null=True, blank=True)
+    parts_done = models.BigIntegerField(_("parts done"), null=True, blank=True)
+    progress_at = models.DateTimeField(_("progress"), null=True, blank=True)
+
+    runs_total = models.PositiveBigIntegerField(_("runs"), default=0)
+    failures_error = models.PositiveBigIntegerField(default=0)
+    failures_timeout = models.PositiveBigIntegerField(default=0)
+    failures_stopped = models.PositiveBigIntegerField(default=0)
+    failures_lost = models.PositiveBigIntegerField(default=0)
+    missed_overlap = models.PositiveBigIntegerField(default=0)
+    missed_downtime = models.PositiveBigIntegerField(default=0)
+    missed_deadline = models.PositiveBigIntegerField(default=0)
+    retries_total = models.PositiveBigIntegerField(default=0)
+    duration_seconds_sum = models.FloatField(default=0)
+    duration_count = models.PositiveBigIntegerField(default=0)
+    duration_buckets = models.JSONField(default=dict, blank=True)
+    """Upper bound (as text, seconds) to the number of runs whose smallest bound it was; not
+    cumulative. ``duration_count`` less their sum lay above every bound."""
+    start_lag_seconds_sum = models.FloatField(default=0)
+    start_lag_count = models.PositiveBigIntegerField(default=0)
+    start_lag_buckets = models.JSONField(default=dict, blank=True)
+    cpu_seconds_total = models.FloatField(default=0)
+
+    due_at = models.GeneratedField(
+        expression=Case(
+            When(lease_token__isnull=False, then=None),
+            When(run_requested_at__isnull=False, then=F("run_requested_at")),
+            When(retry_at__isnull=True, then=F("next_run_at")),
+            When(next_run_at__isnull=True, then=F("retry_at")),
+            When(retry_at__lt=F("next_run_at"), then=F("retry_at")),
+            default=F("next_run_at"),
+        ),
+        output_field=models.DateTimeField(null=True),
+        db_persist=True,
+    )
+    """When it wants to be started: the earliest of the above, NULL while somebody owns it. One
+    column, kept by the database, so that one index serves the due query."""
+
+    objects: ClassVar[JobStateQuerySet] = JobStateQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        verbose_name = _("job state")
+        verbose_name_plural = _("job states")
+        constraints = (
+            models.UniqueConstraint(fields=["job", "host"], name="chroniker_state_once"),
+            models.CheckConstraint(
+                condition=Q(lease_token__isnull=True) | Q(lease_expires_at__isnull=False),
+                name="chroniker_state_lease_ends",
+            ),
+        )
+        indexes = (
+            models.Index(fields=["due_at"], name="chroniker_state_due"),
+            models.Index(fields=["lease_expires_at"], name="chroniker_state_lease"),
+            models.Index(fields=["lease_token"], name="chroniker_state_token"),
+        )
+
+    def __str__(self) -> str:
+        return f"state of job {self.job_id}" + (f" on {self.host}" if self.host else "")
+
+
+class Host(models.Model):
+    """A machine that ticks."""
+
+    name = models.CharField(_("name"), max_length=255, unique=True)
+    first_tick_at = models.DateTimeField(_("first tick"), null=True, blank=True)
+    last_tick_at = models.DateTimeField(_("last tick"), null=True, blank=True)
+    tick_seconds = models.FloatField(
+        _("tick"),
+        null=True,
+        blank=True,
+        help_text=_("How long the last tick took until its jobs were started, seconds."),
+    )
+    version = models.CharField(_("version"), max_length=50, blank=True)
+    paused = models.BooleanField(
+        _("paused"), default=False, help_text=_("It starts nothing; what runs goes on.")
+    )
+    claims = models.PositiveBigIntegerField(default=0, editable=False)
+    """Counted by each claim as its first write, whose row lock makes the ticks of one host claim
+    one after the other."""
+
+    objects: ClassVar[HostQuerySet] = HostQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ("name",)
+        verbose_name = _("host")
+        verbose_name_plural = _("hosts")
+
+    def __str__(self) -> str:
+        return self.name
