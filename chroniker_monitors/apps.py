@@ -1,0 +1,14 @@
+"""The app's entry in INSTALLED_APPS."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class ChronikerMonitorsConfig(AppConfig):
+    """The metrics of Chroniker, and (soon) its monitors."""
+
+    name = "chroniker_monitors"
+    verbose_name = _("Chroniker monitors")
+    default_auto_field = "django.db.models.BigAutoField"
