@@ -50,7 +50,7 @@ lint-format:
 lint-types:
 	$(VENV)/bin/mypy
 lint-imports:
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/lint-imports --no-logo
 lint-migrations:
 	DJANGO_SETTINGS_MODULE=tests.settings $(PYTHON) -m django makemigrations --check --dry-run
 

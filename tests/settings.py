@@ -3,6 +3,10 @@
 ``CHRONIKER_TEST_DB`` chooses the database: ``sqlite`` (a file, the default), ``postgres`` or
 ``mariadb``; the servers are those on loopback. Files are used for SQLite because the jobs of a
 test are real processes, which could not see a database in memory.
+
+``CHRONIKER_TEST_DB_NAME`` is the very database, for processes that a test starts: conftest.py
+gives every pytest process a test database of its own and hands its name (for SQLite, its path)
+on in this variable.
 """
 
 from __future__ import annotations
@@ -12,39 +16,40 @@ import tempfile
 from pathlib import Path
 
 BACKEND = os.environ.get("CHRONIKER_TEST_DB", "sqlite")
-SCRATCH = Path(os.environ.get("CHRONIKER_TEST_SCRATCH", tempfile.gettempdir())) / "chroniker-tests"
+# In memory where there is some: SQLite's tests wait for no disk.
+_scratch = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
+SCRATCH = (
+    Path(os.environ.get("CHRONIKER_TEST_SCRATCH", _scratch)) / f"chroniker-tests-{os.getuid()}"
+)
 SCRATCH.mkdir(parents=True, exist_ok=True)
-_worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-_name = os.environ.get("CHRONIKER_TEST_DB_NAME", "test_chroniker")
+_name = os.environ.get("CHRONIKER_TEST_DB_NAME")
 
 DATABASES = {
     "sqlite": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(SCRATCH / f"{_name}.sqlite3"),
+        "NAME": _name or str(SCRATCH / "site.sqlite3"),
         "OPTIONS": {
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         },
-        "TEST": {"NAME": str(SCRATCH / f"{_name}.sqlite3")},
     },
     "postgres": {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": os.environ.get("CHRONIKER_TEST_DB_NAME", "postgres"),
+        "NAME": _name or "postgres",
         "USER": os.environ.get("PGUSER", "postgres"),
         "PASSWORD": os.environ.get("PGPASSWORD", ""),
         "HOST": os.environ.get("PGHOST", "127.0.0.1"),
         "PORT": os.environ.get("PGPORT", "5432"),
-        "TEST": {"NAME": _name},
     },
     "mariadb": {
         "ENGINE": "django.db.backends.mysql",
-        "NAME": os.environ.get("CHRONIKER_TEST_DB_NAME", "test"),
+        "NAME": _name or "test",
         "USER": os.environ.get("MYSQL_USER", "root"),
         "PASSWORD": os.environ.get("MYSQL_PASSWORD", ""),
         "HOST": os.environ.get("MYSQL_HOST", "127.0.0.1"),
         "PORT": os.environ.get("MYSQL_PORT", "3306"),
         "OPTIONS": {"charset": "utf8mb4"},
-        "TEST": {"NAME": _name, "CHARSET": "utf8mb4"},
+        "TEST": {"CHARSET": "utf8mb4"},
     },
 }
 DATABASES = {"default": DATABASES[BACKEND]}

@@ -1,0 +1,228 @@
+"""Fixtures of the whole suite; see CONTRIBUTING.md for how to run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+from django.db import connections
+from django.test import TransactionTestCase
+
+from tests import databases, support
+
+hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False)
+hypothesis.settings.register_profile("dev", parent=hypothesis.settings.get_profile("ci"))
+hypothesis.settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "dev")
+)
+
+# What a test with this marker cannot do without.
+NEEDED_BY_MARKER = {
+    "cron": ("cron", "root"),
+    "browser": ("chromium",),
+    "prometheus": ("prometheus",),
+}
+DATABASE_FIXTURES = {"db", "transactional_db", "live_server"}
+
+
+# --- which tests run ------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--only-db",
+        action="store_true",
+        help="only tests that touch the database: for the second and third kind of database",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("only_db"):
+        return
+    chosen = [item for item in items if _differs_by_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
+
+
+def _differs_by_database(item: pytest.Item) -> bool:
+    if item.get_closest_marker("one_database"):
+        return False
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return item.get_closest_marker("django_db") is not None or bool(fixtures & DATABASE_FIXTURES)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, names in NEEDED_BY_MARKER.items():
+        if item.get_closest_marker(marker):
+            support.require(*names)
+
+
+# --- databases ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> Iterator[None]:
+    """pytest-django's hook: this process's own database (see tests/databases.py)."""
+    slot, held = databases.take_slot()
+    with held:
+        for connection in connections.all():
+            connection.settings_dict["TEST"]["NAME"] = databases.test_name(connection, slot)
+        yield
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The environment of everything that a test starts names this process's database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHRONIKER_TEST_DB_NAME", connections["default"].settings_dict["NAME"])
+        patch.setattr(TransactionTestCase, "_fixture_teardown", _empty_tables)
+        yield
+
+
+def _empty_tables(case: TransactionTestCase) -> None:
+    databases.empty_tables(case._databases_names(include_mirrors=False))
+
+
+# --- processes ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_leftovers(request: pytest.FixtureRequest) -> Iterator[support.ProcessMark]:
+    """Fails a test that leaves a process behind; ``@pytest.mark.no_leftovers(grace=seconds)``.
+
+    On for every test that uses ``in_fork``, ``run_tick``, ``start_tick``, ``manage`` or
+    ``start_manage``, and for those with the marker.
+    """
+    marker = request.node.get_closest_marker("no_leftovers")
+    mark = support.ProcessMark()
+    try:
+        yield mark
+        support.fail_on_leftovers(mark, marker.kwargs.get("grace", 3.0) if marker else 3.0)
+    finally:
+        mark.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers_by_marker(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("no_leftovers"):
+        request.getfixturevalue("no_leftovers")
+
+
+@pytest.fixture
+def in_fork(
+    no_leftovers: support.ProcessMark,
+) -> Iterator[Callable[..., support.Forked]]:
+    """``in_fork(function, *args, **kwargs)``: a :class:`support.Forked`; killed at the end."""
+    forked: list[support.Forked] = []
+
+    def start(function: Callable[..., Any], *args: Any, **kwargs: Any) -> support.Forked:
+        forked.append(support.fork(function, *args, **kwargs))
+        return forked[-1]
+
+    yield start
+    for child in forked:
+        child.kill()
+        child.wait()
+
+
+def _tick(options: dict[str, Any]) -> None:
+    from chroniker.scheduler import Runner
+
+    result = Runner(**options).run()
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+@pytest.fixture
+def start_tick(
+    transactional_db: None, in_fork: Callable[..., support.Forked]
+) -> Callable[..., support.Forked]:
+    """``start_tick(**options)``: a tick in a fork, for tests that do something meanwhile."""
+
+    def start(**options: Any) -> support.Forked:
+        return in_fork(_tick, options)
+
+    return start
+
+
+@pytest.fixture
+def run_tick(start_tick: Callable[..., support.Forked]) -> Callable[..., support.Ended]:
+    """``run_tick(timeout=60, **options)``: a whole tick in a fork, and how it ended."""
+
+    def run(timeout: float = 60, **options: Any) -> support.Ended:
+        return start_tick(**options).wait(timeout)
+
+    return run
+
+
+@pytest.fixture
+def site_env(transactional_db: None, no_leftovers: support.ProcessMark) -> dict[str, str]:
+    """The environment in which ``python -m django`` is the test site on this very database."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return env | {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PYTHONPATH": str(support.REPO),
+        "CHRONIKER_TEST_DB_NAME": connections["default"].settings_dict["NAME"],
+    }
+
+
+@pytest.fixture
+def manage(
+    site_env: dict[str, str], tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``manage(*argv, timeout=60, env=None)``: a management command in a fresh Python."""
+
+    def run(
+        *argv: str, timeout: float = 60, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "django", *argv],
+            env=site_env | (env or {}),
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start_manage(
+    site_env: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """``start_manage(*argv, env=None)``: the same without waiting; its output goes to
+    ``tmp_path / "<command>.log"``, and it is killed at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*argv: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        with (tmp_path / f"{argv[0]}.log").open("ab") as log:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "django", *argv],
+                    env=site_env | (env or {}),
+                    cwd=tmp_path,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of loopback on which nobody listens now."""
+    return support.free_port()

@@ -1,0 +1,173 @@
+"""The suite's own machinery: if it lies, every other test may."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
+
+from tests import support
+from tests.databases import take_slot
+from tests.support import Ended, Forked, ProcessMark, fail_on_leftovers, wait_until
+
+InFork = Callable[..., Forked]
+Manage = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_fork_returns_value_output_and_exit_code(in_fork: InFork) -> None:
+    def speak() -> dict[str, int]:
+        print("héllo")
+        os.write(2, b"raw \xff")
+        return {"answer": 42}
+
+    ended = in_fork(speak).wait()
+    assert ended.value == {"answer": 42}
+    assert (ended.exit_code, ended.signal) == (0, None)
+    assert (ended.stdout, ended.stderr) == ("héllo\n", "raw \\xff")
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "said"), [(3, 3, ""), (None, 0, ""), ("no such job", 1, "no such job\n")]
+)
+def test_fork_exits_as_a_program_does(
+    in_fork: InFork, argument: int | str | None, code: int, said: str
+) -> None:
+    ended = in_fork(sys.exit, argument).wait()
+    assert (ended.exit_code, ended.stderr) == (code, said)
+
+
+def test_fork_that_raises_shows_its_traceback(in_fork: InFork) -> None:
+    ended = in_fork(int, "x").wait()
+    assert ended.exit_code == 1
+    assert "ValueError: invalid literal" in ended.stderr
+
+
+def test_fork_can_be_killed(in_fork: InFork) -> None:
+    child = in_fork(time.sleep, 60)
+    assert child.alive
+    child.kill()
+    assert child.wait().signal is signal.SIGKILL
+    assert not child.alive
+
+
+def test_fork_that_hangs_is_killed_and_quoted(in_fork: InFork) -> None:
+    def hang() -> None:
+        print("before the hang", flush=True)
+        subprocess.run(["sleep", "60"])
+
+    with pytest.raises(AssertionError, match="before the hang"):
+        in_fork(hang).wait(timeout=0.3)
+
+
+@pytest.mark.filterwarnings("error::DeprecationWarning")
+def test_fork_beside_a_thread(in_fork: InFork) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(time.sleep, 0).result()
+        assert in_fork(os.getpid).wait().exit_code == 0
+
+
+@pytest.mark.django_db
+def test_fork_inside_a_transaction_is_refused() -> None:
+    Group.objects.count()
+    with pytest.raises(AssertionError, match="transaction=True"):
+        support.fork(int)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fork_writes_what_the_parent_sees(in_fork: InFork) -> None:
+    Group.objects.create(name="before")
+    ended = in_fork(lambda: Group.objects.create(name="from the child").pk).wait()
+    assert Group.objects.get(pk=ended.value).name == "from the child"
+
+
+@pytest.mark.parametrize("again", [1, 2])
+@pytest.mark.django_db(transaction=True)
+def test_tables_are_emptied_but_permissions_stay(again: int) -> None:
+    assert not Group.objects.exists()
+    assert not User.objects.exists()
+    kinds, permissions = ContentType.objects.count(), Permission.objects.count()
+    assert min(kinds, permissions) > 0
+    group = Group.objects.create(name="g")
+    group.permissions.set(Permission.objects.all()[:3])
+    User.objects.create(username="u").groups.add(group)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_manage_sees_this_database(manage: Manage) -> None:
+    User.objects.create(username="seen")
+    code = "from django.contrib.auth.models import User; print(User.objects.get().username)"
+    done = manage("shell", "--no-imports" if _has_no_imports() else "--verbosity=0", "-c", code)
+    assert (done.stdout, done.stderr, done.returncode) == ("seen\n", "", 0)
+
+
+def _has_no_imports() -> bool:
+    from django import VERSION
+
+    return VERSION >= (5, 2)
+
+
+def _daemonise() -> None:
+    """Leave session, parent and file descriptors, as a badly behaved job does."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.closerange(0, 4096)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("executed", [False, True])
+def test_leftover_daemon_is_found_and_killed(executed: bool) -> None:
+    mark = ProcessMark()
+    try:
+        if executed:
+            code = f"import os, time\n{_source(_daemonise)}\n_daemonise()"
+            subprocess.run([sys.executable, "-c", code], check=True)
+        else:
+            support.fork(_daemonise).wait()
+        wait_until(mark.bearers)
+        pids = [process.pid for process in mark.bearers()]
+        with pytest.raises(pytest.fail.Exception, match="outlived the test"):
+            fail_on_leftovers(mark, grace=0.05)
+        wait_until(lambda: not any(map(psutil.pid_exists, pids)))
+    finally:
+        mark.close()
+
+
+def _source(function: Callable[..., object]) -> str:
+    import inspect
+
+    return inspect.getsource(function)
+
+
+def test_wait_until_says_what_it_waited_for() -> None:
+    with pytest.raises(AssertionError, match="in vain for: the moon"):
+        wait_until(lambda: 0, timeout=0.05, message="the moon")
+
+
+def test_slots_are_not_shared_between_processes(in_fork: InFork) -> None:
+    slot, held = take_slot()
+    with held:
+        assert in_fork(lambda: take_slot()[0]).wait().value != slot
+
+
+def test_ended_joins_its_output() -> None:
+    assert Ended(0, None, "a", "b", None, 0.0).output == "ab"
+
+
+@pytest.mark.django_db
+def test_the_database_is_the_chosen_one() -> None:
+    from tests.settings import BACKEND
+
+    assert connection.vendor == {"mariadb": "mysql", "postgres": "postgresql"}.get(BACKEND, BACKEND)
