@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -10,7 +11,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
@@ -106,14 +106,8 @@ def test_tables_are_emptied_but_permissions_stay(again: int) -> None:
 def test_manage_sees_this_database(manage: Manage) -> None:
     User.objects.create(username="seen")
     code = "from django.contrib.auth.models import User; print(User.objects.get().username)"
-    done = manage("shell", "--no-imports" if _has_no_imports() else "--verbosity=0", "-c", code)
+    done = manage("shell", "--no-imports", "-c", code)
     assert (done.stdout, done.stderr, done.returncode) == ("seen\n", "", 0)
-
-
-def _has_no_imports() -> bool:
-    from django import VERSION
-
-    return VERSION >= (5, 2)
 
 
 def _daemonise() -> None:
@@ -132,23 +126,16 @@ def test_leftover_daemon_is_found_and_killed(executed: bool) -> None:
     mark = ProcessMark()
     try:
         if executed:
-            code = f"import os, time\n{_source(_daemonise)}\n_daemonise()"
+            code = f"import os, time\n{inspect.getsource(_daemonise)}\n_daemonise()"
             subprocess.run([sys.executable, "-c", code], check=True)
         else:
             support.fork(_daemonise).wait()
         wait_until(mark.bearers)
-        pids = [process.pid for process in mark.bearers()]
         with pytest.raises(pytest.fail.Exception, match="outlived the test"):
             fail_on_leftovers(mark, grace=0.05)
-        wait_until(lambda: not any(map(psutil.pid_exists, pids)))
+        wait_until(lambda: not mark.bearers())
     finally:
         mark.close()
-
-
-def _source(function: Callable[..., object]) -> str:
-    import inspect
-
-    return inspect.getsource(function)
 
 
 def test_wait_until_says_what_it_waited_for() -> None:
