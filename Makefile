@@ -31,10 +31,10 @@ services: ## install and start databases and brokers; find Prometheus, cron, Chr
 
 # Without a newer Python there is nothing to make: scripts/test says so in its summary.
 newest: ## make .venv-newest with the newest Python and Django
-	@python="$$(scripts/newest-python)"; \
-	if [ -n "$$python" ] && [ ! $(NEWEST_VENV)/.stamp -nt pyproject.toml ]; then \
-	    UPGRADE=1 scripts/venv $(NEWEST_VENV) "$$python"; \
-	fi
+	@[ $(NEWEST_VENV)/.stamp -nt pyproject.toml ] || { \
+	    python="$$(scripts/newest-python)"; \
+	    [ -z "$$python" ] || UPGRADE=1 scripts/venv $(NEWEST_VENV) "$$python"; \
+	}
 
 # --- checks ---
 
