@@ -1,0 +1,156 @@
+"""The fields of a cron expression: what is done to them before croniter reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from chroniker.exceptions import ScheduleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Field(NamedTuple):
+    """One position of the expression."""
+
+    name: str
+    lowest: int
+    highest: int
+    names: tuple[str, ...] = ()
+
+
+DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+MONTHS = (
+    *("", "jan", "feb", "mar", "apr", "may", "jun"),
+    *("jul", "aug", "sep", "oct", "nov", "dec"),
+)
+FIELDS = (
+    Field("minute", 0, 59),
+    Field("hour", 0, 23),
+    Field("day of month", 1, 31),
+    Field("month", 1, 12, MONTHS),
+    Field("day of week", 0, 6, DAYS),
+    Field("second", 0, 59),
+    Field("year", 1970, 2099),
+)
+MINUTE, HOUR, DAY_OF_MONTH, MONTH, DAY_OF_WEEK, SECOND, YEAR = range(7)
+
+ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+
+_HASHED = re.compile(r"h(?:\((\d+)-(\d+)\))?(?:/(\d+))?", re.ASCII)
+_RANDOM = re.compile(r"r(?:\(.*\))?(?:/.*)?", re.ASCII)
+_NAME = re.compile(r"(?<![a-z])[a-z]{3}(?![a-z])")
+_RANGE = re.compile(r"(\d+)-(\d+)(?:/\d+)?", re.ASCII)
+
+# The last day that every month has: a job hashed on a later one would be left out now and then.
+_LAST_COMMON_DAY = 28
+
+
+def prepare(text: str, name: str) -> tuple[str, ...]:
+    """Split a cron expression into fields that croniter reads as Debian's cron would.
+
+    Aliases and hashed fields are written out, names become numbers, and `5-5` becomes `5`, which
+    croniter takes for the whole range. Raises ScheduleError for what no later step could explain.
+    """
+    lowered = text.lower()
+    if lowered.startswith("@"):
+        if lowered not in ALIASES:
+            msg = f"“{text}” is not known here{_unknown_alias(lowered)}"
+            raise ScheduleError(msg)
+        lowered = ALIASES[lowered]
+    fields = lowered.split()
+    if not 5 <= len(fields) <= 7:
+        msg = (
+            f"“{text}” has {len(fields)} field{'' if len(fields) == 1 else 's'}. Accepted are five"
+            " (minute, hour, day of month, month, day of week), optionally with a sixth (second)"
+            " and a seventh (year); an interval such as `@every 90m`; a recurrence such as"
+            " `RRULE:FREQ=WEEKLY;BYDAY=MO`; or nothing at all."
+        )
+        raise ScheduleError(msg)
+    return tuple(_prepare_field(index, field, name) for index, field in enumerate(fields))
+
+
+def is_wildcard(text: str, index: int) -> bool:
+    """Return whether a field of the original text begins with a star, as Debian's cron sees it.
+
+    `H/15` counts too, since it stands where `*/15` would.
+    """
+    lowered = text.lower()
+    field = ALIASES.get(lowered, lowered).split()[index]
+    return field[0] in "*?" or field.startswith("h/")
+
+
+def _unknown_alias(alias: str) -> str:
+    if alias == "@reboot":
+        return (
+            ": a job has no machine whose start it could wait for. Use a schedule, or start the"
+            " job from the machine with `manage.py run_job`."
+        )
+    return f". Accepted are {', '.join(ALIASES)}, and `@every` with a duration."
+
+
+def _prepare_field(index: int, text: str, name: str) -> str:
+    items = text.split(",")
+    return ",".join(_prepare_item(index, item, name, at) for at, item in enumerate(items))
+
+
+def _prepare_item(index: int, item: str, name: str, at: int) -> str:
+    field = FIELDS[index]
+    if _RANDOM.fullmatch(item):
+        msg = (
+            f"The {field.name} is random (R), so nobody could tell whether a start was missed."
+            " Use H: it spreads jobs as well, and gives the same job the same time always."
+        )
+        raise ScheduleError(msg)
+    hashed = _HASHED.fullmatch(item)
+    if hashed:
+        return _write_out(index, item, hashed.groups(), f"{name}\n{index}\n{at}")
+    if field.names:
+        item = _NAME.sub(lambda found: _number(field.names, found[0]), item)
+    equal = _RANGE.fullmatch(item)
+    if equal and int(equal[1]) == int(equal[2]):
+        return equal[1]
+    return item
+
+
+def _number(names: Sequence[str], name: str) -> str:
+    return str(names.index(name)) if name in names else name
+
+
+def _write_out(index: int, item: str, found: Sequence[str | None], key: str) -> str:
+    """Replace a hashed item by numbers.
+
+    Our own hash rather than croniter's, so that no release of it can move a job to another time,
+    and so that minute and hour are independent of one another.
+    """
+    field = FIELDS[index]
+    if index == YEAR:
+        msg = "The year cannot be hashed (H): accepted are a year, a list or a range of years, *."
+        raise ScheduleError(msg)
+    lowest, highest, step = (None if number is None else int(number) for number in found)
+    if lowest is None or highest is None:
+        lowest = field.lowest
+        highest = _LAST_COMMON_DAY if index == DAY_OF_MONTH else field.highest
+    if not field.lowest <= lowest <= highest <= field.highest or step == 0:
+        msg = (
+            f"“{item.upper()}” is not a {field.name}. Accepted are H, H/n and H(a-b), with a and b"
+            f" from {field.lowest} to {field.highest} and n from 1."
+        )
+        raise ScheduleError(msg)
+    size = highest - lowest + 1
+    span = size if step is None else min(step, size)
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+    start = lowest + int.from_bytes(digest[:8]) % span
+    if step is None or start + step > highest:
+        return str(start)
+    return f"{start}-{highest}/{step}"

@@ -1,0 +1,249 @@
+"""iCalendar recurrences (RFC 5545, 3.3.10), by arithmetic where that is enough, or by dateutil."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from chroniker.exceptions import ScheduleError
+from chroniker.schedules.cron_calendar import CronCalendar, DayRule
+from chroniker.schedules.interval import FINER_THAN_A_TICK
+from chroniker.schedules.recurrence_text import SHORT_FREQUENCIES, Recipe, read
+from chroniker.schedules.walltime import Calendar, WallSchedule, from_wall, to_wall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+# dateutil looks for the next time until the year 9999, and only then gives up, which takes it up
+# to a minute. Dates repeat every 400 years, weekdays included, so it is asked about a year that
+# is near its end; it still has a hundred years to search.
+_CYCLE_YEARS = 400
+_CYCLE = timedelta(days=146_097)
+_LAST_YEAR = 9999 - 100
+
+# How far back to look at first for the latest time, in periods, and by how much to go on.
+_PERIODS_AT_FIRST = 8
+_FURTHER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence(WallSchedule):
+    """An RRULE, with or without DTSTART and EXDATE.
+
+    It goes by the clock on the wall: a time that is skipped happens right after the gap, and one
+    that is repeated happens once, in the first pass.
+    """
+
+    kind: ClassVar[str] = "recurrence"
+
+    recipe: Recipe
+
+    def explain(self) -> str:
+        """Return, for instance, "Every 2 weeks on Monday at 00:00 (Europe/Berlin)"."""
+        from chroniker.schedules.sentences import describe_recurrence
+
+        return f"{describe_recurrence(self.recipe)} ({self.zone})"
+
+    def warnings(self) -> list[str]:
+        """Warn of what a rule does and people may not expect."""
+        found = []
+        if self.recipe.frequency in SHORT_FREQUENCIES:
+            found.append(
+                "A recurrence goes by the clock on the wall: in the hour that is repeated in"
+                " autumn it fires in the first pass only. `@every` and cron's * go on."
+            )
+        if self.recipe.step < timedelta(minutes=1):
+            found.append(FINER_THAN_A_TICK)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """Another calendar, from a first time to a last one, with some times taken out."""
+
+    times: Calendar
+    start: int
+    end: int | None
+    excluded: frozenset[int]
+    """Only times that would be there otherwise."""
+
+    def first(self, wall: int) -> int | None:
+        """Return the earliest wall time not before `wall`, in seconds."""
+        found = self.times.first(max(wall, self.start))
+        while found is not None and found in self.excluded:
+            found = self.times.first(found + 1)
+        return None if found is None or (self.end is not None and found > self.end) else found
+
+    def last(self, wall: int) -> int | None:
+        """Return the latest wall time not after `wall`, in seconds."""
+        if wall < self.start:
+            return None
+        found = self.times.last(wall if self.end is None else min(wall, self.end))
+        while found is not None and found in self.excluded:
+            found = self.times.last(found - 1)
+        return None if found is None or found < self.start else found
+
+    def count(self, start: int, end: int) -> int:
+        """Return the number of wall times from `start`, before `end`."""
+        start = max(start, self.start)
+        end = end if self.end is None else min(end, self.end + 1)
+        if end <= start:
+            return 0
+        return self.times.count(start, end) - sum(start <= when < end for when in self.excluded)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """One time every so many seconds, in both directions without end."""
+
+    anchor: int
+    step: int
+
+    def first(self, wall: int) -> int | None:
+        """Return the earliest wall time not before `wall`, in seconds."""
+        return wall + (self.anchor - wall) % self.step
+
+    def last(self, wall: int) -> int | None:
+        """Return the latest wall time not after `wall`, in seconds."""
+        return wall - (wall - self.anchor) % self.step
+
+    def count(self, start: int, end: int) -> int:
+        """Return the number of wall times from `start`, before `end`."""
+        return (end - 1 - self.anchor) // self.step - (start - 1 - self.anchor) // self.step
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """What dateutil says; it goes forward only and from time to time, so windows are kept small."""
+
+    recipe: Recipe
+
+    def first(self, wall: int) -> int | None:
+        """Return the earliest wall time not before `wall`, in seconds."""
+        return next(self.walk(wall), None)
+
+    def last(self, wall: int) -> int | None:
+        """Return the latest wall time not after `wall`, in seconds."""
+        anchor = to_wall(self.recipe.anchor)
+        reach = self.recipe.step // timedelta(seconds=1) * _PERIODS_AT_FIRST
+        until = wall
+        while until >= anchor:
+            times = list(self.walk(max(until - reach, anchor), until))
+            if times:
+                return times[-1]
+            until -= reach + 1
+            reach *= _FURTHER
+        return None
+
+    def count(self, start: int, end: int) -> int:
+        """Return the number of wall times from `start`, before `end`, by going through them."""
+        return sum(1 for _ in self.walk(start, end - 1))
+
+    def walk(self, start: int, until: int | None = None) -> Iterator[int]:
+        """Yield the wall times from `start` on, to `until` at most."""
+        begin = self.recipe.aligned(from_wall(start))
+        end = None if until is None else from_wall(until)
+        furthest = begin.year if end is None else max(begin.year, end.year)
+        shift = max((_LAST_YEAR - furthest) // _CYCLE_YEARS, 0) * _CYCLE
+        for time in self._rule(begin + shift, None if end is None else end + shift):
+            wall = to_wall(time - shift)
+            if wall >= start:
+                yield wall
+
+    def _rule(self, start: datetime, until: datetime | None) -> Iterator[datetime]:
+        from dateutil import rrule as library
+
+        options: dict[str, Any] = {key: list(values) for key, values in self.recipe.parts}
+        if self.recipe.weekdays:
+            options["byweekday"] = [library.weekday(*day) for day in self.recipe.weekdays]
+        rule = library.rrule(
+            freq=getattr(library, self.recipe.frequency),
+            dtstart=start,
+            interval=self.recipe.interval,
+            until=until,
+            wkst=self.recipe.week_start,
+            **options,
+        )
+        return iter(rule)
+
+
+def parse_recurrence(text: str, zone: ZoneInfo) -> Recurrence:
+    """Read an RRULE with an optional DTSTART before it and EXDATE after it.
+
+    Raises ScheduleError with the reason, and with what would be accepted.
+    """
+    recipe = read(text, zone)
+    times = _times(recipe)
+    start = to_wall(recipe.anchor)
+    end = None if recipe.until is None else to_wall(recipe.until)
+    try:
+        if recipe.count is not None:
+            # A rule counts from its start, so the end is found once, and then is an UNTIL.
+            end = _nth(times, start, recipe.count)
+        excluded = frozenset(
+            when for when in map(to_wall, recipe.excluded) if times.first(when) == when
+        )
+        times.first(start)
+    except ValueError as error:
+        msg = (
+            f"“{text}” never fires: its INTERVAL steps over every time that its BY parts allow."
+            " Accepted is a rule that matches now and then."
+        )
+        raise ScheduleError(msg) from error
+    calendar = Bounded(times=times, start=start, end=end, excluded=excluded)
+    return Recurrence(text=text, zone=zone, calendar=calendar, once=True, recipe=recipe)
+
+
+def _times(recipe: Recipe) -> Calendar:
+    """Return the times of a rule by the cheapest means that can tell them."""
+    if recipe.is_grid:
+        return Steps(to_wall(recipe.anchor), recipe.step // timedelta(seconds=1))
+    return _days_and_times(recipe) or Library(recipe)
+
+
+def _days_and_times(recipe: Recipe) -> CronCalendar | None:
+    """Return a rule as days with the same times on each of them, if it is of that simple form."""
+    parts = dict(recipe.parts)
+    if (
+        recipe.interval > 1
+        or recipe.frequency in {"MONTHLY", "YEARLY"}
+        or parts.keys() & {"bysetpos", "byyearday"}
+    ):
+        return None
+    days = parts.get("bymonthday", range(1, 32))
+    if min(days) < 0:
+        return None
+    weekdays = [(day + 1) % 7 for day, _ in recipe.weekdays]
+    rule = DayRule(
+        days=sum(1 << day for day in days),
+        last_day=False,
+        nearest_weekday=0,
+        weekdays=frozenset(weekdays or range(7)),
+        nth_weekdays=(),
+        either=False,
+        months=frozenset(parts.get("bymonth", range(1, 13))),
+        years=None,
+    )
+    return CronCalendar(
+        days=rule,
+        hours=tuple(parts.get("byhour", range(24))),
+        minutes=tuple(parts.get("byminute", range(60))),
+        seconds=tuple(parts.get("bysecond", range(60))),
+    )
+
+
+def _nth(times: Calendar, start: int, number: int) -> int:
+    """Return the wall time with that number from `start` on; before `start` if there is none."""
+    if isinstance(times, Library):
+        return max(islice(times.walk(start), number), default=start - 1)
+    found = start - 1
+    for _ in range(number):
+        following = times.first(found + 1)
+        if following is None:
+            break
+        found = following
+    return found
