@@ -1,0 +1,1 @@
+"""A bookshop: a small real Django site whose jobs do real work on real rows."""

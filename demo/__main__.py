@@ -1,0 +1,71 @@
+"""``python -m demo serve``, to click through; ``python -m demo smoke``, looked at by a program."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from typing import Any, NoReturn
+
+from . import smoke
+from .site import DemoError, Site, default_directory
+
+LEGEND = """
+  Site       {url}/
+  Admin      {url}/admin/          (user admin, password {password})
+  Metrics    {url}/metrics
+
+The jobs start within two minutes; all that is written lies in {directory}.
+In a real installation, this line in the crontab takes the place of `cronserver`:
+
+  {crontab}
+
+Ctrl-C ends it.
+"""
+TICK_SECONDS = 5
+
+
+def serve(port: int) -> int:
+    """Build what is missing, start the site and the scheduler, and stay until Ctrl-C."""
+    with Site(default_directory(), port) as site:
+        if site.port != port:
+            print(f"Port {port} is taken; using {site.port}.")
+        print("Building the bookshop ...", flush=True)
+        site.seed()
+        site.start_web()
+        site.start_scheduler(TICK_SECONDS)
+        print(
+            LEGEND.format(
+                url=site.url,
+                password=site.password,
+                directory=site.directory,
+                crontab=site.crontab_line(),
+            ),
+            flush=True,
+        )
+        site.wait()
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("serve", "smoke"), default="serve")
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return smoke.main() if options.what == "smoke" else serve(options.port)
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nEnded.")
+        return 0 if options.what == "serve" else 130
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Settings of the bookshop. Everything it writes lies in ``$DEMO_DIR``, else in ``var/demo``."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+STATE_DIR = Path(os.environ.get("DEMO_DIR") or BASE_DIR.parent / "var" / "demo").resolve()
+STATE_DIR.mkdir(parents=True, exist_ok=True)
+
+
+def _kept(name: str, value: str) -> str:
+    """The text of a file of the state directory, written with ``value`` where it is missing."""
+    path = STATE_DIR / name
+    try:
+        with open(path, "x", opener=lambda file, flags: os.open(file, flags, 0o600)) as new:
+            new.write(value)
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+SECRET_KEY = _kept("secret-key", secrets.token_urlsafe(50))
+SITE_URL = os.environ.get("DEMO_URL") or _kept("site-url", "http://127.0.0.1:8000")
+SALES_FILE = STATE_DIR / "sales.csv"
+BACKUP_DIR = STATE_DIR / "backups"
+
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+ROOT_URLCONF = "bookshop_site.urls"
+WSGI_APPLICATION = "bookshop_site.wsgi.application"
+STATIC_URL = "/static/"
+USE_TZ = True
+TIME_ZONE = "Europe/Berlin"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Web workers, the scheduler and its jobs all write: readers and a writer do not wait for each
+# other (WAL), a writer waits for the one before it (timeout), and a transaction takes the lock
+# when it begins, not half way, where SQLite could only refuse (IMMEDIATE).
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": STATE_DIR / "bookshop.sqlite3",
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
+        },
+    }
+}
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_prometheus",
+    "chroniker",
+    "chroniker_monitors",
+    "shop",
+]
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+EMAIL_FILE_PATH = STATE_DIR / "mail"
+
+CHRONIKER_SITE_URL = SITE_URL
+CHRONIKER_RUNTIME_DIR = str(STATE_DIR / "run")
+CHRONIKER_KILL_GRACE_SECONDS = 5

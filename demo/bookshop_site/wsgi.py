@@ -1,0 +1,13 @@
+"""For gunicorn. It serves the admin's static files too, which a real site leaves to its web
+server."""
+
+from __future__ import annotations
+
+import os
+
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookshop_site.settings")
+
+application = StaticFilesHandler(get_wsgi_application())

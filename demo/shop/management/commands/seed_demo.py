@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from shop import sample
+from shop.jobs import define_jobs
+from shop.models import Book
+
+EXPIRED = 2_000
+EXPIRING = 2_000
+
+
+class Command(BaseCommand):
+    help = "Build the bookshop from nothing, or what is missing of it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--password", default="bookshop", help="Of the user admin.")
+        parser.add_argument(
+            "--quick", action="store_true", help="Schedules of seconds instead of minutes."
+        )
+
+    def handle(self, *args: Any, password: str, quick: bool, **options: Any) -> None:
+        (settings.STATE_DIR / "site-url").write_text(settings.SITE_URL)
+        call_command("migrate", verbosity=0)
+        admin, _ = get_user_model().objects.get_or_create(
+            username="admin", defaults={"is_staff": True, "is_superuser": True}
+        )
+        admin.set_password(password)
+        admin.save(update_fields=["password"])
+        if not Book.objects.exists():
+            Book.objects.bulk_create(sample.books())
+            self._leave_sessions()
+        if not settings.SALES_FILE.exists():
+            yesterday = timezone.localdate() - timedelta(days=1)
+            sample.write_sales(settings.SALES_FILE, yesterday)
+        jobs = define_jobs(quick=quick)
+        self.stdout.write(f"{Book.objects.count()} books, {sample.SALES} sales, {jobs} new jobs")
+
+    def _leave_sessions(self) -> None:
+        """Sessions that have expired, and some that will one by one in the next hour."""
+        now = timezone.now()
+        expired = [now - timedelta(minutes=number) for number in range(EXPIRED)]
+        expiring = [now + timedelta(hours=1) * number / EXPIRING for number in range(EXPIRING)]
+        Session.objects.bulk_create(
+            Session(session_key=f"visitor{number:06d}", session_data="", expire_date=moment)
+            for number, moment in enumerate([*expired, *expiring])
+        )

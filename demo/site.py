@@ -1,0 +1,187 @@
+"""The demo site as processes: built, started, waited for, ended."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+
+PROJECT = Path(__file__).resolve().parent
+STARTUP_SECONDS = 60
+PR_SET_PDEATHSIG = 1
+MARK = "DEMO_STARTED_BY"
+"""Environment variable that every process of one start inherits."""
+_libc = ctypes.CDLL(None)
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+def default_directory() -> Path:
+    return Path(os.environ.get("DEMO_DIR") or PROJECT.parent / "var" / "demo").resolve()
+
+
+class Site:
+    """A context: at its end, whatever was started is gone."""
+
+    password = "bookshop"
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.directory = directory
+        self.port = port if port and _is_free(port) else _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._mark = uuid.uuid4().hex
+        self.env = os.environ | {
+            MARK: self._mark,
+            "DEMO_DIR": str(directory),
+            "DEMO_URL": self.url,
+            "DJANGO_SETTINGS_MODULE": "bookshop_site.settings",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # A second Ctrl-C would leave processes behind; those that were started have a time limit.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for name in reversed(list(self._children)):
+            self.stop(name)
+        for process in self.processes():
+            process.kill()
+
+    def seed(self, *options: str) -> None:
+        """Build the database, the sales file and the jobs, or what is missing of them."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        ended = subprocess.run(
+            [sys.executable, "manage.py", "seed_demo", "--password", self.password, *options],
+            cwd=PROJECT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+        )
+        if ended.returncode:
+            raise DemoError("the site could not be built; the reason is above.")
+
+    def start_web(self) -> None:
+        """gunicorn, or Django's own server where that is missing; returns once it answers."""
+        address = f"127.0.0.1:{self.port}"
+        if importlib.util.find_spec("gunicorn"):
+            # Counters of two workers meet in these files, which a new start must not inherit.
+            metrics = self.directory / "prometheus"
+            shutil.rmtree(metrics, ignore_errors=True)
+            metrics.mkdir()
+            self.env["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+            command = ["-m", "gunicorn", "--bind", address, "--log-level", "warning"]
+            command += ["--config", "gunicorn_conf.py", "bookshop_site.wsgi"]
+        else:
+            command = ["manage.py", "runserver", "--noreload", "--insecure", address]
+        self._start("site", command)
+        self.env.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while not self._answers():
+            self.check()
+            if time.monotonic() > deadline:
+                raise DemoError(f"{self.url} did not answer within {STARTUP_SECONDS} s.")
+            time.sleep(0.1)
+
+    def start_scheduler(self, seconds: int) -> None:
+        """What system cron does elsewhere: a tick every so often."""
+        self._start("cronserver", ["manage.py", "cronserver", str(seconds)])
+
+    def check(self) -> None:
+        """Raise DemoError where a child has ended by itself."""
+        for name, child in self._children.items():
+            if child.poll() is not None:
+                raise DemoError(f"{name} ended by itself with exit code {child.returncode}.")
+
+    def wait(self) -> None:
+        """Stay for as long as the children do."""
+        while True:
+            self.check()
+            time.sleep(0.5)
+
+    def stop(self, name: str, seconds: float = 20) -> int:
+        """End a child, by force if it takes longer than ``seconds``; its exit code."""
+        child = self._children.pop(name)
+        child.terminate()
+        try:
+            return child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return child.wait()
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that was started here or by those, whoever its parent is now."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(MARK) == self._mark:
+                    found.append(process)
+        return found
+
+    def crontab_line(self) -> str:
+        """For a real installation."""
+        chroniker = Path(sys.executable).with_name("chroniker")
+        elsewhere = f"DEMO_DIR={self.directory} " if os.environ.get("DEMO_DIR") else ""
+        return f"* * * * * {elsewhere}{chroniker} -s bookshop_site.settings -p {PROJECT}"
+
+    def _start(self, name: str, command: list[str]) -> None:
+        # Sessions of their own: Ctrl-C reaches this process alone, which ends them in order.
+        self._children[name] = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=PROJECT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+
+    def _answers(self) -> bool:
+        try:
+            with urlopen(f"{self.url}/admin/login/", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM from the kernel when this program is killed."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

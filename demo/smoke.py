@@ -1,0 +1,412 @@
+"""The demo, looked at by a program: did the jobs do their work, and does ``/metrics`` say so?
+
+It builds the site from nothing in a directory of its own, with schedules of seconds, waits until
+every job has run, stops the scheduler, and then holds what it finds against what it works out by
+itself: the report against the CSV file, the backup against the database, the metrics against the
+rows of the runs.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, build_opener, urlopen
+
+import django
+from prometheus_client.parser import text_string_to_metric_families
+
+from .site import PROJECT, DemoError, Site
+
+WATCH_SECONDS = 50
+IMPORT = "Import sales"
+REPORT = "Build the sales report"
+BACKUP = "Back up the database"
+SESSIONS = "Clear expired sessions"
+FEED = "Fetch the publisher's feed"
+REINDEX = "Reindex the search"
+
+
+class DisagreementError(Exception):
+    """What is there is not what should be."""
+
+
+class Checks:
+    """Prints a line for each check and counts those that failed."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.failed = 0
+
+    @contextmanager
+    def named(self, name: str) -> Iterator[Callable[[str], None]]:
+        """One check: it gives ``detail``; any exception is its failure."""
+        details: list[str] = []
+        try:
+            yield details.append
+            verdict = "ok  "
+        except DemoError:
+            raise
+        except Exception as error:
+            self.failed += 1
+            verdict = "FAIL"
+            reason = str(error) if isinstance(error, DisagreementError) else repr(error)
+            details.append(reason)
+        seconds = time.monotonic() - self.began
+        print(f"{seconds:5.1f} s  {verdict}  {name}: {'; '.join(details)}", flush=True)
+
+
+def main() -> int:
+    checks = Checks()
+    with tempfile.TemporaryDirectory(prefix="bookshop-") as directory:
+        with Site(Path(directory), port=0) as site:
+            _run(site, checks)
+        with checks.named("leftovers") as detail:
+            left = site.processes()
+            _expect(not left, f"still running: {left}")
+            detail("no process is left")
+    print("smoke: " + (f"{checks.failed} checks failed" if checks.failed else "all is well"))
+    return 1 if checks.failed else 0
+
+
+def _run(site: Site, checks: Checks) -> None:
+    with checks.named("build") as detail:
+        site.seed("--quick")
+        detail("database, sales file and jobs from nothing")
+    with checks.named("serve") as detail:
+        site.start_web()
+        detail(f"{site.url} answers")
+    _use_django(site)
+    site.start_scheduler(1)
+    with checks.named("watch") as detail:
+        progress = _watch(site)
+        detail("every job has run")
+    with checks.named("stop") as detail:
+        code = site.stop("cronserver")
+        _expect(code == 0, f"cronserver ended with exit code {code}")
+        detail("cronserver ended by SIGTERM, exit code 0")
+    for name, check in (
+        ("runs", _check_runs),
+        ("import", _check_import),
+        ("order", _check_order),
+        ("report", _check_report),
+        ("backup", _check_backup),
+        ("sessions", _check_sessions),
+        ("feed", _check_feed),
+    ):
+        with checks.named(name) as detail:
+            detail(check(site.directory))
+    with checks.named("progress") as detail:
+        _expect(_rises(progress), f"of {REINDEX!r} while it ran: {progress}")
+        detail(f"{REINDEX!r} was seen at " + ", ".join(f"{ratio:.0%}" for ratio in progress))
+    with checks.named("metrics") as detail:
+        detail(_check_metrics(Metrics.scraped(site)))
+    with checks.named("admin") as detail:
+        detail(_check_admin(site))
+
+
+def _expect(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise DisagreementError(otherwise)
+
+
+def _use_django(site: Site) -> None:
+    os.environ.update(DJANGO_SETTINGS_MODULE="bookshop_site.settings")
+    os.environ.update(DEMO_DIR=str(site.directory), DEMO_URL=site.url)
+    sys.path.insert(0, str(PROJECT))
+    django.setup()
+
+
+# --- while it runs --------------------------------------------------------------------------
+
+
+def _watch(site: Site) -> list[float]:
+    """Wait until there is enough to look at; the progress of the slow job in its first run."""
+    from chroniker.models import Run
+
+    deadline = time.monotonic() + WATCH_SECONDS
+    progress: list[float] = []
+    while missing := _not_yet():
+        site.check()
+        _expect(time.monotonic() < deadline, f"after {WATCH_SECONDS} s: {', '.join(missing)}")
+        metrics = Metrics.scraped(site)
+        first = Run.objects.filter(job__name=REINDEX).count() == 1
+        if first and metrics.value("chroniker_job_running", job_name=REINDEX):
+            progress.append(metrics.value("chroniker_job_progress_ratio", job_name=REINDEX))
+        time.sleep(1)
+    return progress
+
+
+def _not_yet() -> list[str]:
+    """What has yet to happen."""
+    from chroniker.models import Job, Run
+
+    ended_well = set(Run.objects.filter(status="succeeded").values_list("job__name", flat=True))
+    names = Job.objects.values_list("name", flat=True)
+    missing = [f"{name!r} has not ended well" for name in names if name not in ended_well]
+    if Run.objects.filter(job__name=FEED, status="failed").count() < 2:
+        missing.append(f"{FEED!r} has not failed twice")
+    if not missing and not _backups_of_the_report():
+        missing.append("no backup was begun after the report")
+    return missing
+
+
+def _backups_of_the_report() -> Any:
+    """Successful backups that were begun after a successful report."""
+    from chroniker.models import Run
+
+    report = Run.objects.filter(job__name=REPORT, status="succeeded").order_by("id").first()
+    return Run.objects.filter(
+        job__name=BACKUP, status="succeeded", started_at__gt=report and report.ended_at
+    )
+
+
+def _rises(progress: list[float]) -> bool:
+    inner = sorted({ratio for ratio in progress if 0 < ratio < 1})
+    return progress == sorted(progress) and len(inner) >= 3
+
+
+# --- afterwards -----------------------------------------------------------------------------
+
+
+def _check_runs(directory: Path) -> str:
+    from chroniker.models import Job, Run
+
+    _expect(not Run.objects.running().exists(), "some are still running")
+    told = []
+    for job in Job.objects.all():
+        by_status = Counter(Run.objects.filter(job=job).values_list("status", flat=True))
+        _expect(by_status["succeeded"] > 0, f"{job} never succeeded: {dict(by_status)}")
+        # The scheduler was told to stop while it ran: that is no fault of the job.
+        unexpected = set(by_status) - {"succeeded", "stopped", "missed"}
+        _expect(job.name == FEED or not unexpected, f"{job} ended as {dict(by_status)}")
+        told.append(f"{job.command} {sum(by_status.values())}")
+    return ", ".join(told)
+
+
+def _check_import(directory: Path) -> str:
+    from chroniker.models import Run
+
+    from shop.models import Sale
+    from shop.sample import MALFORMED, SALES
+
+    count = Sale.objects.count()
+    _expect(count == SALES, f"{count} sales, not {SALES}")
+    runs = Run.objects.filter(job__name=IMPORT, status="succeeded").order_by("id")
+    for run in runs:
+        lines = _output(run, "stderr").splitlines()
+        _expect(len(lines) == len(MALFORMED), f"{len(lines)} malformed rows on stderr: {lines}")
+        _expect(run.parts_done == run.parts_total == SALES + len(MALFORMED), f"{run}'s progress")
+    first = _output(runs[0], "stdout")
+    _expect(f"{SALES} new sales" in first, f"the first import said {first!r}")
+    return (
+        f"{count} sales, {len(MALFORMED)} malformed rows told on stderr by each of {len(runs)} runs"
+    )
+
+
+def _output(run: Any, stream: str) -> str:
+    return "".join(run.output.of_stream(stream).values_list("text", flat=True))
+
+
+def _check_order(directory: Path) -> str:
+    """The report waits for the import."""
+    from chroniker.models import Run
+
+    imports = Run.objects.filter(job__name=IMPORT)
+    reports = Run.objects.filter(job__name=REPORT)
+    for report in reports:
+        before = imports.filter(ended_at__lte=report.started_at, status="succeeded")
+        _expect(before.exists(), f"{report} began before an import had succeeded")
+        _expect(report.trigger == "dependency", f"{report} was started by {report.trigger}")
+        together = imports.filter(
+            started_at__lt=report.ended_at, ended_at__gt=report.started_at
+        ).first()
+        _expect(together is None, f"{report} ran at the same time as {together}")
+    return f"{len(reports)} reports, each after a successful import and never beside one"
+
+
+def _check_report(directory: Path) -> str:
+    """Add the file up again, by other means than the shop does."""
+    expected: dict[tuple[str, str], tuple[int, int]] = {}
+    with closing(sqlite3.connect(directory / "bookshop.sqlite3")) as database:
+        category = dict(database.execute("SELECT isbn, category FROM shop_book"))
+        report = {
+            (day, name): (copies, cents)
+            for day, name, copies, cents in database.execute(
+                "SELECT day, category, copies, revenue_cents FROM shop_dailyreport"
+            )
+        }
+    with (directory / "sales.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.reader(file):
+            if not row[0].startswith("R"):  # the heading, and the rows that are malformed
+                continue
+            _, day, isbn, quantity, price = row
+            copies, cents = expected.get((day, category[isbn]), (0, 0))
+            euros, _, rest = price.partition(".")
+            cents += int(quantity) * (100 * int(euros) + int(rest))
+            expected[day, category[isbn]] = (copies + int(quantity), cents)
+    wrong = {key: (report.get(key), value) for key, value in expected.items()}
+    wrong = {key: pair for key, pair in wrong.items() if pair[0] != pair[1]}
+    _expect(not wrong, f"{len(wrong)} totals differ (reported, from the file): {wrong}")
+    _expect(len(report) == len(expected), "it has totals of which the file knows nothing")
+    total = sum(cents for _, cents in expected.values())
+    return f"{len(report)} totals, {total // 100}.{total % 100:02d} € in all, as in the file"
+
+
+def _check_backup(directory: Path) -> str:
+    backups = sorted((directory / "backups").glob("bookshop-*.sqlite3"))
+    _expect(0 < len(backups) <= 2, f"{len(backups)} backups are kept, not up to 2")
+    counts = {}
+    for path in (directory / "bookshop.sqlite3", backups[-1]):
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            counts[path] = [
+                database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+                for table in ("shop_book", "shop_sale", "shop_dailyreport", "chroniker_job")
+            ]
+    database_counts, backup_counts = counts.values()
+    _expect(database_counts == backup_counts, f"{database_counts} rows, {backup_counts} in it")
+    return f"{backups[-1].name} opens and has the same {sum(backup_counts)} rows"
+
+
+def _check_sessions(directory: Path) -> str:
+    from chroniker.models import Run
+    from django.contrib.sessions.models import Session
+
+    from shop.management.commands.seed_demo import EXPIRED, EXPIRING
+
+    last = Run.objects.filter(job__name=SESSIONS, status="succeeded").latest("id")
+    expired = Session.objects.filter(expire_date__lt=last.started_at).count()
+    left = Session.objects.count()
+    _expect(not expired and 0 < left < EXPIRING, f"{left} left, {expired} of them expired")
+    return f"{EXPIRED} expired ones are gone, {left} live ones are not"
+
+
+def _check_feed(directory: Path) -> str:
+    from chroniker.models import Run
+
+    from shop.models import FeedItem, FeedRequest
+
+    runs = Run.objects.filter(job__name=FEED).exclude(status__in=("missed", "stopped"))
+    failed = runs.filter(status="failed")
+    asked = FeedRequest.objects.count()
+    _expect(failed.count() == asked // 3, f"{asked} requests, {failed.count()} failed runs")
+    errors = " ".join(failed.values_list("error", flat=True))
+    for told in ("503", "cut short"):
+        _expect(told in errors, f"no run says {told!r}: {errors}")
+    _expect(FeedItem.objects.exists(), "no item was kept")
+    return f"{failed.count()} of {runs.count()} runs failed, and say why"
+
+
+# --- metrics --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """One scrape."""
+
+    samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+    @classmethod
+    def scraped(cls, site: Site) -> Metrics:
+        with urlopen(f"{site.url}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return cls(
+            {
+                (sample.name, frozenset(pair for pair in sample.labels.items() if pair[1])): (
+                    sample.value
+                )
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+            }
+        )
+
+    def value(self, name: str, **labels: str) -> float:
+        key = (name, frozenset(labels.items()))
+        _expect(key in self.samples, f"there is no {name}{labels}")
+        return self.samples[key]
+
+
+def _check_metrics(metrics: Metrics) -> str:
+    """Counted from the rows of the runs; the exporter reads the counters of the job states."""
+    from chroniker.enums import FAILURE_REASONS, MissedReason, RunStatus
+    from chroniker.models import Job, Run
+    from django.db.models import Sum
+
+    compared = 0
+    for job in Job.objects.all():
+        ended = Run.objects.filter(job=job).ended().exclude(status="missed")
+        by_status = Counter(ended.values_list("status", flat=True))
+        last = ended.latest("ended_at", "id")
+        expected: dict[tuple[str, str, str], float] = {
+            ("runs_total", "", ""): ended.count(),
+            ("duration_seconds_count", "", ""): ended.count(),
+            ("running", "", ""): 0,
+            ("last_duration_seconds", "", ""): last.duration_seconds or 0,
+            ("progress_parts", "", ""): last.parts_done or 0,
+            ("progress_parts_expected", "", ""): last.parts_total or 0,
+        }
+        for status, reason in FAILURE_REASONS.items():
+            expected["failures_total", "reason", reason] = by_status[status]
+        for status in RunStatus.values:
+            if status not in ("running", "missed"):
+                expected["last_run_status", "status", status] = float(status == last.status)
+        for reason in MissedReason.values:
+            missed = Run.objects.filter(job=job, missed_reason=reason)
+            slots = missed.aggregate(slots=Sum("missed_slots", default=0))["slots"]
+            expected["missed_runs_total", "reason", reason] = slots
+        ratio = (last.parts_done or 0) / last.parts_total if last.parts_total else 0
+        expected["progress_ratio", "", ""] = ratio
+        for (name, label, value), number in expected.items():
+            labels = {"job_name": job.name} | ({label: value} if label else {})
+            scraped = metrics.value(f"chroniker_job_{name}", **labels)
+            _expect(
+                abs(scraped - number) < 1e-6,
+                f"chroniker_job_{name}{labels} is {scraped}, the database says {number}",
+            )
+            compared += 1
+    return f"{compared} values of {Job.objects.count()} jobs agree with the database"
+
+
+# --- admin ----------------------------------------------------------------------------------
+
+
+def _check_admin(site: Site) -> str:
+    """As a browser does it: with cookies, a session and the token of the form."""
+    from chroniker.models import Job
+
+    cookies = CookieJar()
+    browser = build_opener(HTTPCookieProcessor(cookies))
+    login = f"{site.url}/admin/login/?next=/admin/chroniker/job/"
+    form = browser.open(login, timeout=10).read().decode()
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
+    _expect(token is not None, "the login page has no form with a token")
+    assert token
+    fields = {"username": "admin", "password": site.password}
+    try:
+        browser.open(login, urlencode(fields).encode(), timeout=10)
+        raise DisagreementError("the login was taken without its token")
+    except HTTPError as error:
+        _expect(error.code == 403, f"a login without its token was answered by {error.code}")
+    fields["csrfmiddlewaretoken"] = token[1]
+    page = browser.open(login, urlencode(fields).encode(), timeout=10)
+    text = page.read().decode()
+    _expect(page.url.endswith("/admin/chroniker/job/"), f"the login led to {page.url}")
+    _expect(any(cookie.name == "sessionid" for cookie in cookies), "there is no session")
+    for job in Job.objects.all():
+        _expect(f"/admin/chroniker/job/{job.pk}/change/" in text, f"{job} is not in the list")
+    for path in ("chroniker/run/", "shop/dailyreport/", "shop/sale/"):
+        browser.open(f"{site.url}/admin/{path}", timeout=10)
+    return f"logged in; the list has all {Job.objects.count()} jobs"
