@@ -62,7 +62,7 @@ test: services venv newest ## everything: lint, tests on three databases, newest
 	@$(RUN) scripts/test
 
 test-fast: venv ## the fast tests on SQLite
-	@$(PYTEST) --numprocesses $(TEST_JOBS) --dist worksteal -m "not slow"
+	@$(PYTEST) --numprocesses $(TEST_JOBS) --dist loadgroup -m "not slow"
 
 test-newest: venv newest ## the fast tests on SQLite with the newest Python and Django
 	@$(RUN) scripts/test newest

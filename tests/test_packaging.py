@@ -15,7 +15,8 @@ import pytest
 
 from tests.support import REPO, program
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# One worker for all of them: the build and the environment are made once.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("packaging")]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
