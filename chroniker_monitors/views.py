@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_not_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
+
+from .exposition.response import respond
 
 
+@csrf_exempt  # it changes nothing, and a POST is told 405 rather than 403
 @login_not_required
+@transaction.non_atomic_requests  # ATOMIC_REQUESTS would ask the database first
+@require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """The metrics of this process, to loopback only, until the collector is in place."""
-    if request.META.get("REMOTE_ADDR") not in ("127.0.0.1", "::1"):
-        return HttpResponse(status=403)
-    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    """All metrics, to those who may have them."""
+    return respond(request)

@@ -1,0 +1,192 @@
+"""What a scrape reads from the database: a constant number of queries, no model instances."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections, router, transaction
+from django.db.models import Count, F, OuterRef, Subquery, TextField, Value
+from django.db.models.functions import Cast, Coalesce
+
+from chroniker_monitors.conf import conf
+
+from .deadline import DeadlineExceeded, SharedCall
+from .numbers import (
+    BUCKET_COLUMNS,
+    HOST,
+    HOSTNAME,
+    JOB_COLUMNS,
+    N_JOB,
+    NO_STATE,
+    STATE_COLUMNS,
+    Row,
+)
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger(__name__)
+
+JobRows = tuple[Row, list[Row]]
+"""A job's definition, and its host slots, whose rows begin with the definition."""
+Read = tuple[list[JobRows], list[Row], int]
+"""Jobs, hosts, and how many jobs are not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the database said, or that it did not answer.
+
+    ``seconds`` is how long the reading took.
+    """
+
+    up: bool
+    seconds: float
+    jobs: list[JobRows] = field(default_factory=list)
+    hosts: list[Row] = field(default_factory=list)
+    dropped_jobs: int = 0
+
+
+def take_snapshot() -> Snapshot:
+    """Read the database within ``CHRONIKER_METRICS_TIMEOUT_SECONDS``; raises nothing.
+
+    Inside a transaction it is read there, because no other connection sees what the transaction
+    wrote. Otherwise (always, when scraped) a thread reads it over a connection of its own, so
+    that a database which hangs costs the scrape its time limit and nothing more. Scrapes that
+    come while one is reading share what it reads.
+    """
+    from chroniker.models import Job
+
+    began = time.monotonic()
+    try:
+        alias = router.db_for_read(Job)
+        limit = conf.METRICS_TIMEOUT_SECONDS
+        if connections[alias].in_atomic_block:
+            with transaction.atomic(using=alias):
+                jobs, hosts, dropped = read(alias, conf.METRICS_MAX_JOBS)
+        else:
+            jobs, hosts, dropped = _reading(alias, conf.METRICS_MAX_JOBS, limit)
+    except DeadlineExceeded as error:
+        logger.warning("The database did not answer a scrape in time: %s", error)
+    except Exception as error:
+        logger.warning("The database could not be read for a scrape: %r", error)
+    else:
+        return Snapshot(True, time.monotonic() - began, jobs, hosts, dropped)
+    return Snapshot(False, time.monotonic() - began)
+
+
+def read(alias: str, max_jobs: int) -> Read:
+    """Jobs with their slots, hosts, and how many jobs are more than ``max_jobs``."""
+    from chroniker.models import Host, Job, JobState
+
+    jobs = Job.objects.using(alias).order_by("pk")
+    first_dropped = jobs.values("pk")[max_jobs : max_jobs + 1]
+    rows = (
+        jobs.filter(pk__lt=Coalesce(Subquery(first_dropped), Value(2**63 - 1)))
+        .order_by("pk", "states__host")
+        .values_list(*JOB_COLUMNS, *map(_state_column, STATE_COLUMNS))
+    )
+    running = (
+        JobState.objects.using(alias)
+        .filter(lease_token__isnull=False, lease_host=OuterRef("name"))
+        .order_by()
+        .values("lease_host")
+        .annotate(number=Count("pk"))
+        .values("number")
+    )
+    hosts: list[Row] = list(
+        Host.objects.using(alias)
+        .order_by("name")
+        .values_list(
+            "name", "last_tick_at", "tick_seconds", Coalesce(Subquery(running), 0), "paused"
+        )
+    )
+    grouped = by_job(rows, [host[0] for host in hosts])
+    # Only a full page can have dropped any, and then they are counted.
+    dropped = jobs.count() - max_jobs if len(grouped) >= max_jobs else 0
+    return grouped, hosts, max(dropped, 0)
+
+
+def by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
+    """Each job's definition with those of its slots that are not left from an older definition.
+
+    A slot that the runner has not written yet is there all the same: of a job that runs on every
+    host, one for each host that is known.
+    """
+    jobs = []
+    for _, group in groupby(rows, itemgetter(0)):
+        states = list(group)
+        job = states[0][:N_JOB]
+        if job[HOSTNAME] == "*":
+            written = {row[HOST]: row for row in states if row[HOST]}
+            slots = [
+                written.get(host) or (*job, host, *NO_STATE) for host in sorted({*written, *hosts})
+            ]
+        else:
+            slots = [row for row in states if row[HOST] == ""] or [(*job, "", *NO_STATE)]
+        jobs.append((job, slots))
+    return jobs
+
+
+def _state_column(column: str) -> Any:
+    """How the query names it. JSON comes as text, and is parsed only if it changed."""
+    if column == "started_at":
+        return F("states__current_run__started_at")
+    if column in BUCKET_COLUMNS:
+        return Cast(f"states__{column}", TextField())
+    return F(f"states__{column}")
+
+
+def _read_apart(alias: str, max_jobs: int, seconds: float) -> Read:
+    """Read in this thread, which was made for it, over a connection that ends with it."""
+    connection = connections[alias] = _impatient(connections[alias], seconds)
+    try:
+        with transaction.atomic(using=alias):
+            _limit_statements(connection, seconds)
+            return read(alias, max_jobs)
+    finally:
+        connection.close()
+
+
+_reading: SharedCall[Read] = SharedCall(_read_apart)
+
+
+def _impatient(connection: BaseDatabaseWrapper, seconds: float) -> BaseDatabaseWrapper:
+    """A copy whose waiting ends soon after the scrape's, so that no thread is left behind.
+
+    The thread's own limits are the second line; the scrape is answered in time without them.
+    """
+    copy = connection.copy()
+    options = {**copy.settings_dict.get("OPTIONS", {})}
+    whole = max(2, round(seconds))
+    if connection.vendor == "postgresql":
+        options.pop("pool", None)
+        options |= {
+            "connect_timeout": whole,
+            "keepalives_idle": whole,
+            "keepalives_interval": 1,
+            "keepalives_count": 2,
+            "tcp_user_timeout": 1000 * whole,
+        }
+    elif connection.vendor == "mysql":
+        options |= {"connect_timeout": whole, "read_timeout": whole, "write_timeout": whole}
+    elif connection.vendor == "sqlite":
+        options["timeout"] = min(seconds, options.get("timeout", seconds))
+    copy.settings_dict["OPTIONS"] = options
+    return copy
+
+
+def _limit_statements(connection: BaseDatabaseWrapper, seconds: float) -> None:
+    """Let PostgreSQL give up by itself, waits for locks included.
+
+    LOCAL: a setting of the session would stay with the next user of a pooler's connection.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = {round(1000 * seconds)}")
