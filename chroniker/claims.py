@@ -1,0 +1,287 @@
+"""Taking due jobs: one owner each, whatever else claims at the same moment."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import Exists, F, Max, OuterRef
+
+from .buckets import add_observation
+from .clock import database_now_plus
+from .conf import conf
+from .enums import RunStatus, Trigger
+from .exceptions import ScheduleError
+from .models import Host, Job, JobDependency, JobState, Run
+from .planning import Missed, serve, start_of
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A run that this process owns, as long as the token in the database is its token."""
+
+    state: JobState
+    job: Job
+    run: Run
+    token: str
+    has_dependents: bool
+    claimed_at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class Claim:
+    """What a claim took."""
+
+    started: list[Claimed] = field(default_factory=list)
+    missed: list[Run] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims, and within which bounds."""
+
+    host: str
+    owner: str
+    max_parallel: int
+    only: frozenset[int] | None = None
+    """Primary keys of jobs; None: all."""
+
+
+def new_token() -> str:
+    """A lease token that nobody else has."""
+    return secrets.token_hex(16)
+
+
+def claim(claimant: Claimant, now: datetime, token: str, *, force: bool = False) -> Claim:
+    """Take due states for the claimant and open their runs. To be called in a transaction.
+
+    Its first statement is a write, so that SQLite gives the lock at once, and a write of the
+    host's row, so that the ticks of one host count their places one after the other. ``force``
+    takes the jobs of ``claimant.only`` whether they are due or not.
+
+    Safe to be repeated with the same token when it is not known whether it was committed: what
+    bears the token is ours.
+    """
+    Host.objects.count_claim(claimant.host)
+    room = claimant.max_parallel - JobState.objects.leased_on(claimant.host).count()
+    if room > 0:
+        _stamp(claimant, now, token, room, force=force)
+    owned = (
+        JobState.objects.owned_by([token])
+        .select_related("job", "current_run")
+        .annotate(
+            has_dependents=Exists(JobDependency.objects.filter(dependee=OuterRef("job")))
+        )
+        .order_by("-job__priority", "pk")
+    )
+    taken = Claim()
+    opened: list[_Opened] = []
+    for state in owned:
+        if state.current_run is not None:  # committed before, but the reply was lost
+            taken.started.append(_claimed(state, state.current_run, token))
+            continue
+        new = _open(state, now, claimant.host, force=force)
+        taken.missed += new.missed
+        if new.run is None:
+            _give_back(state, new.changes)
+        else:
+            opened.append(new)
+    _insert([run for new in opened if (run := new.run)] + taken.missed)
+    for new in opened:
+        assert new.run is not None
+        JobState.objects.filter(pk=new.state.pk, lease_token=token).update(
+            current_run=new.run, **new.changes
+        )
+        taken.started.append(_claimed(new.state, new.run, token))
+    return taken
+
+
+@dataclass(slots=True)
+class _Opened:
+    """What an owned state is to run, and what is to be written on it."""
+
+    state: JobState
+    run: Run | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    missed: list[Run] = field(default_factory=list)
+
+
+def _give_back(state: JobState, changes: dict[str, Any]) -> None:
+    """There was nothing to run after all: let go of the state."""
+    changes.update(lease_token=None, lease_expires_at=None, lease_host="", lease_owner="")
+    JobState.objects.filter(pk=state.pk).update(**changes)
+
+
+def _claimed(state: Any, run: Run, token: str) -> Claimed:
+    return Claimed(state, state.job, run, token, state.has_dependents)
+
+
+def _insert(runs: list[Run]) -> None:
+    if connection.features.can_return_rows_from_bulk_insert:
+        Run.objects.bulk_create(runs)
+        return
+    for run in runs:
+        run.save(force_insert=True)
+
+
+def _stamp(claimant: Claimant, now: datetime, token: str, room: int, *, force: bool) -> None:
+    """Put the token on up to ``room`` states. The update's own conditions decide, not the read."""
+    wanted = JobState.objects.for_host(claimant.host)
+    if claimant.only is not None:
+        wanted = wanted.filter(job__in=claimant.only)
+    if force:
+        free = JobState.objects.filter(lease_token__isnull=True)
+        wanted = wanted.filter(lease_token__isnull=True)
+    else:
+        free = JobState.objects.due(now)
+        wanted = wanted.due(now).unblocked(now)
+    candidates = wanted.order_by("-job__priority", "due_at", "pk")
+    if _lock_rows():
+        candidates = candidates.select_for_update(
+            skip_locked=True,
+            of=("self",) if connection.features.has_select_for_update_of else (),
+        )
+    keys = list(candidates.values_list("pk", flat=True)[:room])
+    if keys and not force and _lock_dependees(keys):
+        keys = list(
+            JobState.objects.filter(pk__in=keys).unblocked(now).values_list("pk", flat=True)
+        )
+    if keys:
+        free.filter(pk__in=keys, lease_token__isnull=True).update(
+            lease_token=token,
+            lease_host=claimant.host,
+            lease_owner=claimant.owner,
+            lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
+            stop_requested_at=None,
+            blocked_reason="",
+        )
+
+
+def _lock_rows() -> bool:
+    wanted = conf.SELECT_FOR_UPDATE
+    can = connection.features.has_select_for_update_skip_locked
+    return can if wanted is None else wanted and can
+
+
+def _lock_dependees(keys: list[int]) -> bool:
+    """Keep what the candidates wait for as it is until the claim is made; whether there is any."""
+    waiting = JobDependency.objects.filter(dependent__states__in=keys)
+    if not _lock_rows():
+        return False
+    dependees = list(waiting.values_list("dependee", flat=True).distinct())
+    if dependees:
+        states = JobState.objects.filter(job__in=dependees).order_by("pk")
+        list(states.select_for_update().values_list("pk", flat=True))
+    return bool(dependees)
+
+
+def _open(state: JobState, now: datetime, host: str, *, force: bool) -> _Opened:
+    """Decide what this owned state runs, and where its next run moves to."""
+    new = _Opened(state)
+    slot: datetime | None
+    attempt = 1
+    if force or state.run_requested_at is not None:
+        trigger = Trigger.MANUAL if force else Trigger(state.run_requested_by or Trigger.MANUAL)
+        slot = now if force else state.run_requested_at
+        new.changes.update(run_requested_at=None, run_requested_by="")
+    elif _retry_is_due(state, now):
+        trigger, slot, attempt = Trigger.RETRY, state.retry_slot_at, state.retry_attempt
+        new.changes.update(retry_at=None, retry_slot_at=None, retries_total=F("retries_total") + 1)
+    else:
+        trigger = Trigger.SCHEDULE
+        slot = _serve_schedule(new, now)
+    if slot is None:
+        return new
+    if trigger != Trigger.RETRY and state.last_started_at and slot <= state.last_started_at:
+        # The same moment for the second time: asked for twice, or the clock was set back.
+        attempt = _free_attempt(state, slot)
+    if trigger == Trigger.SCHEDULE:
+        lag = max(0.0, (now - start_of(state.job, slot)).total_seconds())
+        new.changes.update(
+            start_lag_seconds_sum=F("start_lag_seconds_sum") + lag,
+            start_lag_count=F("start_lag_count") + 1,
+            start_lag_buckets=add_observation(state.start_lag_buckets, lag),
+        )
+    new.changes.update(last_started_at=now, parts_done=None, parts_total=None, progress_at=None)
+    new.run = Run(
+        job=state.job,
+        host=state.host,
+        ran_on=host,
+        scheduled_for=slot,
+        attempt=attempt,
+        trigger=trigger,
+        status=RunStatus.RUNNING,
+        started_at=now,
+    )
+    return new
+
+
+def _retry_is_due(state: JobState, now: datetime) -> bool:
+    """Whether the retry comes before the next slot; a slot that has come supersedes it."""
+    if state.retry_at is None or state.retry_at > now:
+        return False
+    return state.next_run_at is None or state.next_run_at > now
+
+
+def _free_attempt(state: JobState, slot: datetime | None) -> int:
+    """1, or one more than the last where the same moment was asked for before."""
+    last = Run.objects.filter(
+        job_id=state.job_id, host=state.host, scheduled_for=slot
+    ).aggregate(last=Max("attempt"))["last"]
+    return (last or 0) + 1
+
+
+def _serve_schedule(new: _Opened, now: datetime) -> datetime | None:
+    """The slot to run; ``new`` gets the next one, and the rows and counters of those missed."""
+    state, changes = new.state, new.changes
+    job = state.job
+    if state.next_slot_at is None:
+        return None
+    try:
+        served = serve(job, job.parsed_schedule(), state.next_slot_at, now, state.last_ended_at)
+    except ScheduleError as error:  # the definition was changed this very moment
+        reason = f"schedule: {error}"[:500]
+        changes.update(next_slot_at=None, next_run_at=None, blocked_reason=reason)
+        return None
+    changes.update(
+        next_slot_at=served.next_slot,
+        next_run_at=served.next_slot and start_of(job, served.next_slot),
+        retry_at=None,
+        retry_slot_at=None,
+    )
+    for group in served.missed:
+        counter = f"missed_{group.reason.value}"
+        changes[counter] = F(counter) + group.count
+        known = Run.objects.filter(
+            job=job, host=state.host, scheduled_for=group.first, attempt=0
+        ).update(missed_slots=F("missed_slots") + group.count)
+        if not known:  # known: the clock was set back, and the slot is missed again
+            new.missed.append(_missed_run(state, group, now))
+    return served.slot
+
+
+def _missed_run(state: JobState, group: Missed, now: datetime) -> Run:
+    return Run(
+        job=state.job,
+        host=state.host,
+        scheduled_for=group.first,
+        attempt=0,  # no attempt was made
+        trigger=Trigger.SCHEDULE,
+        status=RunStatus.MISSED,
+        ended_at=now,
+        missed_slots=group.count,
+        missed_reason=group.reason,
+    )
+
+
+def jobs_named(names: Iterable[str]) -> tuple[list[Job], list[str]]:
+    """The jobs of these names or primary keys, and the names that no job has."""
+    wanted = list(names)
+    jobs = list(Job.objects.named(wanted))
+    known = {job.name for job in jobs} | {str(job.pk) for job in jobs}
+    return jobs, [name for name in wanted if name not in known]

@@ -1,0 +1,99 @@
+"""Kernel locks on files: they say at once, and without fail, that a process has died.
+
+The locks are flock(2): they belong to the open file, so a forked process holds the lock too, and
+the kernel releases it when the last of them is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+
+class FileLock:
+    """A lock on a file; held until :meth:`release` or the death of all that inherited it."""
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.fd = -1
+
+    def acquire(self, *, wait: bool) -> bool:
+        """Take the lock; False where somebody else has it and ``wait`` is false."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        except BaseException:
+            os.close(fd)
+            raise
+        self.fd = fd
+        return True
+
+    def note(self, text: str) -> None:
+        """Write ``text`` into the file, for people who look at it."""
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, text.encode(), 0)
+
+    def close(self) -> None:
+        """Close this process's end; a process that inherited it holds on."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def release(self, *, unlink: bool = False) -> None:
+        """Give the lock up, with its file where no other process will look for it."""
+        if unlink:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        self.close()
+
+
+class OwnerLock(FileLock):
+    """What a tick holds, and all that it forks: while it is held, one of them is alive."""
+
+    __slots__ = ()
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(Path(directory) / f"tick-{os.getpid()}-{secrets.token_hex(8)}.lock")
+        self.acquire(wait=True)
+
+    @property
+    def name(self) -> str:
+        """What other processes of this host find it by."""
+        return self.path.name
+
+
+def owner_is_dead(directory: str, name: str) -> bool:
+    """Whether the tick of that lock and everything it has started are dead.
+
+    False also where it cannot be known: another user's tick, a machine that was booted since.
+    """
+    if not name.startswith("tick-") or "/" in name:
+        return False
+    lock = FileLock(Path(directory) / name)
+    if not lock.path.exists():
+        return False
+    try:
+        if not lock.acquire(wait=False):
+            return False
+    except OSError:
+        return False
+    lock.release(unlink=True)
+    return True
+
+
+def owner_is_stopped(name: str) -> bool:
+    """Whether the tick of that lock is stopped by a signal (state T of proc(5))."""
+    try:
+        pid = int(name.split("-")[1])
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, ValueError, IndexError):
+        return False
+    return state in ("T", "t")

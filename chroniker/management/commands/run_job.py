@@ -1,0 +1,50 @@
+"""Run jobs now, by hand, and see what comes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from ...claims import jobs_named
+from ...endings import Ended
+from ...enums import RunStatus
+from ...exceptions import ChronikerError
+from ...models import OutputChunk
+from ...ticks import run_now
+
+
+class Command(BaseCommand):
+    help = "Run jobs now, due or not, enabled or not; at most one run of a job at a time."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("jobs", nargs="+", metavar="NAME|ID")
+        parser.add_argument("-q", "--quiet", action="store_true", help="Do not show the output.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        failed = 0
+
+        def show(ended: Ended) -> None:
+            nonlocal failed
+            outcome = ended.outcome
+            failed += outcome.status != RunStatus.SUCCEEDED
+            if not options["quiet"]:
+                for chunk in OutputChunk.objects.filter(run=ended.run).order_by("id"):
+                    (self.stdout if chunk.stream == "stdout" else self.stderr).write(
+                        chunk.text, ending=""
+                    )
+            seconds = "" if outcome.seconds is None else f" after {outcome.seconds:.2f} s"
+            reason = f": {outcome.error}" if outcome.error else ""
+            self.stdout.write(f"{ended.job.name}: {outcome.status}{seconds}{reason}")
+
+        try:
+            jobs, unknown = jobs_named(options["jobs"])
+            if unknown:
+                raise CommandError(f"There is no job {', '.join(unknown)}.")
+            not_run = run_now(jobs, show)
+        except ChronikerError as error:
+            raise CommandError(str(error)) from error
+        for job, reason in not_run:
+            self.stderr.write(f"{job.name}: not run: {reason}")
+        if failed or not_run:
+            raise CommandError(f"{failed} failed, {len(not_run)} not run.")

@@ -1,0 +1,107 @@
+"""Runs whose owner is gone: found, and ended as lost."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from datetime import datetime
+from pathlib import Path
+
+from django.db import connection
+
+from .conf import conf, runtime_dir
+from .endings import Ended, end_run
+from .enums import RunStatus
+from .locks import FileLock, owner_is_dead, owner_is_stopped
+from .models import JobDependency, JobState
+from .supervisor import Outcome
+from .transactions import run_transaction
+
+logger = logging.getLogger(__name__)
+
+_LOST = "Lost: the scheduler that ran it on {host} {why}. Nobody knows how far the job came."
+
+
+def job_lock(state: int) -> FileLock:
+    """The lock that a run holds where CHRONIKER_CHECK_LOCK_FILE is on."""
+    return FileLock(Path(runtime_dir()) / f"job-{state}.lock")
+
+
+def reap(host: str, now: datetime, *, stale: bool) -> list[Ended]:
+    """End as lost what nobody owns any more; ``stale``: some leases have run out.
+
+    On this host at once, when the kernel has released the lock of the tick, which its wardens
+    and jobs hold as well. Elsewhere when the lease has run out by the database's clock: by then
+    the wardens there have killed their jobs.
+    """
+    ended: list[Ended] = []
+    owned = JobState.objects.filter(lease_token__isnull=False).select_related("job", "current_run")
+    one_machine = connection.vendor == "sqlite"
+    here = owned if one_machine else owned.filter(lease_host=host)
+    dead: dict[str, bool] = {}
+    for state in here:
+        owner = state.lease_owner
+        if owner not in dead:
+            dead[owner] = owner_is_dead(runtime_dir(), owner)
+        if dead[owner] or _job_is_dead(state):
+            ended += _lose(state, now, "died", only_if_stale=False)
+    if stale:
+        for state in owned.filter(pk__in=JobState.objects.stale().values("pk")):
+            if one_machine and not _may_take_over(state):
+                continue
+            ended += _lose(state, now, "did not renew its lease", only_if_stale=True)
+    return ended
+
+
+def _job_is_dead(state: JobState) -> bool:
+    """With CHRONIKER_CHECK_LOCK_FILE: whether the kernel has released the run's own lock."""
+    if not conf.CHECK_LOCK_FILE or state.current_run is None or state.current_run.pid is None:
+        return False
+    lock = job_lock(state.pk)
+    if not lock.acquire(wait=False):
+        return False
+    lock.release()
+    return True
+
+
+def _may_take_over(state: JobState) -> bool:
+    """SQLite: whether a lease that ran out may be taken away.
+
+    All hosts of an SQLite file are one machine, and a long write of a job keeps its own tick from
+    renewing. So an owner that is alive keeps its run; one that was stopped by a signal is killed,
+    and its run is lost once the kernel says that all of it is dead.
+    """
+    owner = state.lease_owner
+    path = Path(runtime_dir()) / owner
+    if not owner.startswith("tick-") or not path.exists():
+        return True
+    if owner_is_stopped(owner):
+        logger.warning("Killing the tick %s: it is stopped and its lease ran out", owner)
+        os.kill(int(owner.split("-")[1]), signal.SIGKILL)
+    return owner_is_dead(runtime_dir(), owner)
+
+
+def _lose(state: JobState, now: datetime, why: str, *, only_if_stale: bool) -> list[Ended]:
+    token, run = state.lease_token, state.current_run
+    if token is None:
+        return []
+    if run is None:
+        JobState.objects.filter(pk=state.pk, lease_token=token).update(
+            lease_token=None, lease_expires_at=None, lease_host="", lease_owner=""
+        )
+        return []
+    ended = Ended(
+        state=state,
+        job=state.job,
+        run=run,
+        token=token,
+        outcome=Outcome(
+            RunStatus.LOST, _LOST.format(host=state.lease_host or "another host", why=why)
+        ),
+        ended_at=now,
+        has_dependents=JobDependency.objects.filter(dependee=state.job_id).exists(),
+    )
+    if run_transaction(lambda: end_run(ended, only_if_stale=only_if_stale)):
+        return [ended]
+    return []

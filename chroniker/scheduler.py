@@ -1,0 +1,600 @@
+"""One tick, from the heartbeat of its host to the end of the last run that it started."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from django.conf import global_settings, settings
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, connections
+from django.db.models import Exists, Value
+
+from . import __version__
+from .child import CommandSpec
+from .claims import Claim, Claimant, Claimed, claim, new_token
+from .clock import DatabaseNow
+from .commands import check_command, check_raw_command, split_args
+from .conf import conf, runtime_dir
+from .endings import Ended, end_run, prune_runs, store_output, store_progress, was_ended_by
+from .enums import RunStatus, Stream
+from .exceptions import CommandRefused, DatabaseUnready
+from .locks import OwnerLock
+from .models import Host, Job, JobState, Run
+from .output import Masker, find_secrets
+from .planning import explain_blocked, plan_changed_jobs, plan_for_new_host
+from .reaping import job_lock, reap
+from .signals import run_finished, run_missed, run_started
+from .supervisor import Child, Outcome, RunRequest, Supervisor
+from .transactions import drop_connection, is_outage, run_transaction
+from .warden import Guard, boottime
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_FLUSH_SECONDS = 1.0
+"""How often progress, output and stop requests are looked after while something runs."""
+_OUTPUT_SECONDS = 2.0
+_CLAIM_SECONDS = 0.05
+"""Claims are at least this far apart, unless half of the places are free."""
+_CLAIM_WINDOW_SECONDS = 600
+"""How long after its beginning a tick still takes what has become due since. A tick that went on
+for ever would run the code of the day on which it began."""
+_TURN_SECONDS = 0.5
+_BUSY_TIMEOUT_MS = 2000
+
+
+@dataclass(slots=True)
+class _Running:
+    """A claimed run and its process."""
+
+    claimed: Claimed
+    child: Child
+    pid_stored: bool = False
+    output_at: float = field(default_factory=time.monotonic)
+
+
+class Runner:
+    """What a tick does: beat, reap, plan, claim, supervise, finish.
+
+    ``every``: tick again after so many seconds, for ever (``cronserver``). ``only``: primary keys
+    of jobs to which it is restricted; ``force``: run those at once, due or not. ``now`` pins the
+    moment of the beginning, for tests; otherwise it is the database's clock, on which all hosts
+    agree.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: float | None = None,
+        only: frozenset[int] | None = None,
+        force: bool = False,
+        max_parallel: int | None = None,
+        now: datetime | None = None,
+        on_end: Callable[[Ended], None] | None = None,
+    ) -> None:
+        self.host = conf.HOSTNAME
+        self.every = every
+        self.only = only
+        self.force = force
+        self.max_parallel = max_parallel
+        self.pinned_now = now
+        self.on_end = on_end
+        self.running: dict[int, _Running] = {}
+        self.unfinished: list[Ended] = []
+        self._supervisor: Supervisor | None = None
+        self._owner: OwnerLock | None = None
+        self._clock_offset = timedelta()
+        self._began = self._now()
+        self._retry_database_at = 0.0
+        self._database_failures = 0
+        self._claimed_at = 0.0
+        self._claim_wanted = False
+        self._flushed_at = 0.0
+        self._renewed_at = 0.0
+        self._stop_signals = 0
+        self._stop_at: float | None = None
+        self._lease_ends: dict[str, float] = {}
+        self._pending_token = ""
+
+    # -- the whole -------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Tick, and stay until everything that it started has ended.
+
+        Raises DatabaseUnready where the first look at the database fails.
+        """
+        with self._signals():
+            try:
+                self._began_monotonic = next_tick = time.monotonic()
+                try:
+                    self.tick()
+                except DatabaseError as error:
+                    raise DatabaseUnready(_explain(error)) from error
+                while self.running or self.unfinished or (self.every and not self._stop_signals):
+                    wait = _TURN_SECONDS
+                    if self.every:
+                        wait = min(wait, next_tick + self.every - time.monotonic())
+                    self._turn(max(0.0, wait))
+                    if self.every and time.monotonic() >= next_tick + self.every:
+                        next_tick = max(next_tick + self.every, time.monotonic() - self.every)
+                        self._guarded(self.tick)
+            finally:
+                self._close()
+
+    def tick(self) -> None:
+        """Look at the database once and start what is due."""
+        started = time.monotonic()
+        glance = self._glance()
+        if glance["new"]:
+            run_transaction(lambda: plan_for_new_host(self.host, self._now()))
+        self._began = self._now()
+        if glance["owned"] or glance["stale"]:
+            for ended in reap(self.host, self._now(), stale=glance["stale"]):
+                self._tell(run_finished, ended.run, ended.job, ended)
+        if glance["unplanned"]:
+            plan_changed_jobs(self._now())
+        if (glance["due"] or glance["unplanned"] or self.force) and not glance["paused"]:
+            self._claim()
+            explain_blocked(self._now(), self.host)
+            self._claim_wanted = True
+        Host.objects.filter(name=self.host).update(tick_seconds=time.monotonic() - started)
+
+    def _glance(self) -> dict[str, Any]:
+        """The heartbeat, and in one query all that a tick has to know."""
+        new = False
+        if not Host.objects.beat(self.host, __version__):
+            Host.objects.bulk_create([Host(name=self.host)], ignore_conflicts=True)
+            Host.objects.filter(name=self.host, first_tick_at=None).update(
+                first_tick_at=DatabaseNow()
+            )
+            Host.objects.beat(self.host, __version__)
+            new = True
+        states = JobState.objects
+        moment: Any = DatabaseNow() if self.pinned_now is None else Value(self.pinned_now)
+        before = time.time()
+        row: dict[str, Any] = (
+            Host.objects.filter(name=self.host)
+            .annotate(
+                clock=DatabaseNow(),
+                unplanned=Exists(Job.objects.needing_planning()),
+                due=Exists(states.due(moment).for_host(self.host)),
+                owned=Exists(
+                    states.filter(lease_token__isnull=False)
+                    if connection.vendor == "sqlite"
+                    else states.leased_on(self.host)
+                ),
+                stale=Exists(states.stale()),
+            )
+            .values("clock", "paused", "unplanned", "due", "owned", "stale")
+            .get()
+        )
+        ours = datetime.fromtimestamp((before + time.time()) / 2, UTC)
+        self._clock_offset = (self.pinned_now or row["clock"]) - ours
+        return {**row, "new": new}
+
+    def _now(self) -> datetime:
+        """The database's clock, as it was seen last and went on since."""
+        return datetime.now(UTC) + self._clock_offset
+
+    # -- claiming and starting -------------------------------------------------------------
+
+    def _claim(self) -> None:
+        """Take what is due and start it."""
+        if self._stop_signals:
+            return
+        claimant = Claimant(
+            host=self.host,
+            owner=self._owner_name(),
+            max_parallel=self._places(),
+            only=self.only,
+        )
+        # Kept until it is known to be committed: what bears the token is ours.
+        token = self._pending_token = self._pending_token or new_token()
+        sent = boottime()
+        now = self._now()
+        horizon = now
+        if not self.every and time.monotonic() - self._began_monotonic > _CLAIM_WINDOW_SECONDS:
+            horizon = self._began
+        taken: Claim = run_transaction(
+            lambda: claim(claimant, horizon, token, force=self.force)
+        )
+        self._pending_token = ""
+        self._claimed_at = time.monotonic()
+        self._claim_wanted = bool(taken.started)
+        if self.force:
+            self.force, self._claim_wanted = False, False
+        for run in taken.missed:
+            self._tell(run_missed, run, run.job)
+        if taken.started:
+            self._lease_ends[token] = sent + conf.LEASE_SECONDS
+            self._start(taken.started, sent)
+
+    def _places(self) -> int:
+        """How many runs this host may have at one time, for this claim."""
+        return conf.MAX_PARALLEL if self.max_parallel is None else self.max_parallel
+
+    def _owner_name(self) -> str:
+        if self._owner is None:
+            self._owner = OwnerLock(runtime_dir())
+        return self._owner.name
+
+    def _start(self, claimed: list[Claimed], sent: float) -> None:
+        requests: list[RunRequest] = []
+        by_key: dict[int, Claimed] = {}
+        for item in claimed:
+            try:
+                request = self._request(item, sent)
+            except CommandRefused as error:
+                self._refuse(item, str(error))
+                continue
+            by_key[request.key] = item
+            requests.append(request)
+        if not requests:
+            return
+        for item in by_key.values():
+            self._tell(run_started, item.run, item.job)
+        if self._supervisor is None:
+            self._supervisor = Supervisor(_before_fork, Masker(_secrets()))
+            self._renewed_at = self._flushed_at = time.monotonic()
+        for child in self._supervisor.start(requests):
+            self.running[child.key] = _Running(by_key[child.key], child)
+
+    def _request(self, item: Claimed, sent: float) -> RunRequest:
+        """What the supervisor has to know. Raises CommandRefused."""
+        job = item.job
+        args, raw = split_args(job.args), ()
+        if job.raw_command:
+            check_raw_command(job.raw_command)
+            raw = (*split_args(job.raw_command), *args)
+        else:
+            check_command(job.command)
+        lock = None
+        if conf.CHECK_LOCK_FILE:
+            lock = job_lock(item.state.pk)
+            if not lock.acquire(wait=False):
+                raise CommandRefused(
+                    f"A process of an earlier run still holds {lock.path}; end it first."
+                )
+        streams = [Stream.LOG]
+        if job.log_stdout:
+            streams.append(Stream.STDOUT)
+        if job.log_stderr:
+            streams.append(Stream.STDERR)
+        return RunRequest(
+            key=item.run.pk,
+            spec=CommandSpec(
+                run_id=item.run.pk,
+                job_name=job.name,
+                command=job.command,
+                args=tuple(args),
+                log_level=conf.LOG_CAPTURE_LEVEL,
+                log_format=conf.LOG_FORMAT,
+            ),
+            raw=raw,
+            spawn=conf.START_METHOD == "spawn",
+            guard=Guard(
+                timeout_seconds=job.timeout_seconds,
+                grace_seconds=job.grace_seconds,
+                lease_deadline=_deadline(sent),
+                memory_limit_bytes=job.memory_limit_mb and job.memory_limit_mb * 2**20,
+                nice=job.nice,
+            ),
+            streams=tuple(stream.value for stream in streams),
+            output_bytes=conf.MAX_OUTPUT_BYTES,
+            stderr_is_failure=job.stderr_is_failure,
+            lock=lock,
+        )
+
+    def _refuse(self, item: Claimed, reason: str) -> None:
+        """End a run that cannot be started."""
+        self.unfinished.append(
+            self._ended(item, Outcome(RunStatus.FAILED, reason, seconds=0.0))
+        )
+
+    # -- supervising -----------------------------------------------------------------------
+
+    def _turn(self, wait: float) -> None:
+        """Listen to the children for a moment and do what is to be done by now."""
+        ended = self._supervisor.poll(wait) if self._supervisor else time.sleep(wait)
+        for child in ended or ():
+            self._note_end(child)
+        now = time.monotonic()
+        self._obey_signals(now)
+        if self.unfinished and now >= self._retry_database_at:
+            self._guarded(self._finish)
+        if self.running:
+            if now - self._flushed_at >= _FLUSH_SECONDS:
+                self._flushed_at = now
+                self._guarded(self._flush)
+            if now - self._renewed_at >= conf.HEARTBEAT_SECONDS:
+                self._guarded(self._renew)
+            self._let_go_of_lost_leases()
+        if self._claim_wanted and self._time_to_claim(bool(ended), now):
+            self._guarded(self._claim)
+
+    def _time_to_claim(self, something_ended: bool, now: float) -> bool:
+        if now < self._retry_database_at:
+            return False
+        if something_ended and 2 * len(self.running) <= self._places():
+            return True
+        return now - self._claimed_at >= (_CLAIM_SECONDS if something_ended else _TURN_SECONDS)
+
+    def _note_end(self, child: Child) -> None:
+        """A run's process has ended: prepare what is to be written."""
+        item = self.running.pop(child.key)
+        outcome = child.outcome()
+        ended = self._ended(item.claimed, outcome)
+        ended.output = child.recorder.take(final=True)
+        ended.written = dict(child.written)
+        ended.parts = child.parts
+        ended.pid = child.warden_pid
+        self.unfinished.append(ended)
+        self._claim_wanted = True
+
+    def _ended(self, item: Claimed, outcome: Outcome) -> Ended:
+        return Ended(
+            state=item.state,
+            job=item.job,
+            run=item.run,
+            token=item.token,
+            outcome=outcome,
+            ended_at=self._now(),
+            has_dependents=item.has_dependents,
+        )
+
+    def _finish(self) -> None:
+        """Write the ends of runs: all in one transaction or, if one of them spoils it, each alone."""
+        waiting = self.unfinished
+        try:
+            written = run_transaction(lambda: [end_run(ended) for ended in waiting])
+        except DatabaseError as error:
+            if is_outage(error) or len(waiting) == 1:
+                if len(waiting) == 1 and not is_outage(error):
+                    self._give_up_output(waiting[0], error)
+                raise
+            written = []
+            for ended in list(waiting):
+                self.unfinished = [ended]
+                self._guarded(self._finish)
+                written.append(not self.unfinished)
+            self.unfinished = [e for e, done in zip(waiting, written, strict=True) if not done]
+            return
+        self.unfinished = []
+        for ended, done in zip(waiting, written, strict=True):
+            if done or was_ended_by(ended):
+                self._after_end(ended)
+            else:
+                logger.warning(
+                    "Run %s of job %s lost its lease; nothing of it was written",
+                    ended.run.pk,
+                    ended.job.name,
+                )
+
+    def _give_up_output(self, ended: Ended, error: DatabaseError) -> None:
+        """The database takes all but the output: better an end without it than no end."""
+        if ended.output.pieces:
+            logger.error("The output of run %s cannot be stored: %s", ended.run.pk, error)
+            ended.output.pieces = []
+            ended.output.expired = {}
+
+    def _after_end(self, ended: Ended) -> None:
+        ended.run.status = ended.outcome.status
+        ended.run.ended_at = ended.ended_at
+        ended.run.duration_seconds = ended.outcome.seconds
+        ended.run.exit_code = ended.outcome.exit_code
+        ended.run.signal = ended.outcome.signal
+        ended.run.error = ended.outcome.error
+        self._tell(run_finished, ended.run, ended.job, ended)
+        keep = ended.job.max_runs_kept
+        # Not at each end: deleting a tenth at a time costs a tenth.
+        if keep is not None and (ended.state.runs_total + 1) % max(1, keep // 10) == 0:
+            self._guarded(lambda: prune_runs(ended.job, keep))
+
+    def _flush(self) -> None:
+        """Store progress and output so far, and hear who wants a run to stop."""
+        now, clock = self._now(), time.monotonic()
+        for item in self.running.values():
+            child, state = item.child, item.claimed.state
+            child.look_at_progress()
+            if child.parts_changed and child.parts is not None:
+                child.parts_changed = False
+                try:
+                    run_transaction(
+                        lambda state=state, item=item, parts=child.parts: store_progress(  # type: ignore[misc]
+                            state.pk, item.claimed.token, parts, now
+                        ),
+                        attempts=1,
+                    )
+                except DatabaseError:
+                    child.parts_changed = True
+                    raise
+            if not item.pid_stored:
+                Run.objects.running().filter(pk=child.key).update(pid=child.warden_pid)
+                item.pid_stored = True
+            if clock - item.output_at >= _OUTPUT_SECONDS:
+                item.output_at = clock
+                self._store_output(item, now)
+        wanted = JobState.objects.owned_by(self._tokens()).filter(stop_requested_at__isnull=False)
+        for run in wanted.values_list("current_run", flat=True):
+            if run in self.running:
+                assert self._supervisor is not None
+                self._supervisor.stop(self.running[run].child, "Stopped on request.")
+
+    def _store_output(self, item: _Running, now: datetime) -> None:
+        taken = item.child.recorder.take()
+        if not taken.pieces and not taken.expired:
+            return
+        try:
+            run_transaction(lambda: store_output(item.child.key, taken, now), attempts=2)
+        except DatabaseError as error:
+            if is_outage(error):
+                item.child.recorder.put_back(taken)
+            else:
+                logger.error("Output of run %s cannot be stored: %s", item.child.key, error)
+            raise
+
+    def _tokens(self) -> list[str]:
+        return list({item.claimed.token for item in self.running.values()})
+
+    def _renew(self) -> None:
+        """Renew all leases, and tell the wardens until when they run."""
+        tokens = self._tokens()
+        sent = boottime()
+        run_transaction(lambda: JobState.objects.renew(tokens, conf.LEASE_SECONDS))
+        self._renewed_at = time.monotonic()
+        alive = set(JobState.objects.owned_by(tokens).values_list("current_run", flat=True))
+        assert self._supervisor is not None
+        for key, item in self.running.items():
+            if key not in alive:
+                logger.warning("Run %s lost its lease and is ended", key)
+                self._supervisor.abandon(item.child)
+                continue
+            self._lease_ends[item.claimed.token] = sent + conf.LEASE_SECONDS
+            if (deadline := _deadline(sent)) is not None:
+                self._supervisor.extend(item.child, deadline)
+
+    def _let_go_of_lost_leases(self) -> None:
+        """Ends that could not be written in time are somebody else's to write by now."""
+        used = {item.claimed.token for item in self.running.values()}
+        used |= {ended.token for ended in self.unfinished}
+        self._lease_ends = {
+            token: end for token, end in self._lease_ends.items() if token in used
+        }
+
+    # -- stopping --------------------------------------------------------------------------
+
+    def _obey_signals(self, now: float) -> None:
+        """After a first signal wait for the runs, then stop them; after a second stop them now."""
+        if not self._stop_signals or self._supervisor is None:
+            return
+        if self._stop_at is None:
+            self._stop_at = now + conf.KILL_GRACE_SECONDS
+        if now >= self._stop_at or self._stop_signals > 1:
+            for item in self.running.values():
+                self._supervisor.stop(
+                    item.child, "Stopped, because the scheduler was asked to end."
+                )
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn SIGTERM and SIGINT into a wish, where this is the main thread."""
+
+        def wish(*_: object) -> None:
+            self._stop_signals += 1
+
+        before: dict[int, Any] = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, wish)
+        except ValueError:
+            pass
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _close(self) -> None:
+        if self._supervisor:
+            self._supervisor.close()
+        if self._owner:
+            self._owner.release(unlink=not self.running)
+
+    # -- the database that may be away -----------------------------------------------------
+
+    def _guarded(self, action: Callable[[], Any]) -> None:
+        """Do something with the database; if it is away, try again later and lose nothing."""
+        if time.monotonic() < self._retry_database_at:
+            return
+        try:
+            action()
+        except (OperationalError, InterfaceError) as error:
+            self._database_failures += 1
+            delay = min(5.0, 0.1 * 2 ** min(self._database_failures, 10))
+            self._retry_database_at = time.monotonic() + delay
+            if self._database_failures == 1:
+                logger.warning("The database does not answer; trying again: %s", _explain(error))
+            drop_connection()
+            self._give_up_unfinished()
+        except DatabaseError:
+            logger.exception("The database refused a statement")
+            drop_connection()
+            self._retry_database_at = time.monotonic() + 1.0
+            self._give_up_unfinished()
+        else:
+            self._database_failures = 0
+
+    def _give_up_unfinished(self) -> None:
+        """Ends whose leases have been lost for as long again will be written by another tick."""
+        now = boottime()
+        limit = conf.LEASE_SECONDS
+        for ended in list(self.unfinished):
+            if now > self._lease_ends.get(ended.token, now) + limit:
+                logger.error(
+                    "Run %s of job %s ended as %s, but the database stayed away; it will be "
+                    "recorded as lost",
+                    ended.run.pk,
+                    ended.job.name,
+                    ended.outcome.status,
+                )
+                self.unfinished.remove(ended)
+
+    def _tell(self, sent: Any, run: Run, job: Job, ended: Ended | None = None) -> None:
+        """Send a signal; a receiver that raises is logged (by Django) and stops nothing."""
+        sent.send_robust(sender=Run, run=run, job=job)
+        if ended is not None and self.on_end is not None:
+            self.on_end(ended)
+
+
+def _deadline(sent: float) -> float | None:
+    """When a warden ends its run by itself: before the lease that was asked for at ``sent`` ends.
+
+    None on SQLite, where all hosts are one machine and the kernel tells who is alive.
+    """
+    if connection.vendor == "sqlite":
+        return None
+    lease = conf.LEASE_SECONDS
+    return sent + lease - max(0.1 * lease, 0.2)
+
+
+def _before_fork() -> None:
+    """Close what must not be shared with a child: connections to databases and caches."""
+    from django.core.cache import caches
+
+    connections.close_all()
+    caches.close_all()
+
+
+def _secrets() -> set[str]:
+    ours = {
+        name: getattr(settings, name)
+        for name in dir(settings)
+        if name.isupper() and (not hasattr(global_settings, name) or name in _SECRET_SETTINGS)
+    }
+    ours.pop("CHRONIKER_SECRET_NAMES", None)
+    return find_secrets(ours, os.environ, conf.SECRET_NAMES)
+
+
+_SECRET_SETTINGS = {
+    "SECRET_KEY", "SECRET_KEY_FALLBACKS", "EMAIL_HOST_PASSWORD", "DATABASES", "CACHES", "STORAGES",
+}  # fmt: skip
+
+
+def _explain(error: Exception) -> str:
+    """One line for a person: what is wrong with the database and what to do."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OperationalError | InterfaceError) and not _is_missing_table(reason):
+        return f"The database cannot be reached: {reason}"
+    return f"The tables of Chroniker are missing or old; run `manage.py migrate`: {reason}"
+
+
+def _is_missing_table(reason: str) -> bool:
+    reason = reason.lower()
+    return "no such table" in reason or "no such column" in reason or "doesn't exist" in reason

@@ -1,0 +1,98 @@
+"""The ways in which a tick is asked for: by cron, by name, for show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+
+from django.db import DatabaseError
+
+from .conf import conf
+from .dependencies import in_order
+from .endings import Ended
+from .exceptions import DatabaseUnready
+from .locks import FileLock
+from .models import Job, JobDependency, JobState
+from .planning import plan_changed_jobs
+from .scheduler import Runner
+
+
+def tick_once(
+    *, only: frozenset[int] | None = None, force: bool = False, sync: bool = False
+) -> None:
+    """One tick. Raises DatabaseUnready.
+
+    With CHRONIKER_USE_PID it waits for the tick before it on this host; where one is waiting
+    already it leaves everything to that one.
+    """
+    with _one_at_a_time() if conf.USE_PID else nullcontext(True) as mine:
+        if mine:
+            Runner(only=only, force=force, max_parallel=1 if sync else None).run()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[bool]:
+    waiting = FileLock(f"{conf.PID_FILE}.next")
+    if not waiting.acquire(wait=False):
+        yield False
+        return
+    lock = FileLock(conf.PID_FILE)
+    try:
+        lock.acquire(wait=True)
+        waiting.release()
+        import os
+
+        lock.note(f"{os.getpid()}\n")
+        yield True
+    finally:
+        waiting.close()
+        lock.release()
+
+
+def run_now(
+    jobs: list[Job], on_end: Callable[[Ended], None]
+) -> list[tuple[Job, str]]:
+    """Run the jobs at once; those that were not run, with the reason."""
+    ran: set[int] = set()
+
+    def note(ended: Ended) -> None:
+        if ended.job.pk in wanted:
+            ran.add(ended.job.pk)
+            on_end(ended)
+
+    wanted = frozenset(job.pk for job in jobs)
+    # A person who asks is not turned away because every place is taken.
+    Runner(only=wanted, force=True, max_parallel=2**31, on_end=note).run()
+    return [(job, _why_not(job)) for job in jobs if job.pk not in ran]
+
+
+def _why_not(job: Job) -> str:
+    state = JobState.objects.filter(job=job).order_by("-lease_expires_at").first()
+    if state is not None and state.lease_token is not None:
+        return f"it is running on {state.lease_host}"
+    if job.hostname not in ("", "*", conf.HOSTNAME):
+        return f"it runs on {job.hostname} only, and this is {conf.HOSTNAME}"
+    return "it could not be claimed; is this host paused?"
+
+
+def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:
+    """What a tick would start now, a line each, dependees before those that wait for them."""
+    now = datetime.now(UTC)
+    try:
+        plan_changed_jobs(now)
+        states = JobState.objects.for_host(conf.HOSTNAME).select_related("job")
+        if not force:
+            states = states.due(now)
+        if only is not None:
+            states = states.filter(job__in=only)
+        found = {state.job_id: state for state in states.order_by("-job__priority", "due_at")}
+        edges = JobDependency.objects.filter(dependent__in=list(found)).values_list(
+            "dependent_id", "dependee_id"
+        )
+        return [
+            f"{found[key].job.name} (due {found[key].due_at or now:%Y-%m-%d %H:%M:%S}Z)"
+            for key in in_order(found, edges)
+        ]
+    except DatabaseError as error:
+        raise DatabaseUnready(str(error)) from error

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+
+from chroniker.models import Job
+
+
+class Command(BaseCommand):
+    help = "Does whatever a test wants a job to do."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("deed")
+        parser.add_argument("words", nargs="*")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        getattr(self, options["deed"])(*options["words"])
+
+    def say(self, *words: str) -> None:
+        self.stdout.write(" ".join(words))
+
+    def complain(self, *words: str) -> None:
+        self.stderr.write(" ".join(words))
+
+    def leave(self, code: str) -> None:
+        sys.exit(int(code))
+
+    def leave_saying(self, *words: str) -> None:
+        sys.exit(" ".join(words))
+
+    def leave_at_once(self, code: str) -> None:
+        os._exit(int(code))
+
+    def crash(self) -> None:
+        ctypes.string_at(0)
+
+    def fail(self, *words: str) -> None:
+        raise ValueError(" ".join(words))
+
+    def refuse(self, *words: str) -> None:
+        raise CommandError(" ".join(words))
+
+    def warn(self, *words: str) -> None:
+        warnings.simplefilter("default")
+        warnings.warn(" ".join(words), stacklevel=1)
+
+    def log(self, *words: str) -> None:
+        logging.getLogger("bookshop.import").info(" ".join(words))
+
+    def sleep(self, seconds: str, touch: str = "") -> None:
+        if touch:
+            Path(touch).write_text(str(os.getpid()))
+        time.sleep(float(seconds))
+
+    def mark(self, path: str, *words: str) -> None:
+        with open(path, "a") as file:
+            file.write(" ".join(words) + "\n")
+
+    def progress_in_transaction(self, seconds: str) -> None:
+        with transaction.atomic():
+            Job.update_progress(total_parts=77, total_parts_complete=13)
+            time.sleep(float(seconds))
+
+    def count_to(self, number: str) -> None:
+        for done in range(1, int(number) + 1):
+            Job.update_progress(total_parts=int(number), total_parts_complete=done)
+
+    def stubborn(self, path: str) -> None:
+        """Ignore SIGTERM, and leave a grandchild that ignores it, too, in a session of its own."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        code = (
+            "import os,signal,sys,time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "if os.fork(): os._exit(0)\n"
+            "os.setsid()\n"
+            "if os.fork(): os._exit(0)\n"
+            "open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+            "time.sleep(300)\n"
+        )
+        subprocess.run([sys.executable, "-c", code, path], check=True)
+        time.sleep(300)
+
+    def flood(self, megabytes: str, kind: str = "lines") -> None:
+        block = {
+            "lines": b"0123456789abcdef" * 63 + b"0123456789abcde\n",
+            "solid": b"0123456789abcdef" * 64,
+            "dirt": b"\0\xff\xfe\x80abc" * 146 + b"\0\0",
+        }[kind] * 1024
+        os.write(1, b"HEAD\n")
+        for _ in range(int(megabytes)):
+            view = memoryview(block)
+            while view:
+                view = view[os.write(1, view) :]
+        os.write(1, b"\nTAIL\n")
