@@ -56,7 +56,7 @@ def parse(
 def _parse(text: str, zone: ZoneInfo, name: str) -> Schedule:
     text = text.strip()
     if len(text) > MAX_LENGTH:
-        msg = f"A schedule has at most {MAX_LENGTH} characters, and this one {len(text)}."
+        msg = f"This schedule has {len(text)} characters. Accepted are at most {MAX_LENGTH}."
         raise ScheduleError(msg)
     if not text:
         from chroniker.schedules.manual import Manual

@@ -50,6 +50,7 @@ ALIASES = {
 _HASHED = re.compile(r"h(?:\((\d+)-(\d+)\))?(?:/(\d+))?", re.ASCII)
 _RANDOM = re.compile(r"r(?:\(.*\))?(?:/.*)?", re.ASCII)
 _NAME = re.compile(r"(?<![a-z])[a-z]{3}(?![a-z])")
+_NUMBERED_RANGE = re.compile(r"([0-7])-([0-7])#(\d+)", re.ASCII)
 _RANGE = re.compile(r"(\d+)-(\d+)(?:/\d+)?", re.ASCII)
 
 # The last day that every month has: a job hashed on a later one would be left out now and then.
@@ -93,8 +94,8 @@ def is_wildcard(text: str, index: int) -> bool:
 def _unknown_alias(alias: str) -> str:
     if alias == "@reboot":
         return (
-            ": a job has no machine whose start it could wait for. Use a schedule, or start the"
-            " job from the machine with `manage.py run_job`."
+            ": a job has no machine whose start it could wait for. Accepted are the other"
+            " aliases; the machine itself can start a job with `manage.py run_job`."
         )
     return f". Accepted are {', '.join(ALIASES)}, and `@every` with a duration."
 
@@ -109,7 +110,7 @@ def _prepare_item(index: int, item: str, name: str, at: int) -> str:
     if _RANDOM.fullmatch(item):
         msg = (
             f"The {field.name} is random (R), so nobody could tell whether a start was missed."
-            " Use H: it spreads jobs as well, and gives the same job the same time always."
+            " Accepted is H: it spreads jobs as well, and always gives a job the same time."
         )
         raise ScheduleError(msg)
     hashed = _HASHED.fullmatch(item)
@@ -117,6 +118,12 @@ def _prepare_item(index: int, item: str, name: str, at: int) -> str:
         return _write_out(index, item, hashed.groups(), f"{name}\n{index}\n{at}")
     if field.names:
         item = _NAME.sub(lambda found: _number(field.names, found[0]), item)
+    numbered = _NUMBERED_RANGE.fullmatch(item) if index == DAY_OF_WEEK else None
+    if numbered:
+        # croniter knows these only with names.
+        first, last = int(numbered[1]), int(numbered[2])
+        days = range(first, first + (last - first) % 7 + 1)
+        return ",".join(f"{day % 7}#{numbered[3]}" for day in days)
     equal = _RANGE.fullmatch(item)
     if equal and int(equal[1]) == int(equal[2]):
         return equal[1]
@@ -135,7 +142,9 @@ def _write_out(index: int, item: str, found: Sequence[str | None], key: str) -> 
     """
     field = FIELDS[index]
     if index == YEAR:
-        msg = "The year cannot be hashed (H): accepted are a year, a list or a range of years, *."
+        msg = (
+            "The year cannot be hashed (H). Accepted are a year, a list or a range of years, and *."
+        )
         raise ScheduleError(msg)
     lowest, highest, step = (None if number is None else int(number) for number in found)
     if lowest is None or highest is None:
@@ -143,7 +152,7 @@ def _write_out(index: int, item: str, found: Sequence[str | None], key: str) -> 
         highest = _LAST_COMMON_DAY if index == DAY_OF_MONTH else field.highest
     if not field.lowest <= lowest <= highest <= field.highest or step == 0:
         msg = (
-            f"“{item.upper()}” is not a {field.name}. Accepted are H, H/n and H(a-b), with a and b"
+            f"“{item.upper()}” cannot be the {field.name}. Accepted are H, H/n and H(a-b), with a and b"
             f" from {field.lowest} to {field.highest} and n from 1."
         )
         raise ScheduleError(msg)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from chroniker.schedules.recurrence_text import Recipe
 
-_NUMBERED = re.compile(r"(\d)(?:-(\d))?#(\d)|l(\d)", re.ASCII)
+_NUMBERED = re.compile(r"(\d)#(\d)|l(\d)", re.ASCII)
 _ORDINALS = ("last", "first", "second", "third", "fourth", "fifth")
 _FROM_SUNDAY = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _FROM_MONDAY = (*_FROM_SUNDAY[1:], "Sunday")
@@ -76,13 +76,8 @@ def _by_descriptor(fields: Sequence[str]) -> str:
 
 
 def _numbered_weekday(found: re.Match[str]) -> str:
-    first, last, number, last_of_month = found.groups()
-    if last_of_month:
-        return f"the last {_FROM_SUNDAY[int(last_of_month) % 7]}"
-    days = _FROM_SUNDAY[int(first) % 7]
-    if last:
-        days += f" to {_FROM_SUNDAY[int(last) % 7]}"
-    return f"the {_ORDINALS[int(number)]} {days}"
+    day, number, last = found.groups()
+    return f"the {_ORDINALS[int(number or 0)]} {_FROM_SUNDAY[int(day or last) % 7]}"
 
 
 def describe_recurrence(recipe: Recipe) -> str:
@@ -105,16 +100,17 @@ def describe_recurrence(recipe: Recipe) -> str:
     if "bysetpos" in parts:
         positions = [_ordinal(n) for n in parts["bysetpos"]]
         words.append(f"(only the {_joined(positions)} of these)")
+    limits = [" ".join(filter(None, words))]
     if recipe.explicit_anchor:
-        words.append(f"from {recipe.anchor:%Y-%m-%d %H:%M}")
+        limits.append(f"from {recipe.anchor:%Y-%m-%d %H:%M}")
     if recipe.count is not None:
-        words.append("once" if recipe.count == 1 else f"{recipe.count} times")
+        limits.append("once" if recipe.count == 1 else f"{recipe.count} times")
     if recipe.until is not None:
-        words.append(f"until {recipe.until:%Y-%m-%d %H:%M}")
+        limits.append(f"until {recipe.until:%Y-%m-%d %H:%M}")
     if recipe.excluded:
         number = len(recipe.excluded)
-        words.append(f"except on {number} date{'' if number == 1 else 's'}")
-    return " ".join(word for word in words if word)
+        limits.append(f"except on {number} date{'' if number == 1 else 's'}")
+    return ", ".join(limits)
 
 
 def _times(recipe: Recipe, parts: dict[str, tuple[int, ...]]) -> str:

@@ -1,0 +1,359 @@
+"""What holds for every schedule, and what other programs say about the same expressions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+from cronsim import CronSim
+from dateutil.rrule import rrulestr
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+
+from chroniker.exceptions import ScheduleError
+from chroniker.schedules import Schedule, parse
+
+quick = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+)
+
+ZONES = (
+    *("UTC", "Europe/Berlin", "Europe/Dublin", "America/New_York", "America/St_Johns"),
+    *("America/Sao_Paulo", "America/Asuncion", "Africa/Casablanca", "Africa/Cairo"),
+    *("Australia/Lord_Howe", "Pacific/Apia", "Pacific/Chatham", "Pacific/Norfolk"),
+    *("Asia/Beirut", "Asia/Gaza", "Asia/Tehran", "Asia/Kathmandu", "Antarctica/Troll"),
+)
+
+
+@cache
+def changes(zone: str, year: int) -> tuple[datetime, ...]:
+    """The first hour after each change of the zone's offset in a year."""
+    start = datetime(year, 1, 1, tzinfo=UTC)
+    found = []
+    offset = start.astimezone(ZoneInfo(zone)).utcoffset()
+    for hour in range(366 * 24):
+        when = start + timedelta(hours=hour)
+        new = when.astimezone(ZoneInfo(zone)).utcoffset()
+        if new != offset:
+            found.append(when)
+            offset = new
+    return tuple(found)
+
+
+@st.composite
+def moments(draw: st.DrawFn, zone: str) -> datetime:
+    """Any moment, more often than not within a day and a half of a change of the clocks."""
+    year = draw(st.sampled_from((1979, 1987, 1999, 2008, 2011, 2014, 2023, 2025, 2026, 2027)))
+    near = changes(zone, year)
+    if near and draw(st.integers(0, 3)):
+        start = draw(st.sampled_from(near)) - timedelta(hours=30)
+        second = draw(st.integers(0, 36 * 3600))
+    else:
+        start = datetime(year, 1, 1, tzinfo=UTC)
+        second = draw(st.integers(0, 365 * 24 * 3600))
+    whole_minutes = draw(st.booleans())
+    return start + timedelta(seconds=second // 60 * 60 if whole_minutes else second)
+
+
+@st.composite
+def fields(draw: st.DrawFn, lowest: int, highest: int, *, wide: bool) -> str:
+    """One field of a cron expression, in the syntax that all programs share."""
+    numbers = st.integers(lowest, highest)
+    kinds = ["star", "number", "number", "list", "range", "step", "range step"]
+    kind = draw(st.sampled_from(["star", "star", *kinds] if wide else kinds))
+    # Of `5-5/2`, cronsim makes `5/2` and croniter `*/2`, while it is `5` in cron.
+    first, last = sorted(draw(st.lists(numbers, min_size=2, max_size=2, unique=True)))
+    step = draw(st.integers(1, highest))
+    if kind == "star":
+        return "*"
+    if kind == "number":
+        return str(first)
+    if kind == "list":
+        return ",".join(map(str, draw(st.lists(numbers, min_size=2, max_size=4))))
+    if kind == "step":
+        return f"*/{step}"
+    return f"{first}-{last}" + (f"/{step}" if kind == "range step" else "")
+
+
+@st.composite
+def expressions(draw: st.DrawFn) -> str:
+    return " ".join(
+        (
+            draw(fields(0, 59, wide=False)),
+            draw(fields(0, 23, wide=True)),
+            draw(st.one_of(st.just("*"), st.just("*"), fields(1, 31, wide=True))),
+            draw(st.one_of(st.just("*"), st.just("*"), fields(1, 12, wide=True))),
+            draw(st.one_of(st.just("*"), st.just("*"), fields(0, 6, wide=True))),
+        )
+    )
+
+
+@st.composite
+def night_expressions(draw: st.DrawFn) -> str:
+    """Expressions for the hours in which clocks change."""
+    minute = draw(fields(0, 59, wide=True))
+    hour = draw(st.sampled_from(("*", "0", "1", "2", "3", "0-4", "1,2,3", "*/2", "23", "0,23")))
+    return f"{minute} {hour} * * *"
+
+
+rules = st.sampled_from(
+    (
+        "RRULE:FREQ=DAILY;BYHOUR=2;BYMINUTE=0,30",
+        "RRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=SA,SU;BYHOUR=0,1,2",
+        "RRULE:FREQ=MONTHLY;BYDAY=-1SU;BYHOUR=2;BYMINUTE=15",
+        "RRULE:FREQ=MINUTELY;INTERVAL=20",
+        "RRULE:FREQ=HOURLY;INTERVAL=5;BYDAY=SU",
+        "DTSTART:19991231T233000 RRULE:FREQ=DAILY;INTERVAL=3 EXDATE:20260329T233000",
+        "RRULE:FREQ=YEARLY;BYMONTH=3,10;BYDAY=-1SU;BYHOUR=2",
+    )
+)
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> tuple[Schedule, datetime]:
+    zone = draw(st.sampled_from(ZONES))
+    text = draw(
+        st.one_of(
+            night_expressions(),
+            night_expressions(),
+            expressions(),
+            rules,
+            st.sampled_from(("@every 7h", "@hourly", "@daily", "H H * * *", "H/20 * * * *")),
+        )
+    )
+    try:
+        schedule = parse(text, zone=zone, name="nightly", after=datetime(1970, 1, 1, tzinfo=UTC))
+    except ScheduleError as refusal:
+        assume("never fires" not in str(refusal))
+        raise
+    return schedule, draw(moments(zone))
+
+
+@quick
+@given(schedules())
+def test_next_is_always_later_and_a_whole_utc_slot(drawn: tuple[Schedule, datetime]) -> None:
+    schedule, after = drawn
+    slots = schedule.upcoming(after, 6)
+    assert [after, *slots] == sorted({after, *slots})
+    assert all(slot.tzinfo is UTC for slot in slots)
+
+
+@quick
+@given(schedules(), st.integers(0, 3 * 24 * 3600))
+def test_next_never_goes_back_as_time_goes_on(
+    drawn: tuple[Schedule, datetime], seconds: int
+) -> None:
+    schedule, after = drawn
+    assume(schedule.kind != "interval")  # a chain, not a grid
+    later = after + timedelta(seconds=seconds)
+    first, second = schedule.next(after), schedule.next(later)
+    assert first is not None
+    assert second is not None
+    assert first <= second
+    if later < first:
+        assert second == first
+
+
+@quick
+@given(schedules(), st.integers(0, 4 * 24 * 60))
+def test_latest_and_count_agree_with_going_from_slot_to_slot(
+    drawn: tuple[Schedule, datetime], minutes: int
+) -> None:
+    schedule, after = drawn
+    until = after + timedelta(minutes=minutes)
+    slots = []
+    slot = schedule.next(after)
+    while slot is not None and slot <= until:
+        slots.append(slot)
+        slot = schedule.next(slot)
+    assert schedule.count(after, until) == len(slots)
+    assert schedule.latest(after, until) == (slots[-1] if slots else None)
+
+
+@quick
+@given(schedules(), st.integers(0, 900), st.integers(0, 900))
+def test_counts_of_adjoining_spans_add_up(
+    drawn: tuple[Schedule, datetime], days: int, more_days: int
+) -> None:
+    schedule, after = drawn
+    assume(schedule.kind != "interval")
+    middle = after + timedelta(days=days)
+    until = middle + timedelta(days=more_days)
+    assert schedule.count(after, middle) + schedule.count(middle, until) == schedule.count(
+        after, until
+    )
+
+
+@settings(quick, max_examples=300)
+@given(st.data(), st.sampled_from(ZONES), st.one_of(night_expressions(), expressions()))
+def test_five_fields_agree_with_cronsim(data: st.DataObject, zone: str, text: str) -> None:
+    after = data.draw(moments(zone)).replace(second=0)
+    local = after.astimezone(ZoneInfo(zone))
+    # There cronsim starts from the first pass, and gives times that are over.
+    assume(not local.fold)
+    try:
+        schedule = parse(text, zone=zone, after=datetime(1970, 1, 1, tzinfo=UTC))
+    except ScheduleError as refusal:
+        assert "never fires" in str(refusal)
+        return
+    oracle = CronSim(text, local)
+    expected: list[datetime] = []
+    for _ in range(200):
+        slot = next(oracle, None)
+        if slot is None or len(expected) == 8:
+            break
+        if slot.astimezone(UTC) not in expected:
+            expected.append(slot.astimezone(UTC))
+    found = schedule.upcoming(after, 8)
+    assert found[: len(expected)] == expected
+    assert expected
+
+
+@settings(quick, max_examples=200)
+@given(
+    expressions(),
+    st.sampled_from(("", " 0", " */20", " 7,59", " 0 2026-2060/2")),
+    st.sampled_from(("", "L", "15W", "31W", "1W", "L5", "2#5", "MON-WED#1", "22-4", "FRI-MON")),
+    moments("UTC"),
+)
+def test_the_syntax_of_croniter_gives_the_slots_of_croniter(
+    text: str, more: str, special: str, after: datetime
+) -> None:
+    parts = text.split()
+    place = {"L": 2, "15W": 2, "31W": 2, "1W": 2, "22-4": 1}.get(special, 4)
+    if special:
+        parts[place] = special
+    # Here Debian's cron and croniter disagree, and cron is followed.
+    assume(parts[2] == "*" or parts[4] == "*")
+    text = " ".join(parts) + more
+    try:
+        schedule = parse(text, zone="UTC", after=datetime(1970, 1, 1, tzinfo=UTC))
+    except ScheduleError as refusal:
+        assert "never fires" in str(refusal)
+        return
+    oracle = croniter(text, after, max_years_between_matches=60)
+    expected = [oracle.get_next(datetime) for _ in range(4)]
+    assert schedule.upcoming(after, 4) == expected
+
+
+@st.composite
+def rule_texts(draw: st.DrawFn) -> str:
+    frequency = draw(st.sampled_from(("HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")))
+    words = [f"FREQ={frequency}"]
+    interval = draw(st.integers(1, 5))
+    if interval > 1:
+        words.append(f"INTERVAL={interval}")
+    if draw(st.booleans()):
+        days = st.sampled_from(("MO", "TU", "WE", "TH", "FR", "SA", "SU"))
+        number = st.sampled_from(("", "1", "-1", "2"))
+        if frequency not in {"MONTHLY", "YEARLY"}:
+            number = st.just("")
+        chosen = draw(st.lists(st.tuples(number, days).map("".join), min_size=1, max_size=3))
+        words.append(f"BYDAY={','.join(chosen)}")
+    if draw(st.booleans()):
+        words.append(f"BYMONTH={draw(st.integers(1, 12))},{draw(st.integers(1, 12))}")
+    if frequency != "WEEKLY" and draw(st.booleans()):
+        words.append(f"BYMONTHDAY={draw(st.integers(1, 28))},{draw(st.integers(-28, -1))}")
+    if frequency != "HOURLY" and draw(st.booleans()):
+        words.append(f"BYHOUR={draw(st.integers(0, 23))},{draw(st.integers(0, 23))}")
+    if frequency in {"MONTHLY", "YEARLY"} and len(words) > 1 and "BY" in words[-1]:
+        words.append(draw(st.sampled_from(("BYSETPOS=1", "BYSETPOS=-1", "WKST=SU"))))
+    if draw(st.booleans()):
+        words.append(draw(st.sampled_from(("COUNT=40", "UNTIL=20290501T120000", "WKST=WE"))))
+    unique = {word.split("=")[0]: word for word in words}
+    return ";".join(unique.values())
+
+
+@settings(quick, max_examples=200)
+@given(rule_texts(), st.integers(0, 4000), st.integers(0, 86_399))
+@example("FREQ=WEEKLY;INTERVAL=2;BYDAY=MO", 3000, 0)
+def test_recurrences_agree_with_dateutil_from_their_start(rule: str, days: int, at: int) -> None:
+    anchor = datetime(2019, 5, 15, 22, 10)
+    text = f"DTSTART:{anchor:%Y%m%dT%H%M%S} RRULE:{rule}"
+    oracle = rrulestr(f"DTSTART:{anchor:%Y%m%dT%H%M%S}\nRRULE:{rule}")
+    after = datetime(2018, 6, 1) + timedelta(days=days, seconds=at)
+    try:
+        schedule = parse(text, zone="UTC", after=datetime(1970, 1, 1, tzinfo=UTC))
+    except ScheduleError as refusal:
+        assert "never fires" in str(refusal)
+        assume(False)
+    expected = [when.replace(tzinfo=UTC) for when in oracle.xafter(after, count=4)]
+    assert schedule.upcoming(after.replace(tzinfo=UTC), 4) == expected
+    last = oracle.before(after, inc=True)
+    found = schedule.latest(datetime(2018, 1, 1, tzinfo=UTC), after.replace(tzinfo=UTC))
+    assert found == (last and last.replace(tzinfo=UTC))
+
+
+alphabet = "0123456789*/-,#?@LWHRhr()wdms MONFRIJAn:;=TZ\n\t\x00é٣"
+
+
+@settings(quick, max_examples=400)
+@given(
+    st.one_of(
+        st.text(max_size=60),
+        st.text(alphabet=alphabet, max_size=40),
+        st.lists(
+            st.text(alphabet=alphabet[:-6], min_size=1, max_size=6), min_size=5, max_size=7
+        ).map(" ".join),
+        st.lists(
+            st.sampled_from(
+                (
+                    *(
+                        "RRULE:",
+                        "FREQ=",
+                        "DAILY",
+                        "YEARLY",
+                        "MONTHLY",
+                        ";",
+                        "BYDAY=",
+                        "1MO",
+                        "=",
+                        ",",
+                    ),
+                    *(
+                        "BYSETPOS=",
+                        "-1",
+                        "BYMONTHDAY=",
+                        "31",
+                        "BYMONTH=2",
+                        "INTERVAL=",
+                        "400",
+                        "\n",
+                    ),
+                    *(
+                        "DTSTART:",
+                        "20260101T000000Z",
+                        "EXDATE:",
+                        "COUNT=3",
+                        "UNTIL=",
+                        "BYWEEKNO=53",
+                    ),
+                )
+            ),
+            max_size=14,
+        ).map("".join),
+    )
+)
+@example("@every 99999999999999999999w")
+@example("99999999999999999999 * * * *")
+@example("0 0 1 1 * 0 99999")
+@example("h(5-2) * * * *")
+@example("* * * * *#2")
+@example("* * * * jan#1")
+@example("DTSTART:00010101T000000 RRULE:FREQ=DAILY")
+@example("RRULE:FREQ=YEARLY;BYDAY=53MO;INTERVAL=99")
+def test_any_text_is_either_refused_with_a_reason_or_works(text: str) -> None:
+    try:
+        schedule = parse(text, zone="Europe/Berlin")
+    except ScheduleError as refusal:
+        assert "Accepted" in str(refusal)
+        return
+    after = datetime(2026, 3, 28, tzinfo=UTC)
+    slot = schedule.next(after)
+    assert slot is None or slot > after
+    schedule.latest(after, after + timedelta(days=3))
+    schedule.count(after, after + timedelta(days=3))
+    assert schedule.explain()
+    assert all(schedule.warnings())

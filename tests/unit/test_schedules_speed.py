@@ -1,0 +1,78 @@
+"""Speed as ratios within one run, so that a slow machine fails nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from zoneinfo import ZoneInfo
+
+import pytest
+from croniter import croniter
+
+from chroniker.schedules import parse
+
+ZONE = ZoneInfo("Europe/Berlin")
+AFTER = datetime(2026, 6, 3, 5, 7, tzinfo=UTC)
+WEEK = timedelta(days=7)
+
+
+def seconds(call: Callable[[], object], times: int) -> float:
+    """The fastest of several rounds, in seconds a call: what noise there is only adds."""
+    rounds = []
+    for _ in range(7):
+        start = perf_counter()
+        for _ in range(times):
+            call()
+        rounds.append((perf_counter() - start) / times)
+    return min(rounds)
+
+
+@pytest.mark.parametrize(
+    "text", ["* * * * *", "30 2 * * *", "*/15 8-18 * * MON-FRI", "0 0 29 2 *", "0 0 L * *"]
+)
+def test_next_is_at_least_five_times_as_fast_as_croniter(text: str) -> None:
+    schedule = parse(text, zone=ZONE)
+    local = AFTER.astimezone(ZONE)
+    oracle = croniter(text, local)
+    ours = seconds(lambda: schedule.next(AFTER), 200)
+    theirs = seconds(lambda: oracle.get_next(datetime, start_time=local), 40)
+    assert ours * 5 < theirs
+
+
+@pytest.mark.parametrize("text", ["* * * * *", "* * * * * *", "RRULE:FREQ=MINUTELY", "@every 1m"])
+def test_a_week_is_counted_without_going_through_it(text: str) -> None:
+    schedule = parse(text, zone=ZONE)
+    one = seconds(lambda: schedule.next(AFTER), 200)
+    assert schedule.count(AFTER, AFTER + WEEK) >= 10_080
+    assert seconds(lambda: schedule.count(AFTER, AFTER + WEEK), 100) < 20 * one
+    assert seconds(lambda: schedule.latest(AFTER, AFTER + WEEK), 100) < 20 * one
+
+
+def test_ten_years_are_counted_in_less_than_a_thousandth_of_a_walk() -> None:
+    schedule = parse("* * * * *", zone=ZONE)
+    until = AFTER.replace(year=2036)
+    one = seconds(lambda: schedule.next(AFTER), 200)
+    number = schedule.count(AFTER, until)
+    assert number == (until - AFTER) // timedelta(minutes=1)
+    assert seconds(lambda: schedule.count(AFTER, until), 2) * 1000 < number * one
+
+
+def test_the_latest_slot_of_a_long_downtime_is_found_at_once() -> None:
+    schedule = parse("0 0 29 2 *", zone=ZONE)
+    one = seconds(lambda: schedule.next(AFTER), 200)
+    until = datetime(2027, 12, 31, tzinfo=UTC)
+    assert seconds(lambda: schedule.latest(datetime(1990, 1, 1, tzinfo=UTC), until), 100) < 20 * one
+
+
+def test_an_impossible_schedule_is_refused_before_anyone_waits() -> None:
+    for text in (
+        "0 0 31 2 *",
+        "RRULE:FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30",
+        "RRULE:FREQ=DAILY;INTERVAL=2;BYMONTH=2;BYMONTHDAY=30",
+        "RRULE:FREQ=SECONDLY;INTERVAL=7;BYMONTH=2;BYMONTHDAY=30",
+    ):
+        start = perf_counter()
+        with pytest.raises(ValueError, match="never fires"):
+            parse(text, zone=ZONE)
+        assert perf_counter() - start < 20
