@@ -173,7 +173,7 @@ def _reason(text: str, fields: Sequence[str]) -> str:
                 extra += ", 7 (Sunday), 5#2 (the second Friday), L5 (the last Friday)"
             written = text.split()[index] if len(text.split()) == len(fields) else field
             return (
-                f"“{written}” cannot be the {kind.name}. Accepted are {kind.lowest} to {kind.highest}"
-                f"{extra}, lists (1,2), ranges (1-5), steps (*/2, 1-9/2), H and *."
+                f"“{written}” cannot be the {kind.name}. Accepted are {kind.lowest} to"
+                f" {kind.highest}{extra}, lists (1,2), ranges (1-5), steps (*/2, 1-9/2), H and *."
             )
     return f"“{text}” is not a cron expression."

@@ -152,8 +152,8 @@ def _write_out(index: int, item: str, found: Sequence[str | None], key: str) -> 
         highest = _LAST_COMMON_DAY if index == DAY_OF_MONTH else field.highest
     if not field.lowest <= lowest <= highest <= field.highest or step == 0:
         msg = (
-            f"“{item.upper()}” cannot be the {field.name}. Accepted are H, H/n and H(a-b), with a and b"
-            f" from {field.lowest} to {field.highest} and n from 1."
+            f"“{item.upper()}” cannot be the {field.name}. Accepted are H, H/n and H(a-b), with a"
+            f" and b from {field.lowest} to {field.highest} and n from 1."
         )
         raise ScheduleError(msg)
     size = highest - lowest + 1
