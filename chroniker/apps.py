@@ -12,3 +12,7 @@ class ChronikerConfig(AppConfig):
     name = "chroniker"
     verbose_name = _("Chroniker")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks; nothing here touches the database."""
+        from . import checks  # noqa: F401

@@ -111,7 +111,8 @@ def _without_own_frames(raised: BaseException) -> None:
 
 def _finish() -> None:
     """What an interpreter does at its end: wait for threads, run what the job registered."""
-    threading._shutdown()  # type: ignore[attr-defined]
+    shut_down: Any = vars(threading)["_shutdown"]
+    shut_down()
     atexit._run_exitfuncs()
     logging.shutdown()
 
@@ -131,7 +132,7 @@ def _report(fd: int, error: str) -> None:
 
 def _text_stream(fd: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(
-        io.FileIO(fd, "w", closefd=False),  # type: ignore[arg-type]
+        io.FileIO(fd, "w", closefd=False),
         encoding="utf-8",
         errors="backslashreplace",
         line_buffering=True,
@@ -206,8 +207,9 @@ def run_in_fork(spec: CommandSpec, report: int, log: int) -> int:
 
     atexit._clear()  # what the scheduler registered is not the job's to run
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = _text_stream(1)
-    sys.stderr = sys.__stderr__ = _text_stream(2)
+    system: Any = sys
+    system.stdout = system.__stdout__ = _text_stream(1)
+    system.stderr = system.__stderr__ = _text_stream(2)
     for connection in connections.all(initialized_only=True):
         connection.connection = None  # closed before the fork; to be sure
     caches.close_all()

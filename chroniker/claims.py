@@ -74,9 +74,7 @@ def claim(claimant: Claimant, now: datetime, token: str, *, force: bool = False)
     owned = (
         JobState.objects.owned_by([token])
         .select_related("job", "current_run")
-        .annotate(
-            has_dependents=Exists(JobDependency.objects.filter(dependee=OuterRef("job")))
-        )
+        .annotate(has_dependents=Exists(JobDependency.objects.filter(dependee=OuterRef("job"))))
         .order_by("-job__priority", "pk")
     )
     taken = Claim()
@@ -228,11 +226,11 @@ def _retry_is_due(state: JobState, now: datetime) -> bool:
     return state.next_run_at is None or state.next_run_at > now
 
 
-def _free_attempt(state: JobState, slot: datetime | None) -> int:
+def _free_attempt(state: JobState, slot: datetime) -> int:
     """1, or one more than the last where the same moment was asked for before."""
-    last = Run.objects.filter(
-        job_id=state.job_id, host=state.host, scheduled_for=slot
-    ).aggregate(last=Max("attempt"))["last"]
+    last = Run.objects.filter(job_id=state.job_id, host=state.host, scheduled_for=slot).aggregate(
+        last=Max("attempt")
+    )["last"]
     return (last or 0) + 1
 
 

@@ -19,7 +19,9 @@ class DatabaseNow(Func):
     arity = 0
     output_field = DateTimeField()
 
-    def as_sql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+    def as_sql(  # type: ignore[override]
+        self, compiler: Any, connection: Any, **extra: Any
+    ) -> Any:
         """SQLite: there is one clock, in milliseconds."""
         return "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now')", ()
 

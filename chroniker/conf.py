@@ -37,10 +37,14 @@ class Setting(Generic[T]):
         return self.default() if callable(self.default) else self.default
 
 
-def setting(
-    default: T | Callable[[], T], *types: type, doc: str, minimum: float | None = None
-) -> T:
+def setting(default: T, *types: type, doc: str, minimum: float | None = None) -> T:
     """A descriptor typed as the value it gives."""
+    descriptor: Any = Setting(default, types, doc, minimum=minimum)
+    return descriptor  # type: ignore[no-any-return]
+
+
+def computed(default: Callable[[], T], *types: type, doc: str, minimum: float | None = None) -> T:
+    """The same with a default that is computed each time it is asked for."""
     descriptor: Any = Setting(default, types, doc, minimum=minimum)
     return descriptor  # type: ignore[no-any-return]
 
@@ -60,16 +64,16 @@ for somebody at a terminal, write source code, destroy data, or are the schedule
 class Conf:
     """The settings of Chroniker with their defaults."""
 
-    HOSTNAME = setting(
+    HOSTNAME = computed(
         socket.gethostname, str, doc="The name this machine ticks under; unique among the hosts."
     )
     USE_PID = setting(False, bool, doc="A tick waits for the one before it on this host.")
-    PID_FILE = setting(
+    PID_FILE = computed(
         lambda: os.path.join(runtime_dir(), "cron.pid"),
         str,
         doc="The file that USE_PID locks. A kernel lock: it cannot be left behind.",
     )
-    RUNTIME_DIR = setting(
+    RUNTIME_DIR = computed(
         lambda: default_runtime_dir(), str, doc="Where lock files are kept; made when missing."
     )
     SELECT_FOR_UPDATE: bool | None = setting(
@@ -90,7 +94,7 @@ class Conf:
         10, int, float, doc="How often leases are renewed, seconds; under a third of the lease.",
         minimum=0.1,
     )  # fmt: skip
-    MAX_PARALLEL = setting(
+    MAX_PARALLEL = computed(
         lambda: 4 * (os.cpu_count() or 1), int, doc="Runs at one time on this host.", minimum=1
     )
     START_METHOD = setting("fork", str, doc='"fork" (milliseconds) or "spawn" (a fresh Python).')
@@ -122,7 +126,7 @@ class Conf:
         30, int, float, doc="Between SIGTERM and SIGKILL, seconds; a job may override it.",
         minimum=0,
     )  # fmt: skip
-    SECRET_NAMES: list[str] = setting(
+    SECRET_NAMES: list[str] = computed(
         list,
         list,
         tuple,
@@ -131,13 +135,14 @@ class Conf:
         doc="Names of settings and environment variables whose values are masked in output, "
         "beside those that look secret.",
     )
-    DURATION_BUCKETS: tuple[float, ...] = setting(
-        lambda: getattr(settings, "CHRONIKER_METRICS_DURATION_BUCKETS", None)
-        or (0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400),
+    DURATION_BUCKETS: tuple[float, ...] = computed(
+        lambda: (
+            getattr(settings, "CHRONIKER_METRICS_DURATION_BUCKETS", None)
+            or (0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400)
+        ),
         list,
         tuple,
-        doc="Upper bounds of the duration histogram, seconds "
-        "(CHRONIKER_METRICS_DURATION_BUCKETS).",
+        doc="Upper bounds of the duration histogram, seconds (CHRONIKER_METRICS_DURATION_BUCKETS).",
     )
 
 
@@ -159,7 +164,7 @@ def default_runtime_dir() -> str:
 
 def runtime_dir() -> str:
     """:attr:`Conf.RUNTIME_DIR`, made when missing, only its owner's to enter."""
-    path = conf.RUNTIME_DIR
+    path: str = conf.RUNTIME_DIR
     os.makedirs(path, mode=0o700, exist_ok=True)
     if os.stat(path).st_uid != os.geteuid():
         raise PermissionError(

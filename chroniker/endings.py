@@ -146,9 +146,7 @@ def _wake_dependents(ended: Ended) -> None:
         if ended.state.host:
             states = states.filter(Q(host="") | Q(host=ended.state.host))
         # The dependee's own slot: it has come, so the tick that runs the chain goes on with it.
-        states.update(
-            run_requested_at=ended.run.scheduled_for, run_requested_by=Trigger.DEPENDENCY
-        )
+        states.update(run_requested_at=ended.run.scheduled_for, run_requested_by=Trigger.DEPENDENCY)
 
 
 def store_output(run: int, taken: Taken, now: datetime) -> None:

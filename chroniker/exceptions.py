@@ -1,4 +1,4 @@
-"""Every error that Chroniker raises on purpose. The message is meant for the person who reads it."""
+"""Every error that Chroniker raises on purpose, with a message for the person who reads it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,5 @@ class CommandRefused(ChronikerError):
     """A job names a command that this site does not let jobs run, or that does not exist."""
 
 
-class DependencyCycle(ChronikerError, ValueError):
-    """Jobs wait for one another in a circle; the message names the path."""
-
-
 class DatabaseUnready(ChronikerError):
     """The database cannot be reached, or its tables are not those of this version."""
-
-
-class LeaseLost(ChronikerError):
-    """A run is no longer this process's to write: its lease ran out and was taken away."""

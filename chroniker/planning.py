@@ -228,9 +228,7 @@ def _states_of(jobs: Iterable[int]) -> dict[int, list[JobState]]:
     return found
 
 
-def _unmet(
-    dependency: JobDependency, state: JobState, other: JobState, now: datetime
-) -> str:
+def _unmet(dependency: JobDependency, state: JobState, other: JobState, now: datetime) -> str:
     """What ``state`` waits for in ``other``; the same conditions as the query's, in words."""
     name = dependency.dependee.name
     if dependency.wait_for_completion and other.lease_token is not None:
@@ -250,4 +248,3 @@ def _ran_since(state: JobState, other: JobState) -> bool:
     if other.last_started_at is None:
         return False
     return state.last_started_at is None or other.last_started_at > state.last_started_at
-

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 from collections.abc import Iterable, Iterator
-from struct import Struct
-from struct import error as StructError
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,8 +21,8 @@ PAGE_VARIABLE = "CHRONIKER_PROGRESS_PAGE"
 FD_VARIABLE = "CHRONIKER_PROGRESS_FD"
 """Environment variable: the file descriptor to which a raw command writes ``done/total`` lines."""
 
-_LAYOUT = Struct("=qqqq")
-_SIZE = 4096
+_LAYOUT = struct.Struct("=qqqq")
+PAGE_BYTES = 4096
 _NAME = "chroniker-progress"
 _pack_into = _LAYOUT.pack_into
 
@@ -39,8 +38,8 @@ class ProgressPage:
 
     def __init__(self) -> None:
         self.fd = os.memfd_create(_NAME, os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, _SIZE)
-        self.memory = mmap.mmap(self.fd, _SIZE)
+        os.ftruncate(self.fd, PAGE_BYTES)
+        self.memory = mmap.mmap(self.fd, PAGE_BYTES)
 
     def read(self) -> tuple[int, int, int] | None:
         """``(ticket, total, done)``, or None where nothing was told or it is being written."""
@@ -55,10 +54,10 @@ class ProgressPage:
         os.close(self.fd)
 
 
-def attach(page: ProgressPage | None) -> None:
+def attach(page: mmap.mmap | None) -> None:
     """Make ``page`` the one that :func:`update_progress` writes, in a forked job."""
     global _page, _looked_for_page, _ticket
-    _page = page.memory if page else None
+    _page = page
     _looked_for_page = True
     _ticket = 0
 
@@ -80,7 +79,7 @@ def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None
     _ticket = ticket = _ticket + 1
     try:
         _pack_into(page, 0, ticket, total_parts, total_parts_complete, ticket)
-    except StructError:
+    except struct.error:
         raise TypeError(
             "update_progress takes whole numbers below 2**63, not "
             f"{total_parts!r} and {total_parts_complete!r}."
@@ -95,11 +94,9 @@ def track(iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
     """
     if total is None:
         total = _length(iterable)
-    done = 0
     update_progress(total, 0)
-    for item in iterable:
+    for done, item in enumerate(iterable, 1):
         yield item
-        done += 1
         update_progress(total, done)
 
 
@@ -123,7 +120,7 @@ def _inherited_page() -> mmap.mmap | None:
     try:
         # A program started by the job may have reused the number for a file of its own.
         if os.readlink(f"/proc/self/fd/{number}").startswith(f"/memfd:{_NAME}"):
-            _page = mmap.mmap(int(number), _SIZE)
+            _page = mmap.mmap(int(number), PAGE_BYTES)
     except OSError:
         return None
     return _page

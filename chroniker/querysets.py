@@ -16,19 +16,8 @@ from .enums import RunStatus, Trigger
 if TYPE_CHECKING:
     from .models import Host, Job, JobDependency, JobState, OutputChunk, Run
 
-    JobBase = models.QuerySet[Job]
-    JobDependencyBase = models.QuerySet[JobDependency]
-    JobStateBase = models.QuerySet[JobState]
-    RunBase = models.QuerySet[Run]
-    OutputChunkBase = models.QuerySet[OutputChunk]
-    HostBase = models.QuerySet[Host]
-else:
-    JobBase = JobDependencyBase = JobStateBase = RunBase = OutputChunkBase = HostBase = (
-        models.QuerySet
-    )
 
-
-class JobQuerySet(JobBase):
+class JobQuerySet(models.QuerySet["Job"]):
     """Jobs."""
 
     def needing_planning(self) -> JobQuerySet:
@@ -41,7 +30,7 @@ class JobQuerySet(JobBase):
         return self.filter(Q(name__in=names) | Q(pk__in=numbers))
 
 
-class JobDependencyQuerySet(JobDependencyBase):
+class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
     """Dependencies."""
 
     def unmet(self, now: datetime) -> JobDependencyQuerySet:
@@ -59,7 +48,9 @@ class JobDependencyQuerySet(JobDependencyBase):
         not_complete = Q(wait_for_completion=True) & (
             Q(**{f"{state}lease_token__isnull": False}) | Q(**{f"{state}due_at__lte": now})
         )
-        not_succeeded = Q(wait_for_success=True) & ~Q(**{f"{state}last_status": RunStatus.SUCCEEDED})
+        not_succeeded = Q(wait_for_success=True) & ~Q(
+            **{f"{state}last_status": RunStatus.SUCCEEDED}
+        )
         slot_to_come = Q(**{f"{state}next_slot_at__lte": OuterRef("next_slot_at")})
         not_since = Q(**{f"{state}next_slot_at__isnull": True}) & (
             Q(**{f"{state}last_started_at__isnull": True})
@@ -71,7 +62,7 @@ class JobDependencyQuerySet(JobDependencyBase):
         )
 
 
-class JobStateQuerySet(JobStateBase):
+class JobStateQuerySet(models.QuerySet["JobState"]):
     """Job states."""
 
     def due(self, now: datetime) -> JobStateQuerySet:
@@ -127,7 +118,7 @@ class JobStateQuerySet(JobStateBase):
         return apps.get_model("chroniker", "JobDependency")
 
 
-class RunQuerySet(RunBase):
+class RunQuerySet(models.QuerySet["Run"]):
     """Runs."""
 
     def running(self) -> RunQuerySet:
@@ -143,7 +134,7 @@ class RunQuerySet(RunBase):
         return self.ended().filter(ended_at__lt=moment)
 
 
-class OutputChunkQuerySet(OutputChunkBase):
+class OutputChunkQuerySet(models.QuerySet["OutputChunk"]):
     """Pieces of output."""
 
     def of_stream(self, stream: str) -> OutputChunkQuerySet:
@@ -151,7 +142,7 @@ class OutputChunkQuerySet(OutputChunkBase):
         return self.filter(stream=stream).order_by("offset")
 
 
-class HostQuerySet(HostBase):
+class HostQuerySet(models.QuerySet["Host"]):
     """Hosts."""
 
     def beat(self, name: str, version: str) -> int:

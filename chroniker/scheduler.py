@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,28 +11,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from django.conf import global_settings, settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.db.models import Exists, Value
 
 from . import __version__
-from .child import CommandSpec
 from .claims import Claim, Claimant, Claimed, claim, new_token
 from .clock import DatabaseNow
-from .commands import check_command, check_raw_command, split_args
 from .conf import conf, runtime_dir
 from .endings import Ended, end_run, prune_runs, store_output, store_progress, was_ended_by
-from .enums import RunStatus, Stream
+from .enums import RunStatus
 from .exceptions import CommandRefused, DatabaseUnready
 from .locks import OwnerLock
 from .models import Host, Job, JobState, Run
-from .output import Masker, find_secrets
+from .output import Masker
 from .planning import explain_blocked, plan_changed_jobs, plan_for_new_host
-from .reaping import job_lock, reap
+from .reaping import reap
 from .signals import run_finished, run_missed, run_started
+from .starting import before_fork, lease_deadline, request_for, site_secrets
 from .supervisor import Child, Outcome, RunRequest, Supervisor
 from .transactions import drop_connection, is_outage, run_transaction
-from .warden import Guard, boottime
+from .warden import boottime
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -159,7 +156,7 @@ class Runner:
         states = JobState.objects
         moment: Any = DatabaseNow() if self.pinned_now is None else Value(self.pinned_now)
         before = time.time()
-        row: dict[str, Any] = (
+        row = (
             Host.objects.filter(name=self.host)
             .annotate(
                 clock=DatabaseNow(),
@@ -202,9 +199,7 @@ class Runner:
         horizon = now
         if not self.every and time.monotonic() - self._began_monotonic > _CLAIM_WINDOW_SECONDS:
             horizon = self._began
-        taken: Claim = run_transaction(
-            lambda: claim(claimant, horizon, token, force=self.force)
-        )
+        taken: Claim = run_transaction(lambda: claim(claimant, horizon, token, force=self.force))
         self._pending_token = ""
         self._claimed_at = time.monotonic()
         self._claim_wanted = bool(taken.started)
@@ -230,7 +225,7 @@ class Runner:
         by_key: dict[int, Claimed] = {}
         for item in claimed:
             try:
-                request = self._request(item, sent)
+                request = request_for(item, sent)
             except CommandRefused as error:
                 self._refuse(item, str(error))
                 continue
@@ -241,69 +236,25 @@ class Runner:
         for item in by_key.values():
             self._tell(run_started, item.run, item.job)
         if self._supervisor is None:
-            self._supervisor = Supervisor(_before_fork, Masker(_secrets()))
+            self._supervisor = Supervisor(before_fork, Masker(site_secrets()))
             self._renewed_at = self._flushed_at = time.monotonic()
         for child in self._supervisor.start(requests):
             self.running[child.key] = _Running(by_key[child.key], child)
 
-    def _request(self, item: Claimed, sent: float) -> RunRequest:
-        """What the supervisor has to know. Raises CommandRefused."""
-        job = item.job
-        args, raw = split_args(job.args), ()
-        if job.raw_command:
-            check_raw_command(job.raw_command)
-            raw = (*split_args(job.raw_command), *args)
-        else:
-            check_command(job.command)
-        lock = None
-        if conf.CHECK_LOCK_FILE:
-            lock = job_lock(item.state.pk)
-            if not lock.acquire(wait=False):
-                raise CommandRefused(
-                    f"A process of an earlier run still holds {lock.path}; end it first."
-                )
-        streams = [Stream.LOG]
-        if job.log_stdout:
-            streams.append(Stream.STDOUT)
-        if job.log_stderr:
-            streams.append(Stream.STDERR)
-        return RunRequest(
-            key=item.run.pk,
-            spec=CommandSpec(
-                run_id=item.run.pk,
-                job_name=job.name,
-                command=job.command,
-                args=tuple(args),
-                log_level=conf.LOG_CAPTURE_LEVEL,
-                log_format=conf.LOG_FORMAT,
-            ),
-            raw=raw,
-            spawn=conf.START_METHOD == "spawn",
-            guard=Guard(
-                timeout_seconds=job.timeout_seconds,
-                grace_seconds=job.grace_seconds,
-                lease_deadline=_deadline(sent),
-                memory_limit_bytes=job.memory_limit_mb and job.memory_limit_mb * 2**20,
-                nice=job.nice,
-            ),
-            streams=tuple(stream.value for stream in streams),
-            output_bytes=conf.MAX_OUTPUT_BYTES,
-            stderr_is_failure=job.stderr_is_failure,
-            lock=lock,
-        )
-
     def _refuse(self, item: Claimed, reason: str) -> None:
         """End a run that cannot be started."""
-        self.unfinished.append(
-            self._ended(item, Outcome(RunStatus.FAILED, reason, seconds=0.0))
-        )
+        self.unfinished.append(self._ended(item, Outcome(RunStatus.FAILED, reason)))
 
     # -- supervising -----------------------------------------------------------------------
 
     def _turn(self, wait: float) -> None:
         """Listen to the children for a moment and do what is to be done by now."""
-        ended = self._supervisor.poll(wait) if self._supervisor else time.sleep(wait)
-        for child in ended or ():
+        ended: list[Child] = []
+        if self._supervisor:
+            ended = self._supervisor.poll(wait)
+        else:
+            time.sleep(wait)
+        for child in ended:
             self._note_end(child)
         now = time.monotonic()
         self._obey_signals(now)
@@ -350,7 +301,7 @@ class Runner:
         )
 
     def _finish(self) -> None:
-        """Write the ends of runs: all in one transaction or, if one of them spoils it, each alone."""
+        """Write the ends of runs in one transaction or, if one of them spoils it, each alone."""
         waiting = self.unfinished
         try:
             written = run_transaction(lambda: [end_run(ended) for ended in waiting])
@@ -457,16 +408,14 @@ class Runner:
                 self._supervisor.abandon(item.child)
                 continue
             self._lease_ends[item.claimed.token] = sent + conf.LEASE_SECONDS
-            if (deadline := _deadline(sent)) is not None:
+            if (deadline := lease_deadline(sent)) is not None:
                 self._supervisor.extend(item.child, deadline)
 
     def _let_go_of_lost_leases(self) -> None:
         """Ends that could not be written in time are somebody else's to write by now."""
         used = {item.claimed.token for item in self.running.values()}
         used |= {ended.token for ended in self.unfinished}
-        self._lease_ends = {
-            token: end for token, end in self._lease_ends.items() if token in used
-        }
+        self._lease_ends = {token: end for token, end in self._lease_ends.items() if token in used}
 
     # -- stopping --------------------------------------------------------------------------
 
@@ -498,8 +447,8 @@ class Runner:
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for handled, handler in before.items():
+                signal.signal(handled, handler)
 
     def _close(self) -> None:
         if self._supervisor:
@@ -551,40 +500,6 @@ class Runner:
         sent.send_robust(sender=Run, run=run, job=job)
         if ended is not None and self.on_end is not None:
             self.on_end(ended)
-
-
-def _deadline(sent: float) -> float | None:
-    """When a warden ends its run by itself: before the lease that was asked for at ``sent`` ends.
-
-    None on SQLite, where all hosts are one machine and the kernel tells who is alive.
-    """
-    if connection.vendor == "sqlite":
-        return None
-    lease = conf.LEASE_SECONDS
-    return sent + lease - max(0.1 * lease, 0.2)
-
-
-def _before_fork() -> None:
-    """Close what must not be shared with a child: connections to databases and caches."""
-    from django.core.cache import caches
-
-    connections.close_all()
-    caches.close_all()
-
-
-def _secrets() -> set[str]:
-    ours = {
-        name: getattr(settings, name)
-        for name in dir(settings)
-        if name.isupper() and (not hasattr(global_settings, name) or name in _SECRET_SETTINGS)
-    }
-    ours.pop("CHRONIKER_SECRET_NAMES", None)
-    return find_secrets(ours, os.environ, conf.SECRET_NAMES)
-
-
-_SECRET_SETTINGS = {
-    "SECRET_KEY", "SECRET_KEY_FALLBACKS", "EMAIL_HOST_PASSWORD", "DATABASES", "CACHES", "STORAGES",
-}  # fmt: skip
 
 
 def _explain(error: Exception) -> str:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import gc
 import json
 import os
 import selectors
 import signal
-import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import child, progress, warden
+from . import progress, warden
 from .enums import RunStatus
 from .locks import FileLock
-from .output import Masker, Recorder, Taken
+from .output import Masker, Recorder
+from .zygote import Order, Zygote
 
 _READ_BYTES = 1024 * 1024
 _PIPE_BYTES = 1024 * 1024
+_ZYGOTE_DIED = OSError(errno.EPIPE, "the process that starts the jobs has died")
 _PATIENCE_SECONDS = 10.0
 """How long after its last moment a warden may still be alive before it is killed itself."""
 
@@ -31,11 +33,7 @@ class RunRequest:
 
     key: int
     """What the caller knows it by."""
-    spec: child.CommandSpec
-    raw: tuple[str, ...]
-    """A program and its arguments; empty: run the management command of ``spec``."""
-    spawn: bool
-    guard: warden.Guard
+    order: Order
     streams: tuple[str, ...]
     """Which streams are kept."""
     output_bytes: int
@@ -71,6 +69,7 @@ class Child:
         self.warden_fd = -1
         self.job_pid: int | None = None
         self.control = -1
+        self.not_started = ""
         self.sources: dict[int, str] = {}
         self.started = time.monotonic()
         self.ending: warden.Ending | None = None
@@ -78,17 +77,12 @@ class Child:
         self.lease_lost = False
         self.why_ended = ""
         self.give_up_at: float | None = None
-        self.ended_at: float | None = None
         self.parts: tuple[int, int] | None = None
         """``(total, done)`` as last told."""
         self.parts_changed = False
         self._ticket = 0
         self._lines = b""
         self._status = b""
-
-    def descriptors(self) -> list[int]:
-        """Everything of this run that the supervisor has open."""
-        return [*self.sources, self.control, self.warden_fd, self.page.fd]
 
     def hear(self, kind: str, data: bytes) -> None:
         """Take in what came through one of its pipes."""
@@ -138,6 +132,8 @@ class Child:
     def outcome(self) -> Outcome:
         """How it ended, once it has."""
         ending = self.ending
+        if self.not_started:
+            return Outcome(RunStatus.FAILED, self.not_started)
         if ending is None:
             error = self.error or "The run's guard process died; nobody knows how far the job came."
             return Outcome(RunStatus.LOST, error)
@@ -156,7 +152,7 @@ class Child:
         if self.lease_lost or ending.why == "lease":
             return RunStatus.LOST, "Ended, because its lease could not be renewed in time."
         if ending.why == "timeout":
-            limit = self.request.guard.timeout_seconds
+            limit = self.request.order.guard.timeout_seconds
             return RunStatus.TIMED_OUT, f"Ended, because it ran longer than {limit:g} s."
         if ending.why:
             return RunStatus.STOPPED, self.why_ended or "Stopped by a signal to its guard process."
@@ -174,7 +170,7 @@ class Child:
 class Supervisor:
     """Starts runs and listens to them, all in one thread.
 
-    ``before_fork`` is called before processes are forked: whatever must not be shared with them
+    ``before_fork`` is called before a process is forked: whatever must not be shared with it
     (database connections) has to be closed there.
     """
 
@@ -182,88 +178,95 @@ class Supervisor:
         self._before_fork = before_fork
         self._masker = masker
         self._selector = selectors.DefaultSelector()
-        self._frozen = False
+        self._zygote: Zygote | None = None
+        self._asked: deque[Child] = deque()
+        """Those whose start the zygote has not yet told of, in the order of asking."""
+        self._unstarted: list[Child] = []
         self.children: dict[int, Child] = {}
 
     def start(self, requests: Iterable[RunRequest]) -> list[Child]:
-        """Start the runs; what could not be forked comes back as ended by :meth:`poll`."""
-        import psutil  # noqa: F401 - the wardens need it, and forked ones have it for nothing
+        """Start the runs; what could not be started comes back as ended from :meth:`poll`."""
+        runs = [Child(request, self._masker) for request in requests]
+        for run in runs:
+            self.children[run.key] = run
+            try:
+                self._ask(run)
+            except OSError as error:
+                self._not_started(run, error)
+            else:
+                self._asked.append(run)
+        return runs
 
-        self._before_fork()
-        if not self._frozen:
-            # What is there now is never collected, so that collecting in a child copies no page.
-            gc.collect()
-            gc.freeze()
-            warden.become_subreaper()
-            self._frozen = True
-        return [self._fork(request) for request in requests]
-
-    def _fork(self, request: RunRequest) -> Child:
-        run = Child(request, self._masker)
-        self.children[run.key] = run
+    def _ask(self, run: Child) -> None:
+        """Make the pipes of a run and hand their far ends to the zygote."""
+        request = run.request
         ours: dict[str, int] = {}
         theirs: dict[str, int] = {}
-        for kind in ("stdout", "stderr", "log", "progress", "status"):
-            ours[kind], theirs[kind] = os.pipe2(os.O_CLOEXEC)
-        theirs["control"], run.control = os.pipe2(os.O_CLOEXEC)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            self._be_the_warden(run, list(ours.values()), theirs)
-        for fd in theirs.values():
-            os.close(fd)
-        if request.lock:
-            request.lock.close()
-        os.set_blocking(run.control, False)
-        run.warden_pid = pid
-        run.warden_fd = os.pidfd_open(pid)
-        self._selector.register(run.warden_fd, selectors.EVENT_READ, (run, ""))
-        for kind, fd in ours.items():
-            os.set_blocking(fd, False)
-            run.sources[fd] = kind
-            self._selector.register(fd, selectors.EVENT_READ, (run, kind))
-        if request.guard.timeout_seconds:
-            run.give_up_at = (
-                run.started
-                + request.guard.timeout_seconds
-                + request.guard.grace_seconds
-                + _PATIENCE_SECONDS
-            )
-        return run
-
-    def _be_the_warden(self, run: Child, ours: list[int], theirs: dict[str, int]) -> None:
-        """The forked process: drop what belongs to the supervisor; never returns."""
         try:
-            signal.set_wakeup_fd(-1)
-            # Another run's control pipe, held open here, would keep its end of file from coming.
-            self._selector.close()
-            for other in self.children.values():
-                if other is not run:
-                    for fd in other.descriptors():
-                        with contextlib.suppress(OSError):
-                            os.close(fd)
-            for fd in (*ours, run.control):
-                os.close(fd)
-            pipes = warden.Pipes(
-                control=theirs["control"],
-                status=theirs["status"],
-                stdout=theirs["stdout"],
-                stderr=theirs["stderr"],
-                log=theirs["log"],
-                progress=theirs["progress"],
-                page=run.page.fd,
-            )
-            warden.guard_run(run.request.guard, pipes, lambda: _do_the_job(run, pipes))
+            for kind in ("stdout", "stderr", "log", "progress", "status"):
+                ours[kind], theirs[kind] = os.pipe2(os.O_CLOEXEC)
+            theirs["control"], run.control = os.pipe2(os.O_CLOEXEC)
+            pipes = warden.Pipes(page=run.page.fd, **theirs)
+            lock = request.lock.fd if request.lock else None
+            try:
+                self._alive_zygote().request(request.order, pipes, lock)
+            except ConnectionError:  # it was killed: make another
+                self._bury_zygote()
+                self._alive_zygote().request(request.order, pipes, lock)
         finally:
-            os._exit(1)
+            for fd in theirs.values():
+                os.close(fd)
+            if request.lock:
+                request.lock.close()
+            for kind, fd in ours.items():
+                os.set_blocking(fd, False)
+                run.sources[fd] = kind
+                self._selector.register(fd, selectors.EVENT_READ, (run, kind))
+        os.set_blocking(run.control, False)
+        guard = request.order.guard
+        if guard.timeout_seconds:
+            run.give_up_at = (
+                run.started + guard.timeout_seconds + guard.grace_seconds + _PATIENCE_SECONDS
+            )
+
+    def _alive_zygote(self) -> Zygote:
+        if self._zygote is None:
+            self._zygote = Zygote(self._before_fork)
+            self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, (None, "zygote"))
+        return self._zygote
+
+    def _bury_zygote(self) -> None:
+        if self._zygote is not None:
+            self._selector.unregister(self._zygote.fileno())
+            self._zygote.close()
+            self._zygote = None
+        while self._asked:
+            self._not_started(self._asked.popleft(), _ZYGOTE_DIED)
+
+    def _hear_zygote(self) -> None:
+        """One answer of the zygote: the next run that was asked for has a warden, or has none."""
+        assert self._zygote is not None
+        try:
+            pid, pidfd = self._zygote.answer()
+        except ConnectionError:
+            self._bury_zygote()
+        except OSError as error:
+            self._not_started(self._asked.popleft(), error)
+        else:
+            run = self._asked.popleft()
+            run.warden_pid, run.warden_fd = pid, pidfd
+            self._selector.register(pidfd, selectors.EVENT_READ, (run, ""))
+
+    def _not_started(self, run: Child, error: OSError) -> None:
+        run.not_started = f"No process could be started: {error.strerror or error}"
+        self._unstarted.append(run)
 
     def stop(self, run: Child, why: str) -> None:
         """Ask the run to end: SIGTERM, its grace time, SIGKILL."""
         if not run.why_ended:
             run.why_ended = why
             run.tell(b"T\n")
-            patience = run.request.guard.grace_seconds + _PATIENCE_SECONDS
+            patience = run.request.order.guard.grace_seconds + _PATIENCE_SECONDS
             run.give_up_at = min(run.give_up_at or float("inf"), time.monotonic() + patience)
 
     def abandon(self, run: Child) -> None:
@@ -278,16 +281,18 @@ class Supervisor:
 
     def poll(self, timeout: float) -> list[Child]:
         """Listen for up to ``timeout`` seconds; the runs that have ended since."""
-        ended: list[Child] = []
-        for key, _ in self._selector.select(max(0.0, timeout)):
+        ended, self._unstarted = self._unstarted, []
+        for key, _ in self._selector.select(0.0 if ended else max(0.0, timeout)):
             run, kind = key.data
-            if kind:
+            if run is None:
+                self._hear_zygote()
+            elif kind:
                 self._read(run, key.fd, kind)
             else:
                 ended.append(run)
         now = time.monotonic()
         for run in self.children.values():
-            if run.give_up_at is not None and now > run.give_up_at and run not in ended:
+            if run.give_up_at is not None and now > run.give_up_at and run.warden_fd >= 0:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(run.warden_fd, signal.SIGKILL)
         for run in ended:
@@ -317,13 +322,13 @@ class Supervisor:
 
     def _bury(self, run: Child) -> None:
         """The warden has ended: read what is left in the pipes, and leave nothing behind."""
-        os.waitpid(run.warden_pid, 0)
-        self._selector.unregister(run.warden_fd)
-        os.close(run.warden_fd)
+        if run.warden_fd >= 0:
+            self._selector.unregister(run.warden_fd)
+            os.close(run.warden_fd)
         for fd, kind in [item for item in run.sources.items() if item[1] == "status"]:
             while self._read(run, fd, kind):
                 pass
-        if run.ending is None:
+        if run.ending is None and run.warden_pid:
             self._end_orphans(run)
         for fd, kind in list(run.sources.items()):
             # The tree is dead, so there is no more than what the pipe holds; but do not trust it.
@@ -333,48 +338,35 @@ class Supervisor:
             if fd in run.sources:
                 self._forget(run, fd)
         run.look_at_progress()
-        os.close(run.control)
+        if run.control >= 0:
+            os.close(run.control)
         run.page.close()
-        run.ended_at = time.monotonic()
         del self.children[run.key]
 
     def _end_orphans(self, run: Child) -> None:
-        """Its warden was killed: what it guarded has fallen to this process; end it.
+        """Its warden was killed: what it guarded has fallen to the zygote; end it.
 
-        The job itself dies with its warden. What it has started is known by its session, or, where
-        it made one of its own, by having become our child without being a warden.
+        The job itself dies with its warden. What it has started is known by its session or, where
+        it made one of its own, by being below the zygote but below none of the wardens.
         """
+        wardens = {other.warden_pid for other in self.children.values() if other is not run}
         deadline = time.monotonic() + 1.0
-        wardens = {other.warden_pid for other in self.children.values()}
         while time.monotonic() < deadline:
             found = [
                 pid
-                for pid in warden.descendants(os.getpid())
-                if _session(pid) == run.warden_pid or _stray(pid, wardens)
+                for pid in warden.descendants(self._zygote.pid if self._zygote else os.getpid())
+                if _session(pid) == run.warden_pid or _is_stray(pid, wardens)
             ]
+            if not found:
+                return
             for pid in found:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
-            self._reap(wardens)
-            if not found:
-                return
             time.sleep(0.01)
 
-    def _reap(self, wardens: set[int]) -> None:
-        """Wait for the dead that fell to this process; wardens are waited for in their turn."""
-        import psutil
-
-        for process in psutil.Process().children():
-            if process.pid not in wardens:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(process.pid, os.WNOHANG)
-
-    def take_output(self, run: Child, *, final: bool = False) -> Taken:
-        """What is to be stored of the run's output now."""
-        return run.recorder.take(final=final)
-
     def close(self) -> None:
-        """Give the selector back."""
+        """End the zygote and give the selector back."""
+        self._bury_zygote()
         self._selector.close()
 
 
@@ -385,37 +377,13 @@ def _session(pid: int) -> int:
         return 0
 
 
-def _stray(pid: int, wardens: set[int]) -> bool:
-    """Whether ``pid`` is below this process but below none of the wardens, in another session."""
+def _is_stray(pid: int, wardens: set[int]) -> bool:
+    """Whether ``pid`` is neither one of the wardens nor below one."""
     import psutil
 
-    own = os.getpid()
-    if _session(pid) == _session(own):
-        return False  # what the tick itself has started, such as a receiver's helper
     try:
-        parents = {parent.pid for parent in psutil.Process(pid).parents()}
+        return pid not in wardens and not wardens & {
+            parent.pid for parent in psutil.Process(pid).parents()
+        }
     except psutil.Error:
         return False
-    return pid not in wardens and own in parents and not parents & wardens
-
-
-def _do_the_job(run: Child, pipes: warden.Pipes) -> int:
-    """In the job's process: run the command here, or become another program."""
-    request = run.request
-    os.environ[progress.FD_VARIABLE] = str(pipes.progress)
-    os.environ["CHRONIKER_RUN_ID"] = str(request.spec.run_id)
-    os.environ["CHRONIKER_JOB_NAME"] = request.spec.job_name.replace("\0", "")
-    os.set_inheritable(pipes.progress, True)
-    if request.raw:
-        os.execvp(request.raw[0], request.raw)
-    if request.spawn:
-        for fd in (pipes.status, pipes.log, pipes.page):
-            os.set_inheritable(fd, True)
-        os.environ[child.SPEC_VARIABLE] = request.spec.dump()
-        os.environ[child.REPORT_VARIABLE] = str(pipes.status)
-        os.environ[child.LOG_VARIABLE] = str(pipes.log)
-        os.environ[progress.PAGE_VARIABLE] = str(pipes.page)
-        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        os.execv(sys.executable, [sys.executable, "-m", "chroniker.child"])
-    progress.attach(run.page)
-    return child.run_in_fork(request.spec, pipes.status, pipes.log)

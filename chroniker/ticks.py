@@ -50,9 +50,7 @@ def _one_at_a_time() -> Iterator[bool]:
         lock.release()
 
 
-def run_now(
-    jobs: list[Job], on_end: Callable[[Ended], None]
-) -> list[tuple[Job, str]]:
+def run_now(jobs: list[Job], on_end: Callable[[Ended], None]) -> list[tuple[Job, str]]:
     """Run the jobs at once; those that were not run, with the reason."""
     ran: set[int] = set()
 

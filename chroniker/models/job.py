@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -13,13 +13,14 @@ from django.db.models.functions import Concat
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
-from .. import progress
-from ..commands import check_command, check_raw_command, split_args
-from ..conf import conf
-from ..dependencies import find_cycle
-from ..exceptions import CommandRefused, DependencyCycle, ScheduleError
-from ..querysets import JobDependencyQuerySet, JobQuerySet
-from ..schedules import Schedule, parse
+from chroniker import progress
+from chroniker.commands import check_command, check_raw_command, split_args
+from chroniker.conf import conf
+from chroniker.dependencies import find_cycle
+from chroniker.exceptions import CommandRefused, ScheduleError
+from chroniker.querysets import JobDependencyQuerySet, JobQuerySet
+from chroniker.schedules import Schedule, parse
+
 from .fields import SchedulerNoteField
 
 
@@ -190,7 +191,7 @@ class Job(models.Model):
     """Whether the definition is not the one that next runs were computed from. The database
     itself keeps it, so that a form, a fixture and a plain ``update()`` are noticed alike."""
 
-    objects: ClassVar[JobQuerySet] = JobQuerySet.as_manager()  # type: ignore[assignment]
+    objects = JobQuerySet.as_manager()
 
     class Meta:
         ordering = ("name",)
@@ -203,7 +204,8 @@ class Job(models.Model):
         )
         constraints = (
             models.CheckConstraint(
-                condition=(Q(command="") & ~Q(raw_command="")) | (~Q(command="") & Q(raw_command="")),
+                condition=(Q(command="") & ~Q(raw_command=""))
+                | (~Q(command="") & Q(raw_command="")),
                 name="chroniker_job_one_command",
                 violation_error_message=_("Give a command or a raw command, and not both."),
             ),
@@ -254,7 +256,7 @@ class Job(models.Model):
             _collect(errors, "command", check_command, self.command)
         _collect(errors, "args", split_args, self.args)
         if errors:
-            raise ValidationError(errors)  # type: ignore[arg-type]
+            raise ValidationError(errors)
 
     @staticmethod
     def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None:
@@ -294,7 +296,7 @@ class JobDependency(models.Model):
         help_text=_("Do not start before the dependee has run for the same period."),
     )
 
-    objects: ClassVar[JobDependencyQuerySet] = JobDependencyQuerySet.as_manager()  # type: ignore[assignment]
+    objects = JobDependencyQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("dependency")
@@ -325,4 +327,4 @@ class JobDependency(models.Model):
         if cycle:
             names = Job.objects.in_bulk(cycle)
             path = " → ".join(names[pk].name for pk in cycle)
-            raise ValidationError(str(DependencyCycle(f"These jobs would wait in a circle: {path}.")))
+            raise ValidationError(f"These jobs would wait in a circle: {path}.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.db import models
 from django.db.models import Case, Q, When
 from django.utils.translation import gettext_lazy as _
 
-from ..enums import MissedReason, RunStatus, Stream, Trigger
-from ..querysets import OutputChunkQuerySet, RunQuerySet
+from chroniker.enums import MissedReason, RunStatus, Stream, Trigger
+from chroniker.querysets import OutputChunkQuerySet, RunQuerySet
+
 from .job import Job
 
 
@@ -63,7 +62,7 @@ class Run(models.Model):
     """The host slot while it runs, else NULL. Unique with the job, it lets every database refuse
     a second running row; MariaDB ignores a conditional constraint."""
 
-    objects: ClassVar[RunQuerySet] = RunQuerySet.as_manager()  # type: ignore[assignment]
+    objects = RunQuerySet.as_manager()
 
     class Meta:
         ordering = ("-id",)
@@ -110,7 +109,7 @@ class OutputChunk(models.Model):
     text = models.TextField(_("text"))
     written_at = models.DateTimeField(_("written"))
 
-    objects: ClassVar[OutputChunkQuerySet] = OutputChunkQuerySet.as_manager()  # type: ignore[assignment]
+    objects = OutputChunkQuerySet.as_manager()
 
     class Meta:
         ordering = ("id",)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.db import models
 from django.db.models import Case, F, Q, When
 from django.utils.translation import gettext_lazy as _
 
-from ..enums import RunStatus
-from ..querysets import HostQuerySet, JobStateQuerySet
+from chroniker.enums import RunStatus
+from chroniker.querysets import HostQuerySet, JobStateQuerySet
+
 from .job import Job
 from .run import Run
 
@@ -54,9 +53,7 @@ class JobState(models.Model):
     blocked_reason = models.CharField(_("blocked"), max_length=500, blank=True)
 
     last_run = models.ForeignKey(Run, models.SET_NULL, null=True, blank=True, related_name="+")
-    last_status = models.CharField(
-        _("last status"), max_length=12, choices=RunStatus, blank=True
-    )
+    last_status = models.CharField(_("last status"), max_length=12, choices=RunStatus, blank=True)
     last_started_at = models.DateTimeField(_("last started"), null=True, blank=True)
     last_ended_at = models.DateTimeField(_("last ended"), null=True, blank=True)
     last_success_at = models.DateTimeField(_("last success"), null=True, blank=True)
@@ -104,7 +101,7 @@ class JobState(models.Model):
     """When it wants to be started: the earliest of the above, NULL while somebody owns it. One
     column, kept by the database, so that one index serves the due query."""
 
-    objects: ClassVar[JobStateQuerySet] = JobStateQuerySet.as_manager()  # type: ignore[assignment]
+    objects = JobStateQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("job state")
@@ -146,7 +143,7 @@ class Host(models.Model):
     """Counted by each claim as its first write, whose row lock makes the ticks of one host claim
     one after the other."""
 
-    objects: ClassVar[HostQuerySet] = HostQuerySet.as_manager()  # type: ignore[assignment]
+    objects = HostQuerySet.as_manager()
 
     class Meta:
         ordering = ("name",)

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ...claims import jobs_named
-from ...exceptions import ChronikerError
-from ...ticks import due_jobs, tick_once
+from chroniker.claims import jobs_named
+from chroniker.exceptions import ChronikerError
+from chroniker.ticks import due_jobs, tick_once
 
 
 class Command(BaseCommand):

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from ...endings import delete_runs
-from ...models import Run
+from chroniker.endings import delete_runs
+from chroniker.models import Run
 
 
 def _number(text: str) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ...exceptions import ChronikerError
-from ...scheduler import Runner
+from chroniker.exceptions import ChronikerError
+from chroniker.scheduler import Runner
 
 
 def _seconds(text: str) -> float:

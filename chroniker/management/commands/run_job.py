@@ -6,12 +6,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ...claims import jobs_named
-from ...endings import Ended
-from ...enums import RunStatus
-from ...exceptions import ChronikerError
-from ...models import OutputChunk
-from ...ticks import run_now
+from chroniker.claims import jobs_named
+from chroniker.endings import Ended
+from chroniker.enums import RunStatus
+from chroniker.exceptions import ChronikerError
+from chroniker.models import OutputChunk
+from chroniker.ticks import run_now
 
 
 class Command(BaseCommand):

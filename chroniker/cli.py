@@ -1,0 +1,140 @@
+"""``chroniker``: the program that the cron line names.
+
+It finds the project and its settings, then does what ``manage.py cron`` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+_VARIABLE = "DJANGO_SETTINGS_MODULE"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one tick; exits 0, or 1 with one line that says what is wrong."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    if options.virtualenv and not os.environ.get("_CHRONIKER_VIRTUALENV"):
+        _continue_in(Path(options.virtualenv), arguments)
+    code = 0
+    with _output_to(options.log, quiet=options.quiet):
+        try:
+            _tick(options)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+            if isinstance(ended.code, str):
+                print(ended.code, file=sys.stderr)  # noqa: T201
+        except Exception as error:
+            code = 1
+            reason = " ".join(str(error).split())
+            print(f"chroniker: {type(error).__name__}: {reason}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="chroniker",
+        description="Run the jobs of a Django site that are due. Made for a cron line: "
+        "* * * * * chroniker -p /srv/site",
+    )
+    parser.add_argument(
+        "-s", "--settings", help="settings module; default: the environment's, or manage.py's"
+    )
+    parser.add_argument(
+        "-p", "--project", default=".", metavar="DIR", help="directory that holds manage.py"
+    )
+    parser.add_argument("-e", "--virtualenv", metavar="DIR", help="virtual environment to run in")
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="print nothing; the exit code tells"
+    )
+    parser.add_argument(
+        "-l", "--log", metavar="FILE", help="append what is printed to FILE, with the time"
+    )
+    parser.add_argument("--jobs", default="", metavar="1,2", help="only these jobs: ids or names")
+    return parser
+
+
+def _continue_in(directory: Path, arguments: list[str]) -> None:
+    """Become this program under the Python of a virtual environment; does not return."""
+    python = directory / "bin" / "python"
+    if not python.exists():
+        sys.exit(f"chroniker: there is no virtual environment in {directory}: no bin/python")
+    os.environ["_CHRONIKER_VIRTUALENV"] = "1"
+    os.execv(python, [str(python), "-m", "chroniker.cli", *arguments])
+
+
+def _tick(options: argparse.Namespace) -> None:
+    project = Path(options.project).resolve()
+    if not project.is_dir():
+        sys.exit(f"chroniker: there is no directory {project}; -p names the one with manage.py")
+    os.chdir(project)
+    sys.path.insert(0, str(project))
+    settings = options.settings or os.environ.get(_VARIABLE) or settings_of(project / "manage.py")
+    if not settings:
+        sys.exit(
+            f"chroniker: {project}/manage.py does not tell the settings module; name it with -s"
+        )
+    os.environ[_VARIABLE] = settings
+    import django
+    from django.core.management import call_command
+    from django.core.management.base import CommandError
+
+    django.setup()
+    try:
+        call_command("cron", jobs=options.jobs)
+    except CommandError as error:
+        sys.exit(f"chroniker: {error}")
+
+
+def settings_of(manage: Path) -> str:
+    """The settings module that a manage.py names, read without running it; "" if it names none."""
+    try:
+        tree = ast.parse(manage.read_text())
+    except (OSError, SyntaxError):
+        return ""
+    for node in ast.walk(tree):
+        values = node.args if isinstance(node, ast.Call) else []
+        texts = [value.value for value in values if isinstance(value, ast.Constant)]
+        if len(texts) == 2 and texts[0] == _VARIABLE and isinstance(texts[1], str):
+            return texts[1]
+    return ""
+
+
+class _Stamped(io.TextIOBase):
+    """Writes lines to a file, each with the time."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self.rest = (self.rest + text).split("\n")
+        if lines:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            with open(self.path, "a") as file:
+                file.writelines(f"{now} {line}\n" for line in lines)
+        return len(text)
+
+
+@contextlib.contextmanager
+def _output_to(path: str | None, *, quiet: bool) -> Iterator[None]:
+    """Send what is printed to a log file, or nowhere, or where it goes anyway."""
+    with contextlib.ExitStack() as stack:
+        if path is not None or quiet:
+            stream: Any = _Stamped(os.path.abspath(path)) if path else io.StringIO()
+            stack.enter_context(contextlib.redirect_stdout(stream))
+            stack.enter_context(contextlib.redirect_stderr(stream))
+        yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""From a claimed run to what its process has to know."""
+
+from __future__ import annotations
+
+import os
+
+from django.conf import global_settings, settings
+from django.db import connection, connections
+
+from .child import CommandSpec
+from .claims import Claimed
+from .commands import check_command, check_raw_command, split_args
+from .conf import conf
+from .enums import Stream
+from .exceptions import CommandRefused
+from .output import find_secrets
+from .reaping import job_lock
+from .supervisor import RunRequest
+from .warden import Guard
+from .zygote import Order
+
+
+def request_for(item: Claimed, sent: float) -> RunRequest:
+    """What the supervisor has to know of a claimed run whose lease was asked for at ``sent``.
+
+    Raises CommandRefused where the job may not or cannot be started.
+    """
+    job = item.job
+    args = split_args(job.args)
+    raw: tuple[str, ...] = ()
+    if job.raw_command:
+        check_raw_command(job.raw_command)
+        raw = (*split_args(job.raw_command), *args)
+    else:
+        check_command(job.command)
+    lock = None
+    if conf.CHECK_LOCK_FILE:
+        lock = job_lock(item.state.pk)
+        if not lock.acquire(wait=False):
+            raise CommandRefused(
+                f"A process of an earlier run still holds {lock.path}; end it first."
+            )
+    streams = [Stream.LOG]
+    if job.log_stdout:
+        streams.append(Stream.STDOUT)
+    if job.log_stderr:
+        streams.append(Stream.STDERR)
+    return RunRequest(
+        key=item.run.pk,
+        order=Order(
+            spec=CommandSpec(
+                run_id=item.run.pk,
+                job_name=job.name,
+                command=job.command,
+                args=tuple(args),
+                log_level=conf.LOG_CAPTURE_LEVEL,
+                log_format=conf.LOG_FORMAT,
+            ),
+            raw=raw,
+            spawn=conf.START_METHOD == "spawn",
+            guard=Guard(
+                timeout_seconds=job.timeout_seconds,
+                grace_seconds=job.grace_seconds,
+                lease_deadline=lease_deadline(sent),
+                memory_limit_bytes=job.memory_limit_mb and job.memory_limit_mb * 2**20,
+                nice=job.nice,
+            ),
+        ),
+        streams=tuple(stream.value for stream in streams),
+        output_bytes=conf.MAX_OUTPUT_BYTES,
+        stderr_is_failure=job.stderr_is_failure,
+        lock=lock,
+    )
+
+
+def lease_deadline(sent: float) -> float | None:
+    """When a warden ends its run by itself: before the lease that was asked for at ``sent`` ends.
+
+    None on SQLite, where all hosts are one machine and the kernel tells who is alive.
+    """
+    if connection.vendor == "sqlite":
+        return None
+    lease = conf.LEASE_SECONDS
+    return sent + lease - max(0.1 * lease, 0.2)
+
+
+def before_fork() -> None:
+    """Close what must not be shared with a child: connections to databases and caches."""
+    from django.core.cache import caches
+
+    connections.close_all()
+    caches.close_all()
+
+
+def site_secrets() -> set[str]:
+    """Values of settings and environment that must not appear in what is kept of a run."""
+    ours = {
+        name: getattr(settings, name)
+        for name in dir(settings)
+        if name.isupper() and (not hasattr(global_settings, name) or name in _SECRET_SETTINGS)
+    }
+    ours.pop("CHRONIKER_SECRET_NAMES", None)
+    return find_secrets(ours, os.environ, conf.SECRET_NAMES)
+
+
+_SECRET_SETTINGS = {
+    "SECRET_KEY", "SECRET_KEY_FALLBACKS", "EMAIL_HOST_PASSWORD", "DATABASES", "CACHES", "STORAGES",
+}  # fmt: skip
