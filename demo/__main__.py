@@ -52,7 +52,8 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=("serve", "smoke"), default="serve")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell told to ignore the first
+        signal.signal(number, _interrupt)
     try:
         return smoke.main() if options.what == "smoke" else serve(options.port)
     except DemoError as error:

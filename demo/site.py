@@ -65,8 +65,9 @@ class Site:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # A second Ctrl-C would leave processes behind; those that were started have a time limit.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A second Ctrl-C would leave processes behind; what follows has a time limit anyway.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         for name in reversed(list(self._children)):
             self.stop(name)
         for process in self.processes():

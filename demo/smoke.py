@@ -91,8 +91,9 @@ def _run(site: Site, checks: Checks) -> None:
         detail(f"{site.url} answers")
     _use_django(site)
     site.start_scheduler(1)
+    progress: list[float] = []
     with checks.named("watch") as detail:
-        progress = _watch(site)
+        _watch(site, progress)
         detail("every job has run")
     with checks.named("stop") as detail:
         code = site.stop("cronserver")
@@ -133,21 +134,19 @@ def _use_django(site: Site) -> None:
 # --- while it runs --------------------------------------------------------------------------
 
 
-def _watch(site: Site) -> list[float]:
-    """Wait until there is enough to look at; the progress of the slow job in its first run."""
+def _watch(site: Site, progress: list[float]) -> None:
+    """Wait until there is enough to look at, noting how the slow job's first run goes on."""
     from chroniker.models import Run
 
     deadline = time.monotonic() + WATCH_SECONDS
-    progress: list[float] = []
     while missing := _not_yet():
         site.check()
         _expect(time.monotonic() < deadline, f"after {WATCH_SECONDS} s: {', '.join(missing)}")
         metrics = Metrics.scraped(site)
-        first = Run.objects.filter(job__name=REINDEX).count() == 1
-        if first and metrics.value("chroniker_job_running", job_name=REINDEX):
+        running = metrics.value("chroniker_job_running", job_name=REINDEX)
+        if running and Run.objects.filter(job__name=REINDEX).count() == 1:
             progress.append(metrics.value("chroniker_job_progress_ratio", job_name=REINDEX))
         time.sleep(1)
-    return progress
 
 
 def _not_yet() -> list[str]:

@@ -32,7 +32,7 @@ class Command(BaseCommand):
                 title=item.findtext("title", ""),
                 link=item.findtext("link", ""),
             )
-            for item in feed.iter("item")
+            for item in reversed(list(feed.iter("item")))  # the newest comes first in it
         ]
         FeedItem.objects.bulk_create(items, ignore_conflicts=True)
         self.stdout.write(f"{len(items)} items, {FeedItem.objects.count() - before} of them new")
