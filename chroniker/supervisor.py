@@ -177,7 +177,7 @@ class Supervisor:
     def __init__(self, before_fork: Callable[[], None], masker: Masker) -> None:
         self._before_fork = before_fork
         self._masker = masker
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
         self._zygote: Zygote | None = None
         self._asked: deque[Child] = deque()
         """Those whose start the zygote has not yet told of, in the order of asking."""
@@ -190,7 +190,11 @@ class Supervisor:
         for run in runs:
             self.children[run.key] = run
             try:
-                self._ask(run)
+                try:
+                    self._ask(run)
+                except ConnectionError:  # the zygote was killed: make another
+                    self._bury_zygote()
+                    self._ask(run)
             except OSError as error:
                 self._not_started(run, error)
             else:
@@ -200,6 +204,7 @@ class Supervisor:
     def _ask(self, run: Child) -> None:
         """Make the pipes of a run and hand their far ends to the zygote."""
         request = run.request
+        zygote = self._alive_zygote()  # first: it must not inherit the ends of these pipes
         ours: dict[str, int] = {}
         theirs: dict[str, int] = {}
         try:
@@ -208,21 +213,23 @@ class Supervisor:
             theirs["control"], run.control = os.pipe2(os.O_CLOEXEC)
             pipes = warden.Pipes(page=run.page.fd, **theirs)
             lock = request.lock.fd if request.lock else None
-            try:
-                self._alive_zygote().request(request.order, pipes, lock)
-            except ConnectionError:  # it was killed: make another
-                self._bury_zygote()
-                self._alive_zygote().request(request.order, pipes, lock)
+            zygote.request(request.order, pipes, lock)
+        except OSError:
+            for fd in (*ours.values(), run.control):
+                if fd >= 0:
+                    os.close(fd)
+            run.control = -1
+            raise
         finally:
             for fd in theirs.values():
                 os.close(fd)
-            if request.lock:
-                request.lock.close()
-            for kind, fd in ours.items():
-                os.set_blocking(fd, False)
-                run.sources[fd] = kind
-                self._selector.register(fd, selectors.EVENT_READ, (run, kind))
+        if request.lock:
+            request.lock.close()
         os.set_blocking(run.control, False)
+        for kind, fd in ours.items():
+            os.set_blocking(fd, False)
+            run.sources[fd] = kind
+            self._selector.register(fd, selectors.EVENT_READ, (run, kind))
         guard = request.order.guard
         if guard.timeout_seconds:
             run.give_up_at = (
@@ -231,9 +238,18 @@ class Supervisor:
 
     def _alive_zygote(self) -> Zygote:
         if self._zygote is None:
-            self._zygote = Zygote(self._before_fork)
+            self._before_fork()
+            self._zygote = Zygote(self._descriptors())
             self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, (None, "zygote"))
         return self._zygote
+
+    def _descriptors(self) -> list[int]:
+        """All that belongs to this process alone. A control pipe that another process held open
+        would hide from a warden that its supervisor is dead."""
+        mine = [self._selector.fileno()]
+        for run in self.children.values():
+            mine += [*run.sources, run.control, run.warden_fd, run.page.fd]
+        return [fd for fd in mine if fd >= 0]
 
     def _bury_zygote(self) -> None:
         if self._zygote is not None:
@@ -259,6 +275,8 @@ class Supervisor:
 
     def _not_started(self, run: Child, error: OSError) -> None:
         run.not_started = f"No process could be started: {error.strerror or error}"
+        if run.request.lock:
+            run.request.lock.close()
         self._unstarted.append(run)
 
     def stop(self, run: Child, why: str) -> None:

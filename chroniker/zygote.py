@@ -20,7 +20,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -57,16 +57,17 @@ class Order:
 
 
 class Zygote:
-    """The scheduler's end."""
+    """The scheduler's end. ``not_theirs``: descriptors that the forked process must not keep."""
 
-    def __init__(self, before_fork: Callable[[], None]) -> None:
-        before_fork()
+    def __init__(self, not_theirs: Iterable[int]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.pid = os.fork()
         if self.pid == 0:
             ours.close()
+            for fd in not_theirs:
+                os.close(fd)
             _serve(theirs)
         theirs.close()
         self._socket = ours

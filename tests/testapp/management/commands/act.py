@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import logging
 import os
 import signal
@@ -43,6 +44,7 @@ class Command(BaseCommand):
         os._exit(int(code))
 
     def crash(self) -> None:
+        faulthandler.disable()  # the test runner's, which would tell everybody
         ctypes.string_at(0)
 
     def fail(self, *words: str) -> None:
@@ -90,6 +92,10 @@ class Command(BaseCommand):
         )
         subprocess.run([sys.executable, "-c", code, path], check=True)
         time.sleep(300)
+
+    def eat(self, megabytes: str) -> None:
+        hoard = bytearray(int(megabytes) * 2**20)
+        self.stdout.write(f"{len(hoard)}")
 
     def flood(self, megabytes: str, kind: str = "lines") -> None:
         block = {
