@@ -1,0 +1,110 @@
+"""Values as people read them. Django escapes what is put together here; nothing is marked safe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.contrib.humanize.templatetags.humanize import intcomma, naturaltime
+from django.template.loader import render_to_string
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from chroniker.enums import RunStatus
+
+EMPTY = "-"
+
+
+def render(template: str, context: Mapping[str, Any]) -> SafeString:
+    """One of the templates in ``chroniker/admin/``; the engine escapes what it is given."""
+    return render_to_string(f"chroniker/admin/{template}", dict(context))
+
+
+def duration(seconds: float | None) -> str:
+    """``0.42 s``, ``12.3 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 04 h``."""
+    if seconds is None:
+        return EMPTY
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours:02d} h"
+
+
+def percent(done: int | None, total: int | None) -> int | None:
+    """Between 0 and 100, whatever a job told; None where it told no total."""
+    if not total or total < 0:
+        return None
+    return max(0, min(100, (done or 0) * 100 // total))
+
+
+def progress(done: int | None, total: int | None) -> str:
+    """A bar and ``13 of 77 (16 %)``; ``13`` where the total is not known."""
+    if done is None and total is None:
+        return EMPTY
+    value = percent(done, total)
+    if value is None:
+        return str(intcomma(done or 0))
+    return render(
+        "progress.html", {"done": intcomma(done or 0), "total": intcomma(total), "percent": value}
+    )
+
+
+def moment(when: datetime | None, zone: str = "") -> str:
+    """How long ago or ahead, and the time itself, in ``zone`` or the site's."""
+    if when is None:
+        return EMPTY
+    local = in_zone(when, zone)
+    return format_html(
+        '<time datetime="{}">{}<br><small><span>{}</span> <span>{}</span></small></time>',
+        when.isoformat(timespec="seconds"),
+        naturaltime(when),
+        date_format(local, "Y-m-d"),
+        date_format(local, "H:i:s T"),
+    )
+
+
+def clock(when: datetime, zone: str = "") -> str:
+    """Day, time and zone, in ``zone`` or the site's."""
+    return date_format(in_zone(when, zone), "D Y-m-d H:i:s T")
+
+
+def in_zone(when: datetime, zone: str) -> datetime:
+    """In ``zone`` or, where that is empty or unknown, the site's."""
+    info: ZoneInfo | None = None
+    if zone:
+        try:
+            info = ZoneInfo(zone)
+        except (LookupError, ValueError, OSError):  # a row inserted behind the model's back
+            info = None
+    return localtime(when, info)
+
+
+def badge(word: str, label: object) -> SafeString:
+    """A word in a frame. Its colour says nothing that the word does not."""
+    return format_html('<span class="chroniker-badge chroniker-{}">{}</span>', word, label)
+
+
+def run_status(value: str) -> str:
+    """A run's status as a badge."""
+    if value not in RunStatus.values:
+        return EMPTY
+    return badge(value, RunStatus(value).label)
+
+
+def not_kept(number: int, stream: str) -> str:
+    """The line that stands where output was left out."""
+    return _("… %(number)s bytes of %(stream)s not kept …") % {
+        "number": intcomma(number),
+        "stream": stream,
+    }

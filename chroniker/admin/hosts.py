@@ -1,0 +1,94 @@
+"""Hosts: which machines tick, and which are to start nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.forms import Form, ModelForm
+from django.http import HttpRequest
+from django.utils.timezone import now as utc_now
+from django.utils.translation import gettext_lazy as _
+
+from chroniker.models import Host, JobState
+
+from . import formats
+
+if TYPE_CHECKING:
+    HostModelAdmin = admin.ModelAdmin[Host]
+else:
+    HostModelAdmin = admin.ModelAdmin
+
+SILENT_AFTER = timedelta(minutes=3)
+"""A host ticks each minute; after this long without a tick, something is wrong with it."""
+
+
+@admin.register(Host)
+class HostAdmin(HostModelAdmin):
+    """Hosts add themselves with their first tick; people can only pause them."""
+
+    list_display = ("name", "standing", "last_tick", "tick", "running", "version")
+    list_filter = ("paused",)
+    search_fields = ("name",)
+    fields = (
+        "name", "paused", "standing", "last_tick", "first_tick_at", "tick", "running", "version",
+    )  # fmt: skip
+    readonly_fields = (
+        "name", "standing", "last_tick", "first_tick_at", "tick", "running", "version",
+    )  # fmt: skip
+
+    class Media:
+        css: ClassVar[Any] = {"all": ["chroniker/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Host]:
+        """With the number of runs each host owns."""
+        owned = (
+            JobState.objects.leased_on(OuterRef("name"))  # type: ignore[arg-type]
+            .order_by()
+            .values("lease_host")
+            .annotate(number=Count("pk"))
+            .values("number")
+        )
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(running_jobs=Coalesce(Subquery(owned, output_field=IntegerField()), 0))
+        )
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody adds hosts by hand."""
+        return False
+
+    def save_model(
+        self, request: HttpRequest, obj: Host, form: ModelForm[Host] | Form, change: bool
+    ) -> None:
+        """Write nothing but ``paused``: a tick writes the rest of the row at the same time."""
+        Host.objects.filter(pk=obj.pk).update(paused=obj.paused)
+
+    @admin.display(description=_("state"))
+    def standing(self, host: Host) -> str:
+        """Paused, ticking or silent."""
+        if host.paused:
+            return formats.badge("disabled", _("paused"))
+        if host.last_tick_at is None or host.last_tick_at < utc_now() - SILENT_AFTER:
+            return formats.badge("lost", _("silent"))
+        return formats.badge("succeeded", _("ticking"))
+
+    @admin.display(description=_("last tick"), ordering="last_tick_at")
+    def last_tick(self, host: Host) -> str:
+        """How long ago, and when."""
+        return formats.moment(host.last_tick_at)
+
+    @admin.display(description=_("tick took"), ordering="tick_seconds")
+    def tick(self, host: Host) -> str:
+        """Seconds until the jobs of the last tick were started."""
+        return formats.duration(host.tick_seconds)
+
+    @admin.display(description=_("running jobs"), ordering="running_jobs")
+    def running(self, host: Host) -> int:
+        """How many runs it owns now."""
+        number: int = host.running_jobs  # type: ignore[attr-defined]
+        return number
