@@ -326,9 +326,7 @@ class TestProgress:
         assert Run.objects.get(job=job).status == "running"
         tick.wait(20)
 
-    def test_the_last_word_is_kept(
-        self, run_tick: Tick, settings: Any, start_method: str
-    ) -> None:
+    def test_the_last_word_is_kept(self, run_tick: Tick, settings: Any, start_method: str) -> None:
         settings.CHRONIKER_START_METHOD = start_method
         job = acting("count_to 100000")
         run_tick()
