@@ -93,6 +93,12 @@ class Command(BaseCommand):
         subprocess.run([sys.executable, "-c", code, path], check=True)
         time.sleep(300)
 
+    def write_for(self, seconds: str) -> None:
+        """Hold a write transaction, which on SQLite keeps everybody else from writing."""
+        with transaction.atomic():
+            Job.objects.update(description="written")
+            time.sleep(float(seconds))
+
     def eat(self, megabytes: str) -> None:
         hoard = bytearray(int(megabytes) * 2**20)
         self.stdout.write(f"{len(hoard)}")
