@@ -7,8 +7,12 @@ from django.utils.translation import gettext_lazy as _
 
 
 class ChronikerMonitorsConfig(AppConfig):
-    """The metrics of Chroniker, and (soon) its monitors."""
+    """The metrics of Chroniker."""
 
     name = "chroniker_monitors"
     verbose_name = _("Chroniker monitors")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks; nothing is read or served."""
+        from . import checks  # noqa: F401

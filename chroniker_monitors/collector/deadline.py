@@ -13,7 +13,7 @@ MAX_LEFT_BEHIND = 3
 """Threads that hang at one time; while there are so many, no further one is started."""
 
 
-class DeadlineExceeded(Exception):  # noqa: N818  (it is an answer, too)
+class DeadlineExceeded(Exception):
     """The call took longer than it may; the message says how long it may take."""
 
 

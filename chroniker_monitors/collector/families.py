@@ -25,7 +25,10 @@ GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
 UNITS = ("seconds", "bytes", "ratio")
 BLOCKED_REASONS = ("dependency", "schedule", "command", "lock", "other")
 """The classes that a ``blocked_reason`` begins with; what has none of them is ``other``."""
-LAST_STATUSES = tuple(status.value for status in RunStatus if status != RunStatus.RUNNING)
+LAST_STATUSES = tuple(
+    status.value for status in RunStatus if status not in (RunStatus.RUNNING, RunStatus.MISSED)
+)
+"""How a run can end: one that was missed never began."""
 
 
 def go_number(number: float) -> str:
@@ -84,7 +87,7 @@ class Family:
                     for limit in limits(bounds)
                 ),
                 Series(f"{self.name}_count", (), f"{self.number}_le_+Inf"),
-                Series(f"{self.name}_sum", (), f"{self.number}_sum"),
+                Series(f"{self.name}_sum", (), f"{self.number}_seconds_sum"),
             ]
         label, numbers = self.by
         if label:
@@ -200,7 +203,7 @@ SLOT_FAMILIES = (
         "chroniker_job_last_run_status",
         GAUGE,
         "1 for the status with which the last run ended, 0 for all others.",
-        'chroniker_job_last_run_status{status=~"failed|timed_out|lost"} == 1',
+        'chroniker_job_last_run_status{status!="succeeded"} == 1',
         by=("status", {status: f"status_{status}" for status in LAST_STATUSES}),
     ),
     Family(

@@ -7,6 +7,7 @@ import re
 from bisect import bisect_left
 from functools import lru_cache
 from itertools import accumulate
+from math import isnan, nan
 from typing import Any
 
 from chroniker.schedules.interval import looks_like_interval
@@ -24,7 +25,7 @@ PLAIN_COLUMNS = (
     "consecutive_failures", "runs_total", "retries_total",
     "failures_error", "failures_timeout", "failures_stopped", "failures_lost",
     "missed_overlap", "missed_downtime", "missed_deadline",
-    "duration_seconds_sum", "duration_count", "start_lag_seconds_sum", "start_lag_count",
+    "duration_seconds_sum", "start_lag_seconds_sum",
     "last_duration_seconds", "cpu_seconds_total", "last_max_rss_bytes",
     "parts_done", "parts_total",
 )  # fmt: skip
@@ -34,11 +35,12 @@ TIME_COLUMNS = (
     "progress_at",
 )  # fmt: skip
 """Of the state: moments; NULL is 0."""
-BUCKET_COLUMNS = ("duration_buckets", "start_lag_buckets")
+HISTOGRAMS = ("duration", "start_lag")
+BUCKET_COLUMNS = tuple(f"{name}_buckets" for name in HISTOGRAMS)
 """Of the state: JSON, as text."""
 STATE_COLUMNS = (
     "host", "lease_token", "blocked_reason", "last_status",
-    *PLAIN_COLUMNS, *TIME_COLUMNS, *BUCKET_COLUMNS,
+    *PLAIN_COLUMNS, *TIME_COLUMNS, *BUCKET_COLUMNS, "duration_count", "start_lag_count",
 )  # fmt: skip
 HOST_COLUMNS = ("name", "last_tick_at", "tick_seconds", "running_jobs", "paused")
 
@@ -80,7 +82,7 @@ def job_texts(row: Row) -> dict[str, str]:
     """The labels of ``chroniker_job_info``. Arguments are left out: they may hold secrets."""
     cells = dict(zip(JOB_COLUMNS, row, strict=False))
     return {
-        "command": cells["command"] or cells["raw_command"].split(None, 1)[0],
+        "command": cells["command"] or next(iter(cells["raw_command"].split()), ""),
         "hostname": cells["hostname"],
         "kind": schedule_kind(cells["schedule"]),
         "schedule": cells["schedule"],
@@ -103,25 +105,26 @@ def job_numbers(row: Row) -> dict[str, float | None]:
 def slot_numbers(row: Row, bounds: tuple[float, ...], histograms: bool) -> Numbers:
     """Where a job stands on a host slot."""
     cells = dict(zip(STATE_COLUMNS, row[HOST:], strict=True))
-    numbers: Numbers = {column: cells[column] or 0 for column in PLAIN_COLUMNS}
-    for column in TIME_COLUMNS:
-        moment = cells[column]
-        numbers[column] = moment.timestamp() if moment else 0
     running = cells["lease_token"] is not None
-    numbers["running"] = int(running)
+    blocked = cells["blocked_reason"]
+    total, done = cells["parts_total"] or 0, cells["parts_done"] or 0
+    numbers: Numbers = {
+        "running": int(running),
+        "progress_ratio": min(max(done / total, 0), 1) if total > 0 else 0,
+        **{column: cells[column] or 0 for column in PLAIN_COLUMNS},
+        **{
+            column: moment.timestamp() if (moment := cells[column]) else 0
+            for column in TIME_COLUMNS
+        },
+        **_BLOCKED[blocked_class(blocked) if blocked else ""],
+        **_STATUS.get(cells["last_status"] or "", _STATUS[""]),
+    }
     if not running:
         numbers["started_at"] = 0
-    blocked = cells["blocked_reason"]
-    numbers |= _BLOCKED[blocked_class(blocked) if blocked else ""]
-    numbers |= _STATUS.get(cells["last_status"] or "", _STATUS[""])
-    total = numbers["parts_total"]
-    numbers["progress_ratio"] = min(max(numbers["parts_done"] / total, 0), 1) if total > 0 else 0
     if histograms:
-        for name in ("duration", "start_lag"):
-            numbers[f"{name}_sum"] = numbers[f"{name}_seconds_sum"]
-            counts = cumulative(
-                cells[f"{name}_buckets"] or "{}", int(numbers[f"{name}_count"]), bounds
-            )
+        for name in HISTOGRAMS:
+            buckets, count = cells[f"{name}_buckets"] or "{}", cells[f"{name}_count"] or 0
+            counts = cumulative(buckets, count, bounds)
             numbers.update(zip(_bucket_numbers(name, bounds), counts, strict=True))
     return numbers
 
@@ -145,19 +148,33 @@ def cumulative(buckets: str, count: int, bounds: tuple[float, ...]) -> list[int]
     faster than is known; what is no number counts towards +Inf only.
     """
     counts = [0] * (len(bounds) + 1)
-    for text, number in json.loads(buckets).items():
-        counts[_bucket_index(text, bounds)] += number
+    index = _bucket_index(bounds)
+    counted = json.loads(buckets)
+    for text, number in counted.items() if isinstance(counted, dict) else ():
+        counts[index[text]] += number
     below = list(accumulate(counts[:-1]))
     return [*below, max(count, below[-1] if below else 0)]
 
 
-@lru_cache(maxsize=4096)
-def _bucket_index(text: str, bounds: tuple[float, ...]) -> int:
-    try:
-        bound = float(text)
-    except ValueError:
-        return len(bounds)
-    return bisect_left(bounds, bound) if bound == bound else len(bounds)
+class _BucketIndex(dict[str, int]):
+    """Which of the bounds counts what was counted under this text."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        # As chroniker.buckets writes them, which keeps six digits.
+        super().__init__((f"{bound:g}", index) for index, bound in enumerate(bounds))
+        self.bounds = bounds
+
+    def __missing__(self, text: str) -> int:
+        try:
+            bound = float(text)
+        except ValueError:
+            bound = nan
+        return len(self.bounds) if isnan(bound) else bisect_left(self.bounds, bound)
+
+
+@lru_cache(maxsize=8)
+def _bucket_index(bounds: tuple[float, ...]) -> _BucketIndex:
+    return _BucketIndex(bounds)
 
 
 @lru_cache(maxsize=8)

@@ -93,8 +93,7 @@ def _slot_metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
             {"job_name": row[NAME]} | ({"host": row[HOST]} if row[HOST] else {}),
             slot_numbers(row, contract.bounds, contract.histograms),
         )
-        for _, rows in snapshot.jobs
-        for row in rows
+        for row in snapshot.decode([row for _, rows in snapshot.jobs for row in rows])
     ]
     for family in contract.slot_families:
         metric = family.metric()

@@ -19,7 +19,7 @@ from chroniker_monitors.collector.prometheus import (
 )
 from chroniker_monitors.collector.rows import Snapshot, take_snapshot
 
-from .formats import Format
+from .formats import TEXT, Format
 from .render import Renderer
 
 logger = logging.getLogger(__name__)
@@ -45,27 +45,25 @@ class _Families:
 
 def page(form: Format) -> bytes:
     """What ``/metrics`` answers."""
-    return b"".join([*chroniker_part(form), *_others(form), form.end])
+    return b"".join([_chronikers(take_snapshot(), form), *_others(form), form.end])
 
 
-def chroniker_page(form: Format) -> bytes:
-    """Chroniker's families alone, for a file beside somebody else's metrics."""
-    return b"".join([*chroniker_part(form), form.end])
-
-
-def chroniker_part(form: Format) -> list[bytes]:
-    """Chroniker's families in pieces; without those of jobs if the database does not answer."""
+def chroniker_page() -> tuple[bytes, bool]:
+    """Chroniker's families alone, as text, and whether the database answered."""
     snapshot = take_snapshot()
+    return _chronikers(snapshot, TEXT), snapshot.up
+
+
+def _chronikers(snapshot: Snapshot, form: Format) -> bytes:
+    """Chroniker's families; without those of jobs and hosts if the database did not answer."""
     if snapshot.up:
         try:
-            return [
-                *_renderer(current_contract())(snapshot, form),
-                form.generate(_Families(list(other_metrics(snapshot)))),
-            ]
+            pieces = _renderer(current_contract())(snapshot, form)
+            return b"\n".join([*pieces, form.generate(_Families(other_metrics(snapshot)))])
         except Exception:
             logger.exception("Chroniker's metrics could not be written")
-            snapshot = Snapshot(False, snapshot.seconds)
-    return [form.generate(_Families(list(other_metrics(snapshot))))]
+            snapshot = Snapshot(seconds=snapshot.seconds)
+    return form.generate(_Families(other_metrics(snapshot)))
 
 
 def _renderer(contract: Contract) -> Renderer:

@@ -50,7 +50,7 @@ def allowed(request: HttpRequest) -> bool:
     if token:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(
-            given.strip().encode("utf-8", "surrogateescape"), str(token).encode()
+            given.strip().encode(errors="backslashreplace"), str(token).encode()
         )
     address = parse_address(request.META.get("REMOTE_ADDR", ""))
     if address is None:

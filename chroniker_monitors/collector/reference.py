@@ -1,0 +1,63 @@
+"""The table of families as Markdown, for docs/metrics.md.
+
+``python -m chroniker_monitors.collector.reference docs/metrics.md`` writes it between the file's
+markers; a test holds the file against it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from .families import LEVELS, Family
+
+BEGIN = "<!-- made by chroniker_monitors.collector.reference; do not edit -->"
+END = "<!-- end -->"
+TITLES = {
+    "job": "What people defined: once for each job",
+    "slot": "What happened: once for each job, or for each host of a job that runs on every one",
+    "host": "Machines that tick",
+    "collector": "The scrape itself",
+}
+
+
+def reference() -> str:
+    """All families, a section for each level."""
+    return "\n".join(_section(level) for level in LEVELS)
+
+
+def put_into(text: str) -> str:
+    """A document with the present table between its markers. Raises ValueError without them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"The document lacks {BEGIN!r} or {END!r}.")
+    return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
+
+
+def _section(level: str) -> str:
+    lines = [
+        f"### {TITLES[level]}",
+        "",
+        "| metric | type | labels | unit | meaning and example |",
+        "|---|---|---|---|---|",
+        *(_row(family, family.labels(level)) for family in LEVELS[level]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(family: Family, labels: tuple[str, ...]) -> str:
+    shown = ", ".join(f"`{label}`" for label in labels)
+    label, values = family.by
+    if label:
+        shown += f" ({', '.join(values)})"
+    return (
+        f"| `{family.name}` | {family.type} | {shown} | {family.unit} "
+        f"| {family.help}<br>`{family.example}` |"
+    )
+
+
+if __name__ == "__main__":
+    document = Path(sys.argv[1])
+    document.write_text(put_into(document.read_text()))

@@ -1,0 +1,176 @@
+"""How long a scrape of many jobs takes; benchmarks call it, and a test with few jobs."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prometheus_client import generate_latest
+
+from chroniker.models import Job, JobState
+from chroniker_monitors.collector.families import Contract
+from chroniker_monitors.collector.numbers import JOB_COLUMNS
+from chroniker_monitors.collector.prometheus import current_contract, metrics
+from chroniker_monitors.collector.rows import Snapshot, read
+from chroniker_monitors.exposition.formats import TEXT
+from chroniker_monitors.exposition.render import Renderer
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+BOUNDS = ("0.1", "0.5", "1", "5", "15", "30", "60", "300", "900")
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds, the best of some; ``page`` and ``memory`` in bytes."""
+
+    jobs: int
+    page: int
+    fetch: float
+    plain_join: float
+    cold: float
+    warm: float
+    prometheus_client: float
+    memory: int
+
+    def __str__(self) -> str:
+        plain = self.fetch + self.plain_join
+        return (
+            f"{self.jobs} jobs, {self.page / 1e6:.1f} MB: fetch {self.fetch:.2f} s, "
+            f"join {self.plain_join:.2f} s; cold {self.cold:.2f} s = {self.cold / plain:.2f}x, "
+            f"warm (1 % changed) {self.warm:.2f} s = {self.warm / plain:.2f}x; "
+            f"prometheus_client {self.prometheus_client:.2f} s (cold is "
+            f"{self.prometheus_client / self.cold:.1f}x as fast, warm "
+            f"{self.prometheus_client / self.warm:.1f}x); "
+            f"memory {self.memory / self.page:.1f}x page"
+        )
+
+
+def measure(jobs: int, repeats: int = 3) -> Speed:
+    """Measure with that many jobs, which are added to the database."""
+    populate(jobs)
+    contract = current_contract()
+    fetch = best(fetch_all, repeats)
+    lines = [
+        (sample.name, ",".join(f'{k}="{v}"' for k, v in sample.labels.items()), sample.value)
+        for metric in metrics(take(), contract)
+        for sample in metric.samples
+    ]
+    join = best(lambda: "".join([f"{n}{{{la}}} {v}\n" for n, la, v in lines]).encode(), repeats)
+    lines.clear()
+    cold = best(lambda: page(Renderer(contract)), repeats)
+    renderer = Renderer(contract)
+    size = len(page(renderer))
+    warm = best(lambda: page(renderer), repeats, before=lambda: change(jobs // 100))
+    slow = best(lambda: generate_latest(_Registry(contract)), 1)
+    return Speed(jobs, size, fetch, join, cold, warm, slow, memory(contract))
+
+
+def fetch_all() -> None:
+    """What the page cannot do without, the plain way."""
+    state = [field.attname for field in JobState._meta.concrete_fields if field.name != "due_at"]
+    list(Job.objects.order_by("pk").values_list(*JOB_COLUMNS, *[f"states__{n}" for n in state]))
+
+
+class _Registry:
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+
+    def collect(self) -> Any:
+        return metrics(take(), self.contract)
+
+
+def take() -> Snapshot:
+    return read("default", 10**9)
+
+
+def page(renderer: Renderer) -> bytes:
+    return b"\n".join(renderer(take(), TEXT))
+
+
+def memory(contract: Contract) -> int:
+    gc.collect()
+    tracemalloc.start()
+    renderer = Renderer(contract)
+    page(renderer)
+    page(renderer)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def best(
+    call: Callable[[], object], repeats: int, before: Callable[[], object] = lambda: None
+) -> float:
+    times = []
+    for _ in range(repeats):
+        before()
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def change(number: int) -> None:
+    """So many jobs ran meanwhile."""
+    ids = random.sample(list(JobState.objects.values_list("pk", flat=True)), max(number, 1))
+    JobState.objects.filter(pk__in=ids).update(
+        runs_total=random.randrange(10**6), last_ended_at=NOW + timedelta(random.random())
+    )
+
+
+def populate(number: int) -> None:
+    """Jobs that have run a while."""
+    first = Job.objects.count()
+    jobs = Job.objects.bulk_create(
+        [
+            Job(
+                name=f"nightly export of customer {n}",
+                command="export_customer",
+                schedule="*/15 8-18 * * MON-FRI",
+                expected_seconds=600,
+                timeout_seconds=3600,
+            )
+            for n in range(first, first + number)
+        ],
+        batch_size=500,
+    )
+    dice = random.Random(7)
+    JobState.objects.bulk_create([_state(job, dice) for job in jobs], batch_size=200)
+
+
+def _state(job: Job, dice: random.Random) -> JobState:
+    def moment() -> datetime:
+        return NOW - timedelta(days=dice.random())
+
+    def buckets() -> dict[str, int]:
+        return {bound: dice.randrange(500) for bound in BOUNDS}
+
+    return JobState(
+        job_id=job.pk,
+        last_status="succeeded",
+        last_started_at=moment(),
+        last_ended_at=moment(),
+        last_success_at=moment(),
+        last_failure_at=moment(),
+        next_run_at=moment(),
+        progress_at=moment(),
+        parts_total=100,
+        parts_done=dice.randrange(100),
+        runs_total=dice.randrange(10**5),
+        failures_error=dice.randrange(100),
+        duration_seconds_sum=dice.random() * 1e5,
+        duration_count=5000,
+        duration_buckets=buckets(),
+        start_lag_seconds_sum=dice.random() * 1e5,
+        start_lag_count=5000,
+        start_lag_buckets=buckets(),
+        cpu_seconds_total=dice.random() * 1e5,
+        last_duration_seconds=dice.random() * 100,
+        last_max_rss_bytes=dice.randrange(10**9),
+    )

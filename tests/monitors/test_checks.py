@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+
+from chroniker_monitors.checks import check_settings
+
+LONG = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("TOKEN", LONG, None),
+        ("TOKEN", 123, "E001"),
+        ("TOKEN", "short", "W001"),
+        ("TOKEN", "ключ от всех дверей", "E005"),
+        ("TOKEN", f" {LONG}", "E005"),
+        ("ALLOWED_NETWORKS", ["10.0.0.0/8", "::1"], None),
+        ("ALLOWED_NETWORKS", "10.0.0.0/8", "E001"),
+        ("ALLOWED_NETWORKS", ["10.0.0.0/99"], "E003"),
+        ("MAX_JOBS", 5, None),
+        ("MAX_JOBS", 0, "E002"),
+        ("MAX_JOBS", "5", "E001"),
+        ("MAX_JOBS", True, "E001"),
+        ("HISTOGRAMS", False, None),
+        ("HISTOGRAMS", "no", "E001"),
+        ("TIMEOUT_SECONDS", 0.5, None),
+        ("TIMEOUT_SECONDS", 0, "E002"),
+        ("DURATION_BUCKETS", [1, 2.5], None),
+        ("DURATION_BUCKETS", [2, 1], "E004"),
+        ("DURATION_BUCKETS", [1, 1], "E004"),
+        ("DURATION_BUCKETS", [0, 1], "E004"),
+        ("DURATION_BUCKETS", ["1"], "E004"),
+        ("DURATION_BUCKETS", [1, float("inf")], "E004"),
+    ],
+)
+def test_wrong_settings_are_found(
+    settings: Any, name: str, value: Any, expected: str | None
+) -> None:
+    setattr(settings, f"CHRONIKER_METRICS_{name}", value)
+    messages = check_settings()
+    assert [message.id for message in messages] == (
+        [f"chroniker_monitors.{expected}"] if expected else []
+    )
+    assert all(f"CHRONIKER_METRICS_{name}" in message.msg for message in messages)
+    assert all(message.hint for message in messages)
+
+
+def test_they_run_with_manage_py_check(settings: Any) -> None:
+    settings.CHRONIKER_METRICS_MAX_JOBS = "many"
+    assert "chroniker_monitors.E001" in [message.id for message in run_checks()]

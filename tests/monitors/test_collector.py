@@ -1,0 +1,296 @@
+"""From the database to the page: what is there, and at what cost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+import chroniker
+from chroniker.models import Host, Job, JobState, Run
+from chroniker_monitors.collector.families import LEVELS, NAMES
+from chroniker_monitors.collector.prometheus import ChronikerCollector
+from tests.monitors.factories import NOON, Page, make_state, scrape
+from tests.support import REPO, make_job
+
+Queries = Callable[[int], AbstractContextManager[Any]]
+pytestmark = pytest.mark.django_db
+
+
+def test_job_that_never_ran_is_there_at_zero() -> None:
+    make_job(name="new")
+    page = Page()
+    assert page("chroniker_job_runs_total", job_name="new") == 0
+    for reason in ("error", "timeout", "stopped", "lost"):
+        assert page("chroniker_job_failures_total", job_name="new", reason=reason) == 0
+    for reason in ("overlap", "downtime", "deadline"):
+        assert page("chroniker_job_missed_runs_total", job_name="new", reason=reason) == 0
+    for status in ("succeeded", "failed", "timed_out", "stopped", "lost"):
+        assert page("chroniker_job_last_run_status", job_name="new", status=status) == 0
+    assert page("chroniker_job_duration_seconds_bucket", job_name="new", le="+Inf") == 0
+    assert page("chroniker_job_last_success_timestamp_seconds", job_name="new") == 0
+    slot_names = {family.name for family in LEVELS["slot"] if family.type != "histogram"}
+    there = {name for name, labels in page.samples if ("job_name", "new") in labels}
+    assert slot_names <= there
+
+
+def test_definition_and_state_are_told() -> None:
+    job = make_job(
+        name="backup",
+        command="noop",
+        args="--password hunter2",
+        schedule="@every 90m",
+        timezone="Europe/Berlin",
+        expected_seconds=60,
+        timeout_seconds=120,
+        start_deadline_seconds=0,
+    )
+    run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
+    make_state(
+        job,
+        lease_token="t",
+        lease_host="web1",
+        current_run=run,
+        last_status="failed",
+        last_ended_at=NOON - timedelta(days=1),
+        last_failure_at=NOON - timedelta(days=1),
+        last_success_at=NOON - timedelta(days=2),
+        next_run_at=NOON + timedelta(hours=1, microseconds=250_000),
+        last_duration_seconds=2.5,
+        last_max_rss_bytes=123_456_789,
+        consecutive_failures=3,
+        runs_total=1_234_567,
+        failures_error=7,
+        missed_downtime=2,
+        retries_total=4,
+        duration_seconds_sum=12.5,
+        duration_count=4,
+        duration_buckets={"5": 3},
+        start_lag_seconds_sum=1.5,
+        start_lag_count=1,
+        start_lag_buckets={"5": 1},
+        cpu_seconds_total=0.75,
+        parts_total=77,
+        parts_done=13,
+        progress_at=NOON,
+    )
+    Host.objects.create(name="web1", last_tick_at=NOON, tick_seconds=0.5)
+    Host.objects.create(name="web2", paused=True)
+    page = Page()
+
+    def told(name: str, **labels: str) -> float | None:
+        return page(f"chroniker_job_{name}", job_name="backup", **labels)
+
+    assert (
+        told(
+            "info",
+            command="noop",
+            schedule="@every 90m",
+            timezone="Europe/Berlin",
+            hostname="",
+            kind="interval",
+        )
+        == 1
+    )
+    assert "hunter2" not in page.text
+    assert (told("enabled"), told("running")) == (1, 1)
+    assert (told("expected_seconds"), told("timeout_seconds")) == (60, 120)
+    assert told("start_deadline_seconds") == 0
+    assert told("start_timestamp_seconds") == NOON.timestamp()
+    assert told("last_run_timestamp_seconds") == NOON.timestamp() - 86400
+    assert told("last_failure_timestamp_seconds") == NOON.timestamp() - 86400
+    assert told("last_success_timestamp_seconds") == NOON.timestamp() - 2 * 86400
+    assert told("next_run_timestamp_seconds") == NOON.timestamp() + 3600.25
+    assert told("last_duration_seconds") == 2.5
+    assert told("last_max_rss_bytes") == 123_456_789
+    assert told("consecutive_failures") == 3
+    assert told("last_run_status", status="failed") == 1
+    assert told("last_run_status", status="succeeded") == 0
+    assert (told("runs_total"), told("retries_total")) == (1_234_567, 4)
+    assert told("failures_total", reason="error") == 7
+    assert told("missed_runs_total", reason="downtime") == 2
+    assert told("cpu_seconds_total") == 0.75
+    assert told("duration_seconds_bucket", le="1.0") == 0
+    assert told("duration_seconds_bucket", le="5.0") == 3
+    assert told("duration_seconds_bucket", le="14400.0") == 3
+    assert told("duration_seconds_bucket", le="+Inf") == 4
+    assert (told("duration_seconds_count"), told("duration_seconds_sum")) == (4, 12.5)
+    assert (told("start_lag_seconds_count"), told("start_lag_seconds_sum")) == (1, 1.5)
+    assert told("progress_ratio") == 13 / 77
+    assert (told("progress_parts"), told("progress_parts_expected")) == (13, 77)
+    assert told("progress_timestamp_seconds") == NOON.timestamp()
+    assert page("chroniker_host_last_tick_timestamp_seconds", host="web1") == NOON.timestamp()
+    assert page("chroniker_host_tick_duration_seconds", host="web1") == 0.5
+    assert page("chroniker_host_running_jobs", host="web1") == 1
+    assert page("chroniker_host_running_jobs", host="web2") == 0
+    assert page("chroniker_host_paused", host="web2") == 1
+    assert page("chroniker_host_last_tick_timestamp_seconds", host="web2") == 0
+    assert page("chroniker_collector_up") == 1
+    assert page("chroniker_build_info", version=chroniker.__version__) == 1
+
+
+def test_time_that_is_not_now_is_zero() -> None:
+    job = make_job(name="a")
+    run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
+    make_state(job, current_run=run, last_started_at=NOON)  # nobody owns it
+    assert Page()("chroniker_job_start_timestamp_seconds", job_name="a") == 0
+
+
+def test_threshold_that_is_not_set_is_absent() -> None:
+    make_job(name="a")
+    page = Page()
+    for name in ("expected", "timeout", "start_deadline"):
+        assert not page.named(f"chroniker_job_{name}_seconds")
+        assert f"# TYPE chroniker_job_{name}_seconds gauge" in page.text
+
+
+def test_blocked_job_tells_the_class_of_the_reason() -> None:
+    make_state(make_job(name="a"), blocked_reason="dependency: b has not succeeded")
+    page = Page()
+    values = {
+        dict(labels)["reason"]: value
+        for labels, value in page.named("chroniker_job_blocked").items()
+    }
+    expected = dict.fromkeys(("dependency", "schedule", "command", "lock", "other"), 0.0)
+    assert values == expected | {"dependency": 1.0}
+
+
+def test_raw_command_keeps_its_arguments_secret() -> None:
+    make_job(name="a", raw_command="/usr/bin/curl -u me:secret https://x")
+    page = scrape()
+    assert 'command="/usr/bin/curl"' in page
+    assert "secret" not in page
+
+
+def test_only_jobs_of_every_host_have_a_host() -> None:
+    everywhere = make_job(name="everywhere", hostname="*")
+    make_state(everywhere, host="web1", runs_total=1)
+    make_state(everywhere, host="web2", runs_total=2)
+    make_state(make_job(name="there", hostname="web1"), runs_total=3)
+    Host.objects.create(name="web3")
+    page = Page()
+    assert page.named("chroniker_job_runs_total") == {
+        frozenset({("job_name", "everywhere"), ("host", "web1")}): 1,
+        frozenset({("job_name", "everywhere"), ("host", "web2")}): 2,
+        frozenset({("job_name", "everywhere"), ("host", "web3")}): 0,  # it did not tick since
+        frozenset({("job_name", "there")}): 3,
+    }
+    # What people defined is the same on every host, and is joined by the job's name.
+    assert page.named("chroniker_job_enabled") == {
+        frozenset({("job_name", "everywhere")}): 1,
+        frozenset({("job_name", "there")}): 1,
+    }
+
+
+def test_deleted_renamed_and_left_slots_make_no_ghosts() -> None:
+    gone, renamed, moved = (make_job(name=name) for name in ("gone", "old name", "moved"))
+    make_state(moved, runs_total=5)
+    make_state(renamed, runs_total=6)
+    scrape()
+    gone.delete()
+    Job.objects.filter(pk=renamed.pk).update(name="new name")
+    Job.objects.filter(pk=moved.pk).update(hostname="*")
+    make_state(moved, host="web1", runs_total=1)
+    assert Page().named("chroniker_job_runs_total") == {
+        frozenset({("job_name", "new name")}): 6,
+        frozenset({("job_name", "moved"), ("host", "web1")}): 1,
+    }
+    Job.objects.filter(pk=moved.pk).update(hostname="")
+    assert Page().named("chroniker_job_runs_total") == {
+        frozenset({("job_name", "new name")}): 6,
+        frozenset({("job_name", "moved")}): 5,
+    }
+    JobState.objects.filter(job=moved, host="").delete()
+    assert Page()("chroniker_job_runs_total", job_name="moved") == 0
+
+
+def test_every_change_is_seen_at_the_next_scrape() -> None:
+    state = make_state(make_job(name="a"))
+    for runs in (1, 2, 5):
+        JobState.objects.filter(pk=state.pk).update(
+            runs_total=runs, duration_buckets={"60": runs}, duration_count=runs
+        )
+        page = Page()
+        assert page("chroniker_job_runs_total", job_name="a") == runs
+        assert page("chroniker_job_duration_seconds_bucket", job_name="a", le="60.0") == runs
+
+
+@pytest.mark.parametrize("number", [1, 200])
+def test_two_queries_whatever_the_number_of_jobs(
+    number: int, django_assert_num_queries: Queries
+) -> None:
+    jobs = Job.objects.bulk_create([Job(name=f"job {n}", command="noop") for n in range(number)])
+    JobState.objects.bulk_create([JobState(job=job) for job in jobs])
+    for _ in range(2):
+        # In a test's transaction, two more: a savepoint, and its release.
+        with django_assert_num_queries(2 + 2):
+            assert len(Page().named("chroniker_job_runs_total")) == number
+
+
+def test_jobs_over_the_limit_are_dropped_and_counted(settings: Any) -> None:
+    for name in "abcde":
+        make_state(make_job(name=name, hostname="*"), host="web1")
+    for limit, dropped in ((5, 0), (6, 0), (4, 1), (2, 3)):
+        settings.CHRONIKER_METRICS_MAX_JOBS = limit
+        page = Page()
+        assert page("chroniker_collector_dropped_jobs") == dropped
+        assert len(page.named("chroniker_job_runs_total")) == 5 - dropped
+        assert page("chroniker_job_enabled", job_name="a") == 1
+
+
+def test_histograms_can_be_left_out(settings: Any) -> None:
+    make_state(make_job(name="a"), runs_total=3)
+    settings.CHRONIKER_METRICS_HISTOGRAMS = False
+    page = Page()
+    assert "chroniker_job_duration_seconds" not in page.text
+    assert page("chroniker_job_runs_total", job_name="a") == 3
+    settings.CHRONIKER_METRICS_HISTOGRAMS = True
+    assert "chroniker_job_duration_seconds_bucket" in scrape()
+
+
+def test_other_bounds_count_from_the_next_scrape(settings: Any) -> None:
+    make_state(make_job(name="a"), duration_buckets={"5": 2, "60": 1}, duration_count=4)
+    assert Page()("chroniker_job_duration_seconds_bucket", job_name="a", le="5.0") == 2
+    settings.CHRONIKER_METRICS_DURATION_BUCKETS = [10, 100]
+    page = Page()
+    assert [
+        page("chroniker_job_duration_seconds_bucket", job_name="a", le=le)
+        for le in ("5.0", "10.0", "100.0", "+Inf")
+    ] == [None, 2, 3, 4]
+
+
+def test_rows_that_make_no_sense_never_give_an_error() -> None:
+    make_state(make_job(name="a"), duration_buckets=["nonsense"], duration_count=2)
+    page = Page()
+    assert page("chroniker_collector_up") == 1
+    assert page("chroniker_job_duration_seconds_bucket", job_name="a", le="+Inf") == 2
+    make_state(make_job(name="b"), duration_buckets={"1": "nonsense"})
+    page = Page()
+    assert page("chroniker_collector_up") == 0
+    assert "python_info" in page.text
+
+
+def test_collector_can_be_registered_elsewhere(django_assert_num_queries: Queries) -> None:
+    registry = CollectorRegistry(auto_describe=True)
+    with django_assert_num_queries(0):
+        registry.register(ChronikerCollector())
+    make_state(make_job(name="a"), runs_total=3)
+    text = generate_latest(registry).decode()
+    assert Page(text)("chroniker_job_runs_total", job_name="a") == 3
+    found = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert {name.removesuffix("_total") for name in found} == NAMES
+
+
+def test_describing_needs_no_settings() -> None:
+    code = (
+        "from chroniker_monitors.collector.prometheus import ChronikerCollector;"
+        "print(len(ChronikerCollector().describe()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={}, cwd=REPO, capture_output=True)
+    assert (done.stdout.decode().strip(), done.stderr) == (str(len(NAMES)), b"")

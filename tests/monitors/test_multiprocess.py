@@ -1,0 +1,77 @@
+"""Several processes, one page: prometheus_client's files, and what is registered on our own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.monitors.factories import Page, make_state
+from tests.support import REPO, make_job
+
+WORKER = """
+import sys, django
+django.setup()
+from prometheus_client import REGISTRY, Counter
+from prometheus_client.metrics_core import GaugeMetricFamily
+from chroniker_monitors.exposition.page import registry
+
+class Shelves:
+    def describe(self): return []
+    def collect(self): yield GaugeMetricFamily("bookshop_shelves", "Shelves.", 7)
+
+class Lost(Shelves):
+    def collect(self): yield GaugeMetricFamily("bookshop_lost", "On the default registry.", 7)
+
+registry.register(Shelves())
+REGISTRY.register(Lost())
+Counter("bookshop_orders", "Orders.").inc(int(sys.argv[1]))
+"""
+SCRAPER = """
+from django.test import Client
+response = Client().get("/metrics", headers={"accept": sys.argv[2]})
+assert response.status_code == 200, response
+sys.stdout.buffer.write(response.content)
+"""
+
+
+def test_all_processes_are_on_the_page(site_env: dict[str, str], tmp_path: Path) -> None:
+    make_state(make_job(name="a"), runs_total=3)
+    folder = tmp_path / "prometheus"
+    folder.mkdir()
+    env = site_env | {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
+
+    def run(code: str, *argv: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *argv], env=env, cwd=REPO, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run(WORKER, "2")
+    text = run(WORKER + SCRAPER, "3", "text/plain")
+    page = Page(text)
+    assert page("bookshop_orders_total") == 5
+    assert page("bookshop_shelves") == 7
+    assert page("bookshop_lost") is None
+    assert page("chroniker_job_runs_total", job_name="a") == 3
+    assert page("chroniker_collector_up") == 1
+    openmetrics = run(WORKER + SCRAPER, "1", "application/openmetrics-text")
+    assert "\nbookshop_orders_total 6.0\n" in openmetrics
+    assert openmetrics.endswith("# EOF\n")
+
+
+def test_folder_that_is_missing_costs_only_its_own(
+    site_env: dict[str, str], tmp_path: Path
+) -> None:
+    env = site_env | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "missing")}
+    code = (
+        "import django, sys; django.setup();"
+        "from chroniker_monitors.exposition.page import page;"
+        "from chroniker_monitors.exposition.formats import TEXT;"
+        "sys.stdout.buffer.write(page(TEXT))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=REPO, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"chroniker_collector_up 1.0" in done.stdout
+    assert b"is no directory" in done.stderr

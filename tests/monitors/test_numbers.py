@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chroniker.buckets import add_observation
+from chroniker.schedules import parse
+from chroniker_monitors.collector.numbers import blocked_class, cumulative, schedule_kind
+
+BOUNDS = (0.1, 1.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "count", "expected"),
+    [
+        ({}, 0, [0, 0, 0, 0]),
+        ({"0.1": 2, "1": 3, "60": 1}, 7, [2, 5, 6, 7]),
+        ({"1.0": 3}, 3, [0, 3, 3, 3]),  # the same bound, written otherwise
+        ({"0.5": 4}, 4, [0, 4, 4, 4]),  # an old bound counts under the next higher
+        ({"300": 4}, 4, [0, 0, 0, 4]),  # no bound is as high
+        ({"1e+06": 1, "soon": 1, "nan": 1}, 3, [0, 0, 0, 3]),
+        ({"1": 5}, 3, [0, 5, 5, 5]),  # a count that lags behind makes no falling histogram
+    ],
+)
+def test_buckets_become_cumulative(
+    buckets: dict[str, int], count: int, expected: list[int]
+) -> None:
+    assert cumulative(json.dumps(buckets), count, BOUNDS) == expected
+
+
+def test_no_bounds_leave_only_infinity() -> None:
+    assert cumulative('{"1": 2}', 2, ()) == [2]
+
+
+@given(st.lists(st.floats(0, 1e7), max_size=30))
+def test_what_the_scheduler_counts_is_what_is_shown(durations: list[float]) -> None:
+    bounds = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0)
+    buckets: dict[str, int] = {}
+    for duration in durations:
+        buckets = add_observation(buckets, duration)
+    counts = cumulative(json.dumps(buckets), len(durations), bounds)
+    assert counts == [sum(d <= bound for d in durations) for bound in (*bounds, float("inf"))]
+
+
+def test_bound_of_many_digits_is_found_again(settings: object) -> None:
+    """The scheduler writes six digits of it: 1.23457e+06, which is more than the bound."""
+    settings.CHRONIKER_METRICS_DURATION_BUCKETS = [1, 1234567]  # type: ignore[attr-defined]
+    buckets = add_observation({}, 1_000_000)
+    assert cumulative(json.dumps(buckets), 1, (1.0, 1234567.0)) == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "*/15 8-18 * * MON-FRI",
+        "@daily",
+        "H H * * *",
+        "@every 90m",
+        "  @every 45s ",
+        "RRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=MO",
+        "FREQ=DAILY",
+    ],
+)
+def test_kind_is_what_the_parser_finds(text: str) -> None:
+    kind = parse(text, zone="UTC", name="x").kind
+    assert schedule_kind(text) == {"manual": "none"}.get(kind, kind)
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("dependency: waits for backup", "dependency"),
+        ("schedule: “0 0 31 2 *” never fires", "schedule"),
+        ("Command: no such command", "command"),
+        ("lock", "lock"),
+        ("the moon is full", "other"),
+        ("https://example.com: no", "other"),
+    ],
+)
+def test_reason_becomes_its_class(reason: str, expected: str) -> None:
+    assert blocked_class(reason) == expected

@@ -1,0 +1,197 @@
+"""The fast renderer against prometheus_client, byte by byte."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.utils import floatToGoString
+
+from chroniker.enums import RunStatus
+from chroniker_monitors.collector.families import Contract
+from chroniker_monitors.collector.numbers import (
+    BUCKET_COLUMNS,
+    HOST,
+    JOB_COLUMNS,
+    PLAIN_COLUMNS,
+    STATE_COLUMNS,
+    TIME_COLUMNS,
+)
+from chroniker_monitors.collector.prometheus import metrics, other_metrics
+from chroniker_monitors.collector.rows import Snapshot, by_job
+from chroniker_monitors.exposition.formats import OPENMETRICS, TEXT, Format
+from chroniker_monitors.exposition.render import Renderer, _number
+
+HOSTILE = [
+    'a"b\n} evil 1',
+    "back\\slash\\",
+    "\\n is no newline",
+    'ends with quote"',
+    "x" * 200,
+    "🦄 emoji",
+    "\u202eright to left\u202c שלום",
+    "%s %(who)s %d {job_name}",
+    "\r\n\r\n\n\n",
+    "# HELP evil",
+    "\x00\x01\u2028",
+]
+texts = st.one_of(
+    st.sampled_from(HOSTILE), st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+)
+whole = st.one_of(st.integers(0, 2000), st.integers(0, 2**62))
+numbers = st.one_of(
+    st.none(), whole, st.floats(min_value=0, allow_infinity=False), st.integers(-5, -1)
+)
+moments = st.one_of(
+    st.none(), st.datetimes(datetime(1971, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))
+)
+buckets = st.one_of(
+    st.none(),
+    st.dictionaries(
+        st.one_of(st.sampled_from(["0.1", "1", "60", "1.0", "x"]), st.floats(0).map(str)),
+        st.integers(0, 10**7),
+        max_size=4,
+    ).map(json.dumps),
+)
+jobs = st.fixed_dictionaries(
+    {
+        "name": texts,
+        "command": texts,
+        "raw_command": texts,
+        "schedule": st.one_of(st.just("@every 5m"), st.just("* * * * *"), texts),
+        "timezone": texts,
+        "hostname": st.one_of(st.just("*"), texts),
+        "enabled": st.one_of(st.booleans(), st.integers(0, 1)),
+        "expected_seconds": st.one_of(st.none(), whole),
+        "timeout_seconds": st.one_of(st.none(), whole),
+        "start_deadline_seconds": st.one_of(st.none(), whole),
+    }
+)
+states = st.fixed_dictionaries(
+    {
+        "host": st.one_of(st.just(""), texts),
+        "lease_token": st.one_of(st.none(), st.just("token")),
+        "blocked_reason": st.one_of(st.just(""), st.just("lock: taken"), texts),
+        "last_status": st.one_of(st.just(""), st.sampled_from(RunStatus.values), texts),
+        **dict.fromkeys(PLAIN_COLUMNS, numbers),
+        **dict.fromkeys(TIME_COLUMNS, moments),
+        **dict.fromkeys(BUCKET_COLUMNS, buckets),
+        "duration_count": whole,
+        "start_lag_count": whole,
+    }
+)
+hosts = st.tuples(texts, moments, numbers, st.integers(0, 9), st.booleans())
+tables = st.lists(st.tuples(jobs, st.lists(states, max_size=3, unique_by=lambda s: s["host"])))
+contracts = st.builds(
+    Contract,
+    st.lists(st.floats(0.001, 1e9), max_size=4, unique=True).map(sorted).map(tuple),
+    st.booleans(),
+)
+
+
+def snapshot(table: list[Any], machines: list[Any], seconds: float = 0.25) -> Snapshot:
+    rows = [
+        (pk, *(job[column] for column in JOB_COLUMNS[1:]), *state)
+        for pk, (job, slots) in enumerate(table)
+        for state in (
+            [tuple(slot[column] for column in STATE_COLUMNS) for slot in slots]
+            or [(None,) * len(STATE_COLUMNS)]
+        )
+    ]
+    names = [machine[0] for machine in machines]
+    return Snapshot(True, by_job(rows, names), machines, len(table), seconds=seconds)
+
+
+class Fixed:
+    def __init__(self, families: Any) -> None:
+        self.families = families
+
+    def collect(self) -> Any:
+        return self.families
+
+
+def fast(renderer: Renderer, snap: Snapshot, form: Format) -> bytes:
+    rest = form.generate(Fixed(other_metrics(snap)))
+    return b"\n".join([*renderer(snap, form), rest]) + form.end
+
+
+def slow(snap: Snapshot, contract: Contract, form: Format) -> bytes:
+    render = generate_openmetrics if form.openmetrics else generate_latest
+    page: bytes = render(Fixed(metrics(snap, contract)))
+    return page
+
+
+@settings(max_examples=150)
+@given(tables, st.lists(hosts, max_size=3, unique_by=lambda h: h[0]), contracts, st.data())
+def test_every_byte_is_prometheus_clients(
+    table: list[Any], machines: list[Any], contract: Contract, data: st.DataObject
+) -> None:
+    renderer = Renderer(contract)
+    for _ in range(2):  # the second time with pieces of the first, some of them stale
+        snap = snapshot(table, machines)
+        for form in (TEXT, OPENMETRICS):
+            assert fast(renderer, snap, form) == slow(snap, contract, form)
+        keep = data.draw(st.sets(st.integers(0, max(len(table) - 1, 0))))
+        table = [
+            row if index in keep else (data.draw(jobs), row[1])
+            for index, row in enumerate(table)
+            if index != 0
+        ]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_name_stays_one_sample(name: str) -> None:
+    job = dict.fromkeys(JOB_COLUMNS, "") | {"name": name, "hostname": "*", "command": "x"}
+    job |= {"enabled": True, "expected_seconds": 5, "timeout_seconds": None}
+    job["start_deadline_seconds"] = None
+    state = dict.fromkeys(STATE_COLUMNS) | {"host": f"host of {name}"}
+    page = fast(Renderer(Contract((1.0,), True)), snapshot([(job, [state])], []), OPENMETRICS)
+    families = {f.name: f for f in text_string_to_metric_families(page.decode())}
+    [running] = families["chroniker_job_running"].samples
+    assert running.labels == {"job_name": name, "host": f"host of {name}"}
+    assert page.decode().count("\nchroniker_job_running{") == 1
+
+
+@given(st.one_of(st.integers(-(2**63), 2**63), st.floats()))
+@example(999_999)
+@example(1_000_000)
+@example(1023)
+def test_numbers_are_written_as_go_does(number: float) -> None:
+    assert _number(number) == floatToGoString(number)
+
+
+def test_row_that_did_not_change_is_not_written_again() -> None:
+    job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True}
+    job |= {"expected_seconds": None, "timeout_seconds": None, "start_deadline_seconds": None}
+    state = dict.fromkeys(STATE_COLUMNS) | {"host": ""}
+    decoded: list[Any] = []
+
+    def decode(rows: Any) -> Any:
+        rows = list(rows)
+        decoded.extend(rows)
+        return rows
+
+    def take(runs: int) -> Snapshot:
+        table = [
+            (job | {"name": name}, [state | {"runs_total": n}])
+            for name, n in (("a", runs), ("b", 1))
+        ]
+        snap = snapshot(table, [])
+        return Snapshot(True, snap.jobs, decode=decode)
+
+    renderer = Renderer(Contract((), True))
+    renderer(take(1), TEXT)
+    assert len(decoded) == 2
+    renderer(take(1), OPENMETRICS)
+    assert len(decoded) == 2
+    text = b"\n".join(renderer(take(2), TEXT))
+    assert [row[1] for row in decoded[2:]] == ["a"]
+    assert b'chroniker_job_runs_total{job_name="a"} 2.0' in text
+    assert decoded[2][HOST] == ""
