@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
@@ -16,18 +16,14 @@ from django.utils.translation import gettext_lazy as _
 from chroniker.models import Host, JobState
 
 from . import formats
-
-if TYPE_CHECKING:
-    HostModelAdmin = admin.ModelAdmin[Host]
-else:
-    HostModelAdmin = admin.ModelAdmin
+from .saving import PatientAdmin
 
 SILENT_AFTER = timedelta(minutes=3)
 """A host ticks each minute; after this long without a tick, something is wrong with it."""
 
 
 @admin.register(Host)
-class HostAdmin(HostModelAdmin):
+class HostAdmin(PatientAdmin[Host]):
     """Hosts add themselves with their first tick; people can only pause them."""
 
     list_display = ("name", "standing", "last_tick", "tick", "running", "version")

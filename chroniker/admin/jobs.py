@@ -31,13 +31,12 @@ from chroniker.schedules import parse
 from . import filters, formats
 from .deletion import deletable
 from .orders import order_run, order_stop, switch
+from .saving import PatientAdmin
 from .standing import last_ended, next_run_at, read_schedule, slots, standing
 
 if TYPE_CHECKING:
-    JobModelAdmin = admin.ModelAdmin[Job]
     DependencyTabularInline = admin.TabularInline[JobDependency, Job]
 else:
-    JobModelAdmin = admin.ModelAdmin
     DependencyTabularInline = admin.TabularInline
 
 RUNS_SHOWN = 10
@@ -56,7 +55,7 @@ class DependencyInline(DependencyTabularInline):
 
 
 @admin.register(Job)
-class JobAdmin(JobModelAdmin):
+class JobAdmin(PatientAdmin[Job]):
     """Definitions are edited; state is shown beside them and never part of the form."""
 
     list_display = ("title", "state", "last_run", "next_run", "when")

@@ -1,17 +1,22 @@
-"""What people order: a run, a stop, a job on or off. Each is recorded in the admin's log."""
+"""What people order: a run, a stop, a job on or off. Each is recorded in the admin's log.
+
+The first statement of each transaction writes: on SQLite one that reads first may not be able to
+write afterwards, however long it waits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db import router, transaction
 from django.db.models import Model, Q
 
 from chroniker.models import Host, Job, JobState, Run
 from chroniker.querysets import JobStateQuerySet
+from chroniker.transactions import run_transaction
 
 BATCH = 500
 """Jobs in one statement: SQLite limits the variables of one."""
@@ -22,52 +27,59 @@ def order_run(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
 
     A job that no tick has planned yet gets its states here.
     """
+
+    def order(batch: Sequence[Job]) -> int:
+        changed = _slots(batch).request_run(now)
+        _log(user_id, batch, "Run now.")
+        return changed
+
     changed = 0
     for batch in _batches(jobs):
         _make_states(batch)
-        with _transaction():
-            changed += _slots(batch).request_run(now)
-            _log(user_id, batch, "Run now.")
+        changed += run_transaction(partial(order, batch))
     return changed
 
 
 def order_stop(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
     """Ask that those of the jobs that run be stopped; how many host slots that changed."""
+
+    def order(states: JobStateQuerySet, running: Sequence[Job]) -> int:
+        changed = states.request_stop(now)
+        _log(user_id, running, "Stop.")
+        return changed
+
     changed = 0
     for batch in _batches(jobs):
         states = JobState.objects.filter(job__in=[job.pk for job in batch])
         running = set(states.filter(lease_token__isnull=False).values_list("job", flat=True))
-        with _transaction():
-            changed += states.request_stop(now)
-            _log(user_id, [job for job in batch if job.pk in running], "Stop.")
+        changed += run_transaction(partial(order, states, [j for j in batch if j.pk in running]))
     return changed
 
 
 def order_stop_of_run(run: Run, *, now: datetime, user_id: int) -> int:
     """Ask that one run be stopped; 0 where it has ended, or was asked to stop before."""
-    with _transaction():
+
+    def order() -> int:
         changed = JobState.objects.filter(current_run=run).request_stop(now)
         if changed:
             _log(user_id, [run, run.job], "Stop.")
-    return changed
+        return changed
+
+    return run_transaction(order)
 
 
 def switch(jobs: Iterable[Job], *, enabled: bool, now: datetime, user_id: int) -> int:
     """Enable or disable; how many were otherwise before."""
-    changed = 0
-    for batch in _batches(job for job in jobs if job.enabled != enabled):
-        with _transaction():
-            changed += Job.objects.filter(pk__in=[job.pk for job in batch]).update(
-                enabled=enabled, updated_at=now
-            )
-            _log(user_id, batch, "Enabled." if enabled else "Disabled.")
-    return changed
 
+    def order(batch: Sequence[Job]) -> int:
+        changed = Job.objects.filter(pk__in=[job.pk for job in batch]).update(
+            enabled=enabled, updated_at=now
+        )
+        _log(user_id, batch, "Enabled." if enabled else "Disabled.")
+        return changed
 
-def _transaction() -> transaction.Atomic:
-    # Its first statement writes: on SQLite a transaction that reads first may not be able to
-    # write afterwards, however long it waits.
-    return transaction.atomic(using=router.db_for_write(JobState))
+    rest = (job for job in jobs if job.enabled != enabled)
+    return sum(run_transaction(partial(order, batch)) for batch in _batches(rest))
 
 
 def _make_states(jobs: Sequence[Job]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.humanize.templatetags.humanize import intcomma
@@ -35,11 +35,7 @@ from chroniker.models import Host, Run
 from . import formats, transcript
 from .deletion import deletable
 from .orders import order_stop_of_run
-
-if TYPE_CHECKING:
-    RunModelAdmin = admin.ModelAdmin[Run]
-else:
-    RunModelAdmin = admin.ModelAdmin
+from .saving import PatientAdmin
 
 
 class RanOnFilter(admin.SimpleListFilter):
@@ -58,7 +54,7 @@ class RanOnFilter(admin.SimpleListFilter):
 
 
 @admin.register(Run)
-class RunAdmin(RunModelAdmin):
+class RunAdmin(PatientAdmin[Run]):
     """Runs are written by the scheduler alone."""
 
     list_display = (
