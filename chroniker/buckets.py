@@ -13,8 +13,8 @@ def add_observation(buckets: Mapping[str, int], seconds: float) -> dict[str, int
     Keys are upper bounds in seconds as text, values are not cumulative. What lies above every
     bound is in no bucket; it is in the count that is kept beside them.
     """
-    for bound in sorted(conf.DURATION_BUCKETS):
+    for bound in sorted(conf.METRICS_DURATION_BUCKETS):
         if seconds <= bound:
-            key = f"{float(bound):g}"
+            key = repr(float(bound))
             return {**buckets, key: buckets.get(key, 0) + 1}
     return dict(buckets)

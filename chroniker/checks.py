@@ -185,22 +185,20 @@ def _log_format() -> Iterator[CheckMessage]:
 
 
 def _buckets() -> Iterator[CheckMessage]:
-    for name in (BUCKETS, "CHRONIKER_DURATION_BUCKETS"):
-        value = getattr(settings, name, None)
-        if value is None or (name != BUCKETS and not isinstance(value, (list, tuple))):
-            continue
-        rising = (
-            isinstance(value, (list, tuple))
-            and bool(value)
-            and all(_is_of(bound, (int, float)) and 0 < bound < math.inf for bound in value)
-            and all(low < high for low, high in pairwise(value))
+    value = getattr(settings, BUCKETS, None)
+    if not isinstance(value, (list, tuple)):
+        return
+    rising = (
+        bool(value)
+        and all(_is_of(bound, (int, float)) and 0 < bound < math.inf for bound in value)
+        and all(low < high for low, high in pairwise(value))
+    )
+    if not rising:
+        yield Error(
+            f"{BUCKETS} is {value!r}; it must be a list of rising numbers above 0.",
+            hint="Seconds, such as [1, 10, 60, 600]; everything longer is counted anyway.",
+            id="chroniker.E008",
         )
-        if not rising:
-            yield Error(
-                f"{name} is {value!r}; it must be a list of rising numbers above 0.",
-                hint="Seconds, such as [1, 10, 60, 600]; everything longer is counted anyway.",
-                id="chroniker.E008",
-            )
 
 
 def _names() -> Iterator[CheckMessage]:

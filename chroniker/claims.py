@@ -19,6 +19,7 @@ from .enums import RunStatus, Trigger
 from .exceptions import ScheduleError
 from .models import Host, Job, JobDependency, JobState, Run
 from .planning import Missed, serve, start_of
+from .querysets import JobStateQuerySet
 
 
 @dataclass(slots=True)
@@ -50,6 +51,8 @@ class Claimant:
     max_parallel: int
     only: frozenset[int] | None = None
     """Primary keys of jobs; None: all."""
+    only_states: frozenset[int] | None = None
+    """Primary keys of states; None: all."""
 
 
 def new_token() -> str:
@@ -82,6 +85,7 @@ def claim(claimant: Claimant, now: datetime, token: str, *, force: bool = False)
     for state in owned:
         if state.current_run is not None:  # committed before, but the reply was lost
             taken.started.append(_claimed(state, state.current_run, token))
+            JobState.objects.renew([token], conf.LEASE_SECONDS)  # it began then, not now
             continue
         new = _open(state, now, claimant.host, force=force)
         taken.missed += new.missed
@@ -127,18 +131,37 @@ def _insert(runs: list[Run]) -> None:
         run.save(force_insert=True)
 
 
-def _stamp(claimant: Claimant, now: datetime, token: str, room: int, *, force: bool) -> None:
-    """Put the token on up to ``room`` states. The update's own conditions decide, not the read."""
+def _wanted(claimant: Claimant, now: datetime, *, force: bool) -> JobStateQuerySet:
+    """What the claimant would take, in the order in which it would."""
     wanted = JobState.objects.for_host(claimant.host)
     if claimant.only is not None:
         wanted = wanted.filter(job__in=claimant.only)
-    if force:
-        free = JobState.objects.filter(lease_token__isnull=True)
-        wanted = wanted.filter(lease_token__isnull=True)
-    else:
-        free = JobState.objects.due(now)
-        wanted = wanted.due(now).unblocked(now)
-    candidates = wanted.order_by("-job__priority", "due_at", "pk")
+    if claimant.only_states is not None:
+        wanted = wanted.filter(pk__in=claimant.only_states)
+    free = wanted.filter(lease_token__isnull=True) if force else wanted.due(now).unblocked(now)
+    return free.order_by("-job__priority", "due_at", "pk")
+
+
+def due_keys(claimant: Claimant, now: datetime) -> list[int]:
+    """Primary keys of the states that the claimant would take now."""
+    wanted = _wanted(claimant, now, force=claimant.only is not None)
+    return list(wanted.values_list("pk", flat=True)[: claimant.max_parallel])
+
+
+def block(state: int, reason: str) -> None:
+    """Take a state out of the queue until its definition is changed, and say why."""
+    JobState.objects.filter(pk=state, lease_token__isnull=True).update(
+        next_slot_at=None,
+        next_run_at=None,
+        retry_at=None,
+        run_requested_at=None,
+        blocked_reason=reason[:500],
+    )
+
+
+def _stamp(claimant: Claimant, now: datetime, token: str, room: int, *, force: bool) -> None:
+    """Put the token on up to ``room`` states. The update's own conditions decide, not the read."""
+    candidates = _wanted(claimant, now, force=force)
     if _lock_rows():
         candidates = candidates.select_for_update(
             skip_locked=True,
@@ -149,15 +172,17 @@ def _stamp(claimant: Claimant, now: datetime, token: str, room: int, *, force: b
         keys = list(
             JobState.objects.filter(pk__in=keys).unblocked(now).values_list("pk", flat=True)
         )
-    if keys:
-        free.filter(pk__in=keys, lease_token__isnull=True).update(
-            lease_token=token,
-            lease_host=claimant.host,
-            lease_owner=claimant.owner,
-            lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
-            stop_requested_at=None,
-            blocked_reason="",
-        )
+    if not keys:
+        return
+    free = JobState.objects.all() if force else JobState.objects.due(now)
+    free.filter(pk__in=keys, lease_token__isnull=True).update(
+        lease_token=token,
+        lease_host=claimant.host,
+        lease_owner=claimant.owner,
+        lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
+        stop_requested_at=None,
+        blocked_reason="",
+    )
 
 
 def _lock_rows() -> bool:

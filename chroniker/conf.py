@@ -135,14 +135,11 @@ class Conf:
         doc="Names of settings and environment variables whose values are masked in output, "
         "beside those that look secret.",
     )
-    DURATION_BUCKETS: tuple[float, ...] = computed(
-        lambda: (
-            getattr(settings, "CHRONIKER_METRICS_DURATION_BUCKETS", None)
-            or (0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400)
-        ),
+    METRICS_DURATION_BUCKETS: tuple[float, ...] = setting(
+        (0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400),
         list,
         tuple,
-        doc="Upper bounds of the duration histogram, seconds (CHRONIKER_METRICS_DURATION_BUCKETS).",
+        doc="Upper bounds of the histograms of duration and start lag, seconds, rising.",
     )
 
 

@@ -142,7 +142,9 @@ def _wake_dependents(ended: Ended) -> None:
         waiting = waiting.filter(wait_for_success=False)
     dependents = list(waiting.values_list("dependent", flat=True))
     if dependents:
-        states = JobState.objects.filter(job__in=dependents, run_requested_at__isnull=True)
+        states = JobState.objects.current().filter(
+            job__in=dependents, run_requested_at__isnull=True
+        )
         if ended.state.host:
             states = states.filter(Q(host="") | Q(host=ended.state.host))
         # The dependee's own slot: it has come, so the tick that runs the chain goes on with it.

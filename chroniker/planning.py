@@ -130,14 +130,15 @@ def _plan(jobs: list[Job], hosts: list[str], now: datetime) -> None:
     for job in jobs:
         mine = states.get(job.pk, {})
         wanted = hosts if job.every_host else [""]
-        first = not job.planned_from and not mine
+        # A state that was made for a request knows no plan yet.
+        first = not job.planned_from and not any(state.planned_from for state in mine.values())
         since = min(job.created_at, now) if first else now
         new += [_new_state(job, host, since) for host in wanted if host not in mine]
         for host, state in mine.items():
             if host not in wanted:
                 _retire(state)
             elif state.planned_from != job.definition:
-                _replan(state, job, now)
+                _replan(state, job, since)
     JobState.objects.bulk_create(new, ignore_conflicts=True)
     # Whatever this says, the database compares it with the definition as it is by then: a change
     # made in the meantime stays noticed.
@@ -169,8 +170,8 @@ def _new_state(job: Job, host: str, since: datetime) -> JobState:
     )
 
 
-def _replan(state: JobState, job: Job, now: datetime) -> None:
-    slot, problem = _next(job, now)
+def _replan(state: JobState, job: Job, since: datetime) -> None:
+    slot, problem = _next(job, since)
     # Conditional: of two ticks that notice the same change, one plans.
     JobState.objects.filter(pk=state.pk, planned_from=state.planned_from).update(
         planned_from=job.definition,

@@ -14,7 +14,7 @@ from .clock import DatabaseNow, database_now_plus
 from .enums import RunStatus, Trigger
 
 if TYPE_CHECKING:
-    from .models import Host, Job, JobDependency, JobState, OutputChunk, Run
+    from .models import Host, Job, JobDependency, JobState, OutputChunk, Run  # noqa: F401
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -74,6 +74,12 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         anywhere = Q(host="", job__hostname__in=["", name])
         everywhere = Q(host=name, job__hostname="*")
         return self.filter(anywhere | everywhere, job__needs_planning=False)
+
+    def current(self) -> JobStateQuerySet:
+        """Those on the host slots that their job has today, not on ones that it once had."""
+        return self.filter(
+            (Q(host="") & ~Q(job__hostname="*")) | (~Q(host="") & Q(job__hostname="*"))
+        )
 
     def unblocked(self, now: datetime) -> JobStateQuerySet:
         """Whose dependencies are met, or that a person asked for all the same."""

@@ -7,33 +7,31 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
-from django.db.models import Exists, Value
+from django.db import DatabaseError, InterfaceError
 
-from . import __version__
-from .claims import Claim, Claimant, Claimed, claim, new_token
-from .clock import DatabaseNow
+from .claims import Claim, Claimant, Claimed, block, claim, due_keys, new_token
 from .conf import conf, runtime_dir
 from .endings import Ended, end_run, prune_runs, store_output, store_progress, was_ended_by
 from .enums import RunStatus
 from .exceptions import CommandRefused, DatabaseUnready
+from .heartbeat import beat
 from .locks import OwnerLock
 from .models import Host, Job, JobState, Run
 from .output import Masker
+from .patience import Patience, explain, short_waits_for_locks
 from .planning import explain_blocked, plan_changed_jobs, plan_for_new_host
 from .reaping import reap
 from .signals import run_finished, run_missed, run_started
 from .starting import before_fork, lease_deadline, request_for, site_secrets
 from .supervisor import Child, Outcome, RunRequest, Supervisor
-from .transactions import drop_connection, is_outage, run_transaction
+from .transactions import is_outage, is_transient, run_transaction
 from .warden import boottime
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _FLUSH_SECONDS = 1.0
 """How often progress, output and stop requests are looked after while something runs."""
@@ -44,7 +42,6 @@ _CLAIM_WINDOW_SECONDS = 600
 """How long after its beginning a tick still takes what has become due since. A tick that went on
 for ever would run the code of the day on which it began."""
 _TURN_SECONDS = 0.5
-_BUSY_TIMEOUT_MS = 2000
 
 
 @dataclass(slots=True)
@@ -89,8 +86,8 @@ class Runner:
         self._owner: OwnerLock | None = None
         self._clock_offset = timedelta()
         self._began = self._now()
-        self._retry_database_at = 0.0
-        self._database_failures = 0
+        self._patience = Patience()
+        self._claim_in_doubt = False
         self._claimed_at = 0.0
         self._claim_wanted = False
         self._flushed_at = 0.0
@@ -105,16 +102,15 @@ class Runner:
     def run(self) -> None:
         """Tick, and stay until everything that it started has ended.
 
-        Raises DatabaseUnready where the first look at the database fails.
+        Raises DatabaseUnready where the first tick fails before it has started anything.
         """
-        with self._signals():
+        with self._signals(), short_waits_for_locks():
             try:
                 self._began_monotonic = next_tick = time.monotonic()
-                try:
-                    self.tick()
-                except DatabaseError as error:
-                    raise DatabaseUnready(_explain(error)) from error
-                while self.running or self.unfinished or (self.every and not self._stop_signals):
+                error = self._patience.attempt(self.tick, tell=False)
+                if error and not self._busy:
+                    raise DatabaseUnready(explain(error)) from error
+                while self._busy or (self.every and not self._stop_signals):
                     wait = _TURN_SECONDS
                     if self.every:
                         wait = min(wait, next_tick + self.every - time.monotonic())
@@ -125,56 +121,29 @@ class Runner:
             finally:
                 self._close()
 
+    @property
+    def _busy(self) -> bool:
+        """Whether something that it began has not ended: a run, a record of one, a claim."""
+        return bool(self.running or self.unfinished or self._claim_in_doubt)
+
     def tick(self) -> None:
         """Look at the database once and start what is due."""
         started = time.monotonic()
-        glance = self._glance()
-        if glance["new"]:
-            run_transaction(lambda: plan_for_new_host(self.host, self._now()))
+        glance = beat(self.host, self.pinned_now)
+        self._clock_offset = glance.clock_offset
         self._began = self._now()
-        if glance["owned"] or glance["stale"]:
-            for ended in reap(self.host, self._now(), stale=glance["stale"]):
+        if glance.new_host:
+            plan_for_new_host(self.host, self._now())
+        if glance.owned or glance.stale:
+            for ended in reap(self.host, self._now(), stale=glance.stale):
                 self._tell(run_finished, ended.run, ended.job, ended)
-        if glance["unplanned"]:
+        if glance.unplanned:
             plan_changed_jobs(self._now())
-        if (glance["due"] or glance["unplanned"] or self.force) and not glance["paused"]:
+        if (glance.due or glance.unplanned or self.force) and not glance.paused:
             self._claim()
             explain_blocked(self._now(), self.host)
             self._claim_wanted = True
         Host.objects.filter(name=self.host).update(tick_seconds=time.monotonic() - started)
-
-    def _glance(self) -> dict[str, Any]:
-        """The heartbeat, and in one query all that a tick has to know."""
-        new = False
-        if not Host.objects.beat(self.host, __version__):
-            Host.objects.bulk_create([Host(name=self.host)], ignore_conflicts=True)
-            Host.objects.filter(name=self.host, first_tick_at=None).update(
-                first_tick_at=DatabaseNow()
-            )
-            Host.objects.beat(self.host, __version__)
-            new = True
-        states = JobState.objects
-        moment: Any = DatabaseNow() if self.pinned_now is None else Value(self.pinned_now)
-        before = time.time()
-        row = (
-            Host.objects.filter(name=self.host)
-            .annotate(
-                clock=DatabaseNow(),
-                unplanned=Exists(Job.objects.needing_planning()),
-                due=Exists(states.due(moment).for_host(self.host)),
-                owned=Exists(
-                    states.filter(lease_token__isnull=False)
-                    if connection.vendor == "sqlite"
-                    else states.leased_on(self.host)
-                ),
-                stale=Exists(states.stale()),
-            )
-            .values("clock", "paused", "unplanned", "due", "owned", "stale")
-            .get()
-        )
-        ours = datetime.fromtimestamp((before + time.time()) / 2, UTC)
-        self._clock_offset = (self.pinned_now or row["clock"]) - ours
-        return {**row, "new": new}
 
     def _now(self) -> datetime:
         """The database's clock, as it was seen last and went on since."""
@@ -184,7 +153,7 @@ class Runner:
 
     def _claim(self) -> None:
         """Take what is due and start it."""
-        if self._stop_signals:
+        if self._stop_signals and not self._claim_in_doubt:
             return
         claimant = Claimant(
             host=self.host,
@@ -199,8 +168,14 @@ class Runner:
         horizon = now
         if not self.every and time.monotonic() - self._began_monotonic > _CLAIM_WINDOW_SECONDS:
             horizon = self._began
-        taken: Claim = run_transaction(lambda: claim(claimant, horizon, token, force=self.force))
-        self._pending_token = ""
+        self._claim_in_doubt = True
+        try:
+            taken = self._claim_safely(claimant, horizon, token)
+        except (DatabaseError, InterfaceError) as error:
+            self._claim_in_doubt = is_outage(error)
+            self._lease_ends.setdefault(token, sent + conf.LEASE_SECONDS)
+            raise
+        self._pending_token, self._claim_in_doubt = "", False
         self._claimed_at = time.monotonic()
         self._claim_wanted = bool(taken.started)
         if self.force:
@@ -208,8 +183,31 @@ class Runner:
         for run in taken.missed:
             self._tell(run_missed, run, run.job)
         if taken.started:
-            self._lease_ends[token] = sent + conf.LEASE_SECONDS
+            for item in taken.started:
+                self._lease_ends[item.token] = sent + conf.LEASE_SECONDS
             self._start(taken.started, sent)
+
+    def _claim_safely(self, claimant: Claimant, now: datetime, token: str) -> Claim:
+        """Claim all at once or, where one of the jobs makes the database refuse, each by itself."""
+        try:
+            return run_transaction(lambda: claim(claimant, now, token, force=self.force))
+        except DatabaseError as error:
+            if is_outage(error):
+                raise
+            logger.exception("A claim was refused; trying the jobs one by one")
+        taken = Claim()
+        for key in due_keys(claimant, now):
+            alone = replace(claimant, only_states=frozenset([key]))
+            try:
+                one = run_transaction(lambda: claim(alone, now, new_token(), force=self.force))  # noqa: B023
+            except DatabaseError as error:
+                if is_outage(error):
+                    raise
+                block(key, f"command: the database refused to start it: {error}")
+            else:
+                taken.started += one.started
+                taken.missed += one.missed
+        return taken
 
     def _places(self) -> int:
         """How many runs this host may have at one time, for this claim."""
@@ -258,7 +256,7 @@ class Runner:
             self._note_end(child)
         now = time.monotonic()
         self._obey_signals(now)
-        if self.unfinished and now >= self._retry_database_at:
+        if self.unfinished:
             self._guarded(self._finish)
         if self.running:
             if now - self._flushed_at >= _FLUSH_SECONDS:
@@ -267,11 +265,12 @@ class Runner:
             if now - self._renewed_at >= conf.HEARTBEAT_SECONDS:
                 self._guarded(self._renew)
             self._let_go_of_lost_leases()
-        if self._claim_wanted and self._time_to_claim(bool(ended), now):
+        wanted = self._claim_wanted or self._claim_in_doubt
+        if wanted and self._time_to_claim(bool(ended), now):
             self._guarded(self._claim)
 
     def _time_to_claim(self, something_ended: bool, now: float) -> bool:
-        if now < self._retry_database_at:
+        if self._patience.waiting:
             return False
         if something_ended and 2 * len(self.running) <= self._places():
             return True
@@ -460,32 +459,17 @@ class Runner:
 
     def _guarded(self, action: Callable[[], Any]) -> None:
         """Do something with the database; if it is away, try again later and lose nothing."""
-        if time.monotonic() < self._retry_database_at:
+        if self._patience.waiting:
             return
-        try:
-            action()
-        except (OperationalError, InterfaceError) as error:
-            self._database_failures += 1
-            delay = min(5.0, 0.1 * 2 ** min(self._database_failures, 10))
-            self._retry_database_at = time.monotonic() + delay
-            if self._database_failures == 1:
-                logger.warning("The database does not answer; trying again: %s", _explain(error))
-            drop_connection()
-            self._give_up_unfinished()
-        except DatabaseError:
-            logger.exception("The database refused a statement")
-            drop_connection()
-            self._retry_database_at = time.monotonic() + 1.0
-            self._give_up_unfinished()
-        else:
-            self._database_failures = 0
+        error = self._patience.attempt(action)
+        if error is not None and not (isinstance(error, DatabaseError) and is_transient(error)):
+            self._give_up_what_is_lost()
 
-    def _give_up_unfinished(self) -> None:
-        """Ends whose leases have been lost for as long again will be written by another tick."""
-        now = boottime()
-        limit = conf.LEASE_SECONDS
+    def _give_up_what_is_lost(self) -> None:
+        """What lost its lease long ago will be recorded by another tick."""
+        now = boottime() - conf.LEASE_SECONDS
         for ended in list(self.unfinished):
-            if now > self._lease_ends.get(ended.token, now) + limit:
+            if now > self._lease_ends.get(ended.token, now):
                 logger.error(
                     "Run %s of job %s ended as %s, but the database stayed away; it will be "
                     "recorded as lost",
@@ -494,22 +478,11 @@ class Runner:
                     ended.outcome.status,
                 )
                 self.unfinished.remove(ended)
+        if self._claim_in_doubt and now > self._lease_ends.get(self._pending_token, now):
+            self._claim_in_doubt, self._pending_token = False, ""
 
     def _tell(self, sent: Any, run: Run, job: Job, ended: Ended | None = None) -> None:
         """Send a signal; a receiver that raises is logged (by Django) and stops nothing."""
         sent.send_robust(sender=Run, run=run, job=job)
         if ended is not None and self.on_end is not None:
             self.on_end(ended)
-
-
-def _explain(error: Exception) -> str:
-    """One line for a person: what is wrong with the database and what to do."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OperationalError | InterfaceError) and not _is_missing_table(reason):
-        return f"The database cannot be reached: {reason}"
-    return f"The tables of Chroniker are missing or old; run `manage.py migrate`: {reason}"
-
-
-def _is_missing_table(reason: str) -> bool:
-    reason = reason.lower()
-    return "no such table" in reason or "no such column" in reason or "doesn't exist" in reason

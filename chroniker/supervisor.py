@@ -244,8 +244,11 @@ class Supervisor:
         return self._zygote
 
     def _descriptors(self) -> list[int]:
-        """All that belongs to this process alone. A control pipe that another process held open
-        would hide from a warden that its supervisor is dead."""
+        """All that belongs to this process alone.
+
+        A control pipe that another process held open would hide from a warden that its supervisor
+        is dead.
+        """
         mine = [self._selector.fileno()]
         for run in self.children.values():
             mine += [*run.sources, run.control, run.warden_fd, run.page.fd]

@@ -59,7 +59,7 @@ def _wrong_networks() -> Iterator[CheckMessage]:
 
 
 def _wrong_buckets() -> Iterator[CheckMessage]:
-    bounds = list(chroniker_conf.DURATION_BUCKETS)
+    bounds = list(chroniker_conf.METRICS_DURATION_BUCKETS)
     numbers = all(
         isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds
     )

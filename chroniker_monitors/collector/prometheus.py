@@ -41,7 +41,7 @@ class ChronikerCollector(Collector):
 
 def current_contract() -> Contract:
     """What the site's settings put on the page."""
-    bounds = {float(bound) for bound in chroniker_conf.DURATION_BUCKETS}
+    bounds = {float(bound) for bound in chroniker_conf.METRICS_DURATION_BUCKETS}
     return Contract(
         tuple(sorted(bound for bound in bounds if isfinite(bound))),
         bool(conf.METRICS_HISTOGRAMS),

@@ -37,7 +37,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("LOG_CAPTURE_LEVEL", None.__class__, "E001"),
     ("LOG_FORMAT", "%(levelname", "E007"),
     ("LOG_FORMAT", "no field", "E007"),
-    ("METRICS_DURATION_BUCKETS", "1,2", "E008"),
+    ("METRICS_DURATION_BUCKETS", "1,2", "E001"),
     ("METRICS_DURATION_BUCKETS", [], "E008"),
     ("METRICS_DURATION_BUCKETS", [5, 1], "E008"),
     ("METRICS_DURATION_BUCKETS", [0, 1], "E008"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -76,7 +77,7 @@ class TestCron:
         manage("cron", "--sync")
         runs = list(Run.objects.order_by("id"))
         assert len(runs) == 3
-        for one, next_one in zip(runs, runs[1:], strict=False):
+        for one, next_one in itertools.pairwise(runs):
             assert one.ended_at <= next_one.started_at  # type: ignore[operator]
 
     def test_an_unreachable_database_is_one_clear_line(

@@ -1,0 +1,75 @@
+"""A host says that it ticks, and learns in one query what there is to do."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import Exists, Value
+
+from . import __version__
+from .clock import DatabaseNow
+from .models import Host, Job, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a tick has to know. An idle one needs to know no more."""
+
+    new_host: bool
+    paused: bool
+    clock_offset: timedelta
+    """To be added to this host's clock to have the database's, on which all hosts agree."""
+    unplanned: bool
+    """A definition has changed since next runs were computed from it."""
+    due: bool
+    owned: bool
+    """Ticks of this host own runs; they may be dead."""
+    stale: bool
+    """Leases have run out, wherever their owners are."""
+
+
+def beat(host: str, pinned_now: datetime | None = None) -> Glance:
+    """Note that ``host`` ticks now, and look at the database. An index serves each part.
+
+    ``pinned_now`` stands in for the database's clock, for tests.
+    """
+    new = not Host.objects.beat(host, __version__)
+    if new:
+        Host.objects.bulk_create([Host(name=host)], ignore_conflicts=True)
+        Host.objects.filter(name=host, first_tick_at=None).update(first_tick_at=DatabaseNow())
+        Host.objects.beat(host, __version__)
+    states = JobState.objects
+    moment: Any = DatabaseNow() if pinned_now is None else Value(pinned_now)
+    # All hosts of an SQLite file are one machine, so that each can see who is dead.
+    owned = (
+        states.filter(lease_token__isnull=False)
+        if connection.vendor == "sqlite"
+        else states.leased_on(host)
+    )
+    before = time.time()
+    row = (
+        Host.objects.filter(name=host)
+        .annotate(
+            clock=DatabaseNow(),
+            unplanned=Exists(Job.objects.needing_planning()),
+            due=Exists(states.due(moment).for_host(host)),
+            owned=Exists(owned),
+            stale=Exists(states.stale()),
+        )
+        .values("clock", "paused", "unplanned", "due", "owned", "stale")
+        .get()
+    )
+    ours = datetime.fromtimestamp((before + time.time()) / 2, UTC)
+    return Glance(
+        new_host=new,
+        paused=row["paused"],
+        clock_offset=(pinned_now or row["clock"]) - ours,
+        unplanned=row["unplanned"],
+        due=row["due"],
+        owned=row["owned"],
+        stale=row["stale"],
+    )

@@ -1,0 +1,90 @@
+"""A database that may be away for a while: try again later, and say it once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.backends.signals import connection_created
+
+from .transactions import drop_connection, is_outage
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT_SECONDS = 5.0
+_BUSY_TIMEOUT_MS = 2000
+
+
+class Patience:
+    """Does things with the database, waiting longer after each failure in a row."""
+
+    def __init__(self) -> None:
+        self._again_at = 0.0
+        self._failures = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is too early to try again."""
+        return time.monotonic() < self._again_at
+
+    def attempt(self, action: Callable[[], Any], *, tell: bool = True) -> Exception | None:
+        """Run ``action`` now; what the database said if it failed. Other errors are raised.
+
+        ``tell``: log it, an outage only when it begins.
+        """
+        try:
+            action()
+        except (DatabaseError, InterfaceError) as error:
+            self._failures += 1
+            wait = min(_LONGEST_WAIT_SECONDS, 0.1 * 2 ** min(self._failures, 10))
+            self._again_at = time.monotonic() + wait
+            drop_connection()
+            if tell and not is_outage(error):
+                logger.exception("The database refused a statement")
+            elif tell and self._failures == 1:
+                logger.warning("Trying again, because: %s", explain(error))
+            return error
+        self._failures = 0
+        return None
+
+
+def explain(error: Exception) -> str:
+    """One line for a person: what is wrong with the database and what to do."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    missing = ("no such table", "no such column", "doesn't exist", "does not exist")
+    if is_outage(error) and not any(words in reason for words in missing):
+        return f"The database cannot be reached: {reason}"
+    if any(words in reason for words in missing) or "Unknown column" in reason:
+        return f"The tables of Chroniker are missing or old; run `manage.py migrate`: {reason}"
+    return f"The database refused a statement: {reason}"
+
+
+@contextmanager
+def short_waits_for_locks() -> Iterator[None]:
+    """On SQLite, let this process wait only briefly for a lock while it looks after its runs.
+
+    A job may hold the lock for minutes. Its supervisor has to read pipes meanwhile and obey stop
+    requests; it tries again later.
+    """
+    if connection.vendor != "sqlite":
+        yield
+        return
+    process = os.getpid()
+
+    def shorten(connection: Any, **_: Any) -> None:
+        if os.getpid() == process:  # the jobs, which are forked from here, keep their patience
+            with connection.cursor() as cursor:
+                cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+
+    connection_created.connect(shorten)
+    if connection.connection is not None:
+        shorten(connection)
+    try:
+        yield
+    finally:
+        connection_created.disconnect(shorten)
