@@ -13,7 +13,7 @@ export PYTHON3 PYTHON NEWEST_VENV TEST_JOBS
 
 .DEFAULT_GOAL := help
 .PHONY: help venv services lint lint-ruff lint-format lint-types lint-imports lint-migrations \
-        format test test-fast test-newest newest demo smoke bench faults faults-long observe clean
+        format test test-fast test-newest newest demo smoke bench faults faults-long clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,9 +74,6 @@ demo: services venv ## a site with jobs, monitors, Prometheus and dashboards to 
 
 smoke: services venv ## the demonstration, looked at by a program instead of a person
 	@$(RUN) $(PYTHON) -m demo smoke
-
-observe: services venv ## rules and dashboards against a real Prometheus that scrapes a real site
-	@$(RUN) $(PYTHON) -m demo observe
 
 bench: services venv ## what a tick, a scrape and a call cost
 	@$(RUN) $(PYTHON) -m benchmarks

@@ -32,7 +32,7 @@ from .conf import Setting, all_settings, conf
 
 CHOICES = {
     "CHRONIKER_START_METHOD": ("fork", "spawn"),
-    "CHRONIKER_EXECUTOR": ("local", "celery"),
+    "CHRONIKER_EXECUTOR": ("local",),
 }
 """Settings that take one of a few words."""
 

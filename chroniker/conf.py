@@ -26,6 +26,8 @@ class Setting(Generic[T]):
     doc: str
     name: str = ""
     minimum: float | None = None
+    shown: str = ""
+    """The default in words, where it is computed."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = f"CHRONIKER_{name}"
@@ -43,9 +45,11 @@ def setting(default: T, *types: type, doc: str, minimum: float | None = None) ->
     return descriptor  # type: ignore[no-any-return]
 
 
-def computed(default: Callable[[], T], *types: type, doc: str, minimum: float | None = None) -> T:
-    """The same with a default that is computed each time it is asked for."""
-    descriptor: Any = Setting(default, types, doc, minimum=minimum)
+def computed(
+    default: Callable[[], T], *types: type, doc: str, shown: str, minimum: float | None = None
+) -> T:
+    """The same with a default that is computed each time it is asked for, ``shown`` in words."""
+    descriptor: Any = Setting(default, types, doc, minimum=minimum, shown=shown)
     return descriptor  # type: ignore[no-any-return]
 
 
@@ -65,16 +69,23 @@ class Conf:
     """The settings of Chroniker with their defaults."""
 
     HOSTNAME = computed(
-        socket.gethostname, str, doc="The name this machine ticks under; unique among the hosts."
+        socket.gethostname,
+        str,
+        doc="The name this machine ticks under; unique among the hosts.",
+        shown="the machine's",
     )
     USE_PID = setting(False, bool, doc="A tick waits for the one before it on this host.")
     PID_FILE = computed(
         lambda: os.path.join(runtime_dir(), "cron.pid"),
         str,
         doc="The file that USE_PID locks. A kernel lock: it cannot be left behind.",
+        shown="`cron.pid` in `CHRONIKER_RUNTIME_DIR`",
     )
     RUNTIME_DIR = computed(
-        lambda: default_runtime_dir(), str, doc="Where lock files are kept; made when missing."
+        lambda: default_runtime_dir(),
+        str,
+        doc="Where lock files are kept; made when missing, and only its owner's to enter.",
+        shown="`chroniker-UID` in `$XDG_RUNTIME_DIR`, for root in `/run`, else in `/tmp`",
     )
     SELECT_FOR_UPDATE: bool | None = setting(
         None,
@@ -95,10 +106,14 @@ class Conf:
         minimum=0.1,
     )  # fmt: skip
     MAX_PARALLEL = computed(
-        lambda: 4 * (os.cpu_count() or 1), int, doc="Runs at one time on this host.", minimum=1
+        lambda: 4 * (os.cpu_count() or 1),
+        int,
+        doc="Runs at one time on this host.",
+        shown="4 × cores",
+        minimum=1,
     )
     START_METHOD = setting("fork", str, doc='"fork" (milliseconds) or "spawn" (a fresh Python).')
-    EXECUTOR = setting("local", str, doc='"local", or "celery".')
+    EXECUTOR = setting("local", str, doc='Where runs are started; only "local" is there yet.')
     ALLOW_RAW_COMMANDS = setting(
         False, bool, doc="Whether jobs may name programs instead of management commands."
     )
@@ -134,6 +149,7 @@ class Conf:
         frozenset,
         doc="Names of settings and environment variables whose values are masked in output, "
         "beside those that look secret.",
+        shown="`[]`",
     )
     METRICS_DURATION_BUCKETS: tuple[float, ...] = setting(
         (0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400),
@@ -169,3 +185,12 @@ def runtime_dir() -> str:
             "user that runs the jobs."
         )
     return path
+
+
+def reference(entries: list[Setting[Any]]) -> str:
+    """Settings as a table in Markdown; ``docs/settings.md`` holds it."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for entry in entries:
+        default = entry.shown or f"`{entry.default!r}`"
+        lines.append(f"| `{entry.name}` | {default} | {entry.doc} |")
+    return "\n".join(lines) + "\n"
