@@ -109,7 +109,7 @@ class Conf:
         lambda: 4 * (os.cpu_count() or 1),
         int,
         doc="Runs at one time on this host.",
-        shown="4 × cores",
+        shown="4 times the cores",
         minimum=1,
     )
     START_METHOD = setting("fork", str, doc='"fork" (milliseconds) or "spawn" (a fresh Python).')

@@ -171,6 +171,15 @@ def store_output(run: int, taken: Taken, now: datetime) -> None:
         ).delete()
 
 
+def store_live_output(state: int, token: str, run: int, taken: Taken, now: datetime) -> bool:
+    """The same for a run that goes on; False, and nothing is written, where it is not ours."""
+    mine = JobState.objects.filter(pk=state, lease_token=token)
+    if not mine.update(progress_at=F("progress_at")):  # a write, so that the row stays as it is
+        return False
+    store_output(run, taken, now)
+    return True
+
+
 def _statements(pieces: Iterable[Piece]) -> Iterable[list[Piece]]:
     batch: list[Piece] = []
     size = 0

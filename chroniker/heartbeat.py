@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -13,6 +12,7 @@ from django.db.models import Exists, Value
 from . import __version__
 from .clock import DatabaseNow
 from .models import Host, Job, JobState
+from .warden import boottime
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,10 @@ class Glance:
 
     new_host: bool
     paused: bool
-    clock_offset: timedelta
-    """To be added to this host's clock to have the database's, on which all hosts agree."""
+    clock: datetime
+    """The database's, on which all hosts agree."""
+    read_at: float
+    """When it was read, by CLOCK_BOOTTIME, seconds."""
     unplanned: bool
     """A definition has changed since next runs were computed from it."""
     due: bool
@@ -50,7 +52,7 @@ def beat(host: str, pinned_now: datetime | None = None) -> Glance:
         if connection.vendor == "sqlite"
         else states.leased_on(host)
     )
-    before = time.time()
+    before = boottime()
     row = (
         Host.objects.filter(name=host)
         .annotate(
@@ -63,11 +65,11 @@ def beat(host: str, pinned_now: datetime | None = None) -> Glance:
         .values("clock", "paused", "unplanned", "due", "owned", "stale")
         .get()
     )
-    ours = datetime.fromtimestamp((before + time.time()) / 2, UTC)
     return Glance(
         new_host=new,
         paused=row["paused"],
-        clock_offset=(pinned_now or row["clock"]) - ours,
+        clock=pinned_now or row["clock"],
+        read_at=(before + boottime()) / 2,
         unplanned=row["unplanned"],
         due=row["due"],
         owned=row["owned"],

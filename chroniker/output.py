@@ -8,9 +8,11 @@ is hardly slower than one whose output is thrown away.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,7 +28,7 @@ _SECRET_NAME = re.compile(
     r"|(?:API|ACCESS|PRIVATE|AUTH|ENCRYPTION|SIGNING|LICEN[SC]E)_?KEY|(?:^|_)(?:PW|PASS)$|_PWD$|_KEY$",
     re.IGNORECASE,
 )
-_URL_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@:\s]*:([^/@\s]+)@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@:\s]*:([^/?#\s]+)@", re.IGNORECASE)
 _SHORTEST_SECRET = 6
 """Shorter values ("on", "1234") are words of every output; masking them would hide it."""
 
@@ -42,91 +44,125 @@ class Piece:
 
 
 class Masker:
-    """Replaces secret values in bytes."""
+    """Finds secret values in bytes.
 
-    __slots__ = ("_pattern", "_secrets", "longest")
+    A byte is masked where any secret covers it, so what is masked depends neither on where the
+    looking began nor on how secrets overlap. Up to three NULs between two bytes of a secret hide
+    it from nobody, because NULs are left out of the text: UTF-16 and UTF-32 have them.
+    """
+
+    __slots__ = ("_gaps", "_secrets", "reach")
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        values = {secret.encode("utf-8", "surrogateescape") for secret in secrets if secret}
+        values = {_encode(secret).replace(b"\0", b"") for secret in secrets} - {b""}
         self._secrets = sorted(values, key=len, reverse=True)
-        self.longest = len(self._secrets[0]) if self._secrets else 0
-        self._pattern = (
-            re.compile(b"|".join(map(re.escape, self._secrets))) if self._secrets else None
-        )
+        self._gaps: dict[bytes, re.Pattern[bytes]] = {}
+        self.reach = 4 * len(self._secrets[0]) if self._secrets else 0
+        """The most bytes that one occurrence of a secret takes up."""
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
-        """Where secrets stand, the longest one where several begin at one place."""
-        return [match.span() for match in self._pattern.finditer(data)] if self._pattern else []
+        """Where secrets stand, in order; those that overlap are one."""
+        found: list[tuple[int, int]] = []
+        plain = _without_nul(data)
+        for secret in self._secrets:
+            if secret in plain:
+                found += self._occurrences(secret, data, gaps=plain is not data)
+        found.sort()
+        merged: list[tuple[int, int]] = []
+        for first, last in found:
+            if merged and first < merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+            else:
+                merged.append((first, last))
+        return merged
+
+    def _occurrences(self, secret: bytes, data: bytes, *, gaps: bool) -> Iterator[tuple[int, int]]:
+        if not gaps:
+            at = data.find(secret)
+            while at >= 0:
+                yield at, at + len(secret)
+                at = data.find(secret, at + 1)
+            return
+        if secret not in self._gaps:
+            letters = (re.escape(secret[at : at + 1]) for at in range(len(secret)))
+            self._gaps[secret] = re.compile(rb"\0{0,3}".join(letters))
+        match = self._gaps[secret].search(data)
+        while match:
+            yield match.span()
+            match = self._gaps[secret].search(data, match.start() + 1)
 
     def unfinished(self, data: bytes) -> int:
         """How many bytes at the end could be the beginning of a secret."""
+        if not self._secrets:
+            return 0
+        data = data[-self.reach :]
+        plain = _without_nul(data)
         longest = 0
         for secret in self._secrets:
-            for length in range(min(len(secret) - 1, len(data)), longest, -1):
-                if data.endswith(secret[:length]):
+            for length in range(min(len(secret) - 1, len(plain)), longest, -1):
+                if plain.endswith(secret[:length]):
                     longest = length
                     break
-        return longest
+        back = 0
+        while longest:
+            back += 1
+            longest -= data[-back] != 0
+        return back
 
     def mask_text(self, text: str) -> str:
-        """``text`` with its secrets replaced."""
-        if not self._pattern:
-            return text
-        data = self._pattern.sub(MASK.encode(), text.encode("utf-8", "surrogateescape"))
-        return data.decode("utf-8", "backslashreplace")
+        """``text`` as every database takes it, with its secrets replaced."""
+        data = _encode(text)
+        return _masked(data, self.spans(data), 0, len(data))
 
 
 class _Keeper:
     """One stream: what is not stored yet, bounded by the tail that will be kept."""
 
-    __slots__ = ("_chunks", "_held", "_limit", "_masker", "_small", "_start", "stream", "taken",
-                 "total")  # fmt: skip
+    __slots__ = ("_chunks", "_context", "_held", "_limit", "_masker", "_small", "_start",
+                 "head_end", "stream", "tail_size", "taken", "total")  # fmt: skip
 
     def __init__(self, stream: str, limit: int, masker: Masker) -> None:
         self.stream = stream
         self.total = 0
         self.taken = 0  # everything before this offset is stored or lost
+        self.head_end = limit // 2  # at a character's beginning, once it was passed
+        self.tail_size = limit - self.head_end
         self._limit = limit
         self._masker = masker
+        # How many bytes before an offset tell whether a secret or a character reaches beyond it.
+        self._context = max(masker.reach, 3)
         self._chunks: deque[bytes] = deque()
         self._small = bytearray()
         self._start = 0  # offset of the first byte held
         self._held = 0  # bytes in _chunks
 
     @property
-    def head_end(self) -> int:
-        return self._limit // 2
+    def oldest(self) -> int:
+        """Where the tail begins."""
+        return self.total - self.tail_size
 
-    @property
-    def tail_size(self) -> int:
-        return self._limit - self.head_end
-
-    def feed(self, data: bytes) -> list[Piece]:
-        """Take in ``data``; the pieces that must be stored because memory is bounded."""
+    def feed(self, data: bytes) -> bool:
+        """Take in ``data``; whether more is held now than can be kept."""
         self.total += len(data)
         if len(data) < _SMALL:  # many small writes would be many objects
             self._small += data
             if len(self._small) < PIECE_BYTES:
-                return []
+                return False
             data = bytes(self._small)
             self._small.clear()
         elif self._small:
             self._append(bytes(self._small))
             self._small.clear()
         self._append(data)
-        if self._held <= self._limit + self._masker.longest:
-            return []
-        pieces = self.take(self.head_end) if self.taken < self.head_end else []
-        self._forget()
-        return pieces
+        return self._held > self._limit + self._context
 
     def _append(self, data: bytes) -> None:
         self._chunks.append(data)
         self._held += len(data)
 
-    def _forget(self) -> None:
-        """Drop what lies before the tail, but for what could be the beginning of a secret."""
-        spare = self.tail_size + self._masker.longest
+    def forget(self) -> None:
+        """Drop what lies before the tail; to be called when the head has been taken."""
+        spare = self.tail_size + self._context
         while self._chunks and self._held - len(self._chunks[0]) >= spare:
             gone = len(self._chunks.popleft())
             self._held -= gone
@@ -136,58 +172,70 @@ class _Keeper:
         """The pieces from what was taken before up to offset ``upto``, ready to be stored."""
         if upto <= self.taken:
             return []
-        data = b"".join(self._chunks) + bytes(self._small)
-        start, end = self._start, self._start + len(data)
-        begin = self.taken
-        if begin < start or (self.taken >= self.head_end and begin < self.total - self.tail_size):
-            begin = max(start, self.total - self.tail_size, self.head_end)
+        data, start = b"".join(self._chunks) + bytes(self._small), self._start
+        end = start + len(data)
         if not final:
-            upto = min(upto, end - self._masker.unfinished(data[-self._masker.longest :]))
-        upto = min(upto, end)
-        spans = self._masker.spans(data)
-        for first, last in spans:  # never cut through a secret
-            if first + start < upto < last + start:
-                upto = last + start
-            if first + start < begin < last + start:
-                begin = last + start
+            upto = min(upto, end - self._masker.unfinished(data))
+        begin = self.taken
+        if begin < self.head_end <= upto:
+            self.head_end -= _broken_character(data, self.head_end - start)
         if not (final and upto == end):
-            upto -= _broken_character(data[: upto - start])
+            upto -= _broken_character(data, upto - start)
         if upto <= begin:
             return []
-        pieces = list(self._pieces(data, start, spans, begin, upto))
+        pieces = list(self._pieces(data, begin, min(upto, self.head_end)))
+        begin = max(begin, self.head_end)
+        if begin < self.oldest:  # what lies between is not kept
+            begin = self.oldest - _broken_character(data, self.oldest - start)
+        pieces += self._pieces(data, begin, upto)
         self.taken = upto
-        self._chunks.clear()
-        self._small.clear()
-        # What was stored is kept a little longer: a secret may go on beyond it.
-        rest = data[max(0, upto - start - self._masker.longest) :]
-        self._start, self._held = end - len(rest), len(rest)
-        if rest:
-            self._chunks.append(rest)
+        self._keep_from(data, upto - self._context)
         return pieces
 
-    def _pieces(
-        self, data: bytes, start: int, spans: list[tuple[int, int]], begin: int, upto: int
-    ) -> Iterator[Piece]:
-        """``begin`` to ``upto`` in pieces that cut neither secrets nor characters."""
-        inside = [(a, b) for a, b in spans if a >= begin - start and b <= upto - start]
-        position = begin - start
-        stop = upto - start
+    def _keep_from(self, data: bytes, offset: int) -> None:
+        """Hold ``data`` from about ``offset`` on: less would be more copying."""
+        gone = max(0, offset - self._start)
+        if gone > PIECE_BYTES or gone == len(data):
+            data = data[gone:]
+            self._start += gone
+        self._small.clear()
+        self._chunks.clear()
+        self._chunks.append(data)
+        self._held = len(data)
+
+    def _pieces(self, data: bytes, begin: int, upto: int) -> Iterator[Piece]:
+        """From offset ``begin`` to ``upto`` in pieces that cut no characters."""
+        if begin >= upto:
+            return
+        # What tells where secrets stand: those that reach in from either side, too.
+        left = max(0, begin - self._start - self._masker.reach)
+        window = data[left : upto - self._start + self._masker.reach]
+        spans = self._masker.spans(window)
+        shift = self._start + left
+        position, stop = begin - shift, upto - shift
         while position < stop:
             cut = min(position + PIECE_BYTES, stop)
-            for first, last in inside:
-                if first < cut < last:
-                    cut = last
             if cut < stop:
-                cut -= _broken_character(data[position:cut])
-            parts: list[str] = []
-            at = position
-            for first, last in inside:
-                if position <= first and last <= cut:
-                    parts += (_decode(data[at:first]), MASK)
-                    at = last
-            parts.append(_decode(data[at:cut]))
-            yield Piece(self.stream, start + position, cut - position, "".join(parts))
+                cut -= _broken_character(window, cut)
+            text = _masked(window, spans, position, cut)
+            yield Piece(self.stream, shift + position, cut - position, text)
             position = cut
+
+
+def _masked(data: bytes, spans: list[tuple[int, int]], first: int, last: int) -> str:
+    """``data[first:last]`` as text, each of ``spans`` that begins there replaced by a mask."""
+    parts: list[str] = []
+    at = first
+    for index in range(bisect_right(spans, first, key=itemgetter(1)), len(spans)):
+        begin, end = spans[index]
+        if begin >= last:
+            break
+        parts.append(_decode(data[at:begin]))
+        if begin >= first:
+            parts.append(MASK)
+        at = min(end, last)
+    parts.append(_decode(data[at:last]))
+    return "".join(parts)
 
 
 def _decode(data: bytes) -> str:
@@ -195,16 +243,29 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace").replace("\0", "")
 
 
-def _broken_character(data: bytes) -> int:
-    """How many bytes at the end are the beginning of a character of UTF-8 (RFC 3629)."""
-    for back in range(1, min(4, len(data) + 1)):
-        byte = data[-back]
+def _encode(text: str) -> bytes:
+    """The bytes that ``text`` was decoded from (PEP 383), whatever else is in it."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return text.encode("utf-8", "backslashreplace")
+
+
+def _without_nul(data: bytes) -> bytes:
+    """``data`` itself where there is no NUL in it."""
+    return data.translate(None, b"\0") if b"\0" in data else data
+
+
+def _broken_character(data: bytes, end: int) -> int:
+    """How many bytes before ``end`` are the beginning of a character of UTF-8 (RFC 3629)."""
+    for back in range(1, min(4, end + 1)):
+        byte = data[end - back]
         if byte & 0xC0 == 0x80:
             continue
         length = (
             2 if byte & 0xE0 == 0xC0 else 3 if byte & 0xF0 == 0xE0 else 4 if byte >= 0xF0 else 1
         )
-        return back if length > back and len(data) > back else 0
+        return back if length > back else 0
     return 0
 
 
@@ -231,12 +292,26 @@ class Recorder:
     def feed(self, stream: str, data: bytes) -> None:
         """Take in what was read from a stream."""
         keeper = self._keepers[stream]
-        self._forced += keeper.feed(data)
+        full = keeper.feed(data)
         self._dirty = True
         if self._order and self._order[-1][0] == stream:
             self._order[-1] = (stream, keeper.total)
         elif len(self._order) < _MAX_SWITCHES:
             self._order.append((stream, keeper.total))
+        if full:
+            if keeper.taken < keeper.head_end:
+                self._take_head(keeper)
+            keeper.forget()
+
+    def _take_head(self, keeper: _Keeper) -> None:
+        """Its head, and before that what was written before it."""
+        while self._order:
+            stream, upto = self._order[0]
+            if stream == keeper.stream and upto > keeper.head_end:
+                break
+            self._forced += self._keepers[stream].take(upto)
+            del self._order[0]
+        self._forced += keeper.take(keeper.head_end)
 
     def total(self, stream: str) -> int:
         """Bytes seen of a stream; 0 for one that is not kept."""
@@ -254,9 +329,8 @@ class Recorder:
         self._order.clear()
         for stream, keeper in self._keepers.items():
             taken.pieces += keeper.take(keeper.total, final=final)
-            oldest = keeper.total - keeper.tail_size
-            if oldest > keeper.head_end and stream in self._stored_tail:
-                taken.expired[stream] = (keeper.head_end, oldest)
+            if keeper.oldest > keeper.head_end and stream in self._stored_tail:
+                taken.expired[stream] = (keeper.head_end, keeper.oldest)
             if keeper.taken > keeper.head_end:
                 self._stored_tail.add(stream)
         return taken
@@ -269,13 +343,12 @@ class Recorder:
         self._forced = [*taken.pieces, *self._forced]
         self._dirty = True
         for stream, keeper in self._keepers.items():
-            oldest = keeper.total - keeper.tail_size
             self._forced = [
                 piece
                 for piece in self._forced
                 if piece.stream != stream
                 or piece.offset < keeper.head_end
-                or piece.offset + piece.size > oldest
+                or piece.offset + piece.size > keeper.oldest
             ]
             if taken.expired.get(stream):
                 self._stored_tail.add(stream)
@@ -299,12 +372,12 @@ def _collect(value: Any, wanted: set[str], found: set[str], *, secret: bool, dep
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
-        if secret and len(value) >= _SHORTEST_SECRET:
-            found.add(value)
-        elif match := _URL_PASSWORD.match(value):
-            for password in (match[1], unquote(match[1])):
-                if len(password) >= _SHORTEST_SECRET:
-                    found.add(password)
+        value = value.replace("\0", "").strip()  # a file's last newline is no part of its secret
+        match = _URL_PASSWORD.match(value)
+        texts = {value} if secret else set()
+        if match:
+            texts |= {match[1], unquote(match[1])}
+        found.update(text for text in texts if len(text) >= _SHORTEST_SECRET)
     elif depth > 6:
         return
     elif isinstance(value, Mapping):

@@ -9,15 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection
 from django.db.backends.signals import connection_created
 
+from .conf import conf
 from .transactions import drop_connection, is_outage
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_WAIT_SECONDS = 5.0
-_BUSY_TIMEOUT_MS = 2000
+_SHORT_WAITS = {
+    "sqlite": "PRAGMA busy_timeout = 2000",
+    "postgresql": "SET lock_timeout = '{seconds}s'",
+    "mysql": "SET SESSION innodb_lock_wait_timeout = {seconds}",
+}
 
 
 class Patience:
@@ -66,20 +71,20 @@ def explain(error: Exception) -> str:
 
 @contextmanager
 def short_waits_for_locks() -> Iterator[None]:
-    """On SQLite, let this process wait only briefly for a lock while it looks after its runs.
+    """Let this process wait only briefly for a lock, and not the jobs that it starts.
 
-    A job may hold the lock for minutes. Its supervisor has to read pipes meanwhile and obey stop
-    requests; it tries again later.
+    Somebody may hold a lock for minutes: a job that writes, on SQLite; a frozen process, elsewhere.
+    A supervisor has leases to renew, pipes to read and stop requests to obey meanwhile; it tries
+    again later.
     """
-    if connection.vendor != "sqlite":
-        yield
-        return
     process = os.getpid()
 
     def shorten(connection: Any, **_: Any) -> None:
-        if os.getpid() == process:  # the jobs, which are forked from here, keep their patience
+        statement = _SHORT_WAITS.get(connection.vendor)
+        if statement and connection.alias == DEFAULT_DB_ALIAS and os.getpid() == process:
+            seconds = max(1, int(conf.LEASE_SECONDS / 6))
             with connection.cursor() as cursor:
-                cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+                cursor.execute(statement.format(seconds=seconds))
 
     connection_created.connect(shorten)
     if connection.connection is not None:

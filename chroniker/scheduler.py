@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connection
 
 from .claims import Claim, Claimant, Claimed, block, claim, due_keys, new_token
 from .conf import conf, runtime_dir
-from .endings import Ended, end_run, prune_runs, store_output, store_progress, was_ended_by
+from .endings import Ended, end_run, prune_runs, store_live_output, store_progress, was_ended_by
 from .enums import RunStatus
 from .exceptions import CommandRefused, DatabaseUnready
 from .heartbeat import beat
@@ -28,7 +28,7 @@ from .reaping import reap
 from .signals import run_finished, run_missed, run_started
 from .starting import before_fork, lease_deadline, request_for, site_secrets
 from .supervisor import Child, Outcome, RunRequest, Supervisor
-from .transactions import is_outage, is_transient, run_transaction
+from .transactions import is_outage, run_transaction
 from .warden import boottime
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Runner:
         self.unfinished: list[Ended] = []
         self._supervisor: Supervisor | None = None
         self._owner: OwnerLock | None = None
-        self._clock_offset = timedelta()
+        self._clock, self._clock_read = now or datetime.now(UTC), boottime()
         self._began = self._now()
         self._patience = Patience()
         self._claim_in_doubt = False
@@ -130,7 +130,7 @@ class Runner:
         """Look at the database once and start what is due."""
         started = time.monotonic()
         glance = beat(self.host, self.pinned_now)
-        self._clock_offset = glance.clock_offset
+        self._clock, self._clock_read = glance.clock, glance.read_at
         self._began = self._now()
         if glance.new_host:
             plan_for_new_host(self.host, self._now())
@@ -146,8 +146,11 @@ class Runner:
         Host.objects.filter(name=self.host).update(tick_seconds=time.monotonic() - started)
 
     def _now(self) -> datetime:
-        """The database's clock, as it was seen last and went on since."""
-        return datetime.now(UTC) + self._clock_offset
+        """The database's clock, as it was seen last and went on since.
+
+        Whatever happens to this host's own clock in the meantime.
+        """
+        return self._clock + timedelta(seconds=boottime() - self._clock_read)
 
     # -- claiming and starting -------------------------------------------------------------
 
@@ -382,7 +385,12 @@ class Runner:
         if not taken.pieces and not taken.expired:
             return
         try:
-            run_transaction(lambda: store_output(item.child.key, taken, now), attempts=2)
+            run_transaction(
+                lambda: store_live_output(
+                    item.claimed.state.pk, item.claimed.token, item.child.key, taken, now
+                ),
+                attempts=2,
+            )
         except DatabaseError as error:
             if is_outage(error):
                 item.child.recorder.put_back(taken)
@@ -461,8 +469,8 @@ class Runner:
         """Do something with the database; if it is away, try again later and lose nothing."""
         if self._patience.waiting:
             return
-        error = self._patience.attempt(action)
-        if error is not None and not (isinstance(error, DatabaseError) and is_transient(error)):
+        # On SQLite nobody else may record what this process owns as long as it lives.
+        if self._patience.attempt(action) is not None and connection.vendor != "sqlite":
             self._give_up_what_is_lost()
 
     def _give_up_what_is_lost(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -22,7 +21,6 @@ from .zygote import Order, Zygote
 
 _READ_BYTES = 1024 * 1024
 _PIPE_BYTES = 1024 * 1024
-_ZYGOTE_DIED = OSError(errno.EPIPE, "the process that starts the jobs has died")
 _PATIENCE_SECONDS = 10.0
 """How long after its last moment a warden may still be alive before it is killed itself."""
 
@@ -132,9 +130,9 @@ class Child:
     def outcome(self) -> Outcome:
         """How it ended, once it has."""
         ending = self.ending
-        if self.not_started:
+        if self.not_started and self.job_pid is None:
             return Outcome(RunStatus.FAILED, self.not_started)
-        if ending is None:
+        if ending is None or ending.why == "orphan":
             error = self.error or "The run's guard process died; nobody knows how far the job came."
             return Outcome(RunStatus.LOST, error)
         status, error = self._verdict(ending)
@@ -260,7 +258,17 @@ class Supervisor:
             self._zygote.close()
             self._zygote = None
         while self._asked:
-            self._not_started(self._asked.popleft(), _ZYGOTE_DIED)
+            self._disown(self._asked.popleft())
+
+    def _disown(self, run: Child) -> None:
+        """The zygote died before it told whether it had started the run.
+
+        If it had, the warden ends it, now that the control pipe has ended. When nobody holds the
+        status pipe any more, nothing of the run is alive.
+        """
+        run.not_started = "No process could be started: the process that starts the jobs died."
+        os.close(run.control)
+        run.control = -1
 
     def _hear_zygote(self) -> None:
         """One answer of the zygote: the next run that was asked for has a warden, or has none."""
@@ -328,6 +336,8 @@ class Supervisor:
             return False
         if not data:
             self._forget(run, fd)
+            if kind == "status" and run.not_started and run.control < 0:
+                self._unstarted.append(run)
             return False
         if len(data) == 65536 and kind in ("stdout", "stderr"):
             # A flood: a larger pipe means fewer turns. Beyond the user's share it stays small.
@@ -370,6 +380,8 @@ class Supervisor:
         The job itself dies with its warden. What it has started is known by its session or, where
         it made one of its own, by being below the zygote but below none of the wardens.
         """
+        while self._asked and self._zygote and self._zygote.has_answer(1.0):
+            self._hear_zygote()  # or wardens that we do not know yet would be taken for orphans
         wardens = {other.warden_pid for other in self.children.values() if other is not run}
         deadline = time.monotonic() + 1.0
         while time.monotonic() < deadline:

@@ -302,7 +302,7 @@ class _Warden:
                     pass
             except ChildProcessError:
                 return count
-            if boottime() >= kill_at:
+            if boottime() >= min(kill_at, self.lease_deadline or kill_at):
                 self._kill_all()
             time.sleep(0.005)
 

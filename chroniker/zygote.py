@@ -95,6 +95,10 @@ class Zygote:
             raise OSError(-pid, os.strerror(-pid))
         return pid, descriptors[0]
 
+    def has_answer(self, timeout: float) -> bool:
+        """Whether :meth:`answer` has something to read within ``timeout`` seconds."""
+        return bool(select.select([self._socket], [], [], timeout)[0])
+
     def fileno(self) -> int:
         """Readable when there is an answer."""
         return self._socket.fileno()
