@@ -119,14 +119,14 @@ class _Keeper:
     """One stream: what is not stored yet, bounded by the tail that will be kept."""
 
     __slots__ = ("_chunks", "_context", "_held", "_limit", "_masker", "_small", "_start",
-                 "head_end", "stream", "tail_size", "taken", "total")  # fmt: skip
+                 "_tail_size", "head_end", "stream", "taken", "total")  # fmt: skip
 
     def __init__(self, stream: str, limit: int, masker: Masker) -> None:
         self.stream = stream
         self.total = 0
         self.taken = 0  # everything before this offset is stored or lost
         self.head_end = limit // 2  # at a character's beginning, once it was passed
-        self.tail_size = limit - self.head_end
+        self._tail_size = limit - self.head_end
         self._limit = limit
         self._masker = masker
         # How many bytes before an offset tell whether a secret or a character reaches beyond it.
@@ -138,8 +138,12 @@ class _Keeper:
 
     @property
     def oldest(self) -> int:
-        """Where the tail begins."""
-        return self.total - self.tail_size
+        """Where the tail begins: right behind the head, as long as nothing is too much."""
+        return self.total - self._tail_size if self.total > self._limit else self.head_end
+
+    def keeps(self, piece: Piece) -> bool:
+        """Whether some of it belongs to head or tail."""
+        return piece.offset < self.head_end or piece.offset + piece.size > self.oldest
 
     def feed(self, data: bytes) -> bool:
         """Take in ``data``; whether more is held now than can be kept."""
@@ -162,7 +166,7 @@ class _Keeper:
 
     def forget(self) -> None:
         """Drop what lies before the tail; to be called when the head has been taken."""
-        spare = self.tail_size + self._context
+        spare = self._tail_size + self._context
         while self._chunks and self._held - len(self._chunks[0]) >= spare:
             gone = len(self._chunks.popleft())
             self._held -= gone
@@ -323,7 +327,8 @@ class Recorder:
         if not self._dirty and not final:
             return taken
         self._dirty = False
-        taken.pieces, self._forced = self._forced, []
+        taken.pieces = [p for p in self._forced if self._keepers[p.stream].keeps(p)]
+        self._forced = []
         for stream, upto in self._order:
             taken.pieces += self._keepers[stream].take(upto)
         self._order.clear()
@@ -338,20 +343,10 @@ class Recorder:
     def put_back(self, taken: Taken) -> None:
         """What was taken could not be stored: hand it out again at the next taking.
 
-        What is put back is bounded: of each stream at most head and tail.
+        Of each stream that is at most head and tail, because the next taking drops the rest.
         """
         self._forced = [*taken.pieces, *self._forced]
         self._dirty = True
-        for stream, keeper in self._keepers.items():
-            self._forced = [
-                piece
-                for piece in self._forced
-                if piece.stream != stream
-                or piece.offset < keeper.head_end
-                or piece.offset + piece.size > keeper.oldest
-            ]
-            if taken.expired.get(stream):
-                self._stored_tail.add(stream)
 
 
 def find_secrets(

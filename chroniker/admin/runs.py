@@ -88,6 +88,10 @@ class RunAdmin(PatientAdmin[Run]):
     class Media:
         css: ClassVar[Any] = {"all": ["chroniker/admin.css"]}
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Also by the job's name: dashboards and alerts know no other, and link here."""
+        return lookup == "job__name" or super().lookup_allowed(lookup, value, request)
+
     # --- who may what ---
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -87,7 +87,7 @@ class Run(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.job_id} at {self.scheduled_for:%Y-%m-%d %H:%M:%S}Z: {self.status}"
+        return f"{self.job} at {self.scheduled_for:%Y-%m-%d %H:%M:%S}Z: {self.status}"
 
     @property
     def failed(self) -> bool:

@@ -327,3 +327,14 @@ def test_urls_have_names() -> None:
     assert reverse("admin:chroniker_run_tail", args=[7]) == "/admin/chroniker/run/7/tail/"
     assert reverse("admin:chroniker_run_output", args=[7]) == "/admin/chroniker/run/7/output.txt"
     assert reverse("admin:chroniker_job_run", args=[7]) == "/admin/chroniker/job/7/run/"
+
+
+def test_the_runs_of_a_job_can_be_linked_to_by_its_name(admin_client: Any) -> None:
+    """Dashboards and alerts know nothing of a job but its name."""
+    job, other = make_job(name="nightly & report"), make_job(name="other one")
+    for each in (job, other):
+        Run.objects.create(job=each, scheduled_for=utc_now(), status="succeeded")
+    page = admin_client.get("/admin/chroniker/run/", {"job__name": "nightly & report"})
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert "nightly &amp; report" in text and "other one" not in text
