@@ -42,6 +42,21 @@ class DatabaseNow(Func):
         return "SYSTIMESTAMP", ()
 
 
+class StatementNow(DatabaseNow):
+    """The moment at which the statement began, which an index can be searched for.
+
+    For comparisons only: after a lock wait it is in the past, so that less is due or stale.
+    """
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """Stable, where ``clock_timestamp()`` is volatile."""
+        return "statement_timestamp()", ()
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """Constant, where ``SYSDATE()`` is not."""
+        return "UTC_TIMESTAMP(6)", ()
+
+
 def database_now_plus(seconds: float) -> Combinable:
     """The database's clock plus some seconds, for a lease."""
     moment = DatabaseNow() + Value(timedelta(seconds=seconds))

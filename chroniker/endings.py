@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import F, Q
 
 from .buckets import add_observation
-from .clock import DatabaseNow
+from .clock import StatementNow
 from .enums import FAILURE_REASONS, RunStatus, Trigger
 from .models import Job, JobDependency, JobState, OutputChunk, Run
 from .output import Piece, Taken
@@ -46,7 +46,7 @@ def end_run(ended: Ended, *, only_if_stale: bool = False) -> bool:
     """
     mine = JobState.objects.filter(pk=ended.state.pk, lease_token=ended.token)
     if only_if_stale:
-        mine = mine.filter(lease_expires_at__lt=DatabaseNow())
+        mine = mine.filter(lease_expires_at__lt=StatementNow())
     if not mine.update(**_state_facts(ended)):
         return False
     outcome = ended.outcome

@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models import Exists, Value
 
 from . import __version__
-from .clock import DatabaseNow
+from .clock import DatabaseNow, StatementNow
 from .models import Host, Job, JobState
 from .warden import boottime
 
@@ -45,7 +45,7 @@ def beat(host: str, pinned_now: datetime | None = None) -> Glance:
         Host.objects.filter(name=host, first_tick_at=None).update(first_tick_at=DatabaseNow())
         Host.objects.beat(host, __version__)
     states = JobState.objects
-    moment: Any = DatabaseNow() if pinned_now is None else Value(pinned_now)
+    moment: Any = StatementNow() if pinned_now is None else Value(pinned_now)
     # All hosts of an SQLite file are one machine, so that each can see who is dead.
     owned = (
         states.filter(lease_token__isnull=False)

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Exists, F, OuterRef, Q, Value
 from django.db.models.lookups import Exact
 
-from .clock import DatabaseNow, database_now_plus
+from .clock import DatabaseNow, StatementNow, database_now_plus
 from .enums import RunStatus, Trigger
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
 
     def stale(self) -> JobStateQuerySet:
         """Owned, but the lease ran out by the database's clock."""
-        return self.filter(lease_token__isnull=False, lease_expires_at__lt=DatabaseNow())
+        return self.filter(lease_token__isnull=False, lease_expires_at__lt=StatementNow())
 
     def renew(self, tokens: list[str], seconds: float) -> int:
         """Let the leases run ``seconds`` from now; how many rows still bear the tokens."""

@@ -1,0 +1,157 @@
+"""A million jobs: an index serves the due query, and a tick costs what it costs with a thousand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from statistics import median
+
+import pytest
+from django.db import connection, transaction
+
+from chroniker.claims import Claimant, claim, new_token
+from chroniker.heartbeat import beat
+from chroniker.models import Host, Job, JobState, Run
+from chroniker.planning import plan_changed_jobs
+from tests.support import make_job
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.xdist_group("scale"),
+]
+
+HOST = "web1"
+
+
+@pytest.fixture
+def million() -> Iterator[None]:
+    """Empty the tables fast, whatever is in them."""
+    if connection.vendor != "postgresql":
+        pytest.skip("the promise is for PostgreSQL")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "TRUNCATE chroniker_job, chroniker_jobstate, chroniker_run, chroniker_outputchunk,"
+            " chroniker_jobdependency, chroniker_host, chroniker_job_subscribers"
+        )
+
+
+def copy_job(job: Job, number: int) -> None:
+    """``number`` jobs like ``job``, with states like its own, made by the database itself."""
+    state = JobState.objects.get(job=job)
+    with connection.cursor() as cursor:
+        jobs = [f for f in Job._meta.local_concrete_fields if not f.generated and f.name != "id"]
+        names = ", ".join(field.column for field in jobs)
+        values = ", ".join(
+            {"name": "name || ' ' || n", "planned_from": "planned_from || ' ' || n"}.get(
+                field.column, field.column
+            )
+            for field in jobs
+        )
+        cursor.execute(
+            f"INSERT INTO chroniker_job ({names}) SELECT {values} FROM chroniker_job,"
+            " generate_series(1, %s) AS n WHERE id = %s",
+            [number, job.pk],
+        )
+        states = [
+            f for f in JobState._meta.local_concrete_fields if not f.generated and f.name != "id"
+        ]
+        names = ", ".join(field.column for field in states)
+        values = ", ".join(
+            "j.id" if field.column == "job_id" else f"s.{field.column}" for field in states
+        )
+        cursor.execute(
+            f"INSERT INTO chroniker_jobstate ({names}) SELECT {values} FROM chroniker_jobstate s,"
+            " chroniker_job j WHERE s.id = %s AND j.id > %s",
+            [state.pk, job.pk],
+        )
+        cursor.execute("ANALYZE chroniker_job")
+        cursor.execute("ANALYZE chroniker_jobstate")
+
+
+def seconds_of_idle_tick() -> float:
+    times = []
+    for _ in range(60):
+        began = time.perf_counter()
+        beat(HOST)
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
+def seconds_of_claiming_ten() -> float:
+    times = []
+    keys = list(JobState.objects.order_by("pk").values_list("pk", flat=True)[:10])
+    for _ in range(15):
+        moment = datetime.now(UTC) - timedelta(seconds=1)
+        JobState.objects.filter(pk__in=keys).update(next_slot_at=moment, next_run_at=moment)
+        claimant = Claimant(host=HOST, owner="tick-0-test.lock", max_parallel=10)
+        began = time.perf_counter()
+        with transaction.atomic():
+            taken = claim(claimant, datetime.now(UTC), new_token())
+        times.append(time.perf_counter() - began)
+        assert len(taken.started) == 10
+        Run.objects.update(status="succeeded")
+        JobState.objects.filter(pk__in=keys).update(
+            lease_token=None, lease_expires_at=None, lease_host="", current_run=None
+        )
+    return median(times)
+
+
+def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million: None) -> None:
+    job = make_job(name="one", schedule="@every 10h")
+    plan_changed_jobs(datetime.now(UTC))
+    Host.objects.create(name=HOST)
+    copy_job(job, 999)
+    idle, ten = seconds_of_idle_tick(), seconds_of_claiming_ten()
+    copy_job(Job.objects.order_by("-pk")[0], 999_000)
+    assert JobState.objects.count() == Job.objects.count() == 1_000_000
+    assert not Job.objects.needing_planning().exists()
+
+    due = JobState.objects.due(datetime.now(UTC)).for_host(HOST).unblocked(datetime.now(UTC))
+    plan = due.order_by("-job__priority", "due_at", "pk")[:10].explain()
+    assert "chroniker_state_due" in plan, plan
+    assert "Seq Scan on chroniker_jobstate" not in plan, plan
+    assert "Seq Scan on chroniker_job " not in plan, plan
+
+    idle_ratio = seconds_of_idle_tick() / idle
+    ten_ratio = seconds_of_claiming_ten() / ten
+    print(f"idle tick: {idle_ratio:.2f} times, claim of ten: {ten_ratio:.2f} times")
+    assert idle_ratio < 1.2
+    assert ten_ratio < 1.2
+
+
+def test_after_a_week_of_downtime_a_tick_takes_hardly_longer() -> None:
+    """A thousand jobs of each minute: 10,080 slots each, of which at most one is started."""
+    created = datetime.now(UTC) - timedelta(days=7)
+    Job.objects.bulk_create(
+        Job(name=f"job {n}", command="noop", schedule="* * * * *", created_at=created)
+        for n in range(1000)
+    )
+    plan_changed_jobs(datetime.now(UTC))
+    Host.objects.create(name=HOST)
+    claimant = Claimant(host=HOST, owner="tick-0-test.lock", max_parallel=1000)
+
+    def seconds_of_claiming_all() -> float:
+        began = time.perf_counter()
+        with transaction.atomic():
+            taken = claim(claimant, datetime.now(UTC), new_token())
+        seconds = time.perf_counter() - began
+        assert len(taken.started) == 1000
+        return seconds
+
+    late = seconds_of_claiming_all()
+    rows = Run.objects.filter(status="missed")
+    assert rows.count() == 1000
+    assert all(10_070 <= number <= 10_080 for number in rows.values_list("missed_slots", flat=True))
+    Run.objects.filter(status="running").update(status="succeeded")
+    moment = datetime.now(UTC).replace(second=0, microsecond=0)
+    JobState.objects.update(
+        lease_token=None, lease_expires_at=None, lease_host="", current_run=None,
+        next_slot_at=moment, next_run_at=moment,
+    )  # fmt: skip
+    usual = seconds_of_claiming_all()
+    print(f"after a week {late:.2f} s, usually {usual:.2f} s")
+    assert late - usual < 1.0
