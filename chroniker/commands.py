@@ -50,5 +50,5 @@ def check_raw_command(text: str) -> None:
         raise CommandRefused(
             "This site does not allow raw commands; CHRONIKER_ALLOW_RAW_COMMANDS would."
         )
-    if not split_args(text):
+    if not any(split_args(text)[:1]):
         raise CommandRefused("Name a program, such as `/usr/local/bin/backup --all`.")

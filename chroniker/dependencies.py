@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -25,10 +26,11 @@ def find_cycle(edges: Iterable[tuple[K, K]]) -> list[K]:
 def in_order(keys: Iterable[K], edges: Iterable[tuple[K, K]]) -> list[K]:
     """``keys`` so that each comes after what it waits for; otherwise in the order given.
 
+    What waits for nothing (any more) comes in its turn, and not after all that wait for nothing.
     Edges to other keys are passed over. Where there is a circle (it was inserted behind the
     model's back) the order given is returned.
     """
-    position = {key: index for index, key in enumerate(keys)}
+    position = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     inner = [(a, b) for a, b in edges if a in position and b in position]
     sorter = _sorter(inner)
     for key in position:
@@ -38,10 +40,13 @@ def in_order(keys: Iterable[K], edges: Iterable[tuple[K, K]]) -> list[K]:
     except CycleError:
         return list(position)
     ordered: list[K] = []
+    given = list(position)
+    ready: list[int] = []
     while sorter.is_active():
-        ready: Sequence[K] = sorted(sorter.get_ready(), key=position.__getitem__)
-        ordered += ready
-        sorter.done(*ready)
+        for key in sorter.get_ready():
+            heappush(ready, position[key])
+        ordered.append(given[heappop(ready)])
+        sorter.done(ordered[-1])
     return ordered
 
 

@@ -1,0 +1,121 @@
+"""What a job may run, and how its arguments are read."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from django.test import override_settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chroniker.commands import check_command, check_raw_command, split_args
+from chroniker.conf import REFUSED_COMMANDS
+from chroniker.exceptions import CommandRefused
+
+
+@pytest.mark.parametrize(
+    ("text", "args"),
+    [
+        ("", []),
+        (" \t\n ", []),
+        ("--verbosity 2", ["--verbosity", "2"]),
+        ("""--name "a b" 'c "d"' e\\ f""", ["--name", "a b", 'c "d"', "e f"]),
+        ('""', [""]),
+        ("$HOME `id` *.py ~ a;b a|b >c #d", ["$HOME", "`id`", "*.py", "~", "a;b", "a|b", ">c",
+                                             "#d"]),
+        ("Grüße\u00a0dich", ["Grüße\u00a0dich"]),
+        ("--since='2026-01-01 00:00'", ["--since=2026-01-01 00:00"]),
+    ],
+)  # fmt: skip
+def test_arguments_are_split_as_a_shell_would_and_nothing_is_expanded(
+    text: str, args: list[str]
+) -> None:
+    assert split_args(text) == args
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0"))))
+def test_arguments_that_are_quoted_come_out_as_they_were(args: list[str]) -> None:
+    assert split_args(shlex.join(args)) == args
+
+
+@given(st.text())
+def test_any_text_is_split_or_refused(text: str) -> None:
+    try:
+        args = split_args(text)
+    except CommandRefused as refused:
+        assert str(refused).endswith(".")
+    else:
+        assert not any("\0" in arg for arg in args)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("--name 'open", "close each quote that is opened"),
+        ('"', "close each quote that is opened"),
+        ("a\\", "cannot be split"),
+        ("a\0b", "NUL"),
+    ],
+)
+def test_what_cannot_be_split_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(CommandRefused, match=reason):
+        split_args(text)
+
+
+@pytest.mark.parametrize("name", ["noop", "check", "migrate", "clearsessions"])
+def test_commands_are_allowed_unless_they_are_refused(name: str) -> None:
+    check_command(name)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED_COMMANDS))
+def test_commands_that_hand_out_a_shell_or_destroy_data_are_refused(name: str) -> None:
+    with pytest.raises(CommandRefused, match="CHRONIKER_ALLOWED_COMMANDS can list it"):
+        check_command(name)
+
+
+@pytest.mark.parametrize("name", ["", "nosuch", "no op", "NOOP", "../noop", "noop\n", "--help"])
+def test_a_command_that_does_not_exist_is_refused(name: str) -> None:
+    with pytest.raises(CommandRefused, match="There is no management command"):
+        check_command(name)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset])
+def test_a_site_that_lists_commands_allows_those_and_no_other(kind: type) -> None:
+    with override_settings(CHRONIKER_ALLOWED_COMMANDS=kind(["noop", "flush", "nosuch"])):
+        check_command("noop")
+        check_command("flush")
+        with pytest.raises(CommandRefused, match="CHRONIKER_ALLOWED_COMMANDS lists those"):
+            check_command("check")
+        with pytest.raises(CommandRefused, match="There is no management command"):
+            check_command("nosuch")
+
+
+def test_a_site_may_allow_nothing_at_all() -> None:
+    with (
+        override_settings(CHRONIKER_ALLOWED_COMMANDS=[]),
+        pytest.raises(CommandRefused, match="does not let jobs run"),
+    ):
+        check_command("noop")
+
+
+def test_raw_commands_are_refused_unless_the_site_allows_them() -> None:
+    with pytest.raises(CommandRefused, match="CHRONIKER_ALLOW_RAW_COMMANDS"):
+        check_raw_command("/bin/true")
+
+
+@override_settings(CHRONIKER_ALLOW_RAW_COMMANDS=True)
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "Name a program"), (" ", "Name a program"), ("'", "quote"), ("a\0", "NUL"),
+     ("''", "Name a program"), ("'' --all", "Name a program")],
+)  # fmt: skip
+def test_a_raw_command_has_to_name_a_program(text: str, reason: str) -> None:
+    with pytest.raises(CommandRefused, match=reason):
+        check_raw_command(text)
+
+
+@override_settings(CHRONIKER_ALLOW_RAW_COMMANDS=True)
+@pytest.mark.parametrize("text", ["/bin/true", "'/opt/my app/run' --all", "backup -v"])
+def test_a_raw_command_is_allowed_where_the_site_allows_them(text: str) -> None:
+    check_raw_command(text)

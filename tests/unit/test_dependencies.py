@@ -1,0 +1,67 @@
+"""Circles and orders, held against all the permutations of small graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise, permutations
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from chroniker.dependencies import find_cycle, in_order
+
+quick = settings(max_examples=300, deadline=None)
+
+Edges = list[tuple[int, int]]
+keys = st.integers(0, 5)
+edges_of_anything = st.lists(st.tuples(keys, keys), max_size=10)
+
+
+def keeps(order: Sequence[int], edges: Edges) -> bool:
+    """Whether each comes after what it waits for."""
+    place = {key: number for number, key in enumerate(order)}
+    return all(place[b] < place[a] for a, b in edges if a in place and b in place)
+
+
+@quick
+@given(edges=edges_of_anything)
+@example(edges=[(3, 3)])
+@example(edges=[(0, 1), (1, 0)])
+def test_a_circle_is_found_where_no_order_is_possible_and_only_there(edges: Edges) -> None:
+    cycle = find_cycle(edges)
+
+    possible = any(keeps(order, edges) for order in permutations(range(6)))
+    assert bool(cycle) != possible
+    if cycle:
+        assert cycle[0] == cycle[-1]
+        assert len(set(cycle)) == len(cycle) - 1 >= 1
+        assert set(pairwise(cycle)) <= set(edges), "each waits for the next"
+
+
+@quick
+@given(given_order=st.permutations(range(5)), edges=edges_of_anything)
+@example(given_order=[1, 2, 3, 4, 0], edges=[(1, 2)])
+def test_the_order_is_the_first_of_all_that_respect_the_dependencies(
+    given_order: list[int], edges: Edges
+) -> None:
+    # permutations() come in the order of what they are given: the first that fits is the nearest.
+    wanted = next((order for order in permutations(given_order) if keeps(order, edges)), None)
+
+    assert in_order(given_order, edges) == list(wanted or given_order)
+
+
+def test_keys_that_are_given_twice_come_once() -> None:
+    assert in_order(["b", "a", "b"], [("b", "a")]) == ["a", "b"]
+
+
+def test_nothing_has_no_circle_and_no_order() -> None:
+    assert find_cycle([]) == []
+    assert in_order([], [("a", "b")]) == []
+
+
+def test_a_long_chain_is_no_deep_recursion() -> None:
+    edges = [(number, number + 1) for number in range(20_000)]
+
+    assert find_cycle(edges) == []
+    assert in_order(range(20_001), edges) == list(range(20_000, -1, -1))
+    assert len(find_cycle([*edges, (20_000, 0)])) == 20_002
