@@ -12,6 +12,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from time import monotonic_ns
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,31 +23,42 @@ FD_VARIABLE = "CHRONIKER_PROGRESS_FD"
 """Environment variable: the file descriptor to which a raw command writes ``done/total`` lines."""
 
 _LAYOUT = struct.Struct("=qqqq")
+"""When it was told (monotonic, nanoseconds), total, done, and a hash of the three: struct clears
+the memory before it fills it, so a reader could meet any mixture of new, old and nothing."""
+_STEP = 64  # bytes of a cache line
+_SLOTS = (0, _STEP)
+"""Written in turn, so that a writer which is killed while it writes leaves the figures before."""
 PAGE_BYTES = 4096
+_MOST = 2**63 - 1
 _NAME = "chroniker-progress"
 _pack_into = _LAYOUT.pack_into
 
 _page: mmap.mmap | None = None
 _looked_for_page = False
-_ticket = 0
+_slot = 0
 
 
 class ProgressPage:
     """The supervisor's end of a page; ``fd`` is what a spawned job inherits."""
 
-    __slots__ = ("fd", "memory")
+    __slots__ = ("_newest", "fd", "memory")
 
     def __init__(self) -> None:
         self.fd = os.memfd_create(_NAME, os.MFD_CLOEXEC)
         os.ftruncate(self.fd, PAGE_BYTES)
         self.memory = mmap.mmap(self.fd, PAGE_BYTES)
+        self._newest: tuple[int, int, int] | None = None
 
     def read(self) -> tuple[int, int, int] | None:
-        """``(ticket, total, done)``, or None where nothing was told or it is being written."""
-        first, total, done, last = _LAYOUT.unpack_from(self.memory)
-        if first != last or first == 0:
-            return None
-        return first, total, done
+        """``(ticket, total, done)`` as last told, None where nothing was; tickets rise."""
+        for slot in _SLOTS:
+            *told, check = _LAYOUT.unpack_from(self.memory, slot)
+            ticket, total, done = told
+            if check != hash((ticket, total, done)) or not ticket:
+                continue  # it is being written
+            if self._newest is None or ticket > self._newest[0]:
+                self._newest = ticket, total, done
+        return self._newest
 
     def close(self) -> None:
         """Give the memory back."""
@@ -56,10 +68,9 @@ class ProgressPage:
 
 def attach(page: mmap.mmap | None) -> None:
     """Make ``page`` the one that :func:`update_progress` writes, in a forked job."""
-    global _page, _looked_for_page, _ticket
+    global _page, _looked_for_page
     _page = page
     _looked_for_page = True
-    _ticket = 0
 
 
 def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None:
@@ -68,7 +79,7 @@ def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None
     ``total_parts`` 0 means that their number is not known. Outside a run it does nothing. Raises
     TypeError where the numbers are not integers below 2**63.
     """
-    global _ticket
+    global _slot
     page = _page
     if page is None:
         if _looked_for_page:
@@ -76,24 +87,28 @@ def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None
         page = _inherited_page()
         if page is None:
             return
-    _ticket = ticket = _ticket + 1
+    ticket, slot = monotonic_ns(), _slot
     try:
-        _pack_into(page, 0, ticket, total_parts, total_parts_complete, ticket)
-    except struct.error:
+        check = hash((ticket, total_parts, total_parts_complete))
+        _pack_into(page, slot, ticket, total_parts, total_parts_complete, check)
+    except (struct.error, TypeError):
         raise TypeError(
             "update_progress takes whole numbers below 2**63, not "
             f"{total_parts!r} and {total_parts_complete!r}."
         ) from None
+    _slot = _STEP - slot
 
 
 def track(iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
     """Yield what ``iterable`` yields and tell the run's progress by it.
 
     ``total`` is the number of its items; where it is not given it is asked of the iterable:
-    ``count()`` of a queryset, ``len()`` of anything else that has one.
+    ``count()`` of a queryset, ``len()`` of anything else that has one. Outside a run nothing is
+    asked.
     """
     if total is None:
-        total = _length(iterable)
+        inside = _page or (None if _looked_for_page else _inherited_page())
+        total = _length(iterable) if inside is not None else 0
     update_progress(total, 0)
     for done, item in enumerate(iterable, 1):
         yield item
@@ -121,15 +136,19 @@ def _inherited_page() -> mmap.mmap | None:
         # A program started by the job may have reused the number for a file of its own.
         if os.readlink(f"/proc/self/fd/{number}").startswith(f"/memfd:{_NAME}"):
             _page = mmap.mmap(int(number), PAGE_BYTES)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a file that has no such page
         return None
     return _page
 
 
 def parse_line(line: bytes) -> tuple[int, int] | None:
-    """``(total, done)`` of a raw command's ``done/total`` line, None where it is something else."""
+    """``(total, done)`` of a raw command's ``done/total`` line, None where it is something else.
+
+    Numbers are whole and below 2**63: no database holds larger ones.
+    """
     done, _, total = line.partition(b"/")
     try:
-        return int(total or 0), int(done)
+        parts = int(total or 0), int(done)
     except ValueError:
         return None
+    return parts if all(-_MOST <= number <= _MOST for number in parts) else None
