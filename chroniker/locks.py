@@ -22,9 +22,10 @@ class FileLock:
         self.path = Path(path)
         self.fd = -1
 
-    def acquire(self, *, wait: bool) -> bool:
+    def acquire(self, *, wait: bool, create: bool = True) -> bool:
         """Take the lock; False where somebody else has it and ``wait`` is false."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+        fd = os.open(self.path, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -78,22 +79,24 @@ def owner_is_dead(directory: str, name: str) -> bool:
     if not name.startswith("tick-") or "/" in name:
         return False
     lock = FileLock(Path(directory) / name)
-    if not lock.path.exists():
-        return False
     try:
-        if not lock.acquire(wait=False):
+        if not lock.acquire(wait=False, create=False):
             return False
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL, which no name of a file has
         return False
     lock.release(unlink=True)
     return True
 
 
 def owner_is_stopped(name: str) -> bool:
-    """Whether the tick of that lock is stopped by a signal (state T of proc(5))."""
+    """Whether the tick of that lock is stopped by a signal (state T of proc(5)).
+
+    False where the process of that number does not hold the lock: it is another one by now.
+    """
     try:
-        pid = int(name.split("-")[1])
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        process = Path("/proc", str(int(name.split("-")[1])))
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        held = {os.path.basename(os.readlink(fd)) for fd in (process / "fd").iterdir()}
     except (OSError, ValueError, IndexError):
         return False
-    return state in ("T", "t")
+    return state in ("T", "t") and name in held
