@@ -1,0 +1,105 @@
+"""A job that prints a gigabyte."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from pathlib import Path
+
+from . import databases
+from .databases import Database
+from .figures import Figure, Limit, Pair, compared
+from .workers import Clock
+
+NOTE = (
+    "a tick with one job that prints 1 GiB of lines, without a newline (solid), or of NUL and "
+    "invalid UTF-8 (dirt), against a bare reader: a fork that writes the same, and os.read in a "
+    "loop. "
+    "The reader's pipe is as large as the one that the tick makes of its own (1 MiB); with a pipe "
+    "of the usual 64 KiB it is slower. Memory is the peak of the tick's own process less what it "
+    "had before it began."
+)
+ONCE = False
+KINDS = ("lines", "solid", "dirt")
+"""Of ``act flood``."""
+MEGABYTES = 1024
+ROUNDS = 3
+WALL = Limit(3.0)
+MEMORY = Limit(64)
+
+
+def figures(database: Database) -> list[Figure]:
+    """Wall, CPU and memory for each kind."""
+    found = []
+    for kind in KINDS:
+        wall, cpu, grown = [], [], []
+        for _ in range(ROUNDS):
+            tick = database.call(time_tick, megabytes=MEGABYTES, kind=kind)
+            floor = database.call(time_reader, megabytes=MEGABYTES, kind=kind)
+            wall.append(Pair(tick["wall"], floor["wall"]))
+            cpu.append(Pair(tick["cpu"], floor["cpu"]))
+            grown.append(tick["grown"] / 2**20)
+        found += [
+            compared(f"1 GiB of {kind}: wall", "s", wall, WALL),
+            compared("  CPU of all processes", "s", cpu),
+            Figure("  growth of the tick's memory", max(grown), "MiB", limit=MEMORY),
+        ]
+    return found
+
+
+# --- in a worker ----------------------------------------------------------------------------
+
+
+def time_tick(megabytes: int, kind: str) -> dict[str, float]:
+    """Seconds and bytes of a tick with one job that prints so much."""
+    from chroniker.models import OutputChunk, Run
+    from chroniker.ticks import tick_once
+
+    from .jobs import add, expect_success, make_due
+
+    databases.empty()
+    add(1, "act", f"flood {megabytes} {kind}")
+    make_due()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on (proc(5))
+    before = _memory("VmRSS")
+    with Clock() as clock:
+        tick_once()
+    grown = _memory("VmHWM") - before
+    expect_success(1)
+    texts = list(OutputChunk.objects.order_by("offset").values_list("text", flat=True))
+    if not texts[0].startswith("HEAD\n") or not texts[-1].endswith("\nTAIL\n"):
+        raise RuntimeError("head or tail of the output was not kept")
+    if Run.objects.get().stdout_bytes != megabytes * 2**20 + len("HEAD\n\nTAIL\n"):
+        raise RuntimeError("not all of the output was seen")
+    return {"wall": clock.wall, "cpu": clock.cpu, "grown": grown}
+
+
+def time_reader(megabytes: int, kind: str) -> dict[str, float]:
+    """Seconds of a process that reads the same from the same kind of pipe and forgets it."""
+    from django.core.management import call_command
+
+    from chroniker.supervisor import _PIPE_BYTES, _READ_BYTES
+
+    with Clock() as clock:
+        ours, theirs = os.pipe()
+        fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.dup2(theirs, 1)
+                call_command("act", "flood", str(megabytes), kind)
+            finally:
+                os._exit(0)
+        os.close(theirs)
+        while os.read(ours, _READ_BYTES):
+            pass
+        os.waitpid(pid, 0)
+    return {"wall": clock.wall, "cpu": clock.cpu}
+
+
+def _memory(name: str) -> int:
+    """Bytes of resident memory of this very process."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024

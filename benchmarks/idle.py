@@ -1,0 +1,81 @@
+"""A tick on which nothing is due, with few jobs and with very many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import databases
+from .databases import Database
+from .figures import Figure, Limit, Pair, compared, middle
+from .workers import CHRONIKER, MANAGE, NOTHING, Spent, spend
+
+NOTE = (
+    "a fresh process of a tick on which nothing is due (`manage.py cron`, and `chroniker`, as the "
+    "cron line has it), from the end of django.setup() to the end of the command; leaving the "
+    "interpreter is a line of its own, against a process that has only set up Django. And the "
+    "tick's queries, which have to be as many with 100,000 jobs as with 10."
+)
+ONCE = False
+FEW, MANY = 10, 100_000
+ROUNDS = 5
+CPU = Limit(20)
+QUERIES = Limit(4)
+
+
+def figures(database: Database) -> list[Figure]:
+    """CPU and queries."""
+    found = []
+    queries = {}
+    for jobs in (FEW, MANY):
+        database.call(prepare, jobs=jobs)
+        queries[jobs] = database.call(count_queries)
+        codes = [MANAGE, NOTHING, CHRONIKER] if jobs == FEW else [MANAGE, NOTHING]
+        taken = database.call(take_turns, codes=codes)
+        turns = [[Spent(*numbers) for numbers in turn] for turn in taken]
+        cpu = [turn[0].cpu for turn in turns]
+        found.append(middle(f"{jobs:,} jobs, beyond django.setup(): CPU", "ms", cpu, CPU))
+        if jobs == FEW:
+            exits = [Pair(turn[0].exit_cpu, turn[1].exit_cpu) for turn in turns]
+            cpu = [turn[2].cpu for turn in turns]
+            found.append(compared("  and then the exit: CPU", "ms", exits))
+            found.append(middle("  the program chroniker, the same: CPU", "ms", cpu))
+    return [
+        *found,
+        Figure(f"queries, {FEW} jobs", queries[FEW], limit=QUERIES),
+        Figure(f"queries, {MANY:,} jobs", queries[MANY], limit=Limit(queries[FEW])),
+    ]
+
+
+# --- in a worker ----------------------------------------------------------------------------
+
+
+def prepare(jobs: int) -> None:
+    """So many jobs, planned for next year."""
+    from .jobs import add_many
+
+    databases.empty()
+    add_many(jobs)
+
+
+def count_queries() -> int:
+    """How many statements a tick sends over a connection that is open."""
+    from django.db import connection
+
+    from chroniker.scheduler import Runner
+
+    sent = 0
+
+    def count(execute: Any, *statement: Any) -> Any:
+        nonlocal sent
+        sent += 1
+        return execute(*statement)
+
+    connection.ensure_connection()
+    with connection.execute_wrapper(count):
+        Runner().run()
+    return sent
+
+
+def take_turns(codes: list[str]) -> list[list[list[float]]]:
+    """What each program spent, round by round."""
+    return [[spend(code).numbers for code in codes] for _ in range(ROUNDS)]

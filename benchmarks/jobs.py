@@ -1,0 +1,87 @@
+"""In a worker: jobs to be measured, and what became of them."""
+
+from __future__ import annotations
+
+import datetime
+
+from django.db import connection
+from django.db.models import Model
+
+from chroniker.enums import RunStatus
+from chroniker.models import Job, JobState, Run
+from chroniker.models.job import _definition_expression
+from chroniker.planning import plan_changed_jobs
+from chroniker.scheduler import Runner
+
+HOURLY = "0 * * * *"
+"""Due at full hours: what was made due stays one slot late while minutes go by."""
+
+
+def add(number: int, command: str = "noop", args: str = "") -> None:
+    """Add jobs that are due once an hour and have been planned; let the host be known."""
+    Job.objects.bulk_create(
+        Job(name=f"job {command} {n}", command=command, args=args, schedule=HOURLY)
+        for n in range(number)
+    )
+    Runner().run()
+
+
+def make_due() -> None:
+    """Let every job be due since the last full hour, and never have run."""
+    now = datetime.datetime.now(datetime.UTC)
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    Run.objects.all().delete()
+    JobState.objects.update(next_slot_at=hour, next_run_at=hour, last_started_at=None)
+
+
+def expect_success(number: int) -> None:
+    """Raise RuntimeError unless that many runs have succeeded, and no other was made."""
+    statuses = list(Run.objects.values_list("status", flat=True))
+    if statuses != [RunStatus.SUCCEEDED] * number:
+        errors = set(Run.objects.values_list("error", flat=True))
+        raise RuntimeError(f"{number} runs were to succeed, and there are {statuses}: {errors}")
+
+
+def add_many(number: int) -> None:
+    """Add jobs, planned for next year, all but the first as copies that the database makes.
+
+    Planning so many jobs by the scheduler takes minutes, and is no matter of an idle tick.
+    """
+    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365)
+    first = Job.objects.create(name="one of many", command="noop", schedule=HOURLY)
+    plan_changed_jobs(moment)
+    JobState.objects.update(next_slot_at=moment, next_run_at=moment)
+    state = JobState.objects.get()
+    mysql = connection.vendor == "mysql"
+    name = "CONCAT(name, %s)" if mysql else "name || %s"
+    with connection.cursor() as cursor:
+        there = 1
+        while there < number:  # twice as many each time
+            more = min(there, number - there)
+            cursor.execute(
+                _copy(Job, name=name, planned_from="''") + f" ORDER BY id LIMIT {more}",
+                [f" {there}"],
+            )
+            there += more
+        Job.objects.filter(planned_from="").update(planned_from=_definition_expression())
+        copies = _copy(JobState, job="job.id").replace(" FROM ", " FROM chroniker_job AS job, ")
+        where = " WHERE chroniker_jobstate.id = %s AND job.id <> %s"
+        cursor.execute(copies + where, [state.pk, first.pk])
+        if connection.vendor == "postgresql":  # what autovacuum would do within a minute
+            cursor.execute("ANALYZE")
+    Runner().run()
+    if JobState.objects.count() != number or Job.objects.needing_planning().exists():
+        raise RuntimeError("the jobs are not as they were meant to be")
+
+
+def _copy(model: type[Model], **instead: str) -> str:
+    """INSERT ... SELECT of rows as they are, but for their keys and what is given."""
+    quote = connection.ops.quote_name
+    table = model._meta.db_table
+    wanted = {
+        quote(field.column or ""): instead.get(field.name) or f"{table}.{quote(field.column or '')}"
+        for field in model._meta.concrete_fields
+        if not field.primary_key and not field.generated
+    }
+    columns, values = ", ".join(wanted), ", ".join(wanted.values())
+    return f"INSERT INTO {table} ({columns}) SELECT {values} FROM {table}"

@@ -1,0 +1,45 @@
+"""What it costs a job to tell how far it is."""
+
+from __future__ import annotations
+
+import json
+
+from . import databases
+from .databases import Database
+from .figures import Figure, Limit, Pair, compared
+
+NOTE = (
+    "Job.update_progress, called a million times by a job that a tick runs; the floor is a call of "
+    "an empty Python function with the same arguments."
+)
+ONCE = True
+CALLS = 1_000_000
+MICROSECONDS = Limit(3)
+
+
+def figures(database: Database) -> list[Figure]:
+    """A call."""
+    pairs = [Pair(*pair) for pair in database.call(run_job, calls=CALLS)]
+    return [compared("a call of update_progress", "µs", pairs, MICROSECONDS, of_value=True)]
+
+
+# --- in a worker ----------------------------------------------------------------------------
+
+
+def run_job(calls: int) -> list[list[float]]:
+    """Microseconds of a call and of an empty function's, turn by turn, as the job printed them."""
+    from chroniker.models import OutputChunk, Run
+    from chroniker.ticks import tick_once
+
+    from .jobs import add, expect_success, make_due
+
+    databases.empty()
+    add(1, "count_parts", str(calls))
+    make_due()
+    tick_once()
+    expect_success(1)
+    run = Run.objects.get()
+    if (run.parts_done, run.parts_total) != (calls, calls):
+        raise RuntimeError(f"{run.parts_done} of {run.parts_total} parts were recorded")
+    pairs: list[list[float]] = json.loads(OutputChunk.objects.get().text)
+    return pairs

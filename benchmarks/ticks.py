@@ -1,0 +1,130 @@
+"""100 due jobs that do nothing, in one tick."""
+
+from __future__ import annotations
+
+import os
+import resource
+import tempfile
+from statistics import median
+from typing import Any, NoReturn
+
+from . import databases
+from .databases import Database
+from .figures import Figure, Limit, Pair, compared
+from .workers import Clock
+
+NOTE = (
+    "100 due no-op jobs in one tick, against fork and call_command('noop') 100 times, one after "
+    "the other, in such a process; CPU is that of all their processes, the database server's not."
+)
+JOBS = 100
+ONCE = False
+ROUNDS = 5
+ROLE_ROUNDS = 2
+WALL = Limit(2.0)
+ROLES = ("tick", "zygote", "warden", "job")
+
+
+def figures(database: Database) -> list[Figure]:
+    """Wall and CPU, and where the CPU goes."""
+    database.call(prepare, jobs=JOBS)
+    wall, cpu = [], []
+    for _ in range(ROUNDS):
+        tick = database.call(time_tick, jobs=JOBS)
+        floor = database.call(time_forks, jobs=JOBS)
+        wall.append(Pair(tick["wall"] * 1e3 / JOBS, floor["wall"] * 1e3 / JOBS))
+        cpu.append(Pair(tick["cpu"] * 1e3 / JOBS, floor["cpu"] * 1e3 / JOBS))
+    roles = [database.call(cpu_by_role, jobs=JOBS) for _ in range(ROLE_ROUNDS)]
+    return [
+        compared("a no-op job: wall", "ms", wall, WALL),
+        compared("a no-op job: CPU", "ms", cpu),
+        *(
+            Figure(f"  of which {role}", median(spent[role] for spent in roles), "ms")
+            for role in ROLES
+        ),
+    ]
+
+
+# --- in a worker ----------------------------------------------------------------------------
+
+
+def prepare(jobs: int) -> None:
+    """A database with that many jobs."""
+    from .jobs import add
+
+    databases.empty()
+    add(jobs)
+
+
+def time_tick(jobs: int) -> dict[str, float]:
+    """Seconds of a tick on which all of them are due."""
+    from django.core.management import call_command
+    from django.db import connections
+
+    from .jobs import expect_success, make_due
+
+    make_due()
+    connections.close_all()
+    with Clock() as clock:
+        call_command("cron")
+    expect_success(jobs)
+    return {"wall": clock.wall, "cpu": clock.cpu}
+
+
+def time_forks(jobs: int) -> dict[str, float]:
+    """Seconds of what the tick cannot do without, done in the plainest way."""
+    from django.core.management import call_command
+
+    with Clock() as clock:
+        for _ in range(jobs):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    call_command("noop")
+                finally:
+                    os._exit(0)
+            os.waitpid(pid, 0)
+    return {"wall": clock.wall, "cpu": clock.cpu}
+
+
+def cpu_by_role(jobs: int) -> dict[str, float]:
+    """Milliseconds of CPU for one job, by the kind of process.
+
+    Every process of Chroniker leaves by ``os._exit``; here it first writes down what it used.
+    """
+    with tempfile.TemporaryFile(buffering=0) as file:
+        leave = os._exit
+
+        def note_and_leave(code: int) -> NoReturn:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            line = f"{os.getpid()} {os.getppid()} {usage.ru_utime + usage.ru_stime}\n"
+            os.write(file.fileno(), line.encode())
+            leave(code)
+
+        patched: Any = os
+        patched._exit = note_and_leave
+        spent = dict.fromkeys(ROLES, 0.0)
+        spent["tick"] = _tick_alone(jobs)
+        file.seek(0)
+        noted = [line.split() for line in file.read().decode().splitlines()]
+    parents = {pid: parent for pid, parent, _ in noted}
+    for pid, _, seconds in noted:
+        depth, ancestor = 1, parents[pid]
+        while ancestor in parents:
+            depth, ancestor = depth + 1, parents[ancestor]
+        spent[ROLES[depth]] += float(seconds)
+    return {role: seconds * 1e3 / jobs for role, seconds in spent.items()}
+
+
+def _tick_alone(jobs: int) -> float:
+    from django.core.management import call_command
+    from django.db import connections
+
+    from .jobs import expect_success, make_due
+
+    make_due()
+    connections.close_all()
+    with Clock() as clock:
+        call_command("cron")
+    expect_success(jobs)
+    return clock.cpu_self
