@@ -76,14 +76,15 @@ def claim(claimant: Claimant, now: datetime, token: str, *, force: bool = False)
         _stamp(claimant, now, token, room, force=force)
     owned = (
         JobState.objects.owned_by([token])
-        .select_related("job", "current_run")
+        .select_related("job")
         .annotate(has_dependents=Exists(JobDependency.objects.filter(dependee=OuterRef("job"))))
         .order_by("-job__priority", "pk")
     )
     taken = Claim()
     opened: list[_Opened] = []
     for state in owned:
-        if state.current_run is not None:  # committed before, but the reply was lost
+        if state.current_run_id is not None:  # committed before, but the reply was lost
+            assert state.current_run is not None
             taken.started.append(_claimed(state, state.current_run, token))
             JobState.objects.renew([token], conf.LEASE_SECONDS)  # it began then, not now
             continue
@@ -167,8 +168,11 @@ def _stamp(claimant: Claimant, now: datetime, token: str, room: int, *, force: b
             skip_locked=True,
             of=("self",) if connection.features.has_select_for_update_of else (),
         )
-    keys = list(candidates.values_list("pk", flat=True)[:room])
-    if keys and not force and _lock_dependees(keys):
+    waits = Exists(JobDependency.objects.filter(dependent=OuterRef("job")))
+    found = list(candidates.annotate(waits=waits).values_list("pk", "waits")[:room])
+    keys = [key for key, _ in found]
+    waiting = [key for key, waits_for_others in found if waits_for_others]
+    if waiting and not force and _lock_dependees(waiting):
         keys = list(
             JobState.objects.filter(pk__in=keys).unblocked(now).values_list("pk", flat=True)
         )
