@@ -1,0 +1,467 @@
+"""Whether the promises held: a pure function of what was written down.
+
+It sees the jobs' own journal, an audit of the table of runs that the database's triggers kept (each
+row as it was after each change, in order), the states' counters at the end, and scrapes of the
+metrics over time. It asks nobody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+THAW_SECONDS = 1.0
+"""How long two instances may overlap after the thaw of a whole host."""
+_CLOCK_SECONDS = 0.02
+"""How exactly the moments of signals and locks are known."""
+EARLY_SECONDS = 0.25
+"""How much earlier than its slot a run may begin: what a busy machine reads its clocks apart."""
+SECOND = 1_000_000
+"""Moments of the database are whole microseconds."""
+ENDED = ("succeeded", "failed", "timed_out", "stopped", "lost")
+REASONS = {"failed": "error", "timed_out": "timeout", "stopped": "stopped", "lost": "lost"}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A promise that was broken."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What was defined."""
+
+    key: int
+    name: str
+    period: int | None
+    """Between two slots, microseconds; None: it has no schedule."""
+    created: int | None
+    """The slots count from here; None: from the first one that is seen."""
+    max_retries: int = 0
+    keeps_books: bool = True
+    pruned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """A row of the table of runs, as it was after a change."""
+
+    run: int
+    job: int
+    host: str
+    slot: int
+    attempt: int
+    trigger: str
+    status: str
+    missed_slots: int = 0
+    missed_reason: str = ""
+    ran_on: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    started: int | None = None
+    ended: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a trigger saw: the status before (None: inserted) and the row after."""
+
+    before: str | None
+    after: RunFacts
+
+
+@dataclass(frozen=True, slots=True)
+class StateFacts:
+    """Where a job stood at the end."""
+
+    job: int
+    host: str
+    next_slot: int | None
+    counters: dict[str, float]
+    last_status: str = ""
+    consecutive_failures: int = 0
+    leased: bool = False
+    current_run: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that was done on purpose and may cost runs: from when to when, and to whom."""
+
+    kind: str
+    begin: int
+    end: int
+    host: str = ""
+    """Empty: to everybody."""
+
+
+@dataclass(slots=True)
+class History:
+    """All that is known of an experiment."""
+
+    jobs: list[JobFacts] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    rows: dict[int, str] = field(default_factory=dict)
+    """Run to status, of the rows that are there at the end."""
+    states: list[StateFacts] = field(default_factory=list)
+    journal: list[dict[str, Any]] = field(default_factory=list)
+    scrapes: list[dict[str, float]] = field(default_factory=list)
+    """Counters by series, in the order of time."""
+    late_output: list[int] = field(default_factory=list)
+    """Runs of which output was stored after their end."""
+    stuck: list[str] = field(default_factory=list)
+    """Runs that no living process owned long after healing."""
+    leftovers: list[str] = field(default_factory=list)
+    """Processes that should have been dead."""
+    open_doors: list[str] = field(default_factory=list)
+    """Rows that the database took though it must refuse them."""
+    boot: int | None = None
+    """The database's clock at CLOCK_BOOTTIME 0, microseconds; None: starts are not timed."""
+    faults: list[Fault] | None = None
+    """None: whether a loss had a cause is not asked."""
+
+
+def check(history: History) -> list[Violation]:
+    """All violations; none where every promise held."""
+    runs = {change.after.run: change.after for change in history.changes}
+    return [
+        *_overlaps(history.journal),
+        *_slots(history, runs),
+        *_ends(history, runs),
+        *_counters(history, runs),
+        *_scrapes(history),
+        *_books(history, runs),
+        *_causes(history, runs),
+        *(Violation("stale write", f"output of run {run} after its end")
+          for run in history.late_output),
+        *(Violation("stuck", text) for text in history.stuck),
+        *(Violation("leftover", text) for text in history.leftovers),
+        *(Violation("uniqueness", text) for text in history.open_doors),
+    ]  # fmt: skip
+
+
+# --- two at a time --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Two instances of a job at one time."""
+
+    job: str
+    run: int
+    holder: dict[str, Any]
+    seconds: float
+    """In which both could run."""
+    after_thaw: bool
+    """Whether it was made possible by the freeze of a whole host."""
+
+
+def overlaps(journal: list[dict[str, Any]]) -> Iterator[Overlap]:
+    """Each overlap that the jobs found, less the time in which one of the two was frozen."""
+    frozen = _freezes(journal)
+    over: dict[int, float] = {}
+    for entry in journal:
+        if entry["what"] in ("overlap_over", "end"):
+            run = entry["run"]
+            over[run] = min(entry["t"], over.get(run, entry["t"]))
+    last = max((entry["t"] for entry in journal), default=0.0)
+    for entry in journal:
+        if entry["what"] != "overlap":
+            continue
+        holder, begin = entry["holder"], entry["t"]
+        end = over.get(entry["run"], last)
+        spans = frozen.get(holder.get("host", ""), []) + frozen.get(entry["host"], [])
+        still = sum(max(0.0, min(end, b) - max(begin, a)) for a, b in _merged(spans))
+        after_thaw = any(a <= end and b >= begin - THAW_SECONDS for a, b in spans)
+        yield Overlap(entry["job"], entry["run"], holder, end - begin - still, after_thaw)
+
+
+def _freezes(journal: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Host to the times in which all of it was stopped."""
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    open_: dict[str, float] = {}
+    for entry in journal:
+        if entry["what"] == "host_frozen":
+            open_[entry["host"]] = entry["t"]
+        elif entry["what"] == "host_thawed" and entry["host"] in open_:
+            found[entry["host"]].append((open_.pop(entry["host"]), entry["t"]))
+    for host, begin in open_.items():
+        found[host].append((begin, float("inf")))
+    return found
+
+
+def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    merged: list[tuple[float, float]] = []
+    for begin, end in sorted(spans):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _overlaps(journal: list[dict[str, Any]]) -> Iterator[Violation]:
+    for overlap in overlaps(journal):
+        allowed = THAW_SECONDS + _CLOCK_SECONDS if overlap.after_thaw else 0.0
+        if overlap.seconds > allowed or not overlap.after_thaw:
+            yield Violation(
+                "overlap",
+                f"run {overlap.run} of {overlap.job} and {overlap.holder} for "
+                f"{overlap.seconds:.3f} s",
+            )
+
+
+# --- slots ----------------------------------------------------------------------------------
+
+
+def _slots(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+    by_state: dict[tuple[int, str], list[RunFacts]] = defaultdict(list)
+    for run in runs.values():
+        by_state[run.job, run.host].append(run)
+    jobs = {job.key: job for job in history.jobs}
+    for state in history.states:
+        job = jobs.get(state.job)
+        if job is None or job.period is None or state.next_slot is None:
+            continue
+        yield from _slots_of(job, state, by_state[state.job, state.host])
+
+
+def _slots_of(job: JobFacts, state: StateFacts, runs: list[RunFacts]) -> Iterator[Violation]:
+    assert job.period is not None and state.next_slot is not None
+    period = job.period
+    name = f"{job.name}@{state.host}" if state.host else job.name
+    outcomes: Counter[int] = Counter()
+    attempts: dict[int, list[RunFacts]] = defaultdict(list)
+    for run in runs:
+        if run.status == "missed":
+            for number in range(run.missed_slots):
+                outcomes[run.slot + number * period] += 1
+        elif run.trigger in ("schedule", "retry"):
+            attempts[run.slot].append(run)
+    for slot in attempts:
+        outcomes[slot] += 1
+    first = min(outcomes, default=state.next_slot)
+    if job.created is not None:
+        first = job.created + period
+    expected = range(first, state.next_slot, period)
+    for slot in expected:
+        if outcomes[slot] != 1:
+            yield Violation("slot", f"{name}: slot {slot} has {outcomes[slot]} outcomes")
+    for slot in outcomes:
+        if slot not in expected:
+            yield Violation("slot", f"{name}: {slot} is not one of its slots")
+    for slot, tried in attempts.items():
+        numbers = sorted(run.attempt for run in tried)
+        if numbers != list(range(1, len(tried) + 1)) or len(tried) > job.max_retries + 1:
+            yield Violation("slot", f"{name}: slot {slot} has the attempts {numbers}")
+        for run in tried:
+            if (run.trigger == "retry") != (run.attempt > 1):
+                yield Violation("slot", f"{name}: attempt {run.attempt} by {run.trigger}")
+            if run.attempt < len(tried) and run.status == "succeeded":
+                yield Violation("slot", f"{name}: slot {slot} was tried again after a success")
+
+
+def slots_of(history: History) -> int:
+    """How many slots came and were decided over."""
+    number = 0
+    runs = {change.after.run: change.after for change in history.changes}
+    seen: set[tuple[int, str, int]] = set()
+    for run in runs.values():
+        if run.status == "missed":
+            number += run.missed_slots
+        elif run.trigger in ("schedule", "retry"):
+            seen.add((run.job, run.host, run.slot))
+    return number + len(seen)
+
+
+# --- ends -----------------------------------------------------------------------------------
+
+
+def _ends(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+    """An end is written once, and nothing after it."""
+    ended: set[int] = set()
+    known: dict[int, RunFacts] = {}
+    for change in history.changes:
+        after = change.after
+        if change.before == "running" and after.status in ENDED:
+            if after.run in ended:
+                yield Violation("stale write", f"run {after.run} ended twice")
+            ended.add(after.run)
+        elif change.before in ENDED:
+            yield Violation(
+                "stale write", f"run {after.run} was {change.before} and became {after.status}"
+            )
+        elif change.before == "missed" and after.missed_slots < known[after.run].missed_slots:
+            yield Violation("stale write", f"the missed row {after.run} shrank")
+        known[after.run] = after
+    pruned = {job.key for job in history.jobs if job.pruned}
+    for key, run in runs.items():
+        if key not in history.rows:
+            if run.job not in pruned:
+                yield Violation("stale write", f"run {key} vanished")
+        elif history.rows[key] != run.status:
+            yield Violation("stale write", f"run {key} is {history.rows[key]}, not {run.status}")
+
+
+# --- counters -------------------------------------------------------------------------------
+
+
+def _counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+    names = {job.key: job.name for job in history.jobs}
+    expected: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)
+    sums: dict[tuple[int, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    last: dict[tuple[int, str], str] = {}
+    in_a_row: Counter[tuple[int, str]] = Counter()
+    for change in history.changes:
+        run = change.after
+        state = run.job, run.host
+        if change.before is None and run.status == "running":
+            expected[state]["retries_total"] += run.trigger == "retry"
+            expected[state]["start_lag_count"] += run.trigger == "schedule"
+        if change.before == "running" and run.status in ENDED:
+            expected[state]["runs_total"] += 1
+            if run.status in REASONS:
+                expected[state][f"failures_{REASONS[run.status]}"] += 1
+            expected[state]["duration_count"] += run.seconds is not None
+            sums[state]["duration_seconds_sum"] += run.seconds or 0.0
+            sums[state]["cpu_seconds_total"] += run.cpu_seconds or 0.0
+            last[state] = run.status
+            if run.status == "succeeded":
+                in_a_row[state] = 0
+            else:
+                in_a_row[state] += run.status != "stopped"
+    for run in runs.values():
+        if run.status == "missed":
+            expected[run.job, run.host][f"missed_{run.missed_reason}"] += run.missed_slots
+    for state_facts in history.states:
+        key = state_facts.job, state_facts.host
+        name = names.get(state_facts.job, str(state_facts.job))
+        for counter, value in state_facts.counters.items():
+            if counter in ("duration_seconds_sum", "cpu_seconds_total"):
+                wrong = abs(value - sums[key][counter]) > 0.001 * max(1, abs(value))
+                should: float = sums[key][counter]
+            else:
+                should = expected[key][counter]
+                wrong = value != should
+            if wrong:
+                yield Violation("drift", f"{name}: {counter} is {value}, should be {should}")
+        if key in last and state_facts.last_status != last[key]:
+            yield Violation(
+                "drift", f"{name}: last status {state_facts.last_status}, not {last[key]}"
+            )
+        if state_facts.consecutive_failures != in_a_row[key]:
+            yield Violation(
+                "drift",
+                f"{name}: {state_facts.consecutive_failures} consecutive failures, should be "
+                f"{in_a_row[key]}",
+            )
+        current = state_facts.current_run
+        running = current is not None and runs.get(current)
+        if state_facts.leased and not (running and running.status == "running"):
+            yield Violation("stuck", f"{name} is leased to nobody's run ({current})")
+
+
+def _scrapes(history: History) -> Iterator[Violation]:
+    before: dict[str, float] = {}
+    for number, scrape in enumerate(history.scrapes):
+        for series, value in scrape.items():
+            if value < before.get(series, 0.0):
+                yield Violation(
+                    "decrease",
+                    f"{series} fell from {before[series]} to {value} in scrape {number}",
+                )
+            before[series] = value
+        if before.keys() - scrape.keys():
+            missing = sorted(before.keys() - scrape.keys())[0]
+            yield Violation("decrease", f"{missing} vanished in scrape {number}")
+
+
+# --- the jobs' own books --------------------------------------------------------------------
+
+
+def _books(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+    begun: Counter[int] = Counter()
+    ended: dict[int, bool] = {}
+    names = {job.key: job.name for job in history.jobs}
+    for entry in history.journal:
+        if entry["what"] == "begin":
+            begun[entry["run"]] += 1
+            run = runs.get(entry["run"])
+            if run is None:
+                yield Violation("journal", f"{entry['job']} began as run {entry['run']}: no row")
+            elif names.get(run.job) != entry["job"]:
+                yield Violation("journal", f"run {run.run} was of {entry['job']}")
+            elif (
+                history.boot is not None
+                and (early := (run.slot - history.boot) / SECOND - entry["t"]) > EARLY_SECONDS
+            ):
+                yield Violation("early", f"run {run.run} began {early:.3f} s before its slot")
+            elif run.status == "missed":
+                yield Violation("journal", f"run {run.run} began and is told as missed")
+        elif entry["what"] == "end":
+            ended[entry["run"]] = entry["ok"]
+        elif entry["what"] == "tick_failed":
+            yield Violation("tick", f"a tick of {entry['host']} failed: {entry['error']}")
+    for key, times in begun.items():
+        if times > 1:
+            yield Violation("journal", f"run {key} began {times} times")
+    books = {job.key for job in history.jobs if job.keeps_books}
+    for key, run in runs.items():
+        if run.job not in books:
+            continue
+        if run.status == "succeeded" and ended.get(key) is not True:
+            yield Violation("journal", f"run {key} is told as succeeded, but did not say so itself")
+        if run.status == "failed" and run.signal is None:
+            if ended.get(key):
+                yield Violation("journal", f"run {key} succeeded and is told as failed")
+            if run.exit_code is None and begun[key]:
+                yield Violation("journal", f"run {key} began and is told as never started")
+
+
+def _causes(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+    """A run is lost only where something was done to it."""
+    if history.faults is None:
+        return
+    names = {job.key: job.name for job in history.jobs}
+    for run in runs.values():
+        if run.status != "lost" or run.started is None or run.ended is None:
+            continue
+        if not any(
+            fault.begin <= run.ended and fault.end >= run.started
+            for fault in history.faults
+            if fault.host in ("", run.ran_on)
+        ):
+            yield Violation(
+                "cause",
+                f"run {run.run} of {names.get(run.job)} on {run.ran_on} was lost for no reason "
+                f"({run.started}-{run.ended})",
+            )
+
+
+# --- figures --------------------------------------------------------------------------------
+
+
+def figures(history: History) -> dict[str, Any]:
+    """What happened, in numbers."""
+    runs = {change.after.run: change.after for change in history.changes}
+    found = list(overlaps(history.journal))
+    return {
+        "slots": slots_of(history),
+        "runs": sum(run.status != "missed" for run in runs.values()),
+        "statuses": dict(Counter(run.status for run in runs.values())),
+        "missed_slots": sum(run.missed_slots for run in runs.values()),
+        "begun": sum(entry["what"] == "begin" for entry in history.journal),
+        "scrapes": len(history.scrapes),
+        "overlaps_after_thaw": sum(overlap.after_thaw for overlap in found),
+        "longest_overlap": round(max((overlap.seconds for overlap in found), default=0.0), 3),
+    }

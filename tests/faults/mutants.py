@@ -1,0 +1,278 @@
+"""Deliberate breakages, one at a time: the checker must see each, or it would see nothing.
+
+A mutant is a small edit of the product's source, made in the memory of the ticks of the fake
+hosts; no file is changed. An edit whose text is no longer found fails, so that mutants follow the
+code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+
+from tests.faults.scenarios import Lab
+
+Edit = tuple[str, str, str]
+"""``module.function`` or ``module.Class.method`` in chroniker, what stands in its source (whose
+first line is not indented), and the breakage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A breakage, the experiment that is to expose it, and what the checker then says."""
+
+    name: str
+    meaning: str
+    scenario: str
+    backends: tuple[str, ...]
+    expected: frozenset[str]
+    """Kinds of violation, of which at least one must be seen."""
+    edits: tuple[Edit, ...] = ()
+    surgery: Callable[[], Any] | None = None
+    """A context manager on the database instead of an edit."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def without_uniqueness() -> Iterator[None]:
+    """The constraints on runs and states are gone."""
+    from chroniker.models import JobState, Run
+
+    gone = [
+        (model, constraint)
+        for model in (Run, JobState)
+        for constraint in model._meta.constraints
+        if type(constraint).__name__ == "UniqueConstraint"
+    ]
+    with connection.schema_editor() as editor:
+        for model, constraint in gone:
+            editor.remove_constraint(model, constraint)
+    try:
+        yield
+    finally:
+        from tests.faults import site
+
+        site.empty()
+        with connection.schema_editor() as editor:
+            for model, constraint in gone:
+                editor.add_constraint(model, constraint)
+
+
+_SERVERS = ("postgres", "mariadb")
+_NOW = "import datetime\n    return '%s::timestamptz', (datetime.datetime.now(datetime.UTC),)"
+MUTANTS = (
+    Mutant(
+        "check_then_act",
+        "a claim reads what is free and takes it without looking again",
+        "together",
+        ("postgres",),
+        frozenset({"overlap", "journal", "stale write", "drift", "slot"}),
+        (
+            (
+                "claims._stamp",
+                "free.filter(pk__in=keys, lease_token__isnull=True).update(",
+                "__import__('time').sleep(0.05)\n    JobState.objects.filter(pk__in=keys).update(",
+            ),
+            ("claims._lock_rows", "return can", "return False and can"),
+        ),
+    ),
+    Mutant(
+        "finish_without_token",
+        "the end of a run is written whoever owns the job by now",
+        "frozen_ticks",
+        _SERVERS,
+        frozenset({"drift", "stale write", "overlap", "stuck"}),
+        (
+            (
+                "endings.end_run",
+                "filter(pk=ended.state.pk, lease_token=ended.token)",
+                "filter(pk=ended.state.pk)",
+            ),
+        ),
+    ),
+    Mutant(
+        "finish_repeated",
+        "an end whose COMMIT was not answered is written again, token or not",
+        "lost_commits",
+        _SERVERS,
+        frozenset({"drift"}),
+        (
+            (
+                "endings.end_run",
+                "filter(pk=ended.state.pk, lease_token=ended.token)",
+                "filter(pk=ended.state.pk)",
+            ),
+        ),
+    ),
+    Mutant(
+        "count_ignored",
+        "the end of a run is written although its token was gone",
+        "frozen_ticks",
+        ("postgres",),
+        frozenset({"stale write"}),
+        (("endings.end_run", "return False\n    outcome", "pass\n    outcome"),),
+    ),
+    Mutant(
+        "recounted",
+        "counters are computed from the rows of runs, which are pruned",
+        "pruned",
+        ("postgres",),
+        frozenset({"drift", "decrease"}),
+        (
+            (
+                "endings._state_facts",
+                'F("runs_total") + 1',
+                'Run.objects.filter(job=job, duration_seconds__isnull=False).count() + 1',
+            ),
+        ),
+    ),
+    Mutant(
+        "host_clock",
+        "leases are kept by the hosts' own clocks",
+        "skewed",
+        ("postgres",),
+        frozenset({"overlap", "cause", "journal", "stale write", "early"}),
+        (
+            ("clock.DatabaseNow.as_postgresql", 'return "clock_timestamp()", ()', _NOW),
+            ("clock.StatementNow.as_postgresql", 'return "statement_timestamp()", ()', _NOW),
+        ),
+    ),
+    Mutant(
+        "no_uniqueness",
+        "the database takes two states of a job and two running runs",
+        "together",
+        ("postgres",),
+        frozenset({"uniqueness"}),
+        surgery=without_uniqueness,
+    ),
+    Mutant(
+        "lost_is_success",
+        "a run whose guard was killed is taken for a success",
+        "killed_wardens",
+        ("postgres", "sqlite"),
+        frozenset({"journal"}),
+        (
+            (
+                "supervisor.Child.outcome",
+                "Outcome(RunStatus.LOST, error)",
+                "Outcome(RunStatus.SUCCEEDED)",
+            ),
+        ),
+    ),
+    Mutant(
+        "deaf_to_leases",
+        "a guard lets its run go on when the lease ends",
+        "frozen_ticks",
+        _SERVERS,
+        frozenset({"overlap"}),
+        (
+            (
+                "warden._Warden._wait",
+                "self.lease_deadline is not None and now >= self.lease_deadline",
+                "False",
+            ),
+        ),
+    ),
+    Mutant(
+        "greedy_reaper",
+        "leases are taken away before they end",
+        "calm",
+        ("postgres",),
+        frozenset({"cause", "overlap", "journal"}),
+        (
+            (
+                "querysets.JobStateQuerySet.stale",
+                "lease_token__isnull=False, lease_expires_at__lt=StatementNow()",
+                "lease_token__isnull=False",
+            ),
+            ("endings.end_run", "mine = mine.filter(lease_expires_at__lt=StatementNow())", "pass"),
+        ),
+    ),
+    Mutant(
+        "orphans_live",
+        "a guard does not notice that its scheduler is dead",
+        "killed_ticks",
+        ("postgres", "sqlite"),
+        frozenset({"leftover", "overlap"}),
+        (("warden._Warden._hear", "self.orphaned = True\n        return True",
+          "return False"),),
+    ),
+    Mutant(
+        "takes_from_the_living",
+        "on SQLite a lease that ran out is taken from an owner who is alive",
+        "long_writer",
+        ("sqlite",),
+        frozenset({"overlap", "journal", "stale write"}),
+        (("reaping._may_take_over", "owner = state.lease_owner", "return True"),),
+    ),
+    Mutant(
+        "lock_not_asked",
+        "nobody asks the kernel whether the tick of a lock is dead",
+        "calm",
+        ("sqlite",),
+        frozenset({"cause", "overlap", "journal"}),
+        (("locks.owner_is_dead", "if not lock.acquire(wait=False):", "if False:"),),
+    ),
+    Mutant(
+        "missed_forgotten",
+        "slots that went by leave no row",
+        "downtime",
+        ("postgres",),
+        frozenset({"slot"}),
+        (("claims._serve_schedule", "if not known:", "if False:"),),
+    ),
+)  # fmt: skip
+
+
+def named(name: str) -> Mutant:
+    return next(mutant for mutant in MUTANTS if mutant.name == name)
+
+
+@contextmanager
+def applied(name: str, lab: Lab) -> Iterator[None]:
+    """Let the ticks of the lab's hosts be broken, for this block."""
+    mutant = named(name)
+
+    def prepare() -> None:
+        for edit in mutant.edits:
+            apply(edit)
+
+    lab.prepare = prepare
+    if mutant.surgery:
+        with mutant.surgery():
+            yield
+    else:
+        yield
+
+
+def apply(edit: Edit) -> None:
+    """Change a function in this process. Raises LookupError where its source reads otherwise."""
+    where, old, new = edit
+    module_name, *path = where.split(".")
+    module = importlib.import_module(f"chroniker.{module_name}")
+    owner: Any = module
+    for part in path[:-1]:
+        owner = getattr(owner, part)
+    function = inspect.getattr_static(owner, path[-1])
+    source = textwrap.dedent(inspect.getsource(function))
+    if source.count(old) != 1:
+        raise LookupError(f"{where} has {source.count(old)} times {old!r}:\n{source}")
+    space: dict[str, Any] = {}
+    exec(compile(source.replace(old, new), module.__file__ or "", "exec"), vars(module), space)
+    changed = space[path[-1]]
+    if "super()" in source:  # outside its class there is no cell for it
+        raise LookupError(f"{where} uses super()")
+    for other in list(sys.modules.values()):
+        if getattr(other, "__name__", "").startswith("chroniker"):
+            for key, value in list(vars(other).items()):
+                if value is function:
+                    setattr(other, key, changed)
+    setattr(owner, path[-1], changed)

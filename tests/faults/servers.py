@@ -1,0 +1,95 @@
+"""A PostgreSQL server of the experiments' own, which may be crashed and crowded.
+
+Where its programs are not installed the site's server is used, which is neither.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.settings import SCRATCH
+from tests.support import free_port
+
+_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "300",
+    "fsync": "off",  # a crashed server loses nothing by it, and no crash of the machine is played
+    "shared_buffers": "32MB",
+    "logging_collector": "off",
+}
+
+
+class Postgres:
+    """A cluster in memory, as the user ``postgres`` where this is root."""
+
+    def __init__(self, directory: Path, programs: Path) -> None:
+        self.directory = directory
+        self.programs = programs
+        self.port = free_port()
+        self.user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+        if os.getuid() == 0:
+            shutil.chown(directory, "postgres")
+        self._call("initdb", "-D", f"{directory}/data", "-A", "trust", "-U", "postgres", "-N")
+
+    def _call(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self.programs / program), *arguments],
+            user=self.user if os.getuid() == 0 else None,
+            cwd=self.directory,
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=(self.directory / "log").open("ab"),
+            stderr=subprocess.STDOUT,
+        )
+        if done.returncode:
+            raise RuntimeError((self.directory / "log").read_text()[-2000:])
+
+    def start(self) -> None:
+        options = {**_OPTIONS, "port": str(self.port)}
+        words = " ".join(f"-c {name}='{value}'" for name, value in options.items())
+        self._call("pg_ctl", "-D", f"{self.directory}/data", "-w", "-o", words, "-l",
+                   f"{self.directory}/server.log", "start")  # fmt: skip
+
+    def stop(self, mode: str = "immediate") -> None:
+        """``immediate``: as if it had crashed."""
+        self._call("pg_ctl", "-D", f"{self.directory}/data", "-w", "-m", mode, "stop")
+
+
+current: Postgres | None = None
+"""The one that this process has, if it has one."""
+
+
+@contextmanager
+def own_postgres() -> Iterator[None]:
+    """Let the environment name a server of this process's own, for this block."""
+    global current
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb")) or [
+        path for path in [shutil.which("initdb")] if path
+    ]
+    if not found:
+        yield
+        return
+    directory = Path(tempfile.mkdtemp(prefix="faults-pg-", dir=SCRATCH.parent))
+    try:
+        server = Postgres(directory, Path(found[-1]).parent)
+        server.start()
+        current = server
+        os.environ.update(
+            PGHOST="127.0.0.1", PGPORT=str(server.port), PGUSER="postgres", PGPASSWORD="-"
+        )
+        try:
+            yield
+        finally:
+            current = None
+            server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
