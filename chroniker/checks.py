@@ -75,7 +75,7 @@ def check_time_zones(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.compatibility)
+@register(Tags.compatibility, deploy=True)
 def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
     """Whether writers on SQLite wait for one another. Looks at settings, not at the database."""
     alias = router.db_for_write(_job_model())

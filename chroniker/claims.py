@@ -70,10 +70,10 @@ def claim(claimant: Claimant, now: datetime, token: str, *, force: bool = False)
     Safe to be repeated with the same token when it is not known whether it was committed: what
     bears the token is ours.
     """
-    Host.objects.count_claim(claimant.host)
-    room = claimant.max_parallel - JobState.objects.leased_on(claimant.host).count()
-    if room > 0:
-        _stamp(claimant, now, token, room, force=force)
+    if Host.objects.count_claim(claimant.host):
+        room = claimant.max_parallel - JobState.objects.leased_on(claimant.host).count()
+        if room > 0:
+            _stamp(claimant, now, token, room, force=force)
     owned = (
         JobState.objects.owned_by([token])
         .select_related("job")

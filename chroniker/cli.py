@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import gc
 import io
 import os
 import sys
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
             code = 1
             reason = " ".join(str(error).split())
             print(f"chroniker: {type(error).__name__}: {reason}", file=sys.stderr)  # noqa: T201
+    gc.freeze()  # or the interpreter would look at every object once more before it leaves
     sys.exit(code)
 
 
@@ -84,11 +86,13 @@ def _tick(options: argparse.Namespace) -> None:
             f"chroniker: {project}/manage.py does not tell the settings module; name it with -s"
         )
     os.environ[_VARIABLE] = settings
+    gc.disable()  # nothing that is imported becomes garbage
     import django
     from django.core.management import call_command
     from django.core.management.base import CommandError
 
     django.setup()
+    gc.enable()
     try:
         call_command("cron", jobs=options.jobs)
     except CommandError as error:

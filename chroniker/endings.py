@@ -18,6 +18,7 @@ from .supervisor import Outcome
 
 _STATEMENT_CHARACTERS = 2_000_000
 """How much text goes into one INSERT: MariaDB ends the connection over a larger packet."""
+_LARGE_CHARACTERS = 8192
 _DELETE_BATCH = 500
 
 
@@ -184,6 +185,12 @@ def _statements(pieces: Iterable[Piece]) -> Iterable[list[Piece]]:
     batch: list[Piece] = []
     size = 0
     for piece in pieces:
+        if len(piece.text) > _LARGE_CHARACTERS:
+            # By itself: several rows go to PostgreSQL as arrays, each character looked at twice.
+            yield from ([batch] if batch else [])
+            yield [piece]
+            batch, size = [], 0
+            continue
         if batch and size + len(piece.text) > _STATEMENT_CHARACTERS:
             yield batch
             batch, size = [], 0

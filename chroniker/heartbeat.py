@@ -33,6 +33,22 @@ class Glance:
     stale: bool
     """Leases have run out, wherever their owners are."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (
+            self.new_host
+            or self.unplanned
+            or self.owned
+            or self.stale
+            or (self.due and not self.paused)
+        )
+
+
+def note_duration(host: str, seconds: float) -> None:
+    """Write down how long the host's tick took until its jobs were started."""
+    Host.objects.filter(name=host).update(tick_seconds=seconds)
+
 
 def beat(host: str, pinned_now: datetime | None = None) -> Glance:
     """Note that ``host`` ticks now, and look at the database. An index serves each part.

@@ -22,7 +22,8 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def needing_planning(self) -> JobQuerySet:
         """Whose definition is not the one that next runs were computed from."""
-        return self.filter(needs_planning=True)
+        # Not "=True": Django would write the bare column, for which SQLite uses no index.
+        return self.filter(needs_planning__in=[True])
 
     def named(self, names: list[str]) -> JobQuerySet:
         """By name, or by primary key where a name is a number."""
@@ -156,5 +157,8 @@ class HostQuerySet(models.QuerySet["Host"]):
         return self.filter(name=name).update(last_tick_at=DatabaseNow(), version=version)
 
     def count_claim(self, name: str) -> int:
-        """Take the host's row for the rest of the transaction, so that its ticks claim in turn."""
-        return self.filter(name=name).update(claims=F("claims") + 1)
+        """Take the host's row for the rest of the transaction, so that its ticks claim in turn.
+
+        0 where the host is paused.
+        """
+        return self.filter(name=name, paused=False).update(claims=F("claims") + 1)

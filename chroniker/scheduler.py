@@ -18,9 +18,9 @@ from .conf import conf, runtime_dir
 from .endings import Ended, end_run, prune_runs, store_live_output, store_progress, was_ended_by
 from .enums import RunStatus
 from .exceptions import CommandRefused, DatabaseUnready
-from .heartbeat import beat
+from .heartbeat import Glance, beat, note_duration
 from .locks import OwnerLock
-from .models import Host, Job, JobState, Run
+from .models import Job, JobState, Run
 from .output import Masker
 from .patience import Patience, explain, short_waits_for_locks
 from .planning import explain_blocked, plan_changed_jobs, plan_for_new_host
@@ -37,10 +37,12 @@ _FLUSH_SECONDS = 1.0
 """How often progress, output and stop requests are looked after while something runs."""
 _OUTPUT_SECONDS = 2.0
 _CLAIM_SECONDS = 0.05
-"""Claims are at least this far apart, unless half of the places are free."""
+"""Claims are at least this far apart, unless three quarters of the places are free."""
 _CLAIM_WINDOW_SECONDS = 600
 """How long after its beginning a tick still takes what has become due since. A tick that went on
 for ever would run the code of the day on which it began."""
+_GATHER_SECONDS = 0.03
+"""How long an end waits for others before it is written."""
 _TURN_SECONDS = 0.5
 
 
@@ -60,7 +62,7 @@ class Runner:
     ``every``: tick again after so many seconds, for ever (``cronserver``). ``only``: primary keys
     of jobs to which it is restricted; ``force``: run those at once, due or not. ``now`` pins the
     moment of the beginning, for tests; otherwise it is the database's clock, on which all hosts
-    agree.
+    agree. ``glance``: what the heartbeat of the first tick has just shown.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Runner:
         force: bool = False,
         max_parallel: int | None = None,
         now: datetime | None = None,
+        glance: Glance | None = None,
         on_end: Callable[[Ended], None] | None = None,
     ) -> None:
         self.host = conf.HOSTNAME
@@ -79,6 +82,7 @@ class Runner:
         self.force = force
         self.max_parallel = max_parallel
         self.pinned_now = now
+        self._glance = glance
         self.on_end = on_end
         self.running: dict[int, _Running] = {}
         self.unfinished: list[Ended] = []
@@ -89,7 +93,9 @@ class Runner:
         self._patience = Patience()
         self._claim_in_doubt = False
         self._claimed_at = 0.0
+        self._first_end_at = 0.0
         self._claim_wanted = False
+        self._place_became_free = False
         self._flushed_at = 0.0
         self._renewed_at = 0.0
         self._stop_signals = 0
@@ -111,7 +117,7 @@ class Runner:
                 if error and not self._busy:
                     raise DatabaseUnready(explain(error)) from error
                 while self._busy or (self.every and not self._stop_signals):
-                    wait = _TURN_SECONDS
+                    wait = _GATHER_SECONDS if self.unfinished else _TURN_SECONDS
                     if self.every:
                         wait = min(wait, next_tick + self.every - time.monotonic())
                     self._turn(max(0.0, wait))
@@ -129,7 +135,7 @@ class Runner:
     def tick(self) -> None:
         """Look at the database once and start what is due."""
         started = time.monotonic()
-        glance = beat(self.host, self.pinned_now)
+        glance, self._glance = self._glance or beat(self.host, self.pinned_now), None
         self._clock, self._clock_read = glance.clock, glance.read_at
         self._began = self._now()
         if glance.new_host:
@@ -143,7 +149,7 @@ class Runner:
             self._claim()
             explain_blocked(self._now(), self.host)
             self._claim_wanted = True
-        Host.objects.filter(name=self.host).update(tick_seconds=time.monotonic() - started)
+        note_duration(self.host, time.monotonic() - started)
 
     def _now(self) -> datetime:
         """The database's clock, as it was seen last and went on since.
@@ -180,6 +186,7 @@ class Runner:
             raise
         self._pending_token, self._claim_in_doubt = "", False
         self._claimed_at = time.monotonic()
+        self._place_became_free = False
         self._claim_wanted = bool(taken.started)
         if self.force:
             self.force, self._claim_wanted = False, False
@@ -259,7 +266,7 @@ class Runner:
             self._note_end(child)
         now = time.monotonic()
         self._obey_signals(now)
-        if self.unfinished:
+        if self.unfinished and self._time_to_finish(now):
             self._guarded(self._finish)
         if self.running:
             if now - self._flushed_at >= _FLUSH_SECONDS:
@@ -269,19 +276,27 @@ class Runner:
                 self._guarded(self._renew)
             self._let_go_of_lost_leases()
         wanted = self._claim_wanted or self._claim_in_doubt
-        if wanted and self._time_to_claim(bool(ended), now):
+        if wanted and self._time_to_claim(now):
             self._guarded(self._claim)
 
-    def _time_to_claim(self, something_ended: bool, now: float) -> bool:
-        if self._patience.waiting:
+    def _time_to_finish(self, now: float) -> bool:
+        """Ends that come together are written together, and then places are free for a claim."""
+        few = len(self.running) <= self._places() // 4
+        return few or now - self._first_end_at >= _GATHER_SECONDS
+
+    def _time_to_claim(self, now: float) -> bool:
+        if self._patience.waiting or self.unfinished:
             return False
-        if something_ended and 2 * len(self.running) <= self._places():
+        if self._place_became_free and len(self.running) <= self._places() // 4:
             return True
-        return now - self._claimed_at >= (_CLAIM_SECONDS if something_ended else _TURN_SECONDS)
+        pause = _CLAIM_SECONDS if self._place_became_free else _TURN_SECONDS
+        return now - self._claimed_at >= pause
 
     def _note_end(self, child: Child) -> None:
         """A run's process has ended: prepare what is to be written."""
         item = self.running.pop(child.key)
+        if not self.unfinished:
+            self._first_end_at = time.monotonic()
         outcome = child.outcome()
         ended = self._ended(item.claimed, outcome)
         ended.output = child.recorder.take(final=True)
@@ -289,7 +304,7 @@ class Runner:
         ended.parts = child.parts
         ended.pid = child.warden_pid
         self.unfinished.append(ended)
-        self._claim_wanted = True
+        self._claim_wanted = self._place_became_free = True
 
     def _ended(self, item: Claimed, outcome: Outcome) -> Ended:
         return Ended(

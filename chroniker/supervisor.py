@@ -269,6 +269,8 @@ class Supervisor:
         run.not_started = "No process could be started: the process that starts the jobs died."
         os.close(run.control)
         run.control = -1
+        if "status" not in run.sources.values():  # it has ended already, in the same breath
+            self._unstarted.append(run)
 
     def _hear_zygote(self) -> None:
         """One answer of the zygote: the next run that was asked for has a warden, or has none."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from .conf import conf
-from .dependencies import in_order
-from .endings import Ended
 from .exceptions import DatabaseUnready
-from .locks import FileLock
-from .models import Job, JobDependency, JobState
-from .planning import plan_changed_jobs
-from .scheduler import Runner
+from .heartbeat import beat, note_duration
+from .patience import explain
+
+# What runs jobs is imported where there are some to run: an idle tick has no use for it.
+if TYPE_CHECKING:
+    from .endings import Ended
+    from .models import Job
 
 
 def tick_once(
@@ -27,12 +31,25 @@ def tick_once(
     already it leaves everything to that one.
     """
     with _one_at_a_time() if conf.USE_PID else nullcontext(True) as mine:
-        if mine:
-            Runner(only=only, force=force, max_parallel=1 if sync else None).run()
+        if not mine:
+            return
+        started = time.monotonic()
+        try:
+            glance = beat(conf.HOSTNAME)
+            if glance.idle and not force:
+                note_duration(conf.HOSTNAME, time.monotonic() - started)
+                return
+        except (DatabaseError, InterfaceError) as error:
+            raise DatabaseUnready(explain(error)) from error
+        from .scheduler import Runner
+
+        Runner(only=only, force=force, max_parallel=1 if sync else None, glance=glance).run()
 
 
 @contextmanager
 def _one_at_a_time() -> Iterator[bool]:
+    from .locks import FileLock
+
     waiting = FileLock(f"{conf.PID_FILE}.next")
     if not waiting.acquire(wait=False):
         yield False
@@ -41,8 +58,6 @@ def _one_at_a_time() -> Iterator[bool]:
     try:
         lock.acquire(wait=True)
         waiting.release()
-        import os
-
         lock.note(f"{os.getpid()}\n")
         yield True
     finally:
@@ -52,6 +67,8 @@ def _one_at_a_time() -> Iterator[bool]:
 
 def run_now(jobs: list[Job], on_end: Callable[[Ended], None]) -> list[tuple[Job, str]]:
     """Run the jobs at once; those that were not run, with the reason."""
+    from .scheduler import Runner
+
     ran: set[int] = set()
 
     def note(ended: Ended) -> None:
@@ -66,6 +83,8 @@ def run_now(jobs: list[Job], on_end: Callable[[Ended], None]) -> list[tuple[Job,
 
 
 def _why_not(job: Job) -> str:
+    from .models import JobState
+
     state = JobState.objects.filter(job=job).order_by("-lease_expires_at").first()
     if state is not None and state.lease_token is not None:
         return f"it is running on {state.lease_host}"
@@ -76,6 +95,10 @@ def _why_not(job: Job) -> str:
 
 def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:
     """What a tick would start now, a line each, dependees before those that wait for them."""
+    from .dependencies import in_order
+    from .models import JobDependency, JobState
+    from .planning import plan_changed_jobs
+
     now = datetime.now(UTC)
     try:
         plan_changed_jobs(now)

@@ -123,6 +123,7 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     assert ten_ratio < 1.2
 
 
+@pytest.mark.one_database
 def test_after_a_week_of_downtime_a_tick_takes_hardly_longer() -> None:
     """A thousand jobs of each minute: 10,080 slots each, of which at most one is started."""
     created = datetime.now(UTC) - timedelta(days=7)
@@ -135,10 +136,10 @@ def test_after_a_week_of_downtime_a_tick_takes_hardly_longer() -> None:
     claimant = Claimant(host=HOST, owner="tick-0-test.lock", max_parallel=1000)
 
     def seconds_of_claiming_all() -> float:
-        began = time.perf_counter()
+        began = time.process_time()  # what the clock says depends on who else is running tests
         with transaction.atomic():
             taken = claim(claimant, datetime.now(UTC), new_token())
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         assert len(taken.started) == 1000
         return seconds
 

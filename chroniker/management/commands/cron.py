@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from chroniker.claims import jobs_named
 from chroniker.exceptions import ChronikerError
 from chroniker.ticks import due_jobs, tick_once
 
@@ -14,6 +14,10 @@ from chroniker.ticks import due_jobs, tick_once
 class Command(BaseCommand):
     help = "Run the jobs that are due, and wait for them. Silent where there is nothing to say."
     requires_system_checks: list[str] = []
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        super().run_from_argv(argv)
+        gc.freeze()  # or the interpreter would look at every object once more before it leaves
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -34,6 +38,8 @@ class Command(BaseCommand):
         try:
             only = None
             if names:
+                from chroniker.claims import jobs_named
+
                 jobs, unknown = jobs_named(names)
                 if unknown:
                     raise CommandError(f"There is no job {', '.join(unknown)}.")
