@@ -70,6 +70,7 @@ class RunFacts:
     cpu_seconds: float | None = None
     started: int | None = None
     ended: int | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,7 +445,7 @@ def _causes(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
             yield Violation(
                 "cause",
                 f"run {run.run} of {names.get(run.job)} on {run.ran_on} was lost for no reason "
-                f"({run.started}-{run.ended})",
+                f"({run.started}-{run.ended}): {run.error}",
             )
 
 
@@ -459,6 +460,7 @@ def figures(history: History) -> dict[str, Any]:
         "slots": slots_of(history),
         "runs": sum(run.status != "missed" for run in runs.values()),
         "statuses": dict(Counter(run.status for run in runs.values())),
+        "losses": dict(Counter(run.error[:60] for run in runs.values() if run.status == "lost")),
         "missed_slots": sum(run.missed_slots for run in runs.values()),
         "begun": sum(entry["what"] == "begin" for entry in history.journal),
         "scrapes": len(history.scrapes),

@@ -219,7 +219,7 @@ MUTANTS = (
         "calm",
         ("sqlite",),
         frozenset({"cause", "overlap", "journal"}),
-        (("locks.owner_is_dead", "if not lock.acquire(wait=False):", "if False:"),),
+        (("locks.owner_is_dead", "if not lock.acquire(wait=False, create=False):", "if False:"),),
     ),
     Mutant(
         "missed_forgotten",

@@ -164,6 +164,7 @@ class Proxy:
             try:
                 ours.close()
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 asyncio.run(_Proxy(vendor, upstream).run(theirs))
             finally:
                 os._exit(0)

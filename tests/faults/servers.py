@@ -9,14 +9,15 @@ import glob
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.settings import SCRATCH
-from tests.support import free_port
+# Nothing of the tests is imported here: their settings are read once this has a server.
+_SHM = "/dev/shm"
 
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
@@ -34,7 +35,9 @@ class Postgres:
     def __init__(self, directory: Path, programs: Path) -> None:
         self.directory = directory
         self.programs = programs
-        self.port = free_port()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
         self.user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
         if os.getuid() == 0:
             shutil.chown(directory, "postgres")
@@ -78,7 +81,8 @@ def own_postgres() -> Iterator[None]:
     if not found:
         yield
         return
-    directory = Path(tempfile.mkdtemp(prefix="faults-pg-", dir=SCRATCH.parent))
+    where = _SHM if os.access(_SHM, os.W_OK) else None
+    directory = Path(tempfile.mkdtemp(prefix="faults-pg-", dir=where))
     try:
         server = Postgres(directory, Path(found[-1]).parent)
         server.start()

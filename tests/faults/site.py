@@ -35,9 +35,10 @@ COUNTERS = (
 _COLUMNS = (
     "job_id", "host", "scheduled_for", "attempt", "trigger", "status", "missed_slots",
     "missed_reason", "ran_on", "exit_code", "signal", "duration_seconds", "cpu_seconds",
-    "started_at", "ended_at",
+    "started_at", "ended_at", "error",
 )  # fmt: skip
 _TYPES = {
+    "error": "text",
     "job_id": "bigint", "attempt": "int", "missed_slots": "int", "exit_code": "int",
     "signal": "int", "duration_seconds": "double precision", "cpu_seconds": "double precision",
 }  # fmt: skip
@@ -104,8 +105,7 @@ def _slot() -> Iterator[int]:
 def _start_audit() -> None:
     new = ", ".join(f"NEW.{_quote(column)}" for column in _COLUMNS)
     columns = ", ".join(_quote(column) for column in _COLUMNS)
-    text = "varchar(255)"
-    kind = {"sqlite": "text"}.get(connection.vendor, text)
+    kind = "text" if connection.vendor == "sqlite" else "varchar(1000)"
     definitions = ", ".join(
         f"{_quote(column)} {_TYPES.get(column) or _moment_type(column) or kind}"
         for column in _COLUMNS
@@ -207,6 +207,7 @@ def _change(row: tuple[Any, ...]) -> Change:
             cpu_seconds=facts["cpu_seconds"],
             started=facts["started_at"],
             ended=facts["ended_at"],
+            error=facts["error"],
         ),
     )
 

@@ -1,0 +1,45 @@
+"""Deliberate breakages: a checker that does not see them proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests import support
+from tests.faults.conftest import Laboratory
+from tests.faults.mutants import MUTANTS, Mutant, apply
+
+PAIRS = [(mutant, backend) for mutant in MUTANTS for backend in mutant.backends]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_edit_finds_its_text(mutant: Mutant, in_fork: Callable[..., support.Forked]) -> None:
+    def edit() -> None:
+        for each in mutant.edits:
+            apply(each)
+
+    ended: Any = in_fork(edit).wait()
+    assert ended.exit_code == 0, ended.output
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("mutant", "backend"),
+    [
+        pytest.param(
+            mutant, backend, marks=pytest.mark.xdist_group(backend), id=f"{mutant.name}-{backend}"
+        )
+        for mutant, backend in PAIRS
+    ],
+)
+def test_the_checker_catches(
+    laboratory: Callable[[str], Laboratory], mutant: Mutant, backend: str
+) -> None:
+    for _ in range(3):  # a race has to be met
+        report = laboratory(backend).perform(mutant.scenario, mutant=mutant.name, **mutant.options)
+        if mutant.expected & set(report["broken"]):
+            return
+    pytest.fail(f"{mutant.meaning}: nobody noticed; seen was {report['broken']}")

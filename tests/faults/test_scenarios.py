@@ -1,0 +1,94 @@
+"""One kind of fault at a time, as often and as badly as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import LONG, Laboratory
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+PLAN = [
+    ("postgres", "calm"),
+    ("postgres", "together"),
+    ("postgres", "frozen_ticks"),
+    ("postgres", "frozen_hosts"),
+    ("postgres", "lost_commits"),
+    ("postgres", "doubtful_claims"),
+    ("postgres", "pruned"),
+    ("postgres", "skewed"),
+    ("postgres", "crashes"),
+    ("postgres", "killed_wardens"),
+    ("postgres", "killed_zygotes"),
+    ("postgres", "killed_ticks"),
+    ("mariadb", "together"),
+    ("mariadb", "frozen_ticks"),
+    ("mariadb", "lost_commits"),
+    ("mariadb", "skewed"),
+    ("sqlite", "calm"),
+    ("sqlite", "together"),
+    ("sqlite", "frozen_ticks"),
+    ("sqlite", "killed_ticks"),
+    ("sqlite", "killed_wardens"),
+    ("sqlite", "long_writer"),
+    ("sqlite", "full_disk"),
+]
+Get = Callable[[str], Laboratory]
+
+
+def on(backend: str) -> Any:
+    return pytest.mark.xdist_group(backend)
+
+
+@pytest.mark.parametrize(
+    ("backend", "scenario"),
+    [pytest.param(*pair, marks=on(pair[0]), id="-".join(pair)) for pair in PLAN],
+)
+def test_the_promises_hold(laboratory: Get, backend: str, scenario: str) -> None:
+    report = laboratory(backend).perform(scenario)
+    assert report["violations"] == []
+    assert report["begun"] > 0
+
+
+@pytest.mark.parametrize(
+    "backend", [pytest.param(name, marks=on(name)) for name in ("postgres", "sqlite")]
+)
+def test_downtime_of_any_length_costs_one_late_start(laboratory: Get, backend: str) -> None:
+    report = laboratory(backend).perform("downtime")
+    assert report["violations"] == []
+    begun = report["begun_by_job"]
+    for slots in (0, 1, 101, 10_000):
+        for number in range(3):
+            assert begun.get(f"away for {slots}, {number}", 0) == (1 if slots else 0)
+        assert f"too late by {slots}" not in begun
+
+
+@pytest.mark.parametrize(
+    ("backend", "ticks"),
+    [
+        pytest.param("postgres", 100, marks=on("postgres")),
+        # The site's own server has 151 connections, and others use it.
+        pytest.param("mariadb", 60, marks=on("mariadb")),
+        pytest.param("sqlite", 100, marks=on("sqlite")),
+    ],
+)
+def test_ticks_at_one_instant_start_each_job_once(
+    laboratory: Get, backend: str, ticks: int
+) -> None:
+    report = laboratory(backend).perform("at_one_instant", ticks=ticks)
+    assert report["violations"] == []
+    assert report["begun"] == report["statuses"]["succeeded"] == 40
+    assert sum(report["exit_codes"].values()) == ticks
+
+
+@pytest.mark.xdist_group("postgres")
+@pytest.mark.skipif(not LONG, reason="`make faults-long`")
+def test_ten_hosts_share_a_thousand_jobs(laboratory: Get) -> None:
+    report = laboratory("postgres").perform("ten_hosts")
+    assert report["violations"] == []
+    assert report["begun"] == report["distinct"] == 1000
+    even = 1000 / 10
+    assert all(abs(number - even) <= 0.3 * even for number in report["by_host"].values())
