@@ -91,6 +91,7 @@ class Runner:
         self._clock, self._clock_read = now or datetime.now(UTC), boottime()
         self._began = self._now()
         self._patience = Patience()
+        self._renewing = Patience()  # its own: a claim that waits for a lock must not hold it back
         self._claim_in_doubt = False
         self._claimed_at = 0.0
         self._first_end_at = 0.0
@@ -273,7 +274,7 @@ class Runner:
                 self._flushed_at = now
                 self._guarded(self._flush)
             if now - self._renewed_at >= conf.HEARTBEAT_SECONDS:
-                self._guarded(self._renew)
+                self._guarded(self._renew, self._renewing)
             self._let_go_of_lost_leases()
         wanted = self._claim_wanted or self._claim_in_doubt
         if wanted and self._time_to_claim(now):
@@ -480,12 +481,13 @@ class Runner:
 
     # -- the database that may be away -----------------------------------------------------
 
-    def _guarded(self, action: Callable[[], Any]) -> None:
+    def _guarded(self, action: Callable[[], Any], patience: Patience | None = None) -> None:
         """Do something with the database; if it is away, try again later and lose nothing."""
-        if self._patience.waiting:
+        patience = patience or self._patience
+        if patience.waiting:
             return
         # On SQLite nobody else may record what this process owns as long as it lives.
-        if self._patience.attempt(action) is not None and connection.vendor != "sqlite":
+        if patience.attempt(action) is not None and connection.vendor != "sqlite":
             self._give_up_what_is_lost()
 
     def _give_up_what_is_lost(self) -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
+from .conf import conf
+
 T = TypeVar("T")
 
 _POSTGRESQL = {"40001", "40P01", "55P03"}
@@ -35,10 +37,13 @@ def is_outage(error: BaseException) -> bool:
 def run_transaction(action: Callable[[], T], *, attempts: int = 6) -> T:
     """Run ``action`` in a transaction of its own; again, as a whole, on a transient error.
 
+    But not for longer than a sixth of a lease: who waits has leases to renew.
+
     After an outage the connection is closed, so that the next use opens a new one, and the error
     is raised: the transaction may or may not have been committed, and only the caller knows how
     to tell.
     """
+    give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
     for attempt in range(1, attempts + 1):
         try:
             with transaction.atomic():
@@ -47,7 +52,7 @@ def run_transaction(action: Callable[[], T], *, attempts: int = 6) -> T:
             transient = is_transient(error)
             if is_outage(error) and not transient:
                 drop_connection()
-            if not transient or attempt == attempts:
+            if not transient or attempt == attempts or time.monotonic() > give_up_at:
                 raise
         except InterfaceError:
             drop_connection()
