@@ -18,17 +18,19 @@ from pathlib import Path
 from typing import Any
 
 _VARIABLE = "DJANGO_SETTINGS_MODULE"
+_CONTINUED = "_CHRONIKER_VIRTUALENV"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run one tick; exits 0, or 1 with one line that says what is wrong."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
-    if options.virtualenv and not os.environ.get("_CHRONIKER_VIRTUALENV"):
-        _continue_in(Path(options.virtualenv), arguments)
     code = 0
-    with _output_to(options.log, quiet=options.quiet):
+    with contextlib.ExitStack() as stack:
         try:
+            if options.virtualenv and not os.environ.pop(_CONTINUED, ""):
+                _continue_in(Path(options.virtualenv), arguments)
+            stack.enter_context(_output_to(options.log, quiet=options.quiet))
             _tick(options)
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
@@ -70,7 +72,7 @@ def _continue_in(directory: Path, arguments: list[str]) -> None:
     python = directory / "bin" / "python"
     if not python.exists():
         sys.exit(f"chroniker: there is no virtual environment in {directory}: no bin/python")
-    os.environ["_CHRONIKER_VIRTUALENV"] = "1"
+    os.environ[_CONTINUED] = "1"
     os.execv(python, [str(python), "-m", "chroniker.cli", *arguments])
 
 
@@ -102,8 +104,8 @@ def _tick(options: argparse.Namespace) -> None:
 def settings_of(manage: Path) -> str:
     """The settings module that a manage.py names, read without running it; "" if it names none."""
     try:
-        tree = ast.parse(manage.read_text())
-    except (OSError, SyntaxError):
+        tree = ast.parse(manage.read_bytes())
+    except (OSError, SyntaxError, ValueError):
         return ""
     for node in ast.walk(tree):
         values = node.args if isinstance(node, ast.Call) else []
@@ -134,6 +136,8 @@ def _output_to(path: str | None, *, quiet: bool) -> Iterator[None]:
     """Send what is printed to a log file, or nowhere, or where it goes anyway."""
     with contextlib.ExitStack() as stack:
         if path is not None or quiet:
+            if path:
+                open(path, "a").close()  # now, where an error is still told
             stream: Any = _Stamped(os.path.abspath(path)) if path else io.StringIO()
             stack.enter_context(contextlib.redirect_stdout(stream))
             stack.enter_context(contextlib.redirect_stderr(stream))

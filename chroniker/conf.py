@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -179,10 +180,11 @@ def runtime_dir() -> str:
     """:attr:`Conf.RUNTIME_DIR`, made when missing, only its owner's to enter."""
     path: str = conf.RUNTIME_DIR
     os.makedirs(path, mode=0o700, exist_ok=True)
-    if os.stat(path).st_uid != os.geteuid():
+    facts = os.lstat(path)  # not what a link that somebody laid points to
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
         raise PermissionError(
-            f"{path} belongs to somebody else; set CHRONIKER_RUNTIME_DIR to a directory of the "
-            "user that runs the jobs."
+            f"{path} is not a directory that only its owner, who runs the jobs, can write to. Set "
+            "CHRONIKER_RUNTIME_DIR to one, or mend it: its lock files tell who is alive."
         )
     return path
 

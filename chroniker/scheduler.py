@@ -17,7 +17,7 @@ from .claims import Claim, Claimant, Claimed, block, claim, due_keys, new_token
 from .conf import conf, runtime_dir
 from .endings import Ended, end_run, prune_runs, store_live_output, store_progress, was_ended_by
 from .enums import RunStatus
-from .exceptions import CommandRefused, DatabaseUnready
+from .exceptions import CommandRefused, DatabaseUnready, HostUnready
 from .heartbeat import Glance, beat, note_duration
 from .locks import OwnerLock
 from .models import Job, JobState, Run
@@ -109,8 +109,13 @@ class Runner:
     def run(self) -> None:
         """Tick, and stay until everything that it started has ended.
 
-        Raises DatabaseUnready where the first tick fails before it has started anything.
+        Raises DatabaseUnready where the first tick fails before it has started anything, and
+        HostUnready where there is no safe place for lock files.
         """
+        try:
+            runtime_dir()
+        except OSError as error:
+            raise HostUnready(str(error)) from error
         with self._signals(), short_waits_for_locks():
             try:
                 self._began_monotonic = next_tick = time.monotonic()

@@ -126,6 +126,8 @@ class _Warden:
         self.told = b""
         self.job_pid = 0
         self.orphaned = False
+        self.kill_at: float | None = None
+        """When the tree is killed, CLOCK_BOOTTIME; None where it has not been asked to end."""
 
     def run(self, job: Callable[[], int]) -> None:
         gc.disable()
@@ -152,7 +154,8 @@ class _Warden:
         for fd in (self.pipes.stdout, self.pipes.stderr, self.pipes.log, self.pipes.progress,
                    self.pipes.page):  # fmt: skip
             os.close(fd)
-        os.write(self.pipes.status, json.dumps({"pid": self.job_pid}).encode() + b"\n")
+        with contextlib.suppress(OSError):  # the supervisor is dead, as the control pipe will say
+            os.write(self.pipes.status, json.dumps({"pid": self.job_pid}).encode() + b"\n")
         status, usage = self._wait(started, wake_read)
         seconds = boottime() - started
         leftovers = self._end_leftovers()
@@ -212,7 +215,6 @@ class _Warden:
         poll.register(job_fd, select.POLLIN)
         poll.register(self.pipes.control, select.POLLIN)
         poll.register(wake_read, select.POLLIN)
-        kill_at: float | None = None
         timeout = self.guard.timeout_seconds
         timeout_at = started + timeout if timeout else None
         while True:
@@ -221,27 +223,23 @@ class _Warden:
                 self.why = self.why or "lease"
                 self._kill_all()
                 break
-            if kill_at is not None and now >= kill_at:
+            if self.kill_at is not None and now >= self.kill_at:
                 self._kill_all()
                 break
-            if kill_at is None and timeout_at is not None and now >= timeout_at:
-                kill_at = self._terminate("timeout", self.guard.grace_seconds)
+            if self.kill_at is None and timeout_at is not None and now >= timeout_at:
+                self._terminate("timeout", self.guard.grace_seconds)
                 continue
-            ready = {fd for fd, _ in poll.poll(self._sleep(now, kill_at, timeout_at) * 1000)}
+            ready = {fd for fd, _ in poll.poll(self._sleep(now, self.kill_at, timeout_at) * 1000)}
             if job_fd in ready:
                 break
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 100)
-                if kill_at is None:
-                    kill_at = self._terminate("stop", self.guard.grace_seconds)
-            if self.pipes.control in ready and self._hear():
+                self._terminate("stop", self.guard.grace_seconds)
+            if self.pipes.control in ready:
+                self._hear()
                 if self.orphaned:
                     poll.unregister(self.pipes.control)
-                    soon = self._terminate("orphan", ORPHAN_GRACE_SECONDS)
-                    kill_at = min(kill_at, soon) if kill_at is not None else soon
-                elif kill_at is None:
-                    kill_at = self._terminate("stop", self.guard.grace_seconds)
         os.close(job_fd)
         _, status, usage = os.wait4(self.job_pid, 0)
         return status, usage
@@ -253,58 +251,75 @@ class _Warden:
             waits += [self.lease_deadline - now, _LOOK_SECONDS]
         return max(0.0, min(waits, default=3600.0)) + 0.001
 
-    def _hear(self) -> bool:
-        """Read what the supervisor says; whether the run has to end."""
+    def _hear(self) -> None:
+        """Read what the supervisor says and obey it."""
         data = os.read(self.pipes.control, 4096)
         if not data:
             self.orphaned = True
-            return True
+            self._terminate("orphan", ORPHAN_GRACE_SECONDS)
+            return
         *lines, self.told = (self.told + data).split(b"\n")
-        end = False
         for line in lines:
             if line == b"T":
-                end = True
+                self._terminate("stop", self.guard.grace_seconds)
             elif line.startswith(b"L "):
                 self.lease_deadline = float(line[2:])
-        return end
 
-    def _terminate(self, why: str, grace: float) -> float:
-        """Ask the whole tree to end; when it has to be killed."""
-        self.why = self.why or why
-        self._signal_tree(signal.SIGTERM)
-        return boottime() + grace
+    def _terminate(self, why: str, grace: float) -> None:
+        """Ask the whole tree to end, and to be killed after so many seconds if not before."""
+        kill_at = boottime() + grace
+        if self.kill_at is None or why == "orphan":
+            self.why = self.why or why
+            self._signal_tree(signal.SIGTERM)
+            self.kill_at = kill_at if self.kill_at is None else min(kill_at, self.kill_at)
 
     def _kill_all(self) -> None:
         self._signal_tree(signal.SIGKILL)
 
-    def _signal_tree(self, number: int) -> None:
+    def _signal_tree(self, number: int) -> bool:
+        """Send a signal to all that is left; whether anything could be sent one."""
+        reached = False
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.job_pid, number)
+            reached = True
         for pid in descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
+                reached = True
+        return reached
 
     def _end_leftovers(self) -> int:
-        """End what the job has left running; how many processes that were."""
+        """End what the job has left running; how many processes that were.
+
+        Where the tree was asked to end, it has what is left of its grace time. What cannot be
+        signalled, because it has become another user's, is left alone in the end.
+        """
         try:
             os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return 0
-        gentle = not self.why or self.why == "stop"
         count = len(descendants(os.getpid()))
-        grace = min(self.guard.grace_seconds, LEFTOVER_GRACE_SECONDS) if gentle else 0.0
-        kill_at = boottime() + grace
-        if gentle:
+        if not self.why:
             self._signal_tree(signal.SIGTERM)
+            grace = min(self.guard.grace_seconds, LEFTOVER_GRACE_SECONDS)
+            self.kill_at = boottime() + grace
+        pause = 0.005
         while True:
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             except ChildProcessError:
                 return count
-            if boottime() >= min(kill_at, self.lease_deadline or kill_at):
-                self._kill_all()
-            time.sleep(0.005)
+            if not self.orphaned and select.select([self.pipes.control], [], [], pause)[0]:
+                self._hear()
+            elif self.orphaned:
+                time.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+            moments = [self.kill_at or 0.0, self.lease_deadline or float("inf")]
+            if boottime() >= min(moments) and not self._signal_tree(signal.SIGKILL):
+                os.waitpid(-1, os.WNOHANG)
+                if descendants(os.getpid()):
+                    return count
 
 
 def descendants(pid: int) -> list[int]:

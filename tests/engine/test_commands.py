@@ -104,6 +104,24 @@ class TestCron:
         assert len(ended.stderr.splitlines()) == 1
         assert "manage.py migrate" in ended.stderr
 
+    def test_an_unsafe_runtime_directory_is_one_clear_line(
+        self, manage: Manage, site_env: dict[str, str], tmp_path: Path
+    ) -> None:
+        due_job()
+        tmp_path.chmod(0o777)
+        (tmp_path / "unsafe_settings.py").write_text(
+            f"from tests.settings import *\nCHRONIKER_RUNTIME_DIR = {str(tmp_path)!r}\n"
+        )
+        env = {
+            **site_env,
+            "DJANGO_SETTINGS_MODULE": "unsafe_settings",
+            "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}",
+        }
+        ended = manage("cron", env=env)
+        assert ended.returncode == 1
+        assert len(ended.stderr.splitlines()) == 1
+        assert "CHRONIKER_RUNTIME_DIR" in ended.stderr
+
 
 class TestRunJob:
     def test_runs_it_shows_what_it_wrote_and_exits_0(self, manage: Manage) -> None:

@@ -103,7 +103,6 @@ def test_no_text_is_an_error(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == ""
 
 
-@pytest.mark.xfail(strict=True, reason="read as UTF-8 without a mark, whatever the file says")
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -214,7 +213,6 @@ def test_a_virtual_environment_that_is_none_is_told(tmp_path: Path, directory: s
     assert f"there is no virtual environment in {directory}" in told
 
 
-@pytest.mark.xfail(strict=True, reason="the failure to start it is not caught")
 def test_a_virtual_environment_whose_python_cannot_be_started_is_told(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").write_text("no program")
@@ -263,7 +261,6 @@ def test_a_log_gets_what_is_wrong_with_the_time(tmp_path: Path) -> None:
     assert "there is no directory" in second
 
 
-@pytest.mark.xfail(strict=True, reason="what could not be logged ends in a traceback")
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     told = complaint(chroniker("-l", "no/where/cron.log", "-p", "nowhere", cwd=tmp_path))
 

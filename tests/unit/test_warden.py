@@ -418,9 +418,6 @@ def test_a_job_without_grace_is_killed_at_its_timeout(guarded: Callable[..., Gua
     assert ending["seconds"] < 0.9
 
 
-@pytest.mark.xfail(
-    strict=True, reason="grace ends with the job's own process: at once, after 2 s at a stop"
-)
 @pytest.mark.parametrize("why", ["timeout", "stop"])
 def test_a_grandchild_has_its_grace_although_its_parent_obeyed_at_once(
     guarded: Callable[..., Guarded], why: str
