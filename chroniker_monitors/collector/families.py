@@ -29,6 +29,8 @@ LAST_STATUSES = tuple(
     status.value for status in RunStatus if status not in (RunStatus.RUNNING, RunStatus.MISSED)
 )
 """How a run can end: one that was missed never began."""
+FAILURES = tuple(reason.value for reason in FailureReason)
+MISSES = tuple(reason.value for reason in MissedReason)
 
 
 def go_number(number: float) -> str:
@@ -57,6 +59,7 @@ class Family:
     ``number`` names what it shows among :mod:`.numbers`; ``by`` is a label and, for each of its
     values, the number of that series; ``texts`` are labels that the row itself has.
     ``optional``: absent where there is no number (all others are there from the start, at 0).
+    ``exemplar``: which run OpenMetrics shows beside one of its lines.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Family:
     by: tuple[str, Mapping[str, str]] = ("", {})
     texts: tuple[str, ...] = ()
     optional: bool = False
+    exemplar: str = ""
 
     @property
     def base(self) -> str:
@@ -176,14 +180,15 @@ SLOT_FAMILIES = (
         COUNTER,
         "Runs that ended otherwise than well, by reason.",
         "sum by (job_name, reason) (increase(chroniker_job_failures_total[1h])) > 0",
-        by=("reason", {reason.value: f"failures_{reason.value}" for reason in FailureReason}),
+        by=("reason", {reason: f"failures_{reason}" for reason in FAILURES}),
+        exemplar="failures",
     ),
     Family(
         "chroniker_job_missed_runs_total",
         COUNTER,
         "Slots that were knowingly not run, by reason.",
         "sum by (job_name, reason) (increase(chroniker_job_missed_runs_total[1h])) > 0",
-        by=("reason", {reason.value: f"missed_{reason.value}" for reason in MissedReason}),
+        by=("reason", {reason: f"missed_{reason}" for reason in MISSES}),
     ),
     Family(
         "chroniker_job_retries_total",
@@ -213,6 +218,7 @@ SLOT_FAMILIES = (
         "histogram_quantile(0.95, sum by (job_name, le)"
         " (rate(chroniker_job_duration_seconds_bucket[1d])))",
         number="duration",
+        exemplar="duration",
     ),
     Family(
         "chroniker_job_start_lag_seconds",

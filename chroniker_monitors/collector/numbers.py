@@ -1,21 +1,30 @@
-"""From rows to the numbers that the families name. Pure."""
+"""From rows to the numbers that the families name, column by column. Pure.
+
+A column at a time, because ten thousand rows make half a million numbers, and what is done once
+for a column costs a small part of what it costs once for each of them.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, tzinfo
 from functools import lru_cache
-from itertools import accumulate
-from math import isnan, nan
-from typing import Any
+from itertools import accumulate, repeat
+from math import inf, isnan
+from typing import Any, NamedTuple
 
+from chroniker.enums import FAILURE_REASONS
 from chroniker.schedules.interval import looks_like_interval
 
-from .families import BLOCKED_REASONS, LAST_STATUSES, limits
+from .families import BLOCKED_REASONS, FAILURES, LAST_STATUSES, limits
 
 Row = tuple[Any, ...]
-Numbers = dict[str, float]
+Column = Sequence[float | None]
+Numbers = dict[str, Column]
+"""By name, a number for each row; None where there is none."""
 
 JOB_COLUMNS = (
     "pk", "name", "command", "raw_command", "schedule", "timezone", "hostname", "enabled",
@@ -31,7 +40,7 @@ PLAIN_COLUMNS = (
 )  # fmt: skip
 """Of the state: numbers as they are; NULL is 0."""
 TIME_COLUMNS = (
-    "started_at", "last_ended_at", "last_success_at", "last_failure_at", "next_run_at",
+    "last_started_at", "last_ended_at", "last_success_at", "last_failure_at", "next_run_at",
     "progress_at",
 )  # fmt: skip
 """Of the state: moments; NULL is 0."""
@@ -41,6 +50,7 @@ BUCKET_COLUMNS = tuple(f"{name}_buckets" for name in HISTOGRAMS)
 STATE_COLUMNS = (
     "host", "lease_token", "blocked_reason", "last_status",
     *PLAIN_COLUMNS, *TIME_COLUMNS, *BUCKET_COLUMNS, "duration_count", "start_lag_count",
+    "last_run_id", "last_run_seconds",
 )  # fmt: skip
 HOST_COLUMNS = ("name", "last_tick_at", "tick_seconds", "running_jobs", "paused")
 
@@ -51,17 +61,22 @@ HOST = N_JOB
 NO_STATE: Row = (None,) * (len(STATE_COLUMNS) - 1)
 """What a slot that the runner has not written yet has after its host."""
 
-_BLOCKED = {
-    chosen: {f"blocked_{reason}": int(reason == chosen) for reason in BLOCKED_REASONS}
-    for chosen in ("", *BLOCKED_REASONS)
-}
-_STATUS = {
-    chosen: {f"status_{status}": int(status == chosen) for status in LAST_STATUSES}
-    for chosen in ("", *LAST_STATUSES)
+_FAILURE_LINES = {
+    status: FAILURES.index(reason.value) for status, reason in FAILURE_REASONS.items()
 }
 _RECURRENCE = re.compile(r"(?:DTSTART|RRULE|EXDATE|RDATE|EXRULE)[;:]|FREQ=", re.IGNORECASE)
 
 
+class Exemplar(NamedTuple):
+    """The run that was last counted in a line of a family; OpenMetrics shows it there."""
+
+    line: int
+    run_id: int
+    value: float
+    at: float
+
+
+@lru_cache(maxsize=4096)
 def schedule_kind(text: str) -> str:
     """What kind of schedule it is, told by its form alone: it need not be a valid one."""
     text = text.strip()
@@ -72,104 +87,179 @@ def schedule_kind(text: str) -> str:
     return "interval" if looks_like_interval(text) else "cron"
 
 
+@lru_cache(maxsize=4096)
 def blocked_class(reason: str) -> str:
     """The class of a reason such as "dependency: waits for backup"."""
     word = reason.partition(":")[0].strip().lower()
     return word if word in BLOCKED_REASONS else "other"
 
 
-def job_texts(row: Row) -> dict[str, str]:
+def job_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
     """The labels of ``chroniker_job_info``. Arguments are left out: they may hold secrets."""
-    cells = dict(zip(JOB_COLUMNS, row, strict=False))
+    cells = _turned(JOB_COLUMNS, rows)
     return {
-        "command": cells["command"] or next(iter(cells["raw_command"].split()), ""),
+        "command": [
+            command or next(iter(raw.split()), "")
+            for command, raw in zip(cells["command"], cells["raw_command"], strict=True)
+        ],
         "hostname": cells["hostname"],
-        "kind": schedule_kind(cells["schedule"]),
+        "kind": [schedule_kind(schedule) for schedule in cells["schedule"]],
         "schedule": cells["schedule"],
         "timezone": cells["timezone"],
     }
 
 
-def job_numbers(row: Row) -> dict[str, float | None]:
+def job_numbers(rows: Sequence[Row]) -> Numbers:
     """What people defined."""
-    cells = dict(zip(JOB_COLUMNS, row, strict=False))
+    cells = _turned(JOB_COLUMNS, rows)
     return {
-        "one": 1,
-        "enabled": int(cells["enabled"]),
+        "one": [1] * len(rows),
+        "enabled": [int(enabled) for enabled in cells["enabled"]],
         "expected_seconds": cells["expected_seconds"],
         "timeout_seconds": cells["timeout_seconds"],
         "start_deadline_seconds": cells["start_deadline_seconds"],
     }
 
 
-def slot_numbers(row: Row, bounds: tuple[float, ...], histograms: bool) -> Numbers:
-    """Where a job stands on a host slot."""
-    cells = dict(zip(STATE_COLUMNS, row[HOST:], strict=True))
-    running = cells["lease_token"] is not None
-    blocked = cells["blocked_reason"]
-    total, done = cells["parts_total"] or 0, cells["parts_done"] or 0
+def slot_numbers(
+    rows: Sequence[Row], bounds: tuple[float, ...], histograms: bool, zone: tzinfo | None
+) -> Numbers:
+    """Where jobs stand on their host slots."""
+    cells = _state_columns(rows)
+    blocked = [reason and blocked_class(reason) for reason in cells["blocked_reason"]]
     numbers: Numbers = {
-        "running": int(running),
-        "progress_ratio": min(max(done / total, 0), 1) if total > 0 else 0,
-        **{column: cells[column] or 0 for column in PLAIN_COLUMNS},
-        **{
-            column: moment.timestamp() if (moment := cells[column]) else 0
-            for column in TIME_COLUMNS
-        },
-        **_BLOCKED[blocked_class(blocked) if blocked else ""],
-        **_STATUS.get(cells["last_status"] or "", _STATUS[""]),
+        "running": [int(token is not None) for token in cells["lease_token"]],
+        "progress_ratio": list(map(_ratio, cells["parts_done"], cells["parts_total"])),
+        **{column: [number or 0 for number in cells[column]] for column in PLAIN_COLUMNS},
+        **{column: timestamps(cells[column], zone) for column in TIME_COLUMNS},
+        **_flags("blocked", blocked, BLOCKED_REASONS),
+        **_flags("status", cells["last_status"], LAST_STATUSES),
     }
-    if not running:
-        numbers["started_at"] = 0
+    numbers["started_at"] = [
+        running and started
+        for running, started in zip(numbers["running"], numbers["last_started_at"], strict=True)
+    ]
     if histograms:
         for name in HISTOGRAMS:
-            buckets, count = cells[f"{name}_buckets"] or "{}", cells[f"{name}_count"] or 0
-            counts = cumulative(buckets, count, bounds)
-            numbers.update(zip(_bucket_numbers(name, bounds), counts, strict=True))
+            counts = cumulative(cells[f"{name}_buckets"], cells[f"{name}_count"], bounds)
+            numbers |= _turned(_bucket_numbers(name, bounds), counts)
     return numbers
 
 
-def host_numbers(row: Row) -> Numbers:
-    """How a machine does."""
-    cells = dict(zip(HOST_COLUMNS, row, strict=True))
+def slot_exemplars(
+    rows: Sequence[Row], bounds: tuple[float, ...], zone: tzinfo | None
+) -> dict[str, list[Exemplar | None]]:
+    """The last run of each slot, by what a family calls it: how long it took, how it failed."""
+    cells = _state_columns(rows)
+    runs = list(
+        zip(
+            cells["last_run_id"],
+            cells["last_run_seconds"],
+            timestamps(cells["last_ended_at"], zone),
+            map(_FAILURE_LINES.get, cells["last_status"]),
+            strict=True,
+        )
+    )
     return {
-        "last_tick_at": cells["last_tick_at"].timestamp() if cells["last_tick_at"] else 0,
-        "tick_seconds": cells["tick_seconds"] or 0,
-        "running_jobs": cells["running_jobs"],
-        "paused": int(cells["paused"]),
+        "duration": [
+            Exemplar(bisect_left(bounds, seconds), run, seconds, at)
+            if run and at and seconds is not None
+            else None
+            for run, seconds, at, _ in runs
+        ],
+        "failures": [
+            Exemplar(line, run, 1, at) if run and at and line is not None else None
+            for run, _, at, line in runs
+        ],
     }
 
 
-def cumulative(buckets: str, count: int, bounds: tuple[float, ...]) -> list[int]:
-    """How many lay at or below each bound, and last (+Inf) how many there were.
+def host_numbers(rows: Sequence[Row]) -> Numbers:
+    """How machines do."""
+    cells = _turned(HOST_COLUMNS, rows)
+    return {
+        "last_tick_at": timestamps(cells["last_tick_at"], None),
+        "tick_seconds": [seconds or 0 for seconds in cells["tick_seconds"]],
+        "running_jobs": cells["running_jobs"],
+        "paused": [int(paused) for paused in cells["paused"]],
+    }
 
-    ``buckets`` is JSON: bound to the number whose smallest bound it was. A bound that is no
+
+def timestamps(moments: Iterable[Any], zone: tzinfo | None) -> list[float]:
+    """Seconds since 1970; 0 for None. What has no zone of its own is in that one."""
+    return [_seconds(moment, zone) if moment else 0 for moment in moments]
+
+
+def _seconds(moment: datetime | float, zone: tzinfo | None) -> float:
+    if not isinstance(moment, datetime):
+        return moment
+    if zone is not None and moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    return moment.timestamp()
+
+
+def _ratio(done: int | None, total: int | None) -> float:
+    return min(max((done or 0) / total, 0), 1) if total and total > 0 else 0
+
+
+def _flags(what: str, texts: Sequence[str], values: Sequence[str]) -> Numbers:
+    return {f"{what}_{value}": [int(text == value) for text in texts] for value in values}
+
+
+def _state_columns(rows: Sequence[Row]) -> dict[str, Any]:
+    return _turned(STATE_COLUMNS, [row[HOST:] for row in rows])
+
+
+def _turned(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """The rows' cells as columns."""
+    return dict(zip(names, list(zip(*rows, strict=True)) or [()] * len(names), strict=True))
+
+
+def cumulative(
+    buckets: Iterable[str | None], counts: Iterable[int | None], bounds: tuple[float, ...]
+) -> list[list[int]]:
+    """For each row how many lay at or below each bound, and last (+Inf) how many there were.
+
+    ``buckets`` are JSON: bound to the number whose smallest bound it was. A bound that is no
     longer configured counts towards the next higher one, so nothing is ever said to have been
     faster than is known; what is no number counts towards +Inf only.
     """
-    counts = [0] * (len(bounds) + 1)
     index = _bucket_index(bounds)
-    counted = json.loads(buckets)
-    for text, number in counted.items() if isinstance(counted, dict) else ():
-        counts[index[text]] += number
-    below = list(accumulate(counts[:-1]))
+    # As one document: asking the parser ten thousand times takes three times as long.
+    parsed = json.loads(f"[{','.join(text or '{}' for text in buckets)}]")
+    return [
+        _cumulative(counted, count or 0, index)
+        for counted, count in zip(parsed, counts, strict=True)
+    ]
+
+
+def _cumulative(counted: Any, count: int, index: _BucketIndex) -> list[int]:
+    if not isinstance(counted, dict):
+        counted = {}
+    if not counted.keys() <= index.keys():
+        counted = index.as_configured(counted)
+    below = list(accumulate(map(counted.get, index, repeat(0))))
     return [*below, max(count, below[-1] if below else 0)]
 
 
-class _BucketIndex(dict[str, int]):
-    """Which of the bounds counts what was counted under this text."""
+class _BucketIndex(dict[str, float]):
+    """The bounds, as chroniker.buckets writes them."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        # As chroniker.buckets writes them, which keeps six digits.
-        super().__init__((f"{bound:g}", index) for index, bound in enumerate(bounds))
-        self.bounds = bounds
+        super().__init__((repr(bound), bound) for bound in bounds)
 
-    def __missing__(self, text: str) -> int:
-        try:
-            bound = float(text)
-        except ValueError:
-            bound = nan
-        return len(self.bounds) if isnan(bound) else bisect_left(self.bounds, bound)
+    def as_configured(self, counted: Mapping[str, int]) -> dict[str, int]:
+        """The same counts, by the bounds that are configured now."""
+        names, bounds = tuple(self), tuple(self.values())
+        found = dict.fromkeys(names, 0)
+        for text, number in counted.items():
+            try:
+                bound = float(text)
+            except ValueError:
+                continue
+            if not isnan(bound) and bound <= (bounds or (-inf,))[-1]:
+                found[names[bisect_left(bounds, bound)]] += number
+        return found
 
 
 @lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ from math import isfinite
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as PrometheusExemplar
 
 import chroniker
 from chroniker.conf import conf as chroniker_conf
@@ -20,7 +21,17 @@ from .families import (
     Contract,
     Family,
 )
-from .numbers import HOST, NAME, host_numbers, job_numbers, job_texts, slot_numbers
+from .numbers import (
+    HOST,
+    NAME,
+    Column,
+    Exemplar,
+    host_numbers,
+    job_numbers,
+    job_texts,
+    slot_exemplars,
+    slot_numbers,
+)
 from .rows import Snapshot, take_snapshot
 
 
@@ -71,54 +82,61 @@ def other_metrics(snapshot: Snapshot) -> Iterator[Metric]:
             continue  # nobody knows
         metric = family.metric()
         texts = {"version": chroniker.__version__} if family.texts else {}
-        _add(metric, family, (), texts, numbers)
+        metric.add_sample(family.name, texts, numbers[family.number])
         yield metric
 
 
 def _job_metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
-    jobs = [
-        ({"job_name": row[NAME]} | job_texts(row), job_numbers(row)) for row, _ in snapshot.jobs
-    ]
+    rows = [row for row, _ in snapshot.jobs]
+    names = {"job_name": [row[NAME] for row in rows]}
+    texts = job_texts(rows)
+    numbers = job_numbers(rows)
     for family in JOB_FAMILIES:
-        metric = family.metric()
-        for texts, numbers in jobs:
-            wanted = {label: texts[label] for label in ("job_name", *family.texts)}
-            _add(metric, family, contract.bounds, wanted, numbers)
-        yield metric
+        wanted = names | {label: texts[label] for label in family.texts}
+        yield _metric(family, contract.bounds, wanted, numbers)
 
 
 def _slot_metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
-    slots = [
-        (
-            {"job_name": row[NAME]} | ({"host": row[HOST]} if row[HOST] else {}),
-            slot_numbers(row, contract.bounds, contract.histograms),
-        )
-        for row in snapshot.decode([row for _, rows in snapshot.jobs for row in rows])
-    ]
+    rows = [row for _, rows in snapshot.jobs for row in rows]
+    names = {"job_name": [row[NAME] for row in rows], "host": [row[HOST] for row in rows]}
+    numbers = slot_numbers(rows, contract.bounds, contract.histograms, snapshot.zone)
+    exemplars = slot_exemplars(rows, contract.bounds, snapshot.zone)
     for family in contract.slot_families:
-        metric = family.metric()
-        for texts, numbers in slots:
-            _add(metric, family, contract.bounds, texts, numbers)
-        yield metric
+        yield _metric(family, contract.bounds, names, numbers, exemplars.get(family.exemplar))
 
 
 def _host_metrics(snapshot: Snapshot) -> Iterator[Metric]:
-    hosts = [({"host": row[0]}, host_numbers(row)) for row in snapshot.hosts]
+    names = {"host": [row[0] for row in snapshot.hosts]}
+    numbers = host_numbers(snapshot.hosts)
     for family in HOST_FAMILIES:
-        metric = family.metric()
-        for texts, numbers in hosts:
-            _add(metric, family, (), texts, numbers)
-        yield metric
+        yield _metric(family, (), names, numbers)
 
 
-def _add(
-    metric: Metric,
+def _metric(
     family: Family,
     bounds: Sequence[float],
-    texts: dict[str, str],
-    numbers: Mapping[str, float | None],
-) -> None:
-    for series in family.series(bounds):
-        number = numbers[series.number]
-        if number is not None:
-            metric.add_sample(series.name, texts | dict(series.labels), number)
+    texts: Mapping[str, Sequence[str]],
+    numbers: Mapping[str, Column],
+    exemplars: Sequence[Exemplar | None] | None = None,
+) -> Metric:
+    """A family with its samples, row by row. An empty host is no label."""
+    metric = family.metric()
+    for row, values in enumerate(zip(*texts.values(), strict=True)):
+        labels = {
+            name: text for name, text in zip(texts, values, strict=True) if name != "host" or text
+        }
+        exemplar = exemplars[row] if exemplars else None
+        for line, series in enumerate(family.series(bounds)):
+            number = numbers[series.number][row]
+            if number is not None:
+                shown = exemplar if exemplar and exemplar.line == line else None
+                metric.add_sample(
+                    series.name, labels | dict(series.labels), number, exemplar=_shown(shown)
+                )
+    return metric
+
+
+def _shown(exemplar: Exemplar | None) -> PrometheusExemplar | None:
+    if exemplar is None:
+        return None
+    return PrometheusExemplar({"run_id": str(exemplar.run_id)}, exemplar.value, exemplar.at)

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, router, transaction
-from django.db.models import Count, F, OuterRef, Subquery, TextField, Value
+from django.db.models import (
+    Case,
+    Count,
+    F,
+    FloatField,
+    Func,
+    OuterRef,
+    Subquery,
+    TextField,
+    Value,
+    When,
+)
 from django.db.models.functions import Cast, Coalesce
 from django.db.models.sql.constants import MULTI
 
+from chroniker.enums import RunStatus
 from chroniker_monitors.conf import conf
 
 from .deadline import DeadlineExceeded, SharedCall
@@ -26,6 +39,7 @@ from .numbers import (
     N_JOB,
     NO_STATE,
     STATE_COLUMNS,
+    TIME_COLUMNS,
     Row,
 )
 
@@ -42,16 +56,15 @@ JobRows = tuple[Row, list[Row]]
 class Snapshot:
     """What the database said, or that it did not answer.
 
-    The slots' rows are as the driver gave them: all that a comparison needs. ``decode`` makes of
-    them what Django would; done for those that changed only, that is most of a scrape's time
-    saved.
+    The jobs' rows are as the driver gave them, which is all that a comparison needs; moments
+    without a zone are in ``zone``, as Django stores them where the database knows no zones.
     """
 
     up: bool = False
     jobs: list[JobRows] = field(default_factory=list)
     hosts: list[Row] = field(default_factory=list)
     dropped_jobs: int = 0
-    decode: Callable[[Iterable[Row]], Iterable[Row]] = iter
+    zone: tzinfo | None = None
     seconds: float = 0
     """How long the reading took."""
 
@@ -90,11 +103,12 @@ def read(alias: str, max_jobs: int) -> Snapshot:
     first_dropped = jobs.values("pk")[max_jobs : max_jobs + 1]
     compiler = (
         jobs.filter(pk__lt=Coalesce(Subquery(first_dropped), Value(2**63 - 1)))
-        .order_by("pk", "states__host")
+        .order_by()
         .values_list(*JOB_COLUMNS, *map(_state_column, STATE_COLUMNS))
         .query.get_compiler(using=alias)
     )
-    rows = chain.from_iterable(compiler.execute_sql(MULTI))
+    # Sorted here: PostgreSQL would do it on disk.
+    rows = sorted(chain.from_iterable(compiler.execute_sql(MULTI)), key=itemgetter(0))
     running = (
         JobState.objects.using(alias)
         .filter(lease_token__isnull=False, lease_host=OuterRef("name"))
@@ -113,11 +127,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
     grouped = by_job(rows, [host[0] for host in hosts])
     # Only a full page can have dropped any, and then they are counted.
     dropped = jobs.count() - max_jobs if len(grouped) >= max_jobs else 0
-
-    def decode(rows: Iterable[Row]) -> Iterable[Row]:
-        return compiler.results_iter([rows]) if rows else ()
-
-    return Snapshot(True, grouped, hosts, max(dropped, 0), decode)
+    return Snapshot(True, grouped, hosts, max(dropped, 0), connections[alias].timezone)
 
 
 def by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
@@ -143,11 +153,44 @@ def by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
 
 def _state_column(column: str) -> Any:
     """How the query names it. JSON comes as text, and is parsed only if it changed."""
-    if column == "started_at":
-        return F("states__current_run__started_at")
+    if column in TIME_COLUMNS:
+        return _Moment(f"states__{column}")
     if column in BUCKET_COLUMNS:
         return Cast(f"states__{column}", TextField())
+    if column == "last_run_seconds":
+        return _last_run_seconds()
     return F(f"states__{column}")
+
+
+def _last_run_seconds() -> Case:
+    """How long the last run took; of one that never started, or was lost, nobody knows.
+
+    The state keeps the last duration that is known, which may be an older run's. One that
+    succeeded has one; for the few others the run itself is asked.
+    """
+    from chroniker.models import Run
+
+    seconds = Run.objects.filter(pk=OuterRef("states__last_run_id")).values("duration_seconds")
+    return Case(
+        When(states__last_status=RunStatus.SUCCEEDED, then=F("states__last_duration_seconds")),
+        default=Subquery(seconds[:1]),
+    )
+
+
+class _Moment(Func):
+    """A moment as the driver gives it; from PostgreSQL as seconds since 1970.
+
+    Django's loader of PostgreSQL's moments is Python, and costs more than all other columns.
+    """
+
+    template = "%(expressions)s"
+    arity = 1
+    output_field = FloatField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(
+            compiler, connection, template="DATE_PART('epoch', %(expressions)s)", **context
+        )
 
 
 def _read_apart(alias: str, max_jobs: int, seconds: float) -> Snapshot:

@@ -23,15 +23,15 @@ class Format:
     end: bytes
 
     def header(self, family: Family) -> bytes:
-        """The lines that introduce a family, without the last newline."""
+        """The lines that introduce a family."""
         text = family.help.replace("\\", r"\\").replace("\n", r"\n")
         if not self.openmetrics:
             name = family.name
-            return f"# HELP {name} {text}\n# TYPE {name} {family.type}".encode()
+            return f"# HELP {name} {text}\n# TYPE {name} {family.type}\n".encode()
         name = family.base
         unit = f"\n# UNIT {name} {family.unit}" if family.unit else ""
         text = text.replace('"', r"\"")
-        return f"# HELP {name} {text}\n# TYPE {name} {family.type}{unit}".encode()
+        return f"# HELP {name} {text}\n# TYPE {name} {family.type}{unit}\n".encode()
 
 
 def _openmetrics_without_end(registry: Any) -> bytes:

@@ -45,25 +45,25 @@ class _Families:
 
 def page(form: Format) -> bytes:
     """What ``/metrics`` answers."""
-    return b"".join([_chronikers(take_snapshot(), form), *_others(form), form.end])
+    return b"".join([*_chronikers(take_snapshot(), form), *_others(form), form.end])
 
 
 def chroniker_page() -> tuple[bytes, bool]:
     """Chroniker's families alone, as text, and whether the database answered."""
     snapshot = take_snapshot()
-    return _chronikers(snapshot, TEXT), snapshot.up
+    return b"".join(_chronikers(snapshot, TEXT)), snapshot.up
 
 
-def _chronikers(snapshot: Snapshot, form: Format) -> bytes:
+def _chronikers(snapshot: Snapshot, form: Format) -> list[bytes]:
     """Chroniker's families; without those of jobs and hosts if the database did not answer."""
     if snapshot.up:
         try:
             pieces = _renderer(current_contract())(snapshot, form)
-            return b"\n".join([*pieces, form.generate(_Families(other_metrics(snapshot)))])
+            return [*pieces, form.generate(_Families(other_metrics(snapshot)))]
         except Exception:
             logger.exception("Chroniker's metrics could not be written")
             snapshot = Snapshot(seconds=snapshot.seconds)
-    return form.generate(_Families(other_metrics(snapshot)))
+    return [form.generate(_Families(other_metrics(snapshot)))]
 
 
 def _renderer(contract: Contract) -> Renderer:

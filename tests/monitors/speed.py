@@ -22,7 +22,7 @@ from chroniker_monitors.exposition.formats import TEXT
 from chroniker_monitors.exposition.render import Renderer
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
-BOUNDS = ("0.1", "0.5", "1", "5", "15", "30", "60", "300", "900")
+BOUNDS = ("0.1", "0.5", "1.0", "5.0", "15.0", "30.0", "60.0", "300.0", "900.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def take() -> Snapshot:
 
 
 def page(renderer: Renderer) -> bytes:
-    return b"\n".join(renderer(take(), TEXT))
+    return b"".join(renderer(take(), TEXT))
 
 
 def memory(contract: Contract) -> int:

@@ -57,6 +57,7 @@ def test_definition_and_state_are_told() -> None:
         lease_token="t",
         lease_host="web1",
         current_run=run,
+        last_started_at=NOON,
         last_status="failed",
         last_ended_at=NOON - timedelta(days=1),
         last_failure_at=NOON - timedelta(days=1),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,11 +29,11 @@ BOUNDS = (0.1, 1.0, 60.0)
 def test_buckets_become_cumulative(
     buckets: dict[str, int], count: int, expected: list[int]
 ) -> None:
-    assert cumulative(json.dumps(buckets), count, BOUNDS) == expected
+    assert cumulative([json.dumps(buckets)], [count], BOUNDS) == [expected]
 
 
 def test_no_bounds_leave_only_infinity() -> None:
-    assert cumulative('{"1": 2}', 2, ()) == [2]
+    assert cumulative(['{"1": 2}'], [2], ()) == [[2]]
 
 
 @given(st.lists(st.floats(0, 1e7), max_size=30))
@@ -41,15 +42,19 @@ def test_what_the_scheduler_counts_is_what_is_shown(durations: list[float]) -> N
     buckets: dict[str, int] = {}
     for duration in durations:
         buckets = add_observation(buckets, duration)
-    counts = cumulative(json.dumps(buckets), len(durations), bounds)
+    [counts] = cumulative([json.dumps(buckets)], [len(durations)], bounds)
     assert counts == [sum(d <= bound for d in durations) for bound in (*bounds, float("inf"))]
 
 
-def test_bound_of_many_digits_is_found_again(settings: object) -> None:
-    """The scheduler writes six digits of it: 1.23457e+06, which is more than the bound."""
-    settings.CHRONIKER_METRICS_DURATION_BUCKETS = [1, 1234567]  # type: ignore[attr-defined]
+def test_bound_of_many_digits_is_found_again(settings: Any) -> None:
+    settings.CHRONIKER_METRICS_DURATION_BUCKETS = [1, 1234567]
     buckets = add_observation({}, 1_000_000)
-    assert cumulative(json.dumps(buckets), 1, (1.0, 1234567.0)) == [0, 1, 1]
+    assert cumulative([json.dumps(buckets)], [1], (1.0, 1234567.0)) == [[0, 1, 1]]
+
+
+def test_rows_keep_apart() -> None:
+    rows = ['{"1": 2}', None, "{}"]
+    assert cumulative(rows, [2, None, 3], BOUNDS) == [[0, 2, 2, 2], [0] * 4, [0, 0, 0, 3]]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from chroniker.enums import RunStatus
 from chroniker_monitors.collector.families import Contract
 from chroniker_monitors.collector.numbers import (
     BUCKET_COLUMNS,
-    HOST,
     JOB_COLUMNS,
     PLAIN_COLUMNS,
     STATE_COLUMNS,
@@ -27,7 +26,8 @@ from chroniker_monitors.collector.numbers import (
 from chroniker_monitors.collector.prometheus import metrics, other_metrics
 from chroniker_monitors.collector.rows import Snapshot, by_job
 from chroniker_monitors.exposition.formats import OPENMETRICS, TEXT, Format
-from chroniker_monitors.exposition.render import Renderer, _number
+from chroniker_monitors.exposition.render import Renderer
+from chroniker_monitors.exposition.writing import as_go
 
 HOSTILE = [
     'a"b\n} evil 1',
@@ -49,6 +49,7 @@ whole = st.one_of(st.integers(0, 2000), st.integers(0, 2**62))
 numbers = st.one_of(
     st.none(), whole, st.floats(min_value=0, allow_infinity=False), st.integers(-5, -1)
 )
+micros = st.integers(10**15, 2**33 * 10**6).map(lambda number: number / 1e6)
 moments = st.one_of(
     st.none(), st.datetimes(datetime(1971, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))
 )
@@ -85,6 +86,8 @@ states = st.fixed_dictionaries(
         **dict.fromkeys(BUCKET_COLUMNS, buckets),
         "duration_count": whole,
         "start_lag_count": whole,
+        "last_run_id": st.one_of(st.none(), st.integers(1, 2**62)),
+        "last_run_seconds": numbers,
     }
 )
 hosts = st.tuples(texts, moments, numbers, st.integers(0, 9), st.booleans())
@@ -119,7 +122,7 @@ class Fixed:
 
 def fast(renderer: Renderer, snap: Snapshot, form: Format) -> bytes:
     rest = form.generate(Fixed(other_metrics(snap)))
-    return b"\n".join([*renderer(snap, form), rest]) + form.end
+    return b"".join([*renderer(snap, form), rest]) + form.end
 
 
 def slow(snap: Snapshot, contract: Contract, form: Format) -> bytes:
@@ -159,39 +162,39 @@ def test_hostile_name_stays_one_sample(name: str) -> None:
     assert page.decode().count("\nchroniker_job_running{") == 1
 
 
-@given(st.one_of(st.integers(-(2**63), 2**63), st.floats()))
+@given(st.one_of(st.integers(-(2**63), 2**63), st.floats(), st.floats(1e9, 2**33), micros))
 @example(999_999)
 @example(1_000_000)
 @example(1023)
+@example(1e9)
+@example(1_777_896_000.000001)
+@example(1_777_896_000.0000001)
+@example(4294967295.999999)
+@example(999_999.9999999999)
 def test_numbers_are_written_as_go_does(number: float) -> None:
-    assert _number(number) == floatToGoString(number)
+    assert as_go(number).decode() == floatToGoString(number)
 
 
 def test_row_that_did_not_change_is_not_written_again() -> None:
     job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True}
     job |= {"expected_seconds": None, "timeout_seconds": None, "start_deadline_seconds": None}
     state = dict.fromkeys(STATE_COLUMNS) | {"host": ""}
-    decoded: list[Any] = []
-
-    def decode(rows: Any) -> Any:
-        rows = list(rows)
-        decoded.extend(rows)
-        return rows
 
     def take(runs: int) -> Snapshot:
-        table = [
-            (job | {"name": name}, [state | {"runs_total": n}])
-            for name, n in (("a", runs), ("b", 1))
-        ]
-        snap = snapshot(table, [])
-        return Snapshot(True, snap.jobs, decode=decode)
+        return snapshot(
+            [
+                (job | {"name": name}, [state | {"runs_total": n}])
+                for name, n in (("a", runs), ("b", 1))
+            ],
+            [],
+        )
+
+    def lines(runs: int, form: Format) -> dict[bytes, bytes]:
+        return {piece.split(b" ")[0]: piece for piece in renderer(take(runs), form) if piece}
 
     renderer = Renderer(Contract((), True))
-    renderer(take(1), TEXT)
-    assert len(decoded) == 2
-    renderer(take(1), OPENMETRICS)
-    assert len(decoded) == 2
-    text = b"\n".join(renderer(take(2), TEXT))
-    assert [row[1] for row in decoded[2:]] == ["a"]
-    assert b'chroniker_job_runs_total{job_name="a"} 2.0' in text
-    assert decoded[2][HOST] == ""
+    first, other_form, second = lines(1, TEXT), lines(1, OPENMETRICS), lines(2, TEXT)
+    a, b = b'chroniker_job_runs_total{job_name="a"}', b'chroniker_job_runs_total{job_name="b"}'
+    assert other_form[a] is first[a]
+    assert second[b] is first[b]
+    assert (first[a], second[a]) == (a + b" 1.0\n", a + b" 2.0\n")
