@@ -135,9 +135,10 @@ def slot_numbers(
         **_flags("blocked", blocked, BLOCKED_REASONS),
         **_flags("status", cells["last_status"], LAST_STATUSES),
     }
+    # When the last run started, where it still runs.
+    started = numbers.pop("last_started_at")
     numbers["started_at"] = [
-        running and started
-        for running, started in zip(numbers["running"], numbers["last_started_at"], strict=True)
+        running and at for running, at in zip(numbers["running"], started, strict=True)
     ]
     if histograms:
         for name in HISTOGRAMS:
