@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -57,8 +58,9 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Bind at once. Raises OSError."""
+        self.tls = tls
         family, *_, sockaddr = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
@@ -74,6 +76,15 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """A connection. Its TLS handshake is left to its own thread, which does not wait long."""
+        connection, address = super().get_request()
+        if self.tls:
+            connection = self.tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, address
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away or says nothing is its own trouble."""
         logger.debug("A request from %s failed", client_address, exc_info=True)
@@ -82,12 +93,21 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     def url(self) -> str:
         """Where the page is."""
         host = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
-        return f"http://{host}:{self.server_port}{PATH}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{host}:{self.server_port}{PATH}"
 
     def serve_until_signal(self) -> None:
         """Serve until SIGTERM or SIGINT."""
         with _on_signals(lambda: threading.Thread(target=self.shutdown).start()):
             self.serve_forever()
+
+
+def tls_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
+    """TLS 1.2 or later with that certificate and key (PEM). Raises OSError, ssl.SSLError too."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Without a password: a server that asks for one at a terminal would hang there.
+    context.load_cert_chain(certfile, keyfile, password="")
+    return context
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import time
@@ -123,6 +124,53 @@ def test_server_asks_for_the_token(serve: Any, monkeypatch: Any, tmp_path: Path)
     assert ask(port, Authorization="Bearer a-token-of-some-length").status == 200
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """Of this very machine, signed by nobody but itself."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt",
+         "ec_paramgen_curve:prime256v1", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+def test_server_speaks_tls(serve: Any, certificate: tuple[Path, Path]) -> None:
+    make_state(make_job(name="a"), runs_total=3)
+    cert, key = certificate
+    process, port = serve("--certfile", str(cert), "--keyfile", str(key))
+    # A client that never shakes hands holds up nobody.
+    with socket.create_connection(("127.0.0.1", port)):
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=10, context=ssl.create_default_context(cafile=cert)
+        )
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        assert response.status == 200
+        assert Page(response.read().decode())("chroniker_job_runs_total", job_name="a") == 3
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask(port)  # without TLS
+        connection.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--certfile", "/missing.pem"), "Cannot use /missing.pem"),
+        (("--certfile", __file__), "Cannot use"),
+        (("--keyfile", "key.pem"), "needs --certfile"),
+    ],
+)
+def test_certificate_that_is_none_is_an_error(options: tuple[str, ...], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        call_command("serve_metrics", "--port", "0", *options)
 
 
 def test_port_that_is_taken_is_an_error() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from chroniker_monitors.exposition.server import MetricsServer
+from chroniker_monitors.exposition.server import MetricsServer, tls_context
 
 
 class Command(BaseCommand):
@@ -18,11 +18,27 @@ class Command(BaseCommand):
         """Where to listen."""
         parser.add_argument("--port", type=int, default=9877, help="0: any that is free")
         parser.add_argument("--address", default="127.0.0.1", help="of this machine, to listen on")
+        parser.add_argument("--certfile", help="serve HTTPS with this certificate (PEM)")
+        parser.add_argument("--keyfile", help="its key, where the certificate's file has none")
 
-    def handle(self, *args: Any, address: str, port: int, **options: Any) -> None:
+    def handle(
+        self,
+        *args: Any,
+        address: str,
+        port: int,
+        certfile: str | None,
+        keyfile: str | None,
+        **options: Any,
+    ) -> None:
         """Serve until SIGTERM or SIGINT."""
+        if keyfile and not certfile:
+            raise CommandError("--keyfile needs --certfile.")
         try:
-            server = MetricsServer(address, port)
+            tls = tls_context(certfile, keyfile) if certfile else None
+        except (OSError, ValueError) as error:
+            raise CommandError(f"Cannot use {certfile} for TLS: {error}") from error
+        try:
+            server = MetricsServer(address, port, tls)
         except (OSError, OverflowError) as error:
             raise CommandError(f"Cannot listen on {address}, port {port}: {error}") from error
         with server:
