@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -24,7 +23,7 @@ class _Attempt(threading.Thread, Generic[T]):
         super().__init__(name="chroniker-scrape", daemon=True)
         self.call = call
         self.ended = ended
-        self.began = time.monotonic()
+        self.done = threading.Event()
         self.results: list[T] = []
         self.error: BaseException | None = None
 
@@ -34,53 +33,79 @@ class _Attempt(threading.Thread, Generic[T]):
         except BaseException as error:
             self.error = error
         finally:
+            self.done.set()
             self.ended(self)
 
+    def fail(self, error: BaseException) -> None:
+        """Tell those who wait that it will not even start."""
+        self.error = error
+        self.done.set()
+
     def wait(self, seconds: float) -> T:
-        """Its result, counted from its start. Raises what it raised, or DeadlineExceeded."""
-        self.join(max(0.0, self.began + seconds - time.monotonic()))
+        """Its result. Raises what it raised, or DeadlineExceeded."""
+        if not self.done.wait(seconds):
+            raise DeadlineExceeded(f"more than {seconds:g} s")
         if self.error is not None:
             raise self.error
-        if not self.results:
-            raise DeadlineExceeded(f"more than {seconds:g} s")
         return self.results[0]
 
 
 class SharedCall(Generic[T]):
     """``function`` with a deadline: its last argument, seconds.
 
-    Whoever calls it while a thread is at it waits for that one's result, whatever the other
-    arguments; so any number of scrapes at once cost one reading.
+    Whoever calls it while a thread is at it waits for the next thread, together with all others
+    who do, whatever their other arguments. So any number of scrapes at once cost two readings;
+    and what a scrape is told was read after it came. The reading before that may have begun
+    before the one by which another web worker has answered the same scraper meanwhile, and
+    counters would seem to fall.
     """
 
     def __init__(self, function: Callable[[str, int, float], T]) -> None:
         self._function = function
         self._lock = threading.Lock()
         self._current: _Attempt[T] | None = None
+        self._next: _Attempt[T] | None = None
         self._left_behind: list[_Attempt[T]] = []
 
     def __call__(self, alias: str, max_jobs: int, seconds: float) -> T:
         """Call it in a thread. Raises DeadlineExceeded, or what the function raised."""
         with self._lock:
-            attempt = self._current
+            attempt = self._next
             if attempt is None:
-                self._left_behind = [old for old in self._left_behind if old.is_alive()]
-                if len(self._left_behind) >= MAX_LEFT_BEHIND:
-                    raise DeadlineExceeded(f"{MAX_LEFT_BEHIND} scrapes before it hang still")
-                attempt = self._current = _Attempt(
-                    lambda: self._function(alias, max_jobs, seconds), self._forget
-                )
-                attempt.start()
+                attempt = _Attempt(lambda: self._function(alias, max_jobs, seconds), self._ended)
+                if self._current is None:
+                    self._start(attempt)
+                else:
+                    self._next = attempt
         try:
             return attempt.wait(seconds)
         except DeadlineExceeded:
-            with self._lock:
-                if self._current is attempt:
-                    self._current = None
-                    self._left_behind.append(attempt)
+            self._give_up(attempt)
             raise
 
-    def _forget(self, attempt: _Attempt[T]) -> None:
+    def _start(self, attempt: _Attempt[T]) -> None:
+        self._left_behind = [old for old in self._left_behind if old.is_alive()]
+        if len(self._left_behind) >= MAX_LEFT_BEHIND:
+            attempt.fail(DeadlineExceeded(f"{MAX_LEFT_BEHIND} scrapes before it hang still"))
+        else:
+            self._current = attempt
+            attempt.start()
+
+    def _start_next(self) -> None:
+        self._current = None
+        attempt, self._next = self._next, None
+        if attempt is not None:
+            self._start(attempt)
+
+    def _ended(self, attempt: _Attempt[T]) -> None:
         with self._lock:
             if self._current is attempt:
-                self._current = None
+                self._start_next()
+
+    def _give_up(self, attempt: _Attempt[T]) -> None:
+        with self._lock:
+            if self._next is attempt:
+                self._next = None
+            elif self._current is attempt:
+                self._left_behind.append(attempt)
+                self._start_next()

@@ -164,7 +164,8 @@ def test_read_outside_a_transaction_sees_what_is_committed(transactional_db: Non
 # --- the deadline itself --------------------------------------------------------------------
 
 
-def test_those_who_come_meanwhile_share_the_result() -> None:
+def test_those_who_come_meanwhile_share_the_next_result() -> None:
+    """Not the present one, which may have been read before they came."""
     calls: list[int] = []
     go = threading.Event()
 
@@ -175,19 +176,51 @@ def test_those_who_come_meanwhile_share_the_result() -> None:
 
     shared = SharedCall(slow)
     results: list[int] = []
-    threads = [
-        threading.Thread(target=lambda n=n: results.append(shared("default", n, 5)))  # type: ignore[misc]
-        for n in range(5)
-    ]
-    for thread in threads:
+
+    def ask(number: int) -> None:
+        results.append(shared("default", number, 5))
+
+    first, *others = threads = [threading.Thread(target=ask, args=[n]) for n in range(5)]
+    first.start()
+    wait_until(lambda: calls)
+    for thread in others:
         thread.start()
-        wait_until(lambda: calls)
+    wait_until(lambda: shared._next is not None)
     go.set()
     for thread in threads:
         thread.join()
-    assert calls == [0]
-    assert results == [0] * 5
+    assert calls[0] == results[0] == 0
+    assert len(calls) < 5
+    assert 0 not in results[1:]
     assert shared("default", 7, 5) == 7  # and the next one is asked anew
+
+
+def test_hanging_call_holds_up_nobody_for_longer_than_the_deadline() -> None:
+    release = threading.Event()
+
+    def hang(alias: str, number: int, seconds: float) -> int:
+        release.wait(20)
+        return number
+
+    shared = SharedCall(hang)
+    ends: list[float] = []
+
+    def ask(number: int) -> None:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            shared("default", number, 0.3)
+        ends.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=ask, args=[n]) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(ends) < 1
+    assert len(scrape_threads()) <= MAX_LEFT_BEHIND
+    release.set()
+    wait_until(lambda: not scrape_threads())
+    assert shared("default", 42, 5) == 42
 
 
 def test_hanging_calls_are_left_behind_but_not_without_end() -> None:
