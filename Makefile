@@ -78,11 +78,14 @@ smoke: venv ## the demonstration, looked at by a program instead of a person
 bench: services venv ## what a tick, a scrape and a call cost
 	@$(RUN) $(PYTHON) -m benchmarks
 
-faults: services venv ## kill -9, lost connections, frozen hosts: a few minutes
-	@$(PYTEST) tests/faults
+# One worker a kind of database would be three; two cores carry two.
+FAULTS      := $(PYTEST) -m faults --numprocesses 2 --dist loadgroup
 
-faults-long: services venv ## the same for an hour
-	@CHRONIKER_FAULT_SECONDS=3600 $(PYTEST) --timeout=7200 tests/faults
+faults: services venv ## kill -9, lost connections, frozen hosts: a few minutes
+	@$(FAULTS) tests/faults
+
+faults-long: services venv ## the same with ten times the slots, and ten hosts
+	@CHRONIKER_FAULTS_LONG=1 $(FAULTS) tests/faults
 
 clean: ## remove what was made here; servers and their databases stay
 	rm -rf $(VENV) $(NEWEST_VENV) var build dist htmlcov .coverage* \

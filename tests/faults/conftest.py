@@ -84,6 +84,8 @@ class Laboratory:
         except subprocess.TimeoutExpired:
             self._process.terminate()
             self._process.wait(30)
+        assert self._process.stdout
+        self._process.stdout.close()
 
 
 _laboratories: dict[str, Laboratory] = {}

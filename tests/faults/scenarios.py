@@ -74,6 +74,7 @@ class Lab:
     def conduct(self, setup: Setup, plan: Plan) -> History:
         """Play a plan with these jobs."""
         setup.prepare = self.prepare
+        setup.settle = setup.settle and self.prepare is None
         conductor = Conductor(setup, self.directory, self.seed)
         history = conductor.perform(plan, self.jobs)
         self.notes["faults"] = sum(conductor.done.values())
@@ -186,8 +187,8 @@ def lost_commits(lab: Lab) -> History:
     """COMMITs are done and their replies are lost, all the time."""
     for number in range(10):
         lab.job(f"quick {number}", "quick")
-    steps = _every("lose_commits", 0.8, 6.0, 0.3, 2, number=1)
-    return lab.conduct(Setup(hosts=2, servers="all"), Plan(lab.seed, 7.0, steps))
+    steps = _every("lose_commits", 0.8, 5.0, 0.3, 2, number=1)
+    return lab.conduct(Setup(hosts=2, servers="all"), Plan(lab.seed, 6.0, steps))
 
 
 def pruned(lab: Lab) -> History:
@@ -213,8 +214,8 @@ def killed_wardens(lab: Lab) -> History:
         lab.job(f"sleeper {number}", "sleep 0.7")
     for number in range(3):
         lab.job(f"daemon {number}", "daemonise 1", every=2)
-    steps = _every("kill_warden", 1.2, 6.0, 0.25, 2)
-    return lab.conduct(Setup(hosts=2, settle=False), Plan(lab.seed, 9.5, steps))
+    steps = _every("kill_warden", 1.2, 4.5, 0.25, 2)
+    return lab.conduct(Setup(hosts=2, settle=False), Plan(lab.seed, 7.8, steps))
 
 
 def killed_zygotes(lab: Lab) -> History:
@@ -240,11 +241,11 @@ def killed_ticks(lab: Lab) -> History:
 
 def long_writer(lab: Lab) -> History:
     """Another program holds SQLite's only write lock for longer than a lease."""
-    for number in range(6):
-        lab.job(f"sleeper {number}", "sleep 5")
+    for number in range(8):
+        lab.job(f"sleeper {number}", "sleep 7")
     lab.job("quick", "quick")
-    steps = [Step(1.5, "hold_rows", "h1", 4.0)]
-    return lab.conduct(Setup(hosts=2, servers="all"), Plan(lab.seed, 8.0, steps))
+    steps = [Step(1.5, "hold_rows", "h1", 4.5)]
+    return lab.conduct(Setup(hosts=3, servers="none"), Plan(lab.seed, 8.5, steps))
 
 
 def full_disk(lab: Lab) -> History:
@@ -294,7 +295,7 @@ def doubtful_claims(lab: Lab) -> History:
 
 def at_one_instant(lab: Lab, ticks: int = 100) -> History:
     """So many ticks are released at one instant, with 40 new jobs due."""
-    conductor = Conductor(Setup(hosts=4, tick_seconds=3600, servers="none",
+    conductor = Conductor(Setup(hosts=4, tick_seconds=3600, servers="none", settle=False,
                                 prepare=lab.prepare), lab.directory, lab.seed)  # fmt: skip
 
     def fire(step: Step) -> None:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.plan import draw
+from tests.faults.proxy import is_commit
+
+
+def test_the_same_seed_gives_the_same_faults() -> None:
+    first = draw(7, 60, ["h1", "h2"], 3.0, one_machine=False)
+    assert first == draw(7, 60, ["h1", "h2"], 3.0, one_machine=False)
+    assert first != draw(8, 60, ["h1", "h2"], 3.0, one_machine=False)
+    assert len(first.steps) > 20
+
+
+@pytest.mark.parametrize("one_machine", [True, False])
+def test_the_end_is_quiet(one_machine: bool) -> None:
+    plan = draw(7, 60, ["h1", "h2"], 3.0, one_machine=one_machine)
+    assert plan.steps == sorted(plan.steps)
+    assert all(1.0 <= step.at <= 57.0 for step in plan.steps)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "data", "commit"),
+    [
+        ("postgresql", b"Q\0\0\0\x0bCOMMIT\0", True),
+        ("postgresql", b"P\0\0\0\x10\0COMMIT\0\0\0", True),
+        ("postgresql", b"Q\0\0\0\x0bSELECT\0", False),
+        ("mysql", b"\x07\0\0\0\x03COMMIT", True),
+        ("mysql", b"\x07\0\0\0\x03commit", True),
+        ("mysql", b"\x0e\0\0\0\x03SELECT COMMIT", False),
+    ],
+)
+def test_a_commit_is_known_on_the_wire(vendor: str, data: bytes, commit: bool) -> None:
+    assert is_commit(vendor, data) is commit
