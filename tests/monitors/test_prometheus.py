@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from chroniker.models import Host
+from chroniker.enums import RunStatus
+from chroniker.models import Host, Job
 from chroniker_monitors.collector.families import COLLECTOR_FAMILIES, LEVELS
-from chroniker_monitors.exposition.server import MetricsServer
 from tests.monitors.factories import NOON, make_state, scrape
-from tests.support import free_port, make_job, program, wait_until
+from tests.monitors.life import live
+from tests.monitors.servers import PlainProxy, Prometheus, gunicorn
+from tests.support import make_job, program, wait_until
 
 pytestmark = pytest.mark.prometheus
 HOSTILE = 'a"b\n} evil 1 🦄 \\'
+HOSTILE_NAMES = [HOSTILE, "x" * 200, "🦄", "\u202eright to left\u202c שלום", "\\n", "{}%s"]
 
 
 def fill() -> None:
@@ -27,7 +27,8 @@ def fill() -> None:
         name=HOSTILE, hostname="*", expected_seconds=1, timeout_seconds=2, start_deadline_seconds=3
     )
     make_state(job, host="web1", runs_total=2_000_000, last_ended_at=NOON, duration_count=3)
-    make_job(name="new")
+    for name in ("new", *HOSTILE_NAMES[1:]):
+        make_job(name=name)
     Host.objects.create(name="web1", last_tick_at=NOON, tick_seconds=0.25)
 
 
@@ -44,64 +45,64 @@ def test_promtool_finds_nothing_to_say() -> None:
 
 
 @pytest.fixture
-def site(transactional_db: None, settings: Any) -> Iterator[MetricsServer]:
-    """A server in this very process; its answers come from threads of their own."""
-    import threading
-
-    settings.CHRONIKER_METRICS_TOKEN = "a-token-of-some-length"
-    with MetricsServer("127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def site(site_env: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    with gunicorn(site_env, tmp_path, "--threads=2") as address:
+        yield address
 
 
 @pytest.mark.slow
-def test_prometheus_scrapes_it_and_answers_for_each_name(
-    site: MetricsServer, tmp_path: Path, no_leftovers: Any
+@pytest.mark.one_database
+def test_prometheus_scrapes_both_formats_and_answers_for_each_name(
+    site: str, tmp_path: Path
 ) -> None:
+    """Through gunicorn with 2 workers in multiprocess mode, with a token."""
     fill()
-    job = {
-        "scrape_interval": "1s",
-        "authorization": {"credentials": "a-token-of-some-length"},
-        "static_configs": [{"targets": [f"127.0.0.1:{site.server_port}"]}],
+    failing = make_job(name="failing")
+    with (
+        PlainProxy.before(site) as proxy,
+        Prometheus.scraping(tmp_path, openmetrics=site, text=proxy.address) as prometheus,
+    ):
+        for job in ("openmetrics", "text"):
+            wait_until(
+                lambda job=job: prometheus.query(f'chroniker_collector_up{{job="{job}"}} == 1'),  # type: ignore[misc]
+                timeout=60,
+                interval=0.3,
+            )
+        assert proxy.content_types == {"text/plain; version=0.0.4; charset=utf-8"}
+        names = [
+            family.name + ("_bucket" if family.type == "histogram" else "")
+            for families in LEVELS.values()
+            for family in families
+        ]
+        for name in (*names, "django_http_requests_before_middlewares_total"):
+            found = {sample["metric"]["job"] for sample in prometheus.query(name)}
+            assert found == {"openmetrics", "text"}, name
+        runs = prometheus.query('chroniker_job_runs_total{host="web1"}')
+        assert [sample["metric"]["job_name"] for sample in runs] == [HOSTILE] * 2
+        assert [sample["value"][1] for sample in runs] == ["2000000"] * 2
+        enabled = prometheus.query('chroniker_job_enabled{job="text"}')
+        assert {sample["metric"]["job_name"] for sample in enabled} == {
+            "new", "failing", *HOSTILE_NAMES
+        }  # fmt: skip
+        collectors = {family.name for family in COLLECTOR_FAMILIES}
+        own = prometheus.query('{__name__=~"chroniker_[cb].*"}')
+        assert {sample["metric"]["__name__"] for sample in own} == collectors
+        first_failure_is_seen(prometheus, failing)
+
+
+def first_failure_is_seen(prometheus: Prometheus, job: Job) -> None:
+    """By increase(), which takes a series that begins at 1 for one that never rose."""
+    expression = f'increase(chroniker_job_failures_total{{job_name="{job.name}"}}[5m]) > 0'
+    assert prometheus.query(expression) == []
+    run = live(job, datetime.now(UTC), RunStatus.FAILED, 2.0)
+    found = wait_until(
+        lambda: len(samples := prometheus.query(expression)) == 2 and samples, timeout=20
+    )
+    assert {(sample["metric"]["reason"], sample["metric"]["job"]) for sample in found} == {
+        ("error", "openmetrics"),
+        ("error", "text"),
     }
-    config = tmp_path / "prometheus.yml"
-    config.write_text(json.dumps({"scrape_configs": [{"job_name": "chroniker", **job}]}))
-    url = f"http://127.0.0.1:{free_port()}"
-    with (tmp_path / "prometheus.log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                str(program("prometheus")),
-                f"--config.file={config}",
-                f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-                f"--web.listen-address={url.removeprefix('http://')}",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-
-        def query(expression: str) -> list[Any]:
-            asked = urllib.parse.urlencode({"query": expression})
-            try:
-                with urllib.request.urlopen(f"{url}/api/v1/query?{asked}", timeout=5) as answer:
-                    found: list[Any] = json.load(answer)["data"]["result"]
-                    return found
-            except OSError:
-                return []
-
-        wait_until(lambda: query("chroniker_collector_up == 1"), timeout=60, interval=0.3)
-        for families in LEVELS.values():
-            for family in families:
-                suffix = "_bucket" if family.type == "histogram" else ""
-                assert query(f"{family.name}{suffix}"), family.name
-        [runs] = query('chroniker_job_runs_total{host="web1"}')
-        assert runs["metric"]["job_name"] == HOSTILE
-        assert runs["value"][1] == "2000000"
-        names = {family.name for family in COLLECTOR_FAMILIES}
-        assert {s["metric"]["__name__"] for s in query('{__name__=~"chroniker_[cb].*"}')} == names
-    finally:
-        process.terminate()
-        process.wait(20)
+    for name in ("chroniker_job_failures_total", "chroniker_job_duration_seconds_bucket"):
+        [series] = wait_until(lambda name=name: prometheus.exemplars(name), timeout=20)  # type: ignore[misc]
+        assert series["seriesLabels"]["job"] == "openmetrics"
+        assert [shown["labels"] for shown in series["exemplars"]] == [{"run_id": str(run.pk)}]

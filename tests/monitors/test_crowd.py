@@ -1,0 +1,115 @@
+"""Many scrapes at once, of several processes, while jobs end."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from chroniker.enums import RunStatus
+from chroniker.models import Job, JobState
+from tests.monitors.factories import OPENMETRICS, Page, Samples
+from tests.monitors.life import live
+from tests.monitors.servers import TOKEN, gunicorn
+from tests.support import make_job
+
+pytestmark = pytest.mark.slow
+SCRAPERS = 20
+SECONDS = 6
+A_SECOND = 10
+
+
+@pytest.fixture
+def site(site_env: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    with gunicorn(site_env, tmp_path, "--threads=20") as address:
+        yield address
+
+
+class Scraper(threading.Thread):
+    """Scrapes again and again over connections of its own, so that both workers answer it."""
+
+    def __init__(self, site: str, stop: threading.Event, openmetrics: bool) -> None:
+        super().__init__()
+        self.site = site
+        self.stop = stop
+        self.accept = OPENMETRICS if openmetrics else "text/plain"
+        self.pages: list[str] = []
+        self.errors: list[Any] = []
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            try:
+                self.pages.append(self.scrape())
+            except Exception as error:
+                self.errors.append(error)
+            self.stop.wait(0.5)
+
+    def scrape(self) -> str:
+        connection = http.client.HTTPConnection(self.site, timeout=20)
+        try:
+            headers = {"Authorization": f"Bearer {TOKEN}", "Accept": self.accept}
+            connection.request("GET", "/metrics", headers=headers | {"Accept-Encoding": "gzip"})
+            answer = connection.getresponse()
+            assert answer.status == 200
+            return gzip.decompress(answer.read()).decode()
+        finally:
+            connection.close()
+
+
+def test_twenty_scrapes_at_once_while_ten_jobs_a_second_end(site: str) -> None:
+    jobs = [make_job(name=f"job {n}") for n in range(30)]
+    stop = threading.Event()
+    scrapers = [Scraper(site, stop, openmetrics=bool(n % 2)) for n in range(SCRAPERS)]
+    for scraper in scrapers:
+        scraper.start()
+    ended = end_some(jobs, SECONDS * A_SECOND)
+    stop.set()
+    for scraper in scrapers:
+        scraper.join()
+    assert [scraper.errors for scraper in scrapers] == [[]] * SCRAPERS
+    assert min(len(scraper.pages) for scraper in scrapers) >= 2
+    for scraper in scrapers:
+        highest: Samples = {}
+        for text in scraper.pages:
+            page = Page(text.removesuffix("# EOF\n"))  # no line is torn or there twice
+            check(page, len(jobs))
+            for key, value in page.samples.items():
+                if key[0].startswith("chroniker_job_") and key[0].endswith(
+                    ("_total", "_bucket", "_count", "_sum")
+                ):
+                    assert value >= highest.get(key, 0.0), key
+                    highest[key] = value
+    last = Page(scrapers[0].scrape())
+    assert sum(last.named("chroniker_job_runs_total").values()) == ended
+    assert sum(JobState.objects.values_list("runs_total", flat=True)) == ended
+
+
+def end_some(jobs: list[Job], number: int) -> int:
+    """So many runs end, ten a second."""
+    began = time.monotonic()
+    for n in range(number):
+        status = RunStatus.FAILED if n % 5 == 0 else RunStatus.SUCCEEDED
+        live(jobs[n % len(jobs)], datetime.now(UTC), status, n % 7 + 0.5)
+        time.sleep(max(0.0, began + (n + 1) / A_SECOND - time.monotonic()))
+    connection.close()
+    return number
+
+
+def check(page: Page, jobs: int) -> None:
+    """Each family is whole, and of one moment: a row is read at once."""
+    assert page("chroniker_collector_up") == 1
+    runs = page.named("chroniker_job_runs_total")
+    counts = page.named("chroniker_job_duration_seconds_count")
+    assert len(runs) == len(counts) == jobs
+    assert runs == counts  # each of these runs took a known time
+    assert len(page.named("chroniker_job_duration_seconds_bucket")) == 13 * jobs
+    lines = [line for line in page.text.splitlines() if line.startswith("# TYPE")]
+    assert len(lines) == len(set(lines))
