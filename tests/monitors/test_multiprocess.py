@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
+
 from tests.monitors.factories import Page, make_state
-from tests.support import REPO, make_job
+from tests.monitors.servers import TOKEN, gunicorn
+from tests.support import REPO, free_port, make_job
 
 WORKER = """
 import sys, django
@@ -75,3 +81,36 @@ def test_folder_that_is_missing_costs_only_its_own(
     assert done.returncode == 0, done.stderr
     assert b"chroniker_collector_up 1.0" in done.stdout
     assert b"is no directory" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.one_database
+@pytest.mark.parametrize("refused", [True, False], ids=["stopped", "frozen"])
+def test_site_without_its_postgres_still_tells_what_it_can(
+    site_env: dict[str, str], tmp_path: Path, refused: bool
+) -> None:
+    """Nobody listens on the port, or the kernel takes the connection and nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = free_port() if refused else silent.getsockname()[1]
+        down = {"CHRONIKER_TEST_DB": "postgres", "PGHOST": "127.0.0.1", "PGPORT": str(port)}
+        with gunicorn(site_env | down, tmp_path, "--threads=4") as address:
+            assert ask(address, "")[0] == 403
+            for _ in range(3):
+                began = time.monotonic()
+                status, text = ask(address, f"Bearer {TOKEN}")
+                assert time.monotonic() - began < 3
+                assert status == 200
+                page = Page(text)
+                assert page("chroniker_collector_up") == 0
+                assert page.named("django_http_requests_before_middlewares_total")
+                assert "chroniker_job" not in text
+
+
+def ask(address: str, authorization: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(address, timeout=20)
+    try:
+        connection.request("GET", "/metrics", headers={"Authorization": authorization})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
