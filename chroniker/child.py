@@ -23,6 +23,8 @@ from typing import IO, Any
 SPEC_VARIABLE = "CHRONIKER_SPEC"
 REPORT_VARIABLE = "CHRONIKER_REPORT_FD"
 LOG_VARIABLE = "CHRONIKER_LOG_FD"
+PATH_VARIABLE = "CHRONIKER_OUTER_PYTHONPATH"
+"""Environment variable: what PYTHONPATH was, for the programs that a spawned job starts."""
 _MAX_REPORT = 3000  # bytes; below PIPE_BUF (POSIX: at least 4096 on Linux), so written at once
 
 
@@ -48,15 +50,16 @@ class CommandSpec:
         return cls(**{**values, "args": tuple(values["args"])})
 
 
-def execute(spec: CommandSpec, report: int, log: int) -> int:
+def execute(spec: CommandSpec, report: int, log: int, consoles: set[Any]) -> int:
     """Run the command and return its exit code; why it failed goes to file descriptor ``report``.
 
+    ``consoles``: the streams by which handlers of ``logging`` may know the console.
     Success is a return, ``SystemExit(None)`` or ``SystemExit(0)``, and nothing else.
     """
     from django.core.management import call_command
     from django.core.management.base import CommandError, SystemCheckError
 
-    _capture_logging(log, spec.log_level, spec.log_format)
+    _capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
     code, error = 0, ""
     try:
         call_command(spec.command, *spec.args)
@@ -153,7 +156,11 @@ def _mark(record: logging.LogRecord) -> bool:
     return True
 
 
-def _capture_logging(fd: int, level: str | int, fmt: str) -> None:
+def _consoles() -> set[Any]:
+    return {sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr}
+
+
+def _capture_logging(fd: int, level: str | int, fmt: str, consoles: set[Any]) -> None:
     """Send log records to ``fd``: logging is not output, and not an error.
 
     Handlers of the site that write to the console are turned there as they are, with their own
@@ -162,7 +169,6 @@ def _capture_logging(fd: int, level: str | int, fmt: str) -> None:
     it then still get only what they got before.
     """
     stream = _text_stream(fd)
-    consoles = {sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr}
     for handler in _all_handlers():
         if isinstance(handler, logging.StreamHandler) and handler.stream in consoles:
             handler.setStream(stream)
@@ -207,6 +213,7 @@ def run_in_fork(spec: CommandSpec, report: int, log: int) -> int:
 
     atexit._clear()  # what the scheduler registered is not the job's to run
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    consoles = _consoles()  # those that the site's handlers were made with
     system: Any = sys
     system.stdout = system.__stdout__ = _text_stream(1)
     system.stderr = system.__stderr__ = _text_stream(2)
@@ -214,7 +221,7 @@ def run_in_fork(spec: CommandSpec, report: int, log: int) -> int:
         connection.connection = None  # closed before the fork; to be sure
     caches.close_all()
     gc.enable()
-    return execute(spec, report, log)
+    return execute(spec, report, log, consoles)
 
 
 def main() -> None:
@@ -224,6 +231,10 @@ def main() -> None:
     log = int(os.environ.pop(LOG_VARIABLE))
     for fd in (report, log):
         os.set_inheritable(fd, False)
+    before = os.environ.pop(PATH_VARIABLE, "")
+    os.environ.pop("PYTHONPATH", None)
+    if before:
+        os.environ["PYTHONPATH"] = before
     # a pipe is not line buffered by itself, and the live tail wants lines
     sys.stdout.reconfigure(  # type: ignore[union-attr]
         encoding="utf-8", errors="backslashreplace", line_buffering=True
@@ -237,7 +248,7 @@ def main() -> None:
         traceback.print_exc()
         _report(report, f"Django could not be set up: {type(raised).__name__}: {raised}")
         os._exit(1)
-    os._exit(execute(spec, report, log))
+    os._exit(execute(spec, report, log, set()))
 
 
 def reset_signals() -> None:

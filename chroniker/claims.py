@@ -60,9 +60,12 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
-def claim(claimant: Claimant, now: datetime, token: str, *, force: bool = False) -> Claim:
-    """Take due states for the claimant and open their runs. To be called in a transaction.
+def claim(
+    claimant: Claimant, horizon: datetime, now: datetime, token: str, *, force: bool = False
+) -> Claim:
+    """Take what was due at ``horizon`` for the claimant, and open the runs, which start ``now``.
 
+    To be called in a transaction.
     Its first statement is a write, so that SQLite gives the lock at once, and a write of the
     host's row, so that the ticks of one host count their places one after the other. ``force``
     takes the jobs of ``claimant.only`` whether they are due or not.
@@ -73,7 +76,7 @@ def claim(claimant: Claimant, now: datetime, token: str, *, force: bool = False)
     if Host.objects.count_claim(claimant.host):
         room = claimant.max_parallel - JobState.objects.leased_on(claimant.host).count()
         if room > 0:
-            _stamp(claimant, now, token, room, force=force)
+            _stamp(claimant, horizon, token, room, force=force)
     owned = (
         JobState.objects.owned_by([token])
         .select_related("job")
@@ -156,6 +159,7 @@ def block(state: int, reason: str) -> None:
         next_run_at=None,
         retry_at=None,
         run_requested_at=None,
+        run_requested_by="",
         blocked_reason=reason[:500],
     )
 
@@ -217,16 +221,19 @@ def _open(state: JobState, now: datetime, host: str, *, force: bool) -> _Opened:
         slot = now if force else state.run_requested_at
         new.changes.update(run_requested_at=None, run_requested_by="")
     elif _retry_is_due(state, now):
-        trigger, slot, attempt = Trigger.RETRY, state.retry_slot_at, state.retry_attempt
+        trigger, attempt = Trigger.RETRY, state.retry_attempt
+        slot = state.retry_slot_at if state.job.enabled else None
         new.changes.update(retry_at=None, retry_slot_at=None, retries_total=F("retries_total") + 1)
     else:
         trigger = Trigger.SCHEDULE
         slot = _serve_schedule(new, now)
     if slot is None:
         return new
-    if trigger != Trigger.RETRY and state.last_started_at and slot <= state.last_started_at:
-        # The same moment for the second time: asked for twice, or the clock was set back.
-        attempt = _free_attempt(state, slot)
+    if state.last_started_at and slot <= state.last_started_at:
+        # The same moment again: a retry, asked for twice, or the clock was set back.
+        attempt = max(attempt, _free_attempt(state, slot))
+    if slot == state.retry_slot_at:
+        new.changes.update(retry_at=None, retry_slot_at=None)
     if trigger == Trigger.SCHEDULE:
         lag = max(0.0, (now - start_of(state.job, slot)).total_seconds())
         new.changes.update(
@@ -307,8 +314,11 @@ def _missed_run(state: JobState, group: Missed, now: datetime) -> Run:
 
 
 def jobs_named(names: Iterable[str]) -> tuple[list[Job], list[str]]:
-    """The jobs of these names or primary keys, and the names that no job has."""
-    wanted = list(names)
-    jobs = list(Job.objects.named(wanted))
-    known = {job.name for job in jobs} | {str(job.pk) for job in jobs}
-    return jobs, [name for name in wanted if name not in known]
+    """The jobs of these names or, where none is named so, primary keys; and the unknown ones."""
+    wanted = [name.strip() for name in names]
+    jobs = {job.name: job for job in Job.objects.filter(name__in=wanted)}
+    numbers = [name for name in wanted if name not in jobs and name.isdecimal()]
+    found = Job.objects.in_bulk([int(name) for name in numbers if len(name) < 19])
+    jobs |= {str(key): job for key, job in found.items()}
+    known = {job.pk: job for job in jobs.values()}
+    return list(known.values()), [name for name in wanted if name not in jobs]

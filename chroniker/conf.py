@@ -59,6 +59,7 @@ REFUSED_COMMANDS = frozenset(
         "shell", "dbshell", "runserver", "testserver", "flush", "sqlflush", "reset_db",
         "drop_test_database", "shell_plus", "runserver_plus", "runscript", "cron", "cronserver",
         "run_job", "startapp", "startproject", "createsuperuser", "changepassword", "test",
+        "migrate", "loaddata", "reset_schema", "runprofileserver", "mail_debug",
         "sqlmigrate", "makemigrations", "squashmigrations", "optimizemigration", "serve_metrics",
     }
 )  # fmt: skip
@@ -86,7 +87,7 @@ class Conf:
         lambda: default_runtime_dir(),
         str,
         doc="Where lock files are kept; made when missing, and only its owner's to enter.",
-        shown="`chroniker-UID` in `$XDG_RUNTIME_DIR`, for root in `/run`, else in `/tmp`",
+        shown="`chroniker-UID` in `/tmp`, for root in `/run`",
     )
     SELECT_FOR_UPDATE: bool | None = setting(
         None,
@@ -170,9 +171,8 @@ def all_settings() -> list[Setting[Any]]:
 
 def default_runtime_dir() -> str:
     """A directory for lock files that this user owns and that a reboot empties."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or (
-        "/run" if os.geteuid() == 0 and os.access("/run", os.W_OK) else "/tmp"  # noqa: S108
-    )
+    # Not XDG_RUNTIME_DIR: cron's ticks and those from a login shell have to meet.
+    base = "/run" if os.geteuid() == 0 and os.access("/run", os.W_OK) else "/tmp"  # noqa: S108
     return os.path.join(base, f"chroniker-{os.geteuid()}")
 
 

@@ -19,6 +19,16 @@ from .supervisor import Outcome
 _STATEMENT_CHARACTERS = 2_000_000
 """How much text goes into one INSERT: MariaDB ends the connection over a larger packet."""
 _LARGE_CHARACTERS = 8192
+_LONGEST_DELAY = timedelta(days=3650)
+
+NOBODYS: dict[str, Any] = {
+    "lease_token": None,
+    "lease_expires_at": None,
+    "lease_host": "",
+    "lease_owner": "",
+    "current_run": None,
+}
+"""The columns of a state that nobody owns."""
 _DELETE_BATCH = 500
 
 
@@ -37,6 +47,10 @@ class Ended:
     written: dict[str, int] = field(default_factory=dict)
     parts: tuple[int, int] | None = None
     pid: int | None = None
+    refusals: int = 0
+    """How often the database refused to take it."""
+    run_is_gone: bool = False
+    """Somebody has deleted the row of the run while it ran."""
 
 
 def end_run(ended: Ended, *, only_if_stale: bool = False) -> bool:
@@ -70,6 +84,11 @@ def end_run(ended: Ended, *, only_if_stale: bool = False) -> bool:
     return True
 
 
+def release(ended: Ended) -> None:
+    """Let go of a state whose run's end cannot be written at all."""
+    JobState.objects.filter(pk=ended.state.pk, lease_token=ended.token).update(**NOBODYS)
+
+
 def was_ended_by(ended: Ended) -> bool:
     """Whether the end was written before, by a commit whose reply was lost."""
     return Run.objects.filter(
@@ -80,13 +99,9 @@ def was_ended_by(ended: Ended) -> bool:
 def _state_facts(ended: Ended) -> dict[str, Any]:
     outcome, state, job = ended.outcome, ended.state, ended.job
     facts: dict[str, Any] = {
-        "lease_token": None,
-        "lease_expires_at": None,
-        "lease_host": "",
-        "lease_owner": "",
-        "current_run": None,
+        **NOBODYS,
         "stop_requested_at": None,
-        "last_run": ended.run,
+        "last_run": None if ended.run_is_gone else ended.run,
         "last_status": outcome.status,
         "last_ended_at": ended.ended_at,
         "last_error": outcome.error[:500],
@@ -126,9 +141,10 @@ def _retry(run: Run, job: Job, ended_at: datetime) -> dict[str, Any]:
     """When the next attempt starts, if the job has one left; the delay doubles each time."""
     if run.trigger == Trigger.MANUAL or run.attempt > job.max_retries:
         return {}
-    delay = job.retry_delay_seconds * 2 ** min(run.attempt - 1, 20)
+    seconds = job.retry_delay_seconds * 2 ** min(run.attempt - 1, 20)
+    delay = timedelta(seconds=min(seconds, _LONGEST_DELAY.total_seconds()))
     return {
-        "retry_at": ended_at + timedelta(seconds=delay),
+        "retry_at": ended_at + delay,
         "retry_slot_at": run.scheduled_for,
         "retry_attempt": run.attempt + 1,
     }

@@ -20,6 +20,7 @@ class Glance:
     """What a tick has to know. An idle one needs to know no more."""
 
     new_host: bool
+    """Its jobs have not been planned yet."""
     paused: bool
     clock: datetime
     """The database's, on which all hosts agree."""
@@ -50,15 +51,18 @@ def note_duration(host: str, seconds: float) -> None:
     Host.objects.filter(name=host).update(tick_seconds=seconds)
 
 
+def note_first_tick(host: str) -> None:
+    """Write down that the host's jobs have been planned."""
+    Host.objects.filter(name=host, first_tick_at=None).update(first_tick_at=DatabaseNow())
+
+
 def beat(host: str, pinned_now: datetime | None = None) -> Glance:
     """Note that ``host`` ticks now, and look at the database. An index serves each part.
 
     ``pinned_now`` stands in for the database's clock, for tests.
     """
-    new = not Host.objects.beat(host, __version__)
-    if new:
+    if not Host.objects.beat(host, __version__):
         Host.objects.bulk_create([Host(name=host)], ignore_conflicts=True)
-        Host.objects.filter(name=host, first_tick_at=None).update(first_tick_at=DatabaseNow())
         Host.objects.beat(host, __version__)
     states = JobState.objects
     moment: Any = StatementNow() if pinned_now is None else Value(pinned_now)
@@ -78,11 +82,11 @@ def beat(host: str, pinned_now: datetime | None = None) -> Glance:
             owned=Exists(owned),
             stale=Exists(states.stale()),
         )
-        .values("clock", "paused", "unplanned", "due", "owned", "stale")
+        .values("clock", "first_tick_at", "paused", "unplanned", "due", "owned", "stale")
         .get()
     )
     return Glance(
-        new_host=new,
+        new_host=row["first_tick_at"] is None,
         paused=row["paused"],
         clock=pinned_now or row["clock"],
         read_at=(before + boottime()) / 2,

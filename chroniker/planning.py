@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from .enums import MissedReason
 from .exceptions import ScheduleError
 from .models import Host, Job, JobDependency, JobState
+from .models.job import MAX_SECONDS
 from .schedules import Schedule, jitter
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def start_of(job: Job, slot: datetime) -> datetime:
     """When a slot is started: its time and the job's jitter, UTC."""
     if not job.jitter_seconds:
         return slot
-    return slot + jitter(job.name, slot, job.jitter_seconds)
+    return slot + jitter(job.name, slot, min(job.jitter_seconds, MAX_SECONDS))
 
 
 def serve(
@@ -185,7 +186,12 @@ def _replan(state: JobState, job: Job, since: datetime) -> None:
 def _retire(state: JobState) -> None:
     """The job no longer runs on this host slot: keep its counters, plan nothing."""
     JobState.objects.filter(pk=state.pk).update(
-        planned_from="", next_slot_at=None, next_run_at=None, retry_at=None, run_requested_at=None
+        planned_from="",
+        next_slot_at=None,
+        next_run_at=None,
+        retry_at=None,
+        run_requested_at=None,
+        run_requested_by="",
     )
 
 
@@ -224,7 +230,7 @@ def explain_blocked(now: datetime, host: str, limit: int = 200) -> None:
 
 def _states_of(jobs: Iterable[int]) -> dict[int, list[JobState]]:
     found: dict[int, list[JobState]] = {}
-    for state in JobState.objects.filter(job__in=set(jobs)):
+    for state in JobState.objects.current().filter(job__in=set(jobs)):
         found.setdefault(state.job_id, []).append(state)
     return found
 

@@ -25,11 +25,6 @@ class JobQuerySet(models.QuerySet["Job"]):
         # Not "=True": Django would write the bare column, for which SQLite uses no index.
         return self.filter(needs_planning__in=[True])
 
-    def named(self, names: list[str]) -> JobQuerySet:
-        """By name, or by primary key where a name is a number."""
-        numbers = [int(name) for name in names if name.isdigit() and len(name) < 19]
-        return self.filter(Q(name__in=names) | Q(pk__in=numbers))
-
 
 class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
     """Dependencies."""
@@ -46,6 +41,10 @@ class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
             | Q(**{f"{state}host": OuterRef("host")})
             | Q(Exact(OuterRef("host"), Value("")))
         )
+        # Not one that the dependee once had: nothing runs there any more.
+        of_today = (Q(**{f"{state}host": ""}) & ~Q(dependee__hostname="*")) | (
+            ~Q(**{f"{state}host": ""}) & Q(dependee__hostname="*")
+        )
         not_complete = Q(wait_for_completion=True) & (
             Q(**{f"{state}lease_token__isnull": False}) | Q(**{f"{state}due_at__lte": now})
         )
@@ -59,7 +58,7 @@ class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
         )
         not_next = Q(wait_for_next_run=True) & (slot_to_come | not_since)
         return self.filter(dependent=OuterRef("job")).filter(
-            same_host & (not_complete | not_succeeded | not_next)
+            same_host & of_today & (not_complete | not_succeeded | not_next)
         )
 
 
@@ -85,7 +84,8 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
     def unblocked(self, now: datetime) -> JobStateQuerySet:
         """Whose dependencies are met, or that a person asked for all the same."""
         unmet = self._dependency_model().objects.unmet(now)
-        return self.filter(Q(run_requested_by=Trigger.MANUAL) | ~Exists(unmet))
+        asked_for = Q(run_requested_by=Trigger.MANUAL, run_requested_at__isnull=False)
+        return self.filter(asked_for | ~Exists(unmet))
 
     def blocked(self, now: datetime) -> JobStateQuerySet:
         """Due, and waiting for another job."""
@@ -108,16 +108,21 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         """Let the leases run ``seconds`` from now; how many rows still bear the tokens."""
         return self.owned_by(tokens).update(lease_expires_at=database_now_plus(seconds))
 
-    def request_run(self, now: datetime) -> int:
-        """Ask for a run as soon as a host ticks; how many rows that changed."""
-        return self.filter(run_requested_at__isnull=True).update(
-            run_requested_at=now, run_requested_by=Trigger.MANUAL
+    def request_run(self, now: datetime | None = None) -> int:
+        """Ask for a run as soon as a host ticks; how many rows that changed.
+
+        ``now``: the database's clock unless given. A request of a dependency becomes a person's,
+        which waits for nothing.
+        """
+        free = Q(run_requested_at__isnull=True) | Q(run_requested_by=Trigger.DEPENDENCY)
+        return self.filter(free).update(
+            run_requested_at=now or DatabaseNow(), run_requested_by=Trigger.MANUAL
         )
 
-    def request_stop(self, now: datetime) -> int:
+    def request_stop(self, now: datetime | None = None) -> int:
         """Ask that what runs be stopped; how many rows that changed."""
         return self.filter(lease_token__isnull=False, stop_requested_at__isnull=True).update(
-            stop_requested_at=now
+            stop_requested_at=now or DatabaseNow()
         )
 
     @staticmethod

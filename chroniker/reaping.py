@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from django.db import connection
@@ -20,6 +20,7 @@ from .transactions import run_transaction
 
 logger = logging.getLogger(__name__)
 
+_STRANGERS_PATIENCE = timedelta(minutes=5)
 _LOST = "Lost: the scheduler that ran it on {host} {why}. Nobody knows how far the job came."
 
 
@@ -55,11 +56,17 @@ def reap(host: str, now: datetime, *, stale: bool) -> list[Ended]:
 
 
 def _job_is_dead(state: JobState) -> bool:
-    """With CHRONIKER_CHECK_LOCK_FILE: whether the kernel has released the run's own lock."""
-    if not conf.CHECK_LOCK_FILE or state.current_run is None or state.current_run.pid is None:
+    """With CHRONIKER_CHECK_LOCK_FILE: whether the kernel has released the run's own lock.
+
+    Only of a tick that is stopped: one that goes on is about to write the end itself.
+    """
+    if not conf.CHECK_LOCK_FILE or not owner_is_stopped(state.lease_owner):
         return False
     lock = job_lock(state.pk)
-    if not lock.acquire(wait=False):
+    try:
+        if not lock.acquire(wait=False, create=False):
+            return False
+    except OSError:  # no such file: it does not run with our directory
         return False
     lock.release()
     return True
@@ -73,9 +80,10 @@ def _may_take_over(state: JobState) -> bool:
     and its run is lost once the kernel says that all of it is dead.
     """
     owner = state.lease_owner
-    path = Path(runtime_dir()) / owner
-    if not owner.startswith("tick-") or not path.exists():
-        return True
+    if not owner.startswith("tick-") or not (Path(runtime_dir()) / owner).exists():
+        # Another user's, whom we know nothing of; or gone with a reboot.
+        ended = state.lease_expires_at
+        return ended is None or ended < datetime.now(UTC) - _STRANGERS_PATIENCE
     if owner_is_stopped(owner):
         logger.warning("Killing the tick %s: it is stopped and its lease ran out", owner)
         os.kill(int(owner.split("-")[1]), signal.SIGKILL)

@@ -9,19 +9,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
 
 from .claims import Claim, Claimant, Claimed, block, claim, due_keys, new_token
 from .conf import conf, runtime_dir
-from .endings import Ended, end_run, prune_runs, store_live_output, store_progress, was_ended_by
+from .endings import (
+    Ended,
+    end_run,
+    prune_runs,
+    release,
+    store_live_output,
+    store_progress,
+    was_ended_by,
+)
 from .enums import RunStatus
 from .exceptions import CommandRefused, DatabaseUnready, HostUnready
-from .heartbeat import Glance, beat, note_duration
+from .heartbeat import Glance, beat, note_duration, note_first_tick
 from .locks import OwnerLock
 from .models import Job, JobState, Run
-from .output import Masker
+from .output import Masker, Taken
 from .patience import Patience, explain, short_waits_for_locks
 from .planning import explain_blocked, plan_changed_jobs, plan_for_new_host
 from .reaping import reap
@@ -43,6 +52,7 @@ _CLAIM_WINDOW_SECONDS = 600
 for ever would run the code of the day on which it began."""
 _GATHER_SECONDS = 0.03
 """How long an end waits for others before it is written."""
+_MOST_REFUSALS = 3
 _TURN_SECONDS = 0.5
 
 
@@ -97,6 +107,8 @@ class Runner:
         self._first_end_at = 0.0
         self._claim_wanted = False
         self._place_became_free = False
+        self._claims_are_over = False
+        """What was asked for by name has been claimed; nothing else is this process's to start."""
         self._flushed_at = 0.0
         self._renewed_at = 0.0
         self._stop_signals = 0
@@ -119,9 +131,9 @@ class Runner:
         with self._signals(), short_waits_for_locks():
             try:
                 self._began_monotonic = next_tick = time.monotonic()
-                error = self._patience.attempt(self.tick, tell=False)
-                if error and not self._busy:
-                    raise DatabaseUnready(explain(error)) from error
+                failure = self._patience.attempt(self.tick, tell=False)
+                if failure and not self._busy:
+                    raise DatabaseUnready(explain(failure)) from failure
                 while self._busy or (self.every and not self._stop_signals):
                     wait = _GATHER_SECONDS if self.unfinished else _TURN_SECONDS
                     if self.every:
@@ -146,6 +158,7 @@ class Runner:
         self._began = self._now()
         if glance.new_host:
             plan_for_new_host(self.host, self._now())
+            note_first_tick(self.host)
         if glance.owned or glance.stale:
             for ended in reap(self.host, self._now(), stale=glance.stale):
                 self._tell(run_finished, ended.run, ended.job, ended)
@@ -185,7 +198,7 @@ class Runner:
             horizon = self._began
         self._claim_in_doubt = True
         try:
-            taken = self._claim_safely(claimant, horizon, token)
+            taken = self._claim_safely(claimant, horizon, now, token)
         except (DatabaseError, InterfaceError) as error:
             self._claim_in_doubt = is_outage(error)
             self._lease_ends.setdefault(token, sent + conf.LEASE_SECONDS)
@@ -195,7 +208,7 @@ class Runner:
         self._place_became_free = False
         self._claim_wanted = bool(taken.started)
         if self.force:
-            self.force, self._claim_wanted = False, False
+            self.force, self._claims_are_over = False, True
         for run in taken.missed:
             self._tell(run_missed, run, run.job)
         if taken.started:
@@ -203,22 +216,26 @@ class Runner:
                 self._lease_ends[item.token] = sent + conf.LEASE_SECONDS
             self._start(taken.started, sent)
 
-    def _claim_safely(self, claimant: Claimant, now: datetime, token: str) -> Claim:
+    def _claim_safely(
+        self, claimant: Claimant, horizon: datetime, now: datetime, token: str
+    ) -> Claim:
         """Claim all at once or, where one of the jobs makes the database refuse, each by itself."""
         try:
-            return run_transaction(lambda: claim(claimant, now, token, force=self.force))
+            return run_transaction(lambda: claim(claimant, horizon, now, token, force=self.force))
         except DatabaseError as error:
             if is_outage(error):
                 raise
             logger.exception("A claim was refused; trying the jobs one by one")
         taken = Claim()
-        for key in due_keys(claimant, now):
+        for key in due_keys(claimant, horizon):
             alone = replace(claimant, only_states=frozenset([key]))
             try:
-                one = run_transaction(lambda: claim(alone, now, new_token(), force=self.force))  # noqa: B023
+                one = run_transaction(
+                    partial(claim, alone, horizon, now, new_token(), force=self.force)
+                )
             except DatabaseError as error:
                 if is_outage(error):
-                    raise
+                    break  # what was taken has to be started; the others are taken later
                 block(key, f"command: the database refused to start it: {error}")
             else:
                 taken.started += one.started
@@ -291,7 +308,7 @@ class Runner:
         return few or now - self._first_end_at >= _GATHER_SECONDS
 
     def _time_to_claim(self, now: float) -> bool:
-        if self._patience.waiting or self.unfinished:
+        if self._patience.waiting or self.unfinished or self._claims_are_over:
             return False
         if self._place_became_free and len(self.running) <= self._places() // 4:
             return True
@@ -329,34 +346,47 @@ class Runner:
         try:
             written = run_transaction(lambda: [end_run(ended) for ended in waiting])
         except DatabaseError as error:
-            if is_outage(error) or len(waiting) == 1:
-                if len(waiting) == 1 and not is_outage(error):
-                    self._give_up_output(waiting[0], error)
+            if is_outage(error):
                 raise
-            written = []
-            for ended in list(waiting):
-                self.unfinished = [ended]
-                self._guarded(self._finish)
-                written.append(not self.unfinished)
-            self.unfinished = [e for e, done in zip(waiting, written, strict=True) if not done]
+            self._finish_one_by_one(waiting)
             return
         self.unfinished = []
         for ended, done in zip(waiting, written, strict=True):
-            if done or was_ended_by(ended):
-                self._after_end(ended)
-            else:
-                logger.warning(
-                    "Run %s of job %s lost its lease; nothing of it was written",
-                    ended.run.pk,
-                    ended.job.name,
-                )
+            self._finished(ended, done=done)
 
-    def _give_up_output(self, ended: Ended, error: DatabaseError) -> None:
-        """The database takes all but the output: better an end without it than no end."""
-        if ended.output.pieces:
-            logger.error("The output of run %s cannot be stored: %s", ended.run.pk, error)
-            ended.output.pieces = []
-            ended.output.expired = {}
+    def _finish_one_by_one(self, waiting: list[Ended]) -> None:
+        self.unfinished = []
+        for position, ended in enumerate(waiting):
+            try:
+                done = run_transaction(partial(end_run, ended))
+            except DatabaseError as error:
+                if is_outage(error):
+                    self.unfinished += waiting[position:]
+                    raise
+                self._refused(ended, error)
+            else:
+                self._finished(ended, done=done)
+
+    def _finished(self, ended: Ended, *, done: bool) -> None:
+        if done or was_ended_by(ended):
+            self._after_end(ended)
+        else:
+            logger.warning(
+                "Run %s of job %s lost its lease; nothing of it was written",
+                ended.run.pk,
+                ended.job.name,
+            )
+
+    def _refused(self, ended: Ended, error: DatabaseError) -> None:
+        """The database will not take this end as it is: an end with less is better than none."""
+        logger.error("The end of run %s is refused: %s", ended.run.pk, error)
+        ended.refusals += 1
+        ended.output = Taken()
+        ended.run_is_gone = not Run.objects.filter(pk=ended.run.pk).exists()
+        if ended.refusals < _MOST_REFUSALS:
+            self.unfinished.append(ended)
+        else:
+            release(ended)
 
     def _after_end(self, ended: Ended) -> None:
         ended.run.status = ended.outcome.status
@@ -424,7 +454,7 @@ class Runner:
 
     def _renew(self) -> None:
         """Renew all leases, and tell the wardens until when they run."""
-        tokens = self._tokens()
+        tokens = list({*self._tokens(), *(ended.token for ended in self.unfinished)})
         sent = boottime()
         run_transaction(lambda: JobState.objects.renew(tokens, conf.LEASE_SECONDS))
         self._renewed_at = time.monotonic()

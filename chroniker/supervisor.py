@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import selectors
 import signal
 import time
@@ -62,7 +63,7 @@ class Child:
         self.recorder = Recorder(request.streams, request.output_bytes, masker)
         self.masker = masker
         self.written = {"stdout": 0, "stderr": 0, "log": 0}
-        self.page = progress.ProgressPage()
+        self.page: progress.ProgressPage | None = None
         self.warden_pid = 0
         self.warden_fd = -1
         self.job_pid: int | None = None
@@ -102,7 +103,7 @@ class Child:
 
     def look_at_progress(self) -> None:
         """Read the page that the job writes."""
-        told = self.page.read()
+        told = self.page.read() if self.page else None
         if told and told[0] != self._ticket:
             self._ticket = told[0]
             self._set_parts(told[1], told[2])
@@ -177,6 +178,10 @@ class Supervisor:
         self._masker = masker
         self._selector = selectors.EpollSelector()
         self._zygote: Zygote | None = None
+        # Each run is eight descriptors here; the jobs keep the limit that they would have had.
+        self._file_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        hard = self._file_limit[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self._asked: deque[Child] = deque()
         """Those whose start the zygote has not yet told of, in the order of asking."""
         self._unstarted: list[Child] = []
@@ -206,6 +211,7 @@ class Supervisor:
         ours: dict[str, int] = {}
         theirs: dict[str, int] = {}
         try:
+            run.page = run.page or progress.ProgressPage()
             for kind in ("stdout", "stderr", "log", "progress", "status"):
                 ours[kind], theirs[kind] = os.pipe2(os.O_CLOEXEC)
             theirs["control"], run.control = os.pipe2(os.O_CLOEXEC)
@@ -237,7 +243,7 @@ class Supervisor:
     def _alive_zygote(self) -> Zygote:
         if self._zygote is None:
             self._before_fork()
-            self._zygote = Zygote(self._descriptors())
+            self._zygote = Zygote(self._descriptors(), self._file_limit)
             self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, (None, "zygote"))
         return self._zygote
 
@@ -249,7 +255,8 @@ class Supervisor:
         """
         mine = [self._selector.fileno()]
         for run in self.children.values():
-            mine += [*run.sources, run.control, run.warden_fd, run.page.fd]
+            mine += [*run.sources, run.control, run.warden_fd]
+            mine += [run.page.fd] if run.page else []
         return [fd for fd in mine if fd >= 0]
 
     def _bury_zygote(self) -> None:
@@ -373,7 +380,8 @@ class Supervisor:
         run.look_at_progress()
         if run.control >= 0:
             os.close(run.control)
-        run.page.close()
+        if run.page:
+            run.page.close()
         del self.children[run.key]
 
     def _end_orphans(self, run: Child) -> None:
@@ -403,6 +411,7 @@ class Supervisor:
         """End the zygote and give the selector back."""
         self._bury_zygote()
         self._selector.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._file_limit)
 
 
 def _session(pid: int) -> int:

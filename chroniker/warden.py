@@ -249,7 +249,7 @@ class _Warden:
         waits = [moment - now for moment in moments if moment is not None]
         if self.lease_deadline is not None:
             waits += [self.lease_deadline - now, _LOOK_SECONDS]
-        return max(0.0, min(waits, default=3600.0)) + 0.001
+        return max(0.0, min([*waits, 3600.0])) + 0.001  # poll(2) takes no more than 24 days
 
     def _hear(self) -> None:
         """Read what the supervisor says and obey it."""

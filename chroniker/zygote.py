@@ -15,6 +15,7 @@ import gc
 import json
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
@@ -57,9 +58,13 @@ class Order:
 
 
 class Zygote:
-    """The scheduler's end. ``not_theirs``: descriptors that the forked process must not keep."""
+    """The scheduler's end.
 
-    def __init__(self, not_theirs: Iterable[int]) -> None:
+    ``not_theirs``: descriptors that the forked process must not keep; ``file_limit``: its
+    RLIMIT_NOFILE, soft and hard, and that of the jobs.
+    """
+
+    def __init__(self, not_theirs: Iterable[int], file_limit: tuple[int, int]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -68,6 +73,7 @@ class Zygote:
             ours.close()
             for fd in not_theirs:
                 os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, file_limit)
             _serve(theirs)
         theirs.close()
         self._socket = ours
@@ -93,6 +99,8 @@ class Zygote:
         (pid,) = _HEADER.unpack(data)
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
+        if not descriptors:  # this process may open no more files, and got none
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return pid, descriptors[0]
 
     def has_answer(self, timeout: float) -> bool:
@@ -200,6 +208,7 @@ def _do_the_job(order: Order, pipes: warden.Pipes) -> int:
         environ[child.REPORT_VARIABLE] = str(pipes.status)
         environ[child.LOG_VARIABLE] = str(pipes.log)
         environ[progress.PAGE_VARIABLE] = str(pipes.page)
+        environ[child.PATH_VARIABLE] = environ.get("PYTHONPATH", "")
         environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         os.execv(sys.executable, [sys.executable, "-m", "chroniker.child"])
     progress.attach(mmap.mmap(pipes.page, progress.PAGE_BYTES))

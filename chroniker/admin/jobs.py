@@ -232,7 +232,7 @@ class JobAdmin(PatientAdmin[Job]):
         self._switch(request, queryset, enabled=False)
 
     def _order_run(self, request: HttpRequest, jobs: Iterable[Job]) -> None:
-        number = order_run(jobs, now=utc_now(), user_id=_user_id(request))
+        number = order_run(jobs, user_id=_user_id(request))
         if number:
             text = ngettext(
                 "%d run was asked for; the next tick starts it.",
@@ -245,7 +245,7 @@ class JobAdmin(PatientAdmin[Job]):
             self.message_user(request, text, messages.WARNING)
 
     def _order_stop(self, request: HttpRequest, jobs: Iterable[Job]) -> None:
-        number = order_stop(jobs, now=utc_now(), user_id=_user_id(request))
+        number = order_stop(jobs, user_id=_user_id(request))
         if number:
             text = ngettext("%d run was asked to stop.", "%d runs were asked to stop.", number)
             self.message_user(request, text % number, messages.SUCCESS)

@@ -22,14 +22,14 @@ BATCH = 500
 """Jobs in one statement: SQLite limits the variables of one."""
 
 
-def order_run(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
+def order_run(jobs: Iterable[Job], *, user_id: int) -> int:
     """Ask for a run of each; how many host slots that changed.
 
     A job that no tick has planned yet gets its states here.
     """
 
     def order(batch: Sequence[Job]) -> int:
-        changed = _slots(batch).request_run(now)
+        changed = _slots(batch).request_run()
         _log(user_id, batch, "Run now.")
         return changed
 
@@ -40,11 +40,11 @@ def order_run(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
     return changed
 
 
-def order_stop(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
+def order_stop(jobs: Iterable[Job], *, user_id: int) -> int:
     """Ask that those of the jobs that run be stopped; how many host slots that changed."""
 
     def order(states: JobStateQuerySet, running: Sequence[Job]) -> int:
-        changed = states.request_stop(now)
+        changed = states.request_stop()
         _log(user_id, running, "Stop.")
         return changed
 
@@ -56,11 +56,11 @@ def order_stop(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
     return changed
 
 
-def order_stop_of_run(run: Run, *, now: datetime, user_id: int) -> int:
+def order_stop_of_run(run: Run, *, user_id: int) -> int:
     """Ask that one run be stopped; 0 where it has ended, or was asked to stop before."""
 
     def order() -> int:
-        changed = JobState.objects.filter(current_run=run).request_stop(now)
+        changed = JobState.objects.filter(current_run=run).request_stop()
         if changed:
             _log(user_id, [run, run.job], "Stop.")
         return changed

@@ -160,7 +160,7 @@ class RunAdmin(PatientAdmin[Run]):
         if not self.has_stop_permission(request):
             raise PermissionDenied
         assert request.user.pk is not None
-        if order_stop_of_run(run, now=utc_now(), user_id=request.user.pk):
+        if order_stop_of_run(run, user_id=request.user.pk):
             self.message_user(request, _("The run was asked to stop."), messages.SUCCESS)
         else:
             self.message_user(

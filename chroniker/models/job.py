@@ -29,6 +29,9 @@ def site_timezone() -> str:
     return settings.TIME_ZONE or "UTC"
 
 
+MAX_SECONDS = 10 * 365 * 24 * 3600
+"""Ten years: longer than any job waits or runs, and no date overflows."""
+
 DEFINITION = ("schedule", "timezone", "hostname", "name")
 """The fields, beside ``enabled``, from which next runs are computed (``H`` hashes the name)."""
 
@@ -99,20 +102,21 @@ class Job(models.Model):
         _("timeout"),
         null=True,
         blank=True,
-        validators=[MinValueValidator(1)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_SECONDS)],
         help_text=_("Seconds after which a run is ended. Empty: never."),
     )
     expected_seconds = models.PositiveIntegerField(
         _("expected duration"),
         null=True,
         blank=True,
-        validators=[MinValueValidator(1)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_SECONDS)],
         help_text=_("Seconds after which an alert is raised; the run goes on."),
     )
     start_deadline_seconds = models.PositiveIntegerField(
         _("start deadline"),
         null=True,
         blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_SECONDS)],
         help_text=_(
             "A slot that could only be started later than this many seconds is missed. "
             "Empty: it is started however late."
@@ -122,12 +126,16 @@ class Job(models.Model):
         _("retries"), default=0, validators=[MaxValueValidator(100)]
     )
     retry_delay_seconds = models.PositiveIntegerField(
-        _("retry delay"), default=60, help_text=_("Seconds before the first retry; then doubles.")
+        _("retry delay"),
+        default=60,
+        validators=[MaxValueValidator(MAX_SECONDS)],
+        help_text=_("Seconds before the first retry; then doubles."),
     )
     kill_grace_seconds = models.PositiveIntegerField(
         _("kill grace"),
         null=True,
         blank=True,
+        validators=[MaxValueValidator(MAX_SECONDS)],
         help_text=_("Seconds between SIGTERM and SIGKILL. Empty: the site's setting."),
     )
     memory_limit_mb = models.PositiveIntegerField(
@@ -146,6 +154,7 @@ class Job(models.Model):
     jitter_seconds = models.PositiveIntegerField(
         _("jitter"),
         default=0,
+        validators=[MaxValueValidator(MAX_SECONDS)],
         help_text=_("Each start is moved by up to this many seconds, the same for the same slot."),
     )
     stderr_is_failure = models.BooleanField(

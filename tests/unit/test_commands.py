@@ -63,7 +63,7 @@ def test_what_cannot_be_split_is_refused_with_the_reason(text: str, reason: str)
         split_args(text)
 
 
-@pytest.mark.parametrize("name", ["noop", "check", "migrate", "clearsessions"])
+@pytest.mark.parametrize("name", ["noop", "check", "clearsessions"])
 def test_commands_are_allowed_unless_they_are_refused(name: str) -> None:
     check_command(name)
 

@@ -127,11 +127,12 @@ def test_a_link_that_somebody_else_has_laid_is_refused(place: Path, tmp_path: Pa
         runtime_dir()
 
 
-def test_by_default_it_is_where_a_reboot_empties_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("session", ["", "/run/user/7"])
+def test_by_default_ticks_of_cron_and_of_a_login_shell_meet(
+    monkeypatch: pytest.MonkeyPatch, session: str
+) -> None:
     name = f"chroniker-{os.geteuid()}"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    assert default_runtime_dir() == f"/run/user/7/{name}"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", session)
     assert default_runtime_dir() in (f"/run/{name}", f"/tmp/{name}")
 
 

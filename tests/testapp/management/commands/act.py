@@ -53,6 +53,9 @@ class Command(BaseCommand):
     def refuse(self, *words: str) -> None:
         raise CommandError(" ".join(words))
 
+    def tell(self, name: str) -> None:
+        self.stdout.write(os.environ.get(name, ""))
+
     def warn(self, *words: str) -> None:
         warnings.simplefilter("default")
         warnings.warn(" ".join(words), stacklevel=1)

@@ -1,0 +1,190 @@
+"""What reviewers broke, once; each of these failed before it was mended."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from chroniker.models import Job, JobDependency, JobState, Run
+from tests.support import make_job, wait_until
+
+from .test_claims import make_due
+from .test_endings import acting, due_job, output
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Tick = Callable[..., Any]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_a_run_that_somebody_deletes_holds_up_no_other(
+    start_tick: Tick, tmp_path: Path, settings: Any
+) -> None:
+    settings.CHRONIKER_HEARTBEAT_SECONDS = 60
+    started = tmp_path / "started"
+    job, other = acting(f"sleep 1.2 {started}"), acting("sleep 1.5")
+    tick = start_tick()
+    wait_until(started.exists)
+    Run.objects.filter(job=job).delete()
+    assert tick.wait(20).exit_code == 0
+    assert Run.objects.get(job=other).status == "succeeded"
+    state = JobState.objects.get(job=job)
+    assert state.lease_token is None and state.runs_total == 1
+
+
+def test_a_console_handler_of_the_site_is_not_stderr(run_tick: Tick) -> None:
+    handler = logging.StreamHandler()  # made with the stderr of then, as by LOGGING
+    logger = logging.getLogger("bookshop")
+    logger.addHandler(handler)
+    try:
+        job = acting("log rows imported", stderr_is_failure=True)
+        run_tick()
+    finally:
+        logger.removeHandler(handler)
+    run = Run.objects.get(job=job)
+    assert run.status == "succeeded", run.error
+    assert output(run, "log").count("rows imported") == 1
+    assert output(run, "stderr") == ""
+
+
+def test_a_host_slot_that_a_dependee_once_had_blocks_nobody(run_tick: Tick) -> None:
+    first = make_job(hostname="")
+    run_tick()
+    Job.objects.filter(pk=first.pk).update(hostname="*")
+    then = due_job()
+    JobDependency.objects.create(dependent=then, dependee=first)
+    run_tick()
+    JobState.objects.filter(job=first).exclude(host="").request_run()
+    run_tick()
+    assert Run.objects.get(job=then).status == "succeeded"
+
+
+def test_a_timeout_of_a_month_is_none_that_ends_the_run(run_tick: Tick) -> None:
+    job = acting("say hello", timeout_seconds=30 * 24 * 3600)
+    run_tick()
+    assert Run.objects.get(job=job).status == "succeeded"
+
+
+def test_a_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: Tick) -> None:
+    first = acting("leave 1", max_retries=1, retry_delay_seconds=1000)
+    then = make_job(command="act", args="leave 1", max_retries=2, retry_delay_seconds=1000)
+    JobDependency.objects.create(
+        dependent=then, dependee=first, wait_for_success=False, wait_for_completion=True
+    )
+    run_tick()
+    assert Run.objects.filter(job=then).count() == 1
+    for job in (first, then):
+        JobState.objects.filter(job=job).update(retry_at=now() - timedelta(seconds=1))
+        run_tick()
+    assert JobState.objects.get(job=then).blocked_reason == ""
+    attempts = Run.objects.filter(job=then).order_by("id").values_list("attempt", flat=True)
+    assert list(attempts) == sorted(set(attempts)) and len(attempts) >= 2
+
+
+def test_a_disabled_job_is_not_retried(run_tick: Tick, start_tick: Tick, tmp_path: Path) -> None:
+    job = acting("leave 1", max_retries=3, retry_delay_seconds=1000)
+    run_tick()
+    Job.objects.update(enabled=False)
+    run_tick()
+    JobState.objects.update(retry_at=now() - timedelta(seconds=1), retry_slot_at=now())
+    run_tick()
+    assert Run.objects.filter(job=job).count() == 1
+    assert JobState.objects.get(job=job).retry_at is None
+
+
+def test_a_person_can_run_what_a_dependency_has_asked_for_in_vain(run_tick: Tick) -> None:
+    first, then = acting("leave 1"), make_job()
+    JobDependency.objects.create(dependent=then, dependee=first)
+    run_tick()
+    JobState.objects.filter(job=then).update(run_requested_at=now(), run_requested_by="dependency")
+    run_tick()
+    assert not Run.objects.filter(job=then).exists()
+    assert JobState.objects.filter(job=then).request_run() == 1
+    run_tick()
+    assert Run.objects.get(job=then).status == "succeeded"
+
+
+def test_a_late_start_is_recorded_as_late(run_tick: Tick, monkeypatch: Any) -> None:
+    monkeypatch.setattr("chroniker.scheduler._CLAIM_WINDOW_SECONDS", 0.5)
+    for n in range(2):
+        acting("sleep 1.5", name=f"job {n}", priority=-n)
+    run_tick(max_parallel=1)
+    first, second = Run.objects.order_by("id")
+    assert second.started_at - first.started_at > timedelta(seconds=1)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("field", ["retry_delay_seconds", "jitter_seconds", "timeout_seconds"])
+def test_numbers_that_no_date_can_hold_are_refused(field: str) -> None:
+    job = make_job()
+    setattr(job, field, 2**40)
+    with pytest.raises(ValidationError) as caught:
+        job.full_clean()
+    assert field in caught.value.message_dict
+
+
+def test_numbers_that_no_date_can_hold_stop_only_themselves(run_tick: Tick) -> None:
+    huge = 2**31 - 1
+    bad = acting("leave 1", max_retries=99, retry_delay_seconds=huge, jitter_seconds=0)
+    good = due_job()
+    assert run_tick().exit_code == 0
+    assert Run.objects.get(job=good).status == "succeeded"
+    assert JobState.objects.get(job=bad).retry_at is not None
+
+
+def test_more_runs_than_descriptors_are_no_failures(run_tick: Tick, settings: Any) -> None:
+    import resource
+
+    settings.CHRONIKER_MAX_PARALLEL = 40
+    for _ in range(40):
+        acting("sleep 0.5")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        assert run_tick().exit_code == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert Run.objects.filter(status="succeeded").count() == 40
+
+
+def test_a_hosts_jobs_are_planned_even_if_its_first_tick_died(
+    run_tick: Tick, settings: Any
+) -> None:
+    from chroniker.heartbeat import beat
+
+    job = make_job(hostname="*")
+    run_tick()
+    settings.CHRONIKER_HOSTNAME = "web2"
+    beat("web2")  # and then it died
+    run_tick()
+    assert JobState.objects.filter(job=job, host="web2").exists()
+
+
+def test_run_job_runs_the_job_of_that_name_and_once(manage: Any) -> None:
+    other = due_job(schedule="@every 1s")
+    named = make_job(name=str(other.pk), command="act", args="say named")
+    ended = manage("run_job", f" {other.pk} ")
+    assert ended.returncode == 0
+    assert list(Run.objects.values_list("job", flat=True)) == [named.pk]
+    make_due(other)
+    assert manage("run_job", other.name).returncode == 0
+    assert Run.objects.filter(job=other).count() == 1
+
+
+def test_a_spawned_job_gives_its_programs_the_path_of_before(
+    run_tick: Tick, settings: Any, monkeypatch: Any
+) -> None:
+    settings.CHRONIKER_START_METHOD = "spawn"
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    job = acting("tell PYTHONPATH")
+    run_tick()
+    assert output(Run.objects.get(job=job), "stdout") == f"{os.getcwd()}\n"
