@@ -1,12 +1,18 @@
-"""The database's clock, on which hosts with clocks of their own agree."""
+"""The database's clock, on which hosts with clocks of their own agree, and one that never jumps."""
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
 from django.db.models import DateTimeField, ExpressionWrapper, Func, Value
 from django.db.models.expressions import Combinable
+
+
+def boottime() -> float:
+    """Seconds since boot, those asleep included (CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class DatabaseNow(Func):

@@ -10,9 +10,8 @@ from django.db import connection
 from django.db.models import Exists, Value
 
 from . import __version__
-from .clock import DatabaseNow, StatementNow
+from .clock import DatabaseNow, StatementNow, boottime
 from .models import Host, Job, JobState
-from .warden import boottime
 
 
 @dataclass(frozen=True, slots=True)

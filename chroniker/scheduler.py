@@ -15,6 +15,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connection
 
 from .claims import Claim, Claimant, Claimed, block, claim, due_keys, new_token
+from .clock import boottime
 from .conf import conf, runtime_dir
 from .endings import (
     Ended,
@@ -38,7 +39,6 @@ from .signals import run_finished, run_missed, run_started
 from .starting import before_fork, lease_deadline, request_for, site_secrets
 from .supervisor import Child, Outcome, RunRequest, Supervisor
 from .transactions import is_outage, run_transaction
-from .warden import boottime
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from . import progress, warden
+from .clock import boottime
 from .enums import RunStatus
 from .locks import FileLock
 from .output import Masker, Recorder
@@ -310,7 +311,7 @@ class Supervisor:
     def abandon(self, run: Child) -> None:
         """The run is somebody else's now: end it at once, whatever it does."""
         run.lease_lost = True
-        run.tell(f"L {warden.boottime() - 1}\n".encode())
+        run.tell(f"L {boottime() - 1}\n".encode())
         run.give_up_at = time.monotonic() + 1.0
 
     def extend(self, run: Child, deadline: float) -> None:

@@ -29,6 +29,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .clock import boottime
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -83,11 +85,6 @@ class Ending:
     def line(self) -> bytes:
         """As a line of the status pipe."""
         return json.dumps({"ending": asdict(self)}).encode() + b"\n"
-
-
-def boottime() -> float:
-    """Seconds since boot, those asleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def become_subreaper() -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from chroniker.warden import Guard, Pipes, boottime, guard_run
+from chroniker.clock import boottime
+from chroniker.warden import Guard, Pipes, guard_run
 from tests.support import Forked, wait_until
 
 KINDS = ("stdout", "stderr", "log", "progress", "status")
