@@ -78,14 +78,18 @@ smoke: venv ## the demonstration, looked at by a program instead of a person
 bench: services venv ## what a tick, a scrape and a call cost
 	@$(RUN) $(PYTHON) -m benchmarks
 
-# One worker a kind of database would be three; two cores carry two.
-FAULTS      := $(PYTEST) -m faults --numprocesses 2 --dist loadgroup
+# Each kind of database in a process of its own; two cores carry two of them at a time.
+FAULTS      := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target \
+                   faults-on-postgres faults-on-mariadb faults-on-sqlite
 
 faults: services venv ## kill -9, lost connections, frozen hosts: a few minutes
-	@$(FAULTS) tests/faults
+	@$(FAULTS)
 
 faults-long: services venv ## the same with ten times the slots, and ten hosts
-	@CHRONIKER_FAULTS_LONG=1 $(FAULTS) tests/faults
+	@CHRONIKER_FAULTS_LONG=1 $(FAULTS)
+
+faults-on-%:
+	@CHRONIKER_FAULT_BACKENDS=$* $(PYTEST) -m faults tests/faults
 
 clean: ## remove what was made here; servers and their databases stay
 	rm -rf $(VENV) $(NEWEST_VENV) var build dist htmlcov .coverage* \

@@ -32,11 +32,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "faults" in str(config.option.markexpr):
+        # One kind of database in each process, where they are to run side by side.
+        chosen = (os.environ.get("CHRONIKER_FAULT_BACKENDS") or " ".join(BACKENDS)).split()
+        others = [item for item in items if _backend_of(item) not in (None, *chosen)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
         return
     left_out = [item for item in items if item.get_closest_marker("faults")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("faults")]
+
+
+def _backend_of(item: pytest.Item) -> str | None:
+    mark = item.get_closest_marker("xdist_group")
+    return mark.args[0] if mark else None
 
 
 def seed() -> int:

@@ -5,6 +5,7 @@ Where its programs are not installed the site's server is used, which is neither
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import os
 import pwd
@@ -18,6 +19,9 @@ from pathlib import Path
 
 # Nothing of the tests is imported here: their settings are read once this has a server.
 _SHM = "/dev/shm"
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
+libc = ctypes.CDLL(None)
 
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
@@ -57,6 +61,16 @@ class Postgres:
             raise RuntimeError((self.directory / "log").read_text()[-2000:])
 
     def start(self) -> None:
+        """Start it; it falls to init, not to this process, which ends what has fallen to it."""
+        was = ctypes.c_int()
+        libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(was), 0, 0, 0)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        try:
+            self._start()
+        finally:
+            libc.prctl(_PR_SET_CHILD_SUBREAPER, was.value, 0, 0, 0)
+
+    def _start(self) -> None:
         options = {**_OPTIONS, "port": str(self.port)}
         words = " ".join(f"-c {name}='{value}'" for name, value in options.items())
         self._call("pg_ctl", "-D", f"{self.directory}/data", "-w", "-o", words, "-l",
