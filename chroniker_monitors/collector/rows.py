@@ -31,6 +31,7 @@ from chroniker.enums import RunStatus
 from chroniker_monitors.conf import conf
 
 from .deadline import DeadlineExceeded, SharedCall
+from .garbage import nothing_collected
 from .numbers import (
     BUCKET_COLUMNS,
     HOST,
@@ -107,8 +108,10 @@ def read(alias: str, max_jobs: int) -> Snapshot:
         .values_list(*JOB_COLUMNS, *map(_state_column, STATE_COLUMNS))
         .query.get_compiler(using=alias)
     )
-    # Sorted here: PostgreSQL would do it on disk.
-    rows = sorted(chain.from_iterable(compiler.execute_sql(MULTI)), key=itemgetter(0))
+    found = compiler.execute_sql(MULTI)
+    with nothing_collected():
+        # Sorted here: PostgreSQL would do it on disk.
+        rows = sorted(chain.from_iterable(found), key=itemgetter(0))
     running = (
         JobState.objects.using(alias)
         .filter(lease_token__isnull=False, lease_host=OuterRef("name"))
@@ -124,7 +127,8 @@ def read(alias: str, max_jobs: int) -> Snapshot:
             "name", "last_tick_at", "tick_seconds", Coalesce(Subquery(running), 0), "paused"
         )
     )
-    grouped = by_job(rows, [host[0] for host in hosts])
+    with nothing_collected():
+        grouped = by_job(rows, [host[0] for host in hosts])
     # Only a full page can have dropped any, and then they are counted.
     dropped = jobs.count() - max_jobs if len(grouped) >= max_jobs else 0
     return Snapshot(True, grouped, hosts, max(dropped, 0), connections[alias].timezone)

@@ -11,14 +11,13 @@ number of a snapshot is a negative zero, which would be written as zero.
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 from chroniker_monitors.collector.families import JOB_FAMILIES, Contract, Family
+from chroniker_monitors.collector.garbage import nothing_collected
 from chroniker_monitors.collector.numbers import (
     HOST,
     NAME,
@@ -60,7 +59,7 @@ class Renderer:
         """
         jobs = {job[0]: job for job, _ in snapshot.jobs}
         slots = {(row[0], row[HOST]): row for _, rows in snapshot.jobs for row in rows}
-        with self._lock, _nothing_collected():
+        with self._lock, nothing_collected():
             self._jobs = _renewed(self._jobs, jobs, self._write_jobs)
             self._slots = _renewed(
                 self._slots, slots, lambda rows: self._write_slots(rows, snapshot)
@@ -88,23 +87,6 @@ class Renderer:
             writer(labels, cells, exemplars.get(writer.family.exemplar))
             for writer in self._slot_writers
         )
-
-
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Keep Python from looking for garbage among all the objects of the process.
-
-    It does so whenever many objects were made, which is a third of the time of a cold page; but
-    here they are rows and texts, which refer to nothing. What another thread drops meanwhile is
-    found a moment later.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _writers(families: Iterable[Family], contract: Contract) -> list[FamilyWriter]:
