@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,12 @@ from hypothesis import strategies as st
 
 from chroniker.buckets import add_observation
 from chroniker.schedules import parse
-from chroniker_monitors.collector.numbers import blocked_class, cumulative, schedule_kind
+from chroniker_monitors.collector.numbers import (
+    blocked_class,
+    cumulative,
+    schedule_kind,
+    timestamps,
+)
 
 BOUNDS = (0.1, 1.0, 60.0)
 
@@ -88,3 +95,26 @@ def test_kind_is_what_the_parser_finds(text: str) -> None:
 )
 def test_reason_becomes_its_class(reason: str, expected: str) -> None:
     assert blocked_class(reason) == expected
+
+
+NAIVE = datetime(2026, 5, 4, 12, 0, 0, 250_001)
+
+
+@pytest.mark.parametrize(
+    ("moment", "zone", "expected"),
+    [
+        (None, UTC, 0),
+        (1_777_896_000.250001, UTC, 1_777_896_000.250001),  # from PostgreSQL
+        (NAIVE, UTC, 1_777_896_000.250001),
+        (NAIVE, ZoneInfo("Europe/Berlin"), 1_777_888_800.250001),
+        (NAIVE.replace(tzinfo=UTC), ZoneInfo("Europe/Berlin"), 1_777_896_000.250001),
+        (NAIVE, None, NAIVE.timestamp()),  # USE_TZ = False
+    ],
+)
+def test_moments_are_seconds_since_1970(moment: Any, zone: Any, expected: float) -> None:
+    assert timestamps([moment, None], zone) == [expected, 0]
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2099, 1, 1)))
+def test_the_short_way_gives_the_same_second(moment: datetime) -> None:
+    assert timestamps([moment], UTC) == [moment.replace(tzinfo=UTC).timestamp()]
