@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS, MIDDLEWARE
 
@@ -12,3 +14,5 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 CHRONIKER_METRICS_TOKEN = "a-token-of-some-length"
+# A crowd on a busy machine waits longer than one scraper should.
+CHRONIKER_METRICS_TIMEOUT_SECONDS = float(os.environ.get("TEST_SCRAPE_SECONDS", "2"))
