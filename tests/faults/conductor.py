@@ -42,6 +42,8 @@ SLACK_SECONDS = 1.5
 """What a busy machine may add to a lease and a tick before a run counts as stuck."""
 DEAD_WITHIN_SECONDS = 2.0 + 1.0
 """After a SIGKILL of a tick nothing of it is left after two seconds; one for a busy machine."""
+END_SECONDS = 10.0
+"""What a busy machine may take, beyond the grace time, until all ticks have obeyed a SIGTERM."""
 STARVED_SECONDS = 0.3
 """How much too late this process may wake before the machine itself counts as a fault."""
 EVERYBODY = frozenset({"power_off_all", "hold_rows", "burst", "full_disk", "crash", "terminate"})
@@ -246,7 +248,7 @@ class Conductor:
         for pid in self.helpers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + conf.KILL_GRACE_SECONDS + 5
+        deadline = time.monotonic() + conf.KILL_GRACE_SECONDS + END_SECONDS
         while waiting := [host for host in self.hosts.values() if not host.ended()]:
             if time.monotonic() > deadline:
                 for host in waiting:
@@ -588,7 +590,7 @@ class Conductor:
 
     def _full_disk(self, step: Step) -> None:
         """Fill the file system under the SQLite file, where it is one of its own."""
-        disk = self.directory / "disk"
+        disk = (self.directory / "disk").resolve()
         if not os.path.ismount(disk):
             return
         ballast = disk / "ballast"

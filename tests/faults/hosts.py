@@ -272,10 +272,10 @@ def be_tick(config: HostConfig, **options: Any) -> int:
     from chroniker.exceptions import DatabaseUnready
     from chroniker.scheduler import Runner
 
-    _set_clock(config.clock_offset)
-    if config.prepare is not None:
-        config.prepare()
     try:
+        _set_clock(config.clock_offset)
+        if config.prepare is not None:
+            config.prepare()
         Runner(every=config.tick_seconds if config.server else None, **options).run()
     except DatabaseUnready as error:
         logging.getLogger("chroniker.faults").info("not ready: %s", error)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.db import connection
 
 from chroniker.conf import conf
@@ -20,6 +21,7 @@ from tests.faults.conductor import Conductor, Setup
 from tests.faults.plan import Plan, Step, draw
 
 SECOND = 1_000_000
+settings: Any = django_settings
 
 
 @dataclass(slots=True)
@@ -320,9 +322,15 @@ def _wait_for(conductor: Conductor, pids: list[int]) -> list[int]:
     return codes
 
 
+def _unhurried() -> None:
+    """Leases as a site has them: this is about load, not about faults."""
+    settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_HEARTBEAT_SECONDS = 60, 10
+
+
 def ten_hosts(lab: Lab, jobs: int = 1000, ticks: int = 20, hosts: int = 10) -> History:
     """Ten hosts tick twenty times each, and a thousand jobs become due on the way."""
-    apart = 2.0
+    apart = 3.0
+    _unhurried()
     now = datetime.now(UTC).replace(microsecond=0)
     begin = now + timedelta(seconds=4)
     for number in range(jobs):
@@ -343,6 +351,38 @@ def ten_hosts(lab: Lab, jobs: int = 1000, ticks: int = 20, hosts: int = 10) -> H
     return history
 
 
+def week_away(lab: Lab, jobs: int = 1000) -> History:
+    """A thousand minutely jobs are due by one slot, and then by those of a week: the first tick."""
+    from chroniker.models import Host as HostRow
+    from chroniker.models import JobState
+    from chroniker.planning import plan_changed_jobs
+
+    _unhurried()
+    conductor = Conductor(Setup(hosts=1, tick_seconds=3600, servers="none", settle=False,
+                                prepare=lab.prepare), lab.directory, lab.seed)  # fmt: skip
+    ticks: list[float] = []
+
+    def fire(step: Step) -> None:
+        for number in range(jobs):
+            lab.job(f"minutely {number}", "quick", every=60, ago=90, max_runs_kept=None)
+        plan_changed_jobs(site.database_now())
+        for away in (timedelta(), timedelta(days=7)):
+            now = site.database_now()
+            moment = now - timedelta(seconds=5) - away
+            JobState.objects.update(next_slot_at=moment, next_run_at=moment)
+            _wait_for(conductor, conductor.release_ticks(1, max_parallel=20))
+            ticks.append(HostRow.objects.get(name="h1").tick_seconds or 0.0)
+
+    conductor._burst = fire  # type: ignore[method-assign]
+    history = conductor.perform(Plan(lab.seed, 1.5, [Step(1.0, "burst", "h1")]), lab.jobs)
+    history.jobs = []  # their slots were moved by hand
+    begun = Counter(entry["job"] for entry in history.journal if entry["what"] == "begin")
+    lab.notes["usual_tick"], lab.notes["tick_after_a_week"] = (round(each, 3) for each in ticks)
+    lab.notes["most_starts"] = max(begun.values())
+    lab.notes["started"] = len(begun)
+    return history
+
+
 SCENARIOS: dict[str, Callable[..., History]] = {
     "random": random_faults,
     **{
@@ -350,7 +390,7 @@ SCENARIOS: dict[str, Callable[..., History]] = {
         for scenario in (
             at_one_instant, calm, crashes, doubtful_claims, downtime, frozen_hosts, frozen_ticks,
             full_disk, killed_ticks, killed_wardens, killed_zygotes, long_writer, lost_commits,
-            pruned, skewed, ten_hosts, together,
+            pruned, skewed, ten_hosts, together, week_away,
         )
     },
 }  # fmt: skip
@@ -359,7 +399,11 @@ SCENARIOS: dict[str, Callable[..., History]] = {
 def run_scenario(lab: Lab, name: str, **options: Any) -> dict[str, Any]:
     """Perform and judge; what a test or a person gets to see."""
     began = time.monotonic()
-    history = SCENARIOS[name](lab, **options)
+    usual = settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_HEARTBEAT_SECONDS
+    try:
+        history = SCENARIOS[name](lab, **options)
+    finally:
+        settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_HEARTBEAT_SECONDS = usual
     violations = check(history)
     return {
         "scenario": name,

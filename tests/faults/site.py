@@ -61,7 +61,8 @@ def own_database(directory: Path | None = None) -> Iterator[None]:
         name = f"test_chroniker_faults_{slot}"
         if connection.vendor == "sqlite":
             assert directory is not None
-            name = str(directory / "site.sqlite3")
+            disk = directory / "disk"  # may be full one day, where it could be mounted
+            name = str((disk if disk.exists() else directory) / "site.sqlite3")
         before = connection.settings_dict["NAME"]
         connection.settings_dict["TEST"]["NAME"] = name
         connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)

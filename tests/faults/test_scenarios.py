@@ -92,3 +92,12 @@ def test_ten_hosts_share_a_thousand_jobs(laboratory: Get) -> None:
     assert report["begun"] == report["distinct"] == 1000
     even = 1000 / 10
     assert all(abs(number - even) <= 0.3 * even for number in report["by_host"].values())
+
+
+@pytest.mark.xdist_group("postgres")
+@pytest.mark.skipif(not LONG, reason="`make faults-long`")
+def test_an_outage_of_a_week_costs_the_first_tick_less_than_a_second(laboratory: Get) -> None:
+    report = laboratory("postgres").perform("week_away")
+    assert report["violations"] == []
+    assert report["tick_after_a_week"] < report["usual_tick"] + 1
+    assert (report["started"], report["most_starts"]) == (1000, 2)  # each once in each of two ticks
