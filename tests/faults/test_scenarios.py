@@ -90,6 +90,11 @@ def test_ten_hosts_share_a_thousand_jobs(laboratory: Get) -> None:
     report = laboratory("postgres").perform("ten_hosts")
     assert report["violations"] == []
     assert report["begun"] == report["distinct"] == 1000
+    assert report["lag_p99"] < 5
+    # Where places are scarce: then nobody takes it all.
+    report = laboratory("postgres").perform("ten_hosts", at_once=True)
+    assert report["violations"] == []
+    assert report["begun"] == report["distinct"] == 1000
     even = 1000 / 10
     assert all(abs(number - even) <= 0.3 * even for number in report["by_host"].values())
 
@@ -100,4 +105,5 @@ def test_an_outage_of_a_week_costs_the_first_tick_less_than_a_second(laboratory:
     report = laboratory("postgres").perform("week_away")
     assert report["violations"] == []
     assert report["tick_after_a_week"] < report["usual_tick"] + 1
-    assert (report["started"], report["most_starts"]) == (1000, 2)  # each once in each of two ticks
+    assert report["started"] > 400
+    assert report["most_starts"] == 1  # of a slot
