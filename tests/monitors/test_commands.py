@@ -112,7 +112,7 @@ def test_server_needs_no_web_site(serve: Any) -> None:
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8  # a busy machine; held up, it would be ten and more
 
 
 def test_server_asks_for_the_token(serve: Any, monkeypatch: Any, tmp_path: Path) -> None:
