@@ -131,8 +131,6 @@ def _serve(connection: socket.socket) -> None:
         gc.disable()
         gc.freeze()
         warden.become_subreaper()  # what a killed warden leaves behind falls to this process
-        import psutil  # noqa: F401 - the wardens need it, and so have it for nothing
-
         poll = select.poll()
         poll.register(connection, select.POLLIN)
         while True:
@@ -154,6 +152,8 @@ def _serve(connection: socket.socket) -> None:
                 os.close(pidfd)
             for fd in descriptors:
                 os.close(fd)
+            # After the first start, which need not wait for it; later wardens have it for nothing.
+            import psutil  # noqa: F401
     except OSError:
         pass  # the scheduler is gone
     finally:

@@ -366,6 +366,9 @@ def week_away(lab: Lab, jobs: int = 1000) -> History:
                                 prepare=lab.prepare), lab.directory, lab.seed)  # fmt: skip
     ticks: list[float] = []
 
+    def done() -> Any:
+        return Run.objects.filter(status="succeeded")
+
     def fire(step: Step) -> None:
         for number in range(jobs):
             lab.job(f"minutely {number}", "quick", every=60, ago=90, max_runs_kept=None)
@@ -377,13 +380,12 @@ def week_away(lab: Lab, jobs: int = 1000) -> History:
             moment = now - timedelta(seconds=5) - away
             JobState.objects.update(next_slot_at=moment, next_run_at=moment)
             HostRow.objects.filter(name="h1").update(tick_seconds=None)
-            before = Run.objects.filter(status="succeeded").count()
+            before = done().count()
             (pid,) = conductor.release_ticks(1, max_parallel=20)
             tick = HostRow.objects.filter(name="h1", tick_seconds__isnull=False)
             wait_until(tick.exists, 60)
             ticks.append(tick.get().tick_seconds or 0.0)
-            done = Run.objects.filter(status="succeeded")
-            wait_until(lambda done=done, before=before: done.count() > before + 200, 60)
+            wait_until(lambda before=before: done().count() > before + 200, 60)  # type: ignore[misc]
             os.kill(pid, signal.SIGTERM)
             _wait_for(conductor, [pid])
 
