@@ -175,23 +175,28 @@ def test_those_who_come_meanwhile_share_the_next_result() -> None:
         return number
 
     shared = SharedCall(slow)
-    results: list[int] = []
+    results: dict[int, int] = {}
 
     def ask(number: int) -> None:
-        results.append(shared("default", number, 5))
+        results[number] = shared("default", number, 5)
+
+    def waiting() -> int:
+        """How many wait for the call after the present one."""
+        attempt = shared._next
+        return len(attempt.done._cond._waiters) if attempt else 0
 
     first, *others = threads = [threading.Thread(target=ask, args=[n]) for n in range(5)]
     first.start()
     wait_until(lambda: calls)
     for thread in others:
         thread.start()
-    wait_until(lambda: shared._next is not None)
+    wait_until(lambda: waiting() == len(others))
     go.set()
     for thread in threads:
         thread.join()
-    assert calls[0] == results[0] == 0
-    assert len(calls) < 5
-    assert 0 not in results[1:]
+    assert len(calls) == 2
+    assert results.pop(0) == calls[0] == 0
+    assert set(results.values()) == {calls[1]}
     assert shared("default", 7, 5) == 7  # and the next one is asked anew
 
 
@@ -216,7 +221,7 @@ def test_hanging_call_holds_up_nobody_for_longer_than_the_deadline() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert max(ends) < 1
+    assert max(ends) < 3  # of 20 that the calls hang; a busy machine wakes threads late
     assert len(scrape_threads()) <= MAX_LEFT_BEHIND
     release.set()
     wait_until(lambda: not scrape_threads())
