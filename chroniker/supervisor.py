@@ -25,6 +25,9 @@ _READ_BYTES = 1024 * 1024
 _PIPE_BYTES = 1024 * 1024
 _PATIENCE_SECONDS = 10.0
 """How long after its last moment a warden may still be alive before it is killed itself."""
+_MOST_ASKED = 64
+"""How many starts are asked for before an answer is waited for. The socket holds some hundreds of
+answers; a zygote that waits for room in it reads no request, and both would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,8 @@ class Supervisor:
         runs = [Child(request, self._masker) for request in requests]
         for run in runs:
             self.children[run.key] = run
+            while len(self._asked) >= _MOST_ASKED:
+                self._hear_zygote()
             try:
                 try:
                     self._ask(run)
