@@ -160,9 +160,9 @@ class Child:
         if ending.why:
             return RunStatus.STOPPED, self.why_ended or "Stopped by a signal to its guard process."
         if ending.signal is not None:
-            name = signal.Signals(ending.signal).name if ending.signal < 32 else ""
+            name = f" {signal.Signals(ending.signal).name}" if ending.signal < 32 else ""
             hint = " (out of memory, perhaps)" if ending.signal == signal.SIGKILL else ""
-            return RunStatus.FAILED, f"Killed by signal {ending.signal} {name}{hint}."
+            return RunStatus.FAILED, f"Killed by signal {ending.signal}{name}{hint}."
         if ending.code:
             return RunStatus.FAILED, self.error or f"Ended with exit code {ending.code}."
         if self.request.stderr_is_failure and self.written["stderr"]:
