@@ -59,6 +59,7 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[Any]) -> int
     from django.core.management import call_command
     from django.core.management.base import CommandError, SystemCheckError
 
+    report_pipe = os.fstat(report)
     _capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
     code, error = 0, ""
     try:
@@ -67,25 +68,34 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[Any]) -> int
         code, error = _exit_of(ended)
     except SystemCheckError as refused:
         code, error = 1, "System checks failed; see stderr."
-        sys.stderr.write(f"{refused}\n")
+        _complain(f"{refused}\n")
     except CommandError as refused:
         code, error = refused.returncode or 1, f"CommandError: {refused}"
-        sys.stderr.write(f"CommandError: {refused}\n")
+        _complain(f"{error}\n")
     except KeyboardInterrupt:
         code, error = 130, "KeyboardInterrupt"
     except BaseException as raised:
         code, error = 1, "".join(traceback.format_exception_only(raised)).strip()
-        _without_own_frames(raised)
+        _complain("".join(_traceback_of_the_command(raised)))
     try:
         _finish()
     except BaseException as raised:
         code, error = code or 1, error or f"at exit: {type(raised).__name__}: {raised}"
-        traceback.print_exc()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    _report(report, error)
+        _complain(traceback.format_exc())
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    # A job that has closed all files may have one of its own under this number by now.
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(report), report_pipe):
+            _report(report, error)
     return code & 0xFF if code else 0
+
+
+def _complain(text: str) -> None:
+    """Write to stderr, unless the job has closed it or put something strange there."""
+    with contextlib.suppress(Exception):
+        sys.stderr.write(text)
 
 
 def _exit_of(ended: SystemExit) -> tuple[int, str]:
@@ -96,12 +106,16 @@ def _exit_of(ended: SystemExit) -> tuple[int, str]:
     if isinstance(code, int):
         # exit(256) would be 0 to the shell, but the job did not mean success
         return (code & 0xFF or (1 if code else 0)), f"exit code {code}" if code else ""
-    sys.stderr.write(f"{code}\n")
-    return 1, str(code)
+    try:
+        reason = str(code)
+    except Exception:
+        reason = f"exit with an unprintable {type(code).__name__}"
+    _complain(f"{reason}\n")
+    return 1, reason
 
 
-def _without_own_frames(raised: BaseException) -> None:
-    """Print the traceback from the command's own frames on."""
+def _traceback_of_the_command(raised: BaseException) -> list[str]:
+    """The traceback from the command's own frames on."""
     frame = raised.__traceback__
     while frame is not None and frame.tb_frame.f_globals.get("__name__") in (
         __name__,
@@ -109,7 +123,7 @@ def _without_own_frames(raised: BaseException) -> None:
         "django.core.management.base",
     ):
         frame = frame.tb_next
-    traceback.print_exception(type(raised), raised, frame or raised.__traceback__)
+    return traceback.format_exception(type(raised), raised, frame or raised.__traceback__)
 
 
 def _finish() -> None:

@@ -13,6 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connectio
 from django.db.backends.signals import connection_created
 
 from .conf import conf
+from .exceptions import DatabaseUnready
 from .transactions import drop_connection, is_outage
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,15 @@ def explain(error: Exception) -> str:
     if any(words in reason for words in missing) or "Unknown column" in reason:
         return f"The tables of Chroniker are missing or old; run `manage.py migrate`: {reason}"
     return f"The database refused a statement: {reason}"
+
+
+@contextmanager
+def database_told_plainly() -> Iterator[None]:
+    """Raise DatabaseUnready, whose text is one line for a person, for what the database says."""
+    try:
+        yield
+    except (DatabaseError, InterfaceError) as error:
+        raise DatabaseUnready(explain(error)) from error
 
 
 @contextmanager

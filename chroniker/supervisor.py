@@ -25,6 +25,9 @@ _READ_BYTES = 1024 * 1024
 _PIPE_BYTES = 1024 * 1024
 _PATIENCE_SECONDS = 10.0
 """How long after its last moment a warden may still be alive before it is killed itself."""
+_MOST_ASKED = 64
+"""How many starts are asked for before an answer is waited for. The socket holds some hundreds of
+answers; a zygote that waits for room in it reads no request, and both would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +160,9 @@ class Child:
         if ending.why:
             return RunStatus.STOPPED, self.why_ended or "Stopped by a signal to its guard process."
         if ending.signal is not None:
-            name = signal.Signals(ending.signal).name if ending.signal < 32 else ""
+            name = f" {signal.Signals(ending.signal).name}" if ending.signal < 32 else ""
             hint = " (out of memory, perhaps)" if ending.signal == signal.SIGKILL else ""
-            return RunStatus.FAILED, f"Killed by signal {ending.signal} {name}{hint}."
+            return RunStatus.FAILED, f"Killed by signal {ending.signal}{name}{hint}."
         if ending.code:
             return RunStatus.FAILED, self.error or f"Ended with exit code {ending.code}."
         if self.request.stderr_is_failure and self.written["stderr"]:
@@ -193,6 +196,8 @@ class Supervisor:
         runs = [Child(request, self._masker) for request in requests]
         for run in runs:
             self.children[run.key] = run
+            while len(self._asked) >= _MOST_ASKED:
+                self._hear_zygote()
             try:
                 try:
                     self._ask(run)

@@ -9,12 +9,10 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, InterfaceError
-
 from .conf import conf
-from .exceptions import DatabaseUnready
+from .exceptions import HostUnready
 from .heartbeat import beat, note_duration
-from .patience import explain
+from .patience import database_told_plainly
 
 # What runs jobs is imported where there are some to run: an idle tick has no use for it.
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 def tick_once(
     *, only: frozenset[int] | None = None, force: bool = False, sync: bool = False
 ) -> None:
-    """One tick. Raises DatabaseUnready.
+    """One tick. Raises DatabaseUnready and HostUnready.
 
     With CHRONIKER_USE_PID it waits for the tick before it on this host; where one is waiting
     already it leaves everything to that one.
@@ -34,13 +32,11 @@ def tick_once(
         if not mine:
             return
         started = time.monotonic()
-        try:
+        with database_told_plainly():
             glance = beat(conf.HOSTNAME)
             if glance.idle and not force:
                 note_duration(conf.HOSTNAME, time.monotonic() - started)
                 return
-        except (DatabaseError, InterfaceError) as error:
-            raise DatabaseUnready(explain(error)) from error
         from .scheduler import Runner
 
         Runner(only=only, force=force, max_parallel=1 if sync else None, glance=glance).run()
@@ -50,13 +46,19 @@ def tick_once(
 def _one_at_a_time() -> Iterator[bool]:
     from .locks import FileLock
 
-    waiting = FileLock(f"{conf.PID_FILE}.next")
-    if not waiting.acquire(wait=False):
+    try:
+        waiting, lock = FileLock(f"{conf.PID_FILE}.next"), FileLock(conf.PID_FILE)
+        first = waiting.acquire(wait=False)
+    except OSError as error:
+        raise HostUnready(f"CHRONIKER_PID_FILE cannot be locked: {error}") from error
+    if not first:
         yield False
         return
-    lock = FileLock(conf.PID_FILE)
     try:
-        lock.acquire(wait=True)
+        try:
+            lock.acquire(wait=True)
+        except OSError as error:
+            raise HostUnready(f"CHRONIKER_PID_FILE cannot be locked: {error}") from error
         waiting.release()
         lock.note(f"{os.getpid()}\n")
         yield True
@@ -94,13 +96,16 @@ def _why_not(job: Job) -> str:
 
 
 def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:
-    """What a tick would start now, a line each, dependees before those that wait for them."""
+    """What a tick would start now, a line each, dependees before those that wait for them.
+
+    Raises DatabaseUnready.
+    """
     from .dependencies import in_order
     from .models import JobDependency, JobState
     from .planning import plan_changed_jobs
 
     now = datetime.now(UTC)
-    try:
+    with database_told_plainly():
         plan_changed_jobs(now)
         states = JobState.objects.for_host(conf.HOSTNAME).select_related("job")
         if not force:
@@ -115,5 +120,3 @@ def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:
             f"{found[key].job.name} (due {found[key].due_at or now:%Y-%m-%d %H:%M:%S}Z)"
             for key in in_order(found, edges)
         ]
-    except DatabaseError as error:
-        raise DatabaseUnready(str(error)) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 
 from chroniker.models import JobDependency, JobState, OutputChunk, Run
@@ -24,6 +25,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 Manage = Callable[..., Any]
 REPOSITORY = Path(__file__).resolve().parents[2]
+NEED_THE_DATABASE = [
+    ["cron"], ["cron", "--jobs", "1"], ["cron", "--dry-run"], ["run_job", "1"], ["job_chain", "1"],
+    ["cron_clean", "days", "1"],
+]  # fmt: skip
 
 
 def now() -> datetime:
@@ -80,26 +85,28 @@ class TestCron:
         for one, next_one in itertools.pairwise(runs):
             assert one.ended_at <= next_one.started_at  # type: ignore[operator]
 
+    @pytest.mark.parametrize("words", NEED_THE_DATABASE, ids=" ".join)
     def test_an_unreachable_database_is_one_clear_line(
-        self, manage: Manage, site_env: dict[str, str], tmp_path: Path
+        self, manage: Manage, site_env: dict[str, str], tmp_path: Path, words: list[str]
     ) -> None:
         env = dict(site_env)
         if connection.vendor == "sqlite":
             env["CHRONIKER_TEST_DB_NAME"] = str(tmp_path / "no" / "such" / "directory" / "db")
         else:
             env.update(PGPORT="1", MYSQL_PORT="1")
-        ended = manage("cron", env=env)
+        ended = manage(*words, env=env)
         assert (ended.returncode, ended.stdout) == (1, "")
         assert len(ended.stderr.splitlines()) == 1
         assert "The database cannot be reached" in ended.stderr
 
+    @pytest.mark.parametrize("words", [["cron"], ["run_job", "1"]], ids=" ".join)
     def test_an_unmigrated_database_is_one_clear_line(
-        self, manage: Manage, site_env: dict[str, str], tmp_path: Path
+        self, manage: Manage, site_env: dict[str, str], tmp_path: Path, words: list[str]
     ) -> None:
         if connection.vendor != "sqlite":
             pytest.skip("an empty database is made for SQLite only; the words are those of each")
         env = {**site_env, "CHRONIKER_TEST_DB_NAME": str(tmp_path / "empty.sqlite3")}
-        ended = manage("cron", env=env)
+        ended = manage(*words, env=env)
         assert ended.returncode == 1
         assert len(ended.stderr.splitlines()) == 1
         assert "manage.py migrate" in ended.stderr
@@ -121,6 +128,20 @@ class TestCron:
         assert ended.returncode == 1
         assert len(ended.stderr.splitlines()) == 1
         assert "CHRONIKER_RUNTIME_DIR" in ended.stderr
+
+    @pytest.mark.one_database
+    @pytest.mark.parametrize("place", ["", "no/such/directory/cron.pid"])
+    def test_a_pid_file_that_cannot_be_locked_is_one_clear_line(
+        self, settings: Any, tmp_path: Path, place: str
+    ) -> None:
+        settings.CHRONIKER_USE_PID = True
+        settings.CHRONIKER_PID_FILE = str(tmp_path / place)
+        with pytest.raises(CommandError, match=r"CHRONIKER_PID_FILE cannot be locked: .+"):
+            call_command("cron")
+
+    def test_jobs_that_are_none_are_not_all(self) -> None:
+        with pytest.raises(CommandError, match="names no job"):
+            call_command("cron", jobs=" ,")
 
 
 class TestRunJob:

@@ -52,6 +52,12 @@ def request_stop(job: Job) -> None:
         ("fail boom", "failed", 1, None, "ValueError: boom"),
         ("refuse 'no such file'", "failed", 1, None, "CommandError: no such file"),
         ("crash", "failed", None, signal.SIGSEGV, "Killed by signal 11 SIGSEGV."),
+        ("signal_itself 40", "failed", None, 40, "Killed by signal 40."),
+        ("fail_mute descriptor", "failed", 1, None, "ValueError: boom"),
+        ("fail_mute stream", "failed", 1, None, "ValueError: boom"),
+        ("fail_mute nothing", "failed", 1, None, "ValueError: boom"),
+        ("throw_streams_away", "succeeded", 0, None, ""),
+        ("leave_strangely", "failed", 1, None, "exit with an unprintable Strange"),
         ("complain x", "succeeded", 0, None, ""),
         ("warn careful", "succeeded", 0, None, ""),
     ],
@@ -82,6 +88,19 @@ def test_each_ending_has_its_status_and_a_message(
     assert run.duration_seconds is not None and run.duration_seconds > 0
     assert run.cpu_seconds is not None and run.cpu_seconds > 0
     assert run.max_rss_bytes is not None and run.max_rss_bytes > 2**20
+
+
+@pytest.mark.one_database
+def test_nothing_is_written_into_files_of_a_job_that_closed_ours(
+    run_tick: Tick, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    job = acting(f"fail_with_files_of_its_own {mine}")
+    run_tick()
+    run = Run.objects.get(job=job)
+    assert (run.status, run.exit_code) == ("failed", 1)
+    assert "ValueError: boom" in output(run, "stderr")
+    assert mine.read_bytes() == b""
 
 
 @pytest.mark.parametrize("name", ["no_such_command", "shell"])

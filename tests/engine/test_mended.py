@@ -188,3 +188,15 @@ def test_a_spawned_job_gives_its_programs_the_path_of_before(
     job = acting("tell PYTHONPATH")
     run_tick()
     assert output(Run.objects.get(job=job), "stdout") == f"{os.getcwd()}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.one_database
+def test_hundreds_of_runs_at_once_do_not_end_in_two_processes_waiting_for_each_other(
+    run_tick: Tick, settings: Any
+) -> None:
+    settings.CHRONIKER_MAX_PARALLEL = 1000
+    for _ in range(450):  # more answers than the socket of the process that starts them holds
+        due_job()
+    assert run_tick().exit_code == 0
+    assert Run.objects.filter(status="succeeded").count() == 450

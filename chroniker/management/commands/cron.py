@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.exceptions import ChronikerError
+from chroniker.patience import database_told_plainly
 from chroniker.ticks import due_jobs, tick_once
 
 
@@ -32,7 +33,9 @@ class Command(BaseCommand):
         parser.add_argument("--sync", action="store_true", help="One after the other.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        names = [name for name in options["jobs"].split(",") if name]
+        names = [name for name in options["jobs"].split(",") if name.strip()]
+        if options["jobs"] and not names:
+            raise CommandError("--jobs names no job.")  # which is not the same as all of them
         if options["force_run"] and not names:
             raise CommandError("--force-run needs --jobs, so that it does not run everything.")
         try:
@@ -40,7 +43,8 @@ class Command(BaseCommand):
             if names:
                 from chroniker.claims import jobs_named
 
-                jobs, unknown = jobs_named(names)
+                with database_told_plainly():
+                    jobs, unknown = jobs_named(names)
                 if unknown:
                     raise CommandError(f"There is no job {', '.join(unknown)}.")
                 only = frozenset(job.pk for job in jobs)

@@ -6,10 +6,12 @@ import argparse
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.endings import delete_runs
+from chroniker.exceptions import ChronikerError
 from chroniker.models import Run
+from chroniker.patience import database_told_plainly
 
 
 def _number(text: str) -> int:
@@ -29,6 +31,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         before = datetime.now(UTC) - timedelta(**{options["unit"]: options["number"]})
-        deleted = delete_runs(Run.objects.ended_before(before))
+        try:
+            with database_told_plainly():
+                deleted = delete_runs(Run.objects.ended_before(before))
+        except ChronikerError as error:
+            raise CommandError(str(error)) from error
         if options["verbosity"]:
             self.stdout.write(f"Deleted {deleted} runs that ended before {before:%Y-%m-%d %H:%M}Z.")

@@ -8,6 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.chains import chain_of
 from chroniker.claims import jobs_named
+from chroniker.exceptions import ChronikerError
+from chroniker.patience import database_told_plainly
 
 
 class Command(BaseCommand):
@@ -20,10 +22,14 @@ class Command(BaseCommand):
         parser.add_argument("job", metavar="NAME|ID")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        jobs, unknown = jobs_named([options["job"]])
-        if unknown:
-            raise CommandError(f"There is no job {unknown[0]}.")
-        links = chain_of(jobs[0])
+        try:
+            with database_told_plainly():
+                jobs, unknown = jobs_named([options["job"]])
+                if unknown:
+                    raise CommandError(f"There is no job {unknown[0]}.")
+                links = chain_of(jobs[0])
+        except ChronikerError as error:
+            raise CommandError(str(error)) from error
         for link in links:
             seconds = link.expected_seconds
             takes = "time unknown" if seconds is None else f"{seconds:.1f} s"

@@ -11,6 +11,7 @@ from chroniker.endings import Ended
 from chroniker.enums import RunStatus
 from chroniker.exceptions import ChronikerError
 from chroniker.models import OutputChunk
+from chroniker.patience import database_told_plainly
 from chroniker.ticks import run_now
 
 
@@ -38,10 +39,11 @@ class Command(BaseCommand):
             self.stdout.write(f"{ended.job.name}: {outcome.status}{seconds}{reason}")
 
         try:
-            jobs, unknown = jobs_named(options["jobs"])
-            if unknown:
-                raise CommandError(f"There is no job {', '.join(unknown)}.")
-            not_run = run_now(jobs, show)
+            with database_told_plainly():
+                jobs, unknown = jobs_named(options["jobs"])
+                if unknown:
+                    raise CommandError(f"There is no job {', '.join(unknown)}.")
+                not_run = run_now(jobs, show)
         except ChronikerError as error:
             raise CommandError(str(error)) from error
         for job, reason in not_run:

@@ -53,6 +53,38 @@ class Command(BaseCommand):
     def refuse(self, *words: str) -> None:
         raise CommandError(" ".join(words))
 
+    def fail_mute(self, how: str) -> None:
+        """Fail after stderr was closed or thrown away."""
+        if how == "descriptor":
+            os.close(2)
+        elif how == "stream":
+            sys.stderr.close()
+        else:
+            system: Any = sys
+            system.stderr = None
+        raise ValueError("boom")
+
+    def throw_streams_away(self) -> None:
+        system: Any = sys
+        system.stdout = system.stderr = None
+
+    def leave_strangely(self) -> None:
+        class Strange:
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        raise SystemExit(Strange())
+
+    def fail_with_files_of_its_own(self, path: str) -> None:
+        """As a daemon does: close whatever is open, open files of one's own, and go wrong."""
+        os.closerange(3, 256)
+        for _ in range(64):
+            os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        raise ValueError("boom")
+
+    def signal_itself(self, number: str) -> None:
+        os.kill(os.getpid(), int(number))
+
     def tell(self, name: str) -> None:
         self.stdout.write(os.environ.get(name, ""))
 
