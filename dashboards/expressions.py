@@ -48,10 +48,13 @@ class Scope:
         return f"max by ({labels}) (increase({self.raw(name, where)}[{window}]))"
 
     def quantile(self, quantile: float, labels: str, name: str, window: str) -> str:
-        """Of a histogram. Buckets of several hosts are added, those of replicas are not."""
+        """Of a histogram; nothing of one that did not move, of which there is no quantile.
+
+        Buckets of several hosts are added, those of replicas are not.
+        """
         inner = f"max by (job_name, host, le) (rate({self.raw(name + '_bucket')}[{window}]))"
         by = ", ".join(filter(None, (labels, "le")))
-        return f"histogram_quantile({quantile:g}, sum by ({by}) ({inner}))"
+        return f"histogram_quantile({quantile:g}, sum by ({by}) ({inner})) >= 0"
 
 
 def or_zero(expression: str) -> str:

@@ -73,7 +73,7 @@ def failed_runs(expr: str) -> dashboard.AnnotationQuery:
         .datasource(SOURCE)
         .enable(True)
         .icon_color(RED)
-        .expr(f"({expr} > time() - {RECENT}) * 1000")
+        .expr(f"(({expr}) > time() - {RECENT}) * 1000")
         .use_value_for_time(True)
         .step("1m")
         .title_format("{{job_name}} {{host}} failed")

@@ -41,19 +41,19 @@ def now_row() -> Row:
             e.count(TICK),
         ),
         number(
-            "Silent",
+            "Silent hosts",
             f"Hosts that have not ticked for more than {e.SILENT_SECONDS} seconds.",
             e.count(f"time() - {TICK} > {e.SILENT_SECONDS}"),
             thresholds=bad_from(1),
         ),
         number(
-            "Paused",
+            "Paused hosts",
             "Hosts that start nothing because somebody paused them.",
             e.count(f"{PAUSED} == 1"),
             thresholds=bad_from(1, "orange"),
         ),
         number(
-            "Running jobs",
+            "Running now",
             "Runs that go on, on the chosen hosts.",
             e.or_zero(f"sum({RUNNING})"),
         ),
@@ -113,7 +113,7 @@ def tick_rows() -> list[Row]:
     )
     running = chart("Running jobs", "On each host.", Line(RUNNING, "{{host}}"))
     paused = timeline(
-        "Paused",
+        "Pauses",
         "When somebody had paused a host.",
         Line(PAUSED, "{{host}}"),
         mapping={0: ("ticks", "green"), 1: ("paused", "blue")},
@@ -182,7 +182,7 @@ def trust_row() -> Row:
         unit="s",
     )
     up = timeline(
-        "Metrics",
+        "Metrics of each instance",
         "Whether the database answered in time, by the instance that was scraped.",
         Line(f"min by (instance) ({ALL.raw('chroniker_collector_up')})", "{{instance}}"),
         mapping={0: ("down", "red"), 1: ("up", "green")},
