@@ -22,9 +22,9 @@ NOTE = ".chroniker-export"
 PARTS = ("alerts", "dashboards")
 JOB = "chroniker"
 """The scrape job in the files as they are shipped."""
-SITE_URL = "https://site.example.com"
-GRAFANA_URL = "https://grafana.example.com"
-"""Addresses in the files as they are shipped."""
+GRAFANA_URL = "https://grafana.example"
+RUNBOOKS_URL = "https://docs.example/runbooks.md"
+"""Addresses in the rules as they are shipped."""
 
 
 class ExportRefusedError(Exception):
@@ -37,6 +37,7 @@ class Options:
 
     site_url: str = ""
     grafana_url: str = ""
+    runbooks_url: str = ""
     job: str = ""
     datasource: str = ""
     folder: str = ""
@@ -87,7 +88,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _filled_in(name: str, text: str, options: Options) -> str:
     if name.endswith(".json"):
         return _dashboard(text, options)
-    for shipped, wanted in ((SITE_URL, options.site_url), (GRAFANA_URL, options.grafana_url)):
+    addresses = {GRAFANA_URL: options.grafana_url, RUNBOOKS_URL: options.runbooks_url}
+    for shipped, wanted in addresses.items():
         if wanted:
             text = text.replace(shipped, wanted.rstrip("/"))
     if options.job:

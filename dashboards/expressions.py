@@ -15,6 +15,7 @@ LATE_SECONDS = 120
 """A start is late when two ticks have gone by."""
 SILENT_SECONDS = 180
 """A host is silent when three have."""
+DEPENDENCY = 'reason="dependency"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,11 @@ class Facts:
         self.blocked = f"{scope.by('job_name, host, reason', 'chroniker_job_blocked')} == 1"
         self.due = f"time() - ({slot('chroniker_job_next_run_timestamp_seconds')} > 0)"
         # A running job's next slot may have gone by: that is an overlap, and counted as missed.
-        self.late = f"{self.due} > {LATE_SECONDS} unless on (job_name, host) {self.running}"
+        # To wait for another job is what some are told to.
+        waiting = f"{slot('chroniker_job_blocked', DEPENDENCY)} == 1"
+        self.late = (
+            f"{self.due} > {LATE_SECONDS} unless on (job_name, host) ({self.running} or {waiting})"
+        )
         self.elapsed = (
             f"clamp_min(time() - ({slot('chroniker_job_start_timestamp_seconds')} > 0), 0)"
         )

@@ -27,7 +27,6 @@ HOSTS = e.Scope(e.SITE)
 FACTS = e.Facts(ALL)
 KEYS = {"job_name": "Job", "host": "Host"}
 MUTED = ALL.job("chroniker_job_muted")
-P95 = "job_name:chroniker_job_duration_seconds:p95_1d"
 SECONDS_AGO = {"custom.width": 130}
 
 
@@ -48,7 +47,8 @@ def now_row() -> Row:
         ),
         number(
             "Late jobs",
-            f"Jobs that should have started more than {e.LATE_SECONDS} seconds ago and do not run.",
+            f"Jobs that should have started more than {e.LATE_SECONDS} seconds ago and do not "
+            "run, but for those that wait for another one.",
             e.count(FACTS.late),
             thresholds=bad_from(1),
         ),
@@ -127,8 +127,9 @@ def trouble_row() -> Row:
     )
     late = listing(
         "What is late",
-        "Jobs that should have started and do not run; with the reason where the scheduler knows "
-        "one, and the time that is left until the slot is missed.",
+        "Jobs that should have started and do not run, but for those that wait for another one; "
+        "with the reason where the scheduler knows one, and the time that is left until the slot "
+        "is missed.",
         Column("Late by", FACTS.late, unit="s"),
         Column("Blocked by", of(FACTS.blocked, FACTS.late), label="reason"),
         Column(
@@ -190,9 +191,7 @@ def day_rows() -> list[Row]:
     runs = ALL.increase("job_name, host", "chroniker_job_runs_total", HOURLY)
     spent = ALL.increase("job_name, host", "chroniker_job_duration_seconds_sum", "1d")
     # Where the rules are loaded it is recorded, which spares a day of every histogram.
-    recorded = (
-        f'{P95}{{job_name=~"$job_name"}} >= 0 and on (job_name) {ALL.job("chroniker_job_enabled")}'
-    )
+    recorded = ALL.raw("job_name:chroniker_job_duration_seconds:p95_1d")
     p95 = ALL.quantile(0.95, "job_name", "chroniker_job_duration_seconds", "1d")
     tick = HOSTS.host("chroniker_host_last_tick_timestamp_seconds")
     return [
@@ -289,7 +288,7 @@ def day_rows() -> list[Row]:
                     ranking(
                         "Slowest jobs, one day",
                         "19 of 20 runs within a day took at most this long.",
-                        f"topk(10, ({recorded}) or on (job_name) {p95})",
+                        f"topk(10, {recorded} or on (job_name) {p95})",
                         "{{job_name}}",
                         unit="s",
                         none="no run",

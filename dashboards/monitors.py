@@ -19,7 +19,7 @@ from .panels import (
     timeline,
 )
 
-CHOSEN = e.Scope(f'{e.SITE}, job_name=~"$monitor"')
+CHOSEN = e.Scope(f'{e.SITE}, job_name=~"$job_name"')
 SEVERITY = CHOSEN.slot("chroniker_monitor_severity")
 KEYS = {"job_name": "Monitor", "host": "Host"}
 AGE = f"time() - ({CHOSEN.slot('chroniker_monitor_last_sample_timestamp_seconds')} > 0)"
@@ -129,14 +129,14 @@ def value_row() -> Row:
         return Line(found, f"{severity} {{{{operator}}}}", dashed=True, color=color)
 
     values = chart(
-        "$monitor",
+        "$job_name",
         "The value, and the lines beyond which it is a warning and critical.",
         Line(CHOSEN.slot("chroniker_monitor_value"), "value {{host}}", color="blue"),
         line("warning", "orange"),
         line("critical", "red"),
         lowest=None,
     )
-    values.repeat("monitor").repeat_direction("h").max_per_row(3)
+    values.repeat("job_name").repeat_direction("h").max_per_row(3)
     return Row(7, [(24, values)])
 
 
@@ -147,7 +147,7 @@ def build() -> Dashboard:
         {"": [now_row(), table_row()], "Over time": time_rows(), "Each monitor": [value_row()]},
         variables=[
             chosen(
-                "monitor",
+                "job_name",
                 "Monitor",
                 f"label_values(chroniker_monitor_info{{{e.SITE}}}, job_name)",
                 "The monitors to look at.",

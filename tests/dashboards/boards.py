@@ -18,6 +18,7 @@ Board = dict[str, Any]
 
 PLANNED = {
     "chroniker_job_muted": {"job_name"},
+    "chroniker_job_failures_before_alert": {"job_name"},
     "chroniker_monitor_value": {"job_name", "host"},
     "chroniker_monitor_severity": {"job_name", "host"},
     "chroniker_monitor_threshold": {"job_name", "severity", "operator"},

@@ -26,7 +26,10 @@ from tests.support import make_job, program
 
 STEP = timedelta(minutes=4)
 BEGAN = NOON - timedelta(hours=26)
-JOBS = ("hourly", "daily", "broken", "late", "long", "everywhere", "disabled", "disk", "orders")
+JOBS = (
+    "hourly", "daily", "broken", "late", "waiting", "long", "everywhere", "disabled",
+    "disk", "orders",
+)  # fmt: skip
 MONITORS = ("disk", "orders")
 TARGETS = {"chroniker": ("web1:80", "web2:80"), "single": ("web1:80",)}
 LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
@@ -46,7 +49,8 @@ class Site:
         for job in self.jobs.values():
             for host in ("web1", "web2") if job.every_host else ("",):
                 JobState.objects.create(job=job, host=host, next_run_at=NOON + minutes(37))
-        self.states("late").update(next_run_at=NOON - minutes(10))
+        for name in ("late", "waiting"):
+            self.states(name).update(next_run_at=NOON - minutes(10))
         self.states("disabled").update(next_run_at=None)
 
     def states(self, name: str):  # type: ignore[no-untyped-def]
@@ -89,7 +93,8 @@ class Site:
             assert state.lease_token
         if not left:
             self.states("long").update(parts_done=60, progress_at=now)
-            self.states("late").update(blocked_reason="dependency: waits for hourly")
+            self.states("late").update(blocked_reason="lock: somebody has it")
+            self.states("waiting").update(blocked_reason="dependency: waits for hourly")
 
     def page(self, now: datetime) -> Iterator[str]:
         """The lines of the page as it is, and of families that it cannot have yet."""
@@ -103,6 +108,7 @@ class Site:
         for name in JOBS:
             muted = int(name in ("broken", "disk") and 20 < left < 90)
             yield f'chroniker_job_muted{{job_name="{name}"}} {muted}'
+            yield f'chroniker_job_failures_before_alert{{job_name="{name}"}} 1'
         for number, name in enumerate(MONITORS, 1):
             labels = f'job_name="{name}"'
             yield f'chroniker_monitor_info{{{labels},kind="disk",unit="%"}} 1'

@@ -220,9 +220,21 @@ def test_note_does_not_look_like_a_dashboard_or_a_rule(tmp_path: Path) -> None:
 def test_rules_have_the_job_and_the_addresses_of_the_site() -> None:
     if not RULES.exists():
         pytest.skip("no rules in this checkout")
-    options = Options(job="shop", site_url="https://s.test", grafana_url="https://g.test")
+    options = Options(
+        job="shop", grafana_url="https://g.test/sub/", runbooks_url="https://wiki.test/chroniker"
+    )
     text = rendered(options)["alerts/chroniker.rules.yml"]
     assert not re.search(r'\bjob\s*=~?\s*"chroniker"', text)
     assert 'job="shop"' in text
-    assert "example.com" not in text
-    assert yaml.safe_load(text)
+    alerts = [
+        rule
+        for group in yaml.safe_load(text)["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert alerts
+    for alert in alerts:
+        notes = alert["annotations"]
+        anchor = alert["alert"].lower()
+        assert notes["runbook_url"] == f"https://wiki.test/chroniker#{anchor}"
+        assert notes["dashboard_url"].startswith("https://g.test/sub/d/chroniker-")

@@ -49,6 +49,9 @@ class Command(BaseCommand):
             "--site-url", type=URL, help="of the site; by default CHRONIKER_SITE_URL"
         )
         parser.add_argument("--grafana-url", type=URL, help="of Grafana, for the links in alerts")
+        parser.add_argument(
+            "--runbooks-url", type=URL, help="of docs/runbooks.md, for the links in alerts"
+        )
         parser.add_argument("--job", type=NAME, help="the scrape job of the site (chroniker)")
         parser.add_argument(
             "--datasource", type=NAME, help="uid of Grafana's Prometheus, if it has one"
