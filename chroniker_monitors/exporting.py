@@ -95,7 +95,7 @@ def _filled_in(name: str, text: str, options: Options) -> str:
     if options.job:
         text = re.sub(rf'(\bjob\s*=~?\s*"){JOB}"', lambda found: found[1] + options.job + '"', text)
         text = re.sub(
-            rf"(\bjob_name:\s*){JOB}\b", lambda found: found[1] + json.dumps(options.job), text
+            rf"(\bjob_name:\s+){JOB}\b", lambda found: found[1] + json.dumps(options.job), text
         )
     if name.endswith("provisioning/dashboards.yml"):
         text = _scalar(text, "folder", options.folder)

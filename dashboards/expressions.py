@@ -15,6 +15,8 @@ LATE_SECONDS = 120
 """A start is late when two ticks have gone by."""
 SILENT_SECONDS = 180
 """A host is silent when three have."""
+RESOLUTIONS = {"1h": "1m", "1d": "10m", "7d": "1h"}
+"""How far apart a counter is read within a window."""
 DEPENDENCY = 'reason="dependency"'
 
 
@@ -45,17 +47,22 @@ class Scope:
         return self.by("host", name)
 
     def increase(self, labels: str, name: str, window: str, where: str = "") -> str:
-        """By how much a counter rose in that time."""
-        return f"max by ({labels}) (increase({self.raw(name, where)}[{window}]))"
+        """By how much a counter rose in that time, whichever replicas came and went in it."""
+        return f"increase({self._readings(labels, name, window, where)})"
 
     def quantile(self, quantile: float, labels: str, name: str, window: str) -> str:
         """Of a histogram; nothing of one that did not move, of which there is no quantile.
 
         Buckets of several hosts are added, those of replicas are not.
         """
-        inner = f"max by (job_name, host, le) (rate({self.raw(name + '_bucket')}[{window}]))"
+        rate = f"rate({self._readings('job_name, host, le', name + '_bucket', window)})"
         by = ", ".join(filter(None, (labels, "le")))
-        return f"histogram_quantile({quantile:g}, sum by ({by}) ({inner})) >= 0"
+        return f"histogram_quantile({quantile:g}, sum by ({by}) ({rate})) >= 0"
+
+    def _readings(self, labels: str, name: str, window: str, where: str = "") -> str:
+        """A counter over that time. The replicas are brought together at each reading: a new one
+        tells what the old one told. Few readings also spare a day of every scrape."""
+        return f"({self.by(labels, name, where)})[{window}:{RESOLUTIONS[window]}]"
 
 
 def or_zero(expression: str) -> str:

@@ -166,12 +166,12 @@ def load_row() -> Row:
 
 
 def trust_row() -> Row:
-    failed = f"max(increase({ALL.raw('chroniker_notification_failures_total')}[{HOURLY}]))"
+    failed = ALL.increase("job", "chroniker_notification_failures_total", HOURLY)
     mails = chart(
         "Mails",
         "Notifications that wait, and attempts to send one that failed within an hour.",
         Line(alone("chroniker_notifications_pending"), "waiting"),
-        Line(failed, "failed, one hour", color="red"),
+        Line(f"sum({failed})", "failed, one hour", color="red"),
     )
     scrapes = chart(
         "Reading the database for a scrape",

@@ -2,7 +2,8 @@
 
 The pages are the real ones, of rows that a tick would have written; only the clock runs faster.
 They become blocks of Prometheus's own storage, as if two replicas of the site had been scraped
-(job ``chroniker``), and the same site without a replica (job ``single``).
+(job ``chroniker``), one that never changed (``single``), and one that was replaced every two
+hours (``churning``).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ JOBS = (
     "disk", "orders",
 )  # fmt: skip
 MONITORS = ("disk", "orders")
-TARGETS = {"chroniker": ("web1:80", "web2:80"), "single": ("web1:80",)}
+PODS = 31
+"""Steps for which a replica lives that is replaced by another."""
 LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 
 
@@ -146,14 +148,18 @@ def scraped(path: Path) -> None:
         while now <= NOON:
             site.step(number, now)
             lines = [*site.page(now)]
-            for job, instances in TARGETS.items():
-                for instance in instances:
-                    for line in [*lines, "up 1"]:
-                        found = LINE.fullmatch(line)
-                        assert found, line
-                        labels = f'job="{job}",instance="{instance}"'
-                        labels += f",{found[2]}" if found[2] else ""
-                        file.write(f"{found[1]}{{{labels}}} {found[3]} {now.timestamp()}\n")
+            for job, instance in (
+                ("chroniker", "web1:80"),
+                ("chroniker", "web2:80"),
+                ("single", "web1:80"),
+                ("churning", f"pod-{number // PODS}:80"),
+            ):
+                for line in [*lines, "up 1"]:
+                    found = LINE.fullmatch(line)
+                    assert found, line
+                    labels = f'job="{job}",instance="{instance}"'
+                    labels += f",{found[2]}" if found[2] else ""
+                    file.write(f"{found[1]}{{{labels}}} {found[3]} {now.timestamp()}\n")
             now, number = now + STEP, number + 1
         file.write("# EOF\n")
 

@@ -195,7 +195,9 @@ def test_series_are_of_the_chosen_site(board: Board) -> None:
 def test_daily_jobs_show(board: Board) -> None:
     """Nothing that moves once a day is looked at through a window of minutes."""
     for query in queries(board):
-        assert set(re.findall(r"\[([^\]]*)\]", query.expr)) <= {"1h", "1d", "7d"}, query.where
+        assert set(re.findall(r"\[([^\]]*)\]", query.expr)) <= {"1h:1m", "1d:10m", "7d:1h"}, (
+            query.where
+        )
 
 
 @every_board
@@ -204,4 +206,4 @@ def test_bars_of_an_hour_are_an_hour_apart(board: Board) -> None:
         custom = panel["fieldConfig"]["defaults"].get("custom") or {}
         if custom.get("drawStyle") == "bars":
             for target in panel["targets"]:
-                assert (target["interval"], "[1h]" in target["expr"]) == ("1h", True)
+                assert (target["interval"], "[1h:1m]" in target["expr"]) == ("1h", True)

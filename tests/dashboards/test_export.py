@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.core.management import CommandError, call_command
 from chroniker_monitors import exporting
 from chroniker_monitors.exporting import NOTE, Options, rendered
 from tests.dashboards.boards import FOLDER, RULES
-from tests.support import REPO
+from tests.support import REPO, program
 
 FLEET = "dashboards/chroniker-fleet.json"
 PROVIDERS = "dashboards/provisioning/dashboards.yml"
@@ -215,6 +216,19 @@ def test_note_does_not_look_like_a_dashboard_or_a_rule(tmp_path: Path) -> None:
     export(tmp_path)
     assert not os.path.splitext(NOTE)[1]
     assert (tmp_path / NOTE).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.prometheus
+def test_rules_of_a_site_are_rules(tmp_path: Path) -> None:
+    if not RULES.exists():
+        pytest.skip("no rules in this checkout")
+    export(tmp_path, "--job=the shop: 1", "--runbooks-url=https://wiki.test/a?b=c&d=%20")
+    done = subprocess.run(
+        [str(program("promtool")), "check", "rules", tmp_path / "alerts" / RULES.name],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_rules_have_the_job_and_the_addresses_of_the_site() -> None:

@@ -120,17 +120,18 @@ def test_every_expression_returns_data(prometheus: Prometheus, board: dict[str, 
 
 
 @every_board
-def test_a_replica_changes_nothing(prometheus: Prometheus, board: dict[str, Any]) -> None:
-    """But for panels that show each instance."""
+@pytest.mark.parametrize("site", ["chroniker", "churning"])
+def test_replicas_change_nothing(prometheus: Prometheus, site: str, board: dict[str, Any]) -> None:
+    """Two of them, or one after the other; but for panels that show each instance."""
     for query in queries(board):
         if "instance" in query.expr or query.where.endswith("/variable job"):
             continue
-        two = answers(prometheus, query)
         one = answers(prometheus, query, job="single")
+        found = answers(prometheus, query, job=site)
         if "/variable " in query.where:
-            assert set(two) == set(one)
+            assert set(found) == set(one)
         else:
-            assert two == pytest.approx(one), query
+            assert found == pytest.approx(one), query
 
 
 def value(prometheus: Prometheus, where: str, **variables: str) -> Samples:
