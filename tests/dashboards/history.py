@@ -165,9 +165,10 @@ def scraped(path: Path) -> None:
 
 
 def into_blocks(text: Path, folder: Path) -> None:
-    """As Prometheus stores it."""
+    """As Prometheus stores it; in few blocks, because the text is read once for each."""
+    command = ("tsdb", "create-blocks-from", "--max-block-duration=60h", "openmetrics")
     done = subprocess.run(
-        [str(program("promtool")), "tsdb", "create-blocks-from", "openmetrics", text, folder],
+        [str(program("promtool")), *command, text, folder],
         capture_output=True,
         text=True,
         timeout=200,
