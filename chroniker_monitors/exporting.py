@@ -79,6 +79,15 @@ def rendered(options: Options, source: Path | None = None) -> dict[str, str]:
     return found
 
 
+def unfilled(files: Mapping[str, str]) -> list[str]:
+    """Addresses of nobody that are left in the files."""
+    return [
+        address
+        for address in (GRAFANA_URL, RUNBOOKS_URL)
+        if any(address in text for text in files.values())
+    ]
+
+
 def _files(folder: Path) -> Iterator[Path]:
     """Rules, their configuration, dashboards; not their tests and not what they are built from."""
     for pattern in ("*.yml", "*.json", "provisioning/*.yml"):

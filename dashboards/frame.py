@@ -98,7 +98,7 @@ def maintenance(expr: str, title: str) -> dashboard.AnnotationQuery:
     )
 
 
-def links(uid: str) -> list[dashboard.DashboardLink]:
+def links(uid: str) -> list[Any]:
     """To the other three, with the same Prometheus, site and time."""
     return [
         dashboard.DashboardLink(title.removeprefix("Chroniker / "))

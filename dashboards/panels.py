@@ -187,7 +187,7 @@ def chart(
     panel = _head(timeseries.Panel(), title, description, unit)
     for ref, line in refs(lines):
         panel.with_target(query(line.expr, ref, legend=line.legend, step=step))
-        looks = []
+        looks: list[tuple[str, Any]] = []
         if line.dashed:
             looks.append(("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}))
             looks.append(("custom.fillOpacity", 0))

@@ -13,7 +13,7 @@ import yaml
 from django.core.management import CommandError, call_command
 
 from chroniker_monitors import exporting
-from chroniker_monitors.exporting import NOTE, Options, rendered
+from chroniker_monitors.exporting import NOTE, Options, rendered, unfilled
 from tests.dashboards.boards import FOLDER, RULES
 from tests.support import REPO, program
 
@@ -238,6 +238,8 @@ def test_rules_have_the_job_and_the_addresses_of_the_site() -> None:
         job="shop", grafana_url="https://g.test/sub/", runbooks_url="https://wiki.test/chroniker"
     )
     text = rendered(options)["alerts/chroniker.rules.yml"]
+    assert unfilled({"": text}) == []
+    assert len(unfilled(rendered(Options()))) == 2
     assert not re.search(r'\bjob\s*=~?\s*"chroniker"', text)
     assert 'job="shop"' in text
     alerts = [

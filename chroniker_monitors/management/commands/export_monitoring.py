@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from chroniker_monitors.exporting import Copy, ExportRefusedError, Options, rendered
+from chroniker_monitors.exporting import Copy, ExportRefusedError, Options, rendered, unfilled
 
 
 def _text(pattern: str, what: str) -> Callable[[str], str]:
@@ -110,3 +110,8 @@ class Command(BaseCommand):
             if changed
             else f"{copy.folder} is up to date."
         )
+        if left := unfilled(files):
+            self.stdout.write(
+                f"The links of alerts lead to {' and '.join(left)}, which are nobody's: say "
+                "--grafana-url and --runbooks-url."
+            )
