@@ -217,6 +217,7 @@ def day_rows() -> list[Row]:
                         "The same over time. A day, so that daily jobs count.",
                         Line(e.success_ratio(ALL, "1d"), "succeeded"),
                         unit="percentunit",
+                        step=e.RESOLUTIONS["1d"],
                         highest=1,
                     ),
                 ),
