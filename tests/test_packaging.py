@@ -122,6 +122,21 @@ def test_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     assert not missing
 
 
+def test_wheel_holds_rules_and_dashboards(wheel: Path) -> None:
+    """Those that export_monitoring writes, without their tests and builders."""
+    shipped = [
+        path.relative_to(REPO)
+        for pattern in ("dashboards/*.json", "dashboards/provisioning/*.yml", "alerts/*.yml")
+        for path in REPO.glob(pattern)
+    ]
+    with zipfile.ZipFile(wheel) as archive:
+        for path in shipped:
+            assert archive.read(f"chroniker_monitors/{path}") == (REPO / path).read_bytes()
+        names = archive.namelist()
+    folders = ("chroniker_monitors/alerts/", "chroniker_monitors/dashboards/")
+    assert len([name for name in names if name.startswith(folders)]) == len(shipped) > 5
+
+
 def test_metadata_is_complete(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
@@ -170,6 +185,14 @@ def test_console_script_explains_itself(venv: Path, tmp_path: Path) -> None:
 def test_console_script_ticks_a_fresh_site(venv: Path, site: Path, tmp_path: Path) -> None:
     done = run(venv / "chroniker", "-p", site, "-s", "site_project.settings", cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_monitoring_of_a_fresh_site_is_exported(venv: Path, site: Path, tmp_path: Path) -> None:
+    options = ("export_monitoring", tmp_path / "monitoring", "--job", "shop")
+    done = run(venv / "python", "manage.py", *options, cwd=site)
+    assert "dashboards/chroniker-fleet.json\n" in done.stdout
+    done = run(venv / "python", "manage.py", *options, "--check", cwd=site)
+    assert "up to date" in done.stdout
 
 
 def test_metrics_of_a_fresh_site(venv: Path, site: Path) -> None:

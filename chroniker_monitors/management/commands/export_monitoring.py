@@ -1,0 +1,117 @@
+"""``manage.py export_monitoring DIR``."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from chroniker_monitors.exporting import Copy, ExportRefusedError, Options, rendered, unfilled
+
+
+def _text(pattern: str, what: str) -> Callable[[str], str]:
+    """An option's type: text that does no harm inside of PromQL, YAML and JSON."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ArgumentTypeError(f"{text!r} is no {what}")
+        return text
+
+    return check
+
+
+URL = _text(r"https?://[^\s\"'\\<>{}]+", "URL that begins with http:// or https://")
+NAME = _text(r"[^\s\"'\\{}$][^\"'\\\n{}$]*", "plain name: no quotes, braces, backslashes")
+
+
+def _site_url() -> str:
+    return str(getattr(settings, "CHRONIKER_SITE_URL", "") or "")
+
+
+class Command(BaseCommand):
+    """Write rules and dashboards for Prometheus and Grafana."""
+
+    help = (
+        "Write the alert rules, the dashboards and their provisioning files into a folder, with "
+        "the site's own values filled in. The options are remembered there, so that after an "
+        "upgrade the folder alone will do. A file that somebody edited is not overwritten."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Where to, and what is filled in."""
+        parser.add_argument("folder_path", metavar="DIR", type=Path, help="where to write them")
+        parser.add_argument(
+            "--site-url", type=URL, help="of the site; by default CHRONIKER_SITE_URL"
+        )
+        parser.add_argument("--grafana-url", type=URL, help="of Grafana, for the links in alerts")
+        parser.add_argument(
+            "--runbooks-url", type=URL, help="of docs/runbooks.md, for the links in alerts"
+        )
+        parser.add_argument("--job", type=NAME, help="the scrape job of the site (chroniker)")
+        parser.add_argument(
+            "--datasource", type=NAME, help="uid of Grafana's Prometheus, if it has one"
+        )
+        parser.add_argument("--folder", type=NAME, help="of the dashboards in Grafana (Chroniker)")
+        parser.add_argument(
+            "--dashboards-path",
+            help="where Grafana finds the dashboards, if not where they are written",
+        )
+        parser.add_argument("--only", choices=("alerts", "dashboards", "all"))
+        action = parser.add_mutually_exclusive_group()
+        action.add_argument(
+            "--check",
+            action="store_true",
+            help="write nothing; say which files are missing, edited or out of date, and exit 1",
+        )
+        action.add_argument(
+            "--force", action="store_true", help="overwrite what somebody edited, too"
+        )
+
+    def handle(
+        self, *args: Any, folder_path: Path, check: bool, force: bool, **options: Any
+    ) -> None:
+        """Write or compare them."""
+        try:
+            copy = Copy(folder_path)
+            asked = Options(**{name: options[name] or "" for name in Options.__dataclass_fields__})
+            # Who compares a copy in another place wants the path of the place that it is for.
+            path = Options(dashboards_path=str((folder_path / "dashboards").resolve()))
+            remembered = asked.over(copy.options.over(path))
+            files = rendered(remembered.over(Options(site_url=_site_url())))
+            if check:
+                self._check(copy, files, remembered)
+            else:
+                self._write(copy, files, remembered, force=force)
+        except (ExportRefusedError, OSError) as error:
+            raise CommandError(str(error)) from error
+
+    def _check(self, copy: Copy, files: dict[str, str], options: Options) -> None:
+        findings = copy.findings(files, options.parts)
+        for finding in findings:
+            self.stdout.write(f"{finding.name}: {finding.what}")
+        if findings:
+            raise CommandError(
+                f"{copy.folder} is not what this release writes: manage.py export_monitoring "
+                f"{copy.folder}"
+            )
+        self.stdout.write(f"{copy.folder} is up to date.")
+
+    def _write(self, copy: Copy, files: dict[str, str], options: Options, *, force: bool) -> None:
+        changed = copy.write(files, options, force=force)
+        for name in changed:
+            self.stdout.write(name)
+        self.stdout.write(
+            f"{len(changed)} of {len(files)} files written to {copy.folder}."
+            if changed
+            else f"{copy.folder} is up to date."
+        )
+        if left := unfilled(files):
+            self.stdout.write(
+                f"The links of alerts lead to {' and '.join(left)}, which are nobody's: say "
+                "--grafana-url and --runbooks-url."
+            )

@@ -1,0 +1,1 @@
+"""The Grafana dashboards of Chroniker, built in Python; Grafana reads the JSON beside it."""

@@ -1,0 +1,233 @@
+"""Hosts: do they tick, what do they carry, and can these numbers be believed?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from . import expressions as e
+from .frame import chosen, compose, failed_runs, maintenance
+from .panels import (
+    HOURLY,
+    YES,
+    Column,
+    Line,
+    Row,
+    bad_from,
+    chart,
+    listing,
+    number,
+    timeline,
+)
+
+HOSTS = e.Scope(f'{e.SITE}, host=~"$host"')
+ALL = e.Scope(e.SITE)
+TICK = HOSTS.host("chroniker_host_last_tick_timestamp_seconds")
+TOOK = HOSTS.host("chroniker_host_tick_duration_seconds")
+RUNNING = HOSTS.host("chroniker_host_running_jobs")
+PAUSED = HOSTS.host("chroniker_host_paused")
+SINCE = f"time() - ({TICK} > 0)"
+
+
+def alone(name: str, how: str = "max") -> str:
+    """A number that the whole site has once."""
+    return f"{how}({ALL.raw(name)})"
+
+
+def now_row() -> Row:
+    numbers = [
+        number(
+            "Hosts",
+            "Machines that tick, or did.",
+            e.count(TICK),
+        ),
+        number(
+            "Silent hosts",
+            f"Hosts that have not ticked for more than {e.SILENT_SECONDS} seconds.",
+            e.count(f"time() - {TICK} > {e.SILENT_SECONDS}"),
+            thresholds=bad_from(1),
+        ),
+        number(
+            "Paused hosts",
+            "Hosts that start nothing because somebody paused them.",
+            e.count(f"{PAUSED} == 1"),
+            thresholds=bad_from(1, "orange"),
+        ),
+        number(
+            "Running now",
+            "Runs that go on, on the chosen hosts.",
+            e.or_zero(f"sum({RUNNING})"),
+        ),
+        number(
+            "Mails that wait",
+            "Notifications that are not sent yet. Where they stay, the mail server is down.",
+            e.or_zero(alone("chroniker_notifications_pending")),
+            thresholds=bad_from(1, "orange"),
+        ),
+        number(
+            "Metrics",
+            "Whether the database answered the last scrape in time.",
+            f"min({ALL.raw('chroniker_collector_up')})",
+            unit="none",
+            mapping={0: ("down", "red"), 1: ("up", "green")},
+            none="no scrape",
+        ),
+    ]
+    return Row(4, [(4, panel) for panel in numbers])
+
+
+def hosts_row() -> Row:
+    return Row(
+        7,
+        [
+            (
+                24,
+                listing(
+                    "Every host",
+                    "Who has not ticked for the longest time is at the top.",
+                    Column("Last tick", SINCE, unit="s"),
+                    Column("The tick took", TOOK, unit="s"),
+                    Column("Running jobs", RUNNING),
+                    Column("Paused", PAUSED, mapping=YES),
+                    keys={"host": "Host"},
+                    sort="Last tick",
+                    none="no host has ever ticked",
+                ),
+            )
+        ],
+    )
+
+
+def tick_rows() -> list[Row]:
+    since = chart(
+        "Seconds since the last tick",
+        "It climbs to a minute and falls again; above the line a host is silent.",
+        Line(SINCE, "{{host}}"),
+        Line(f"vector({e.SILENT_SECONDS})", "silent", dashed=True, color="red"),
+        unit="s",
+    )
+    took = chart(
+        "Duration of the ticks",
+        "Until their jobs were started. A tick that takes a minute is late for the next one.",
+        Line(TOOK, "{{host}}"),
+        unit="s",
+    )
+    running = chart("Running jobs", "On each host.", Line(RUNNING, "{{host}}"))
+    paused = timeline(
+        "Pauses",
+        "When somebody had paused a host.",
+        Line(PAUSED, "{{host}}"),
+        mapping={0: ("ticks", "green"), 1: ("paused", "blue")},
+        none="no host",
+    )
+    return [Row(8, [(12, since), (12, took)]), Row(7, [(12, running), (12, paused)])]
+
+
+def load_row() -> Row:
+    cpu = ALL.increase("job_name, host", "chroniker_job_cpu_seconds_total", HOURLY)
+    runs = ALL.increase("job_name, host", "chroniker_job_runs_total", HOURLY)
+    lag = ALL.quantile(0.95, "", "chroniker_job_start_lag_seconds", HOURLY)
+    return Row(
+        7,
+        [
+            (
+                8,
+                chart(
+                    "Runs per hour",
+                    "Of the whole site; each bar is one hour.",
+                    Line(f"sum({runs})", "runs"),
+                    bars=True,
+                    step=HOURLY,
+                ),
+            ),
+            (
+                8,
+                chart(
+                    "CPU time of the jobs per hour",
+                    "Of the whole site; an hour of CPU time in an hour is one busy core. It is "
+                    "counted when a run ends.",
+                    Line(f"sum({cpu})", "CPU time"),
+                    bars=True,
+                    step=HOURLY,
+                    unit="s",
+                ),
+            ),
+            (
+                8,
+                chart(
+                    "Lag of the starts, p95 of an hour",
+                    "19 of 20 runs within an hour started at most this long after they were due. "
+                    "Where it climbs, the hosts have too much to do.",
+                    Line(lag, "lag"),
+                    unit="s",
+                ),
+            ),
+        ],
+    )
+
+
+def trust_row() -> Row:
+    failed = ALL.increase("job", "chroniker_notification_failures_total", HOURLY)
+    mails = chart(
+        "Mails",
+        "Notifications that wait, and attempts to send one that failed within an hour.",
+        Line(alone("chroniker_notifications_pending"), "waiting"),
+        Line(f"sum({failed})", "failed, one hour", color="red"),
+    )
+    scrapes = chart(
+        "Reading the database for a scrape",
+        "How long it took, by the instance that was scraped.",
+        Line(
+            f"max by (instance) ({ALL.raw('chroniker_collector_duration_seconds')})", "{{instance}}"
+        ),
+        unit="s",
+    )
+    up = timeline(
+        "Metrics of each instance",
+        "Whether the database answered in time, by the instance that was scraped.",
+        Line(f"min by (instance) ({ALL.raw('chroniker_collector_up')})", "{{instance}}"),
+        mapping={0: ("down", "red"), 1: ("up", "green")},
+        none="no scrape",
+    )
+    versions = listing(
+        "Versions",
+        "Which version of Chroniker the scraped instances run; and jobs that are not on their "
+        "page, because there are too many.",
+        Column(
+            "Dropped jobs", f"max by (instance) ({ALL.raw('chroniker_collector_dropped_jobs')})"
+        ),
+        Column(
+            "Version",
+            f"max by (instance, version) ({ALL.raw('chroniker_build_info')})",
+            label="version",
+        ),
+        keys={"instance": "Instance"},
+        none="no scrape",
+    )
+    return Row(7, [(6, mails), (6, scrapes), (6, up), (6, versions)])
+
+
+def build() -> Dashboard:
+    return compose(
+        "chroniker-hosts",
+        "Do the hosts tick, what do they carry, and can these numbers be believed?",
+        {
+            "": [now_row(), hosts_row()],
+            "Ticks": tick_rows(),
+            "Load": [load_row()],
+            "Mail and metrics": [trust_row()],
+        },
+        variables=[
+            chosen(
+                "host",
+                "Host",
+                f"label_values(chroniker_host_last_tick_timestamp_seconds{{{e.SITE}}}, host)",
+                "The hosts to look at.",
+                several=True,
+            )
+        ],
+        annotations=[
+            failed_runs(ALL.slot("chroniker_job_last_failure_timestamp_seconds")),
+            maintenance(f"count({ALL.job('chroniker_job_muted')} == 1)", "Maintenance"),
+        ],
+        since="now-6h",
+    )

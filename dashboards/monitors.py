@@ -1,0 +1,166 @@
+"""Monitors: what do they measure, and against which thresholds?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from . import expressions as e
+from .frame import chosen, compose, failed_runs, maintenance
+from .panels import (
+    SEVERITIES,
+    YES,
+    Column,
+    Line,
+    Row,
+    bad_from,
+    chart,
+    listing,
+    number,
+    timeline,
+)
+
+CHOSEN = e.Scope(f'{e.SITE}, job_name=~"$job_name"')
+SEVERITY = CHOSEN.slot("chroniker_monitor_severity")
+KEYS = {"job_name": "Monitor", "host": "Host"}
+AGE = f"time() - ({CHOSEN.slot('chroniker_monitor_last_sample_timestamp_seconds')} > 0)"
+OURS = f"on (job_name) group by (job_name) ({CHOSEN.raw('chroniker_monitor_info')})"
+
+
+def threshold(severity: str) -> str:
+    return CHOSEN.job("chroniker_monitor_threshold", f'severity="{severity}"')
+
+
+def now_row() -> Row:
+    def how_many(value: int, description: str, color: str) -> tuple[int, object]:
+        word = SEVERITIES[value][0]
+        counted = e.count(f"{SEVERITY} == {value}")
+        return 4, number(word.capitalize(), description, counted, thresholds=bad_from(1, color))
+
+    late = (
+        f"time() - (max by (job_name, host) ("
+        f"{CHOSEN.raw('chroniker_job_next_run_timestamp_seconds')}) > 0) > {e.LATE_SECONDS}"
+        f" and {OURS}"
+    )
+    muted = f"{CHOSEN.job('chroniker_job_muted')} == 1 and {OURS}"
+    return Row(
+        4,
+        [
+            how_many(2, "Monitors beyond their critical threshold.", "red"),
+            how_many(1, "Monitors beyond their warning threshold.", "orange"),
+            how_many(3, "Monitors whose probe itself failed: nothing is known.", "purple"),
+            how_many(0, "Monitors whose value is as it should be.", "green"),
+            (
+                4,
+                number(
+                    "Late",
+                    f"Monitors that should have been looked at more than {e.LATE_SECONDS} seconds "
+                    "ago: their value is an old one.",
+                    e.count(late),
+                    thresholds=bad_from(1),
+                ),
+            ),
+            (4, number("Muted", "Monitors in a maintenance window.", e.count(muted))),
+        ],
+    )
+
+
+def table_row() -> Row:
+    labels = "job_name, kind, unit"
+    return Row(
+        9,
+        [
+            (
+                24,
+                listing(
+                    "Values against thresholds",
+                    "What each monitor measured last. The worst is at the top.",
+                    Column("Severity", SEVERITY, unit="none", mapping=SEVERITIES),
+                    Column("Value", CHOSEN.slot("chroniker_monitor_value")),
+                    Column("Warning", threshold("warning")),
+                    Column("Critical", threshold("critical")),
+                    Column(
+                        "Bad when",
+                        CHOSEN.by("job_name, operator", "chroniker_monitor_threshold"),
+                        label="operator",
+                    ),
+                    Column("Unit", CHOSEN.by(labels, "chroniker_monitor_info"), label="unit"),
+                    Column("Measured", AGE, unit="s"),
+                    Column("Took", CHOSEN.slot("chroniker_monitor_latency_seconds"), unit="s"),
+                    Column("Muted", f"{CHOSEN.job('chroniker_job_muted')} and {OURS}", mapping=YES),
+                    keys=KEYS | {"kind": "Kind"},
+                    sort="Severity",
+                    none="no monitor",
+                ),
+            )
+        ],
+    )
+
+
+def time_rows() -> list[Row]:
+    severity = timeline(
+        "Severity",
+        "Of each monitor over time.",
+        Line(SEVERITY, "{{job_name}} {{host}}"),
+        mapping=SEVERITIES,
+        none="no monitor",
+    )
+    latency = chart(
+        "Latency",
+        "How long the probes took.",
+        Line(CHOSEN.slot("chroniker_monitor_latency_seconds"), "{{job_name}} {{host}}"),
+        unit="s",
+    )
+    age = chart(
+        "Age of the last sample",
+        "How old the value of a monitor is. It climbs until the next look, and falls.",
+        Line(AGE, "{{job_name}} {{host}}"),
+        unit="s",
+    )
+    return [Row(9, [(24, severity)]), Row(7, [(12, latency), (12, age)])]
+
+
+def value_row() -> Row:
+    """One chart for each chosen monitor."""
+
+    def line(severity: str, color: str) -> Line:
+        found = CHOSEN.by(
+            "job_name, operator", "chroniker_monitor_threshold", f'severity="{severity}"'
+        )
+        return Line(found, f"{severity} {{{{operator}}}}", dashed=True, color=color)
+
+    values = chart(
+        "$job_name",
+        "The value, and the lines beyond which it is a warning and critical.",
+        Line(CHOSEN.slot("chroniker_monitor_value"), "value {{host}}", color="blue"),
+        line("warning", "orange"),
+        line("critical", "red"),
+        lowest=None,
+    )
+    values.repeat("job_name").repeat_direction("h").max_per_row(3)
+    return Row(7, [(24, values)])
+
+
+def build() -> Dashboard:
+    return compose(
+        "chroniker-monitors",
+        "What do the monitors measure, and against which thresholds?",
+        {"": [now_row(), table_row()], "Over time": time_rows(), "Each monitor": [value_row()]},
+        variables=[
+            chosen(
+                "job_name",
+                "Monitor",
+                f"label_values(chroniker_monitor_info{{{e.SITE}}}, job_name)",
+                "The monitors to look at.",
+                several=True,
+            )
+        ],
+        annotations=[
+            failed_runs(
+                f"{CHOSEN.slot('chroniker_job_last_failure_timestamp_seconds')} and {OURS}"
+            ),
+            maintenance(
+                f"count({CHOSEN.job('chroniker_job_muted')} == 1 and {OURS})", "Maintenance"
+            ),
+        ],
+        since="now-24h",
+    )

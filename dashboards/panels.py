@@ -1,0 +1,333 @@
+"""Kinds of panels as all four dashboards have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboard,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+HOURLY = "1h"
+"""The step where each bar stands for what happened within it, so that a daily job shows."""
+
+GREEN, YELLOW, ORANGE, RED, PURPLE, BLUE, GREY = (
+    "green", "yellow", "orange", "red", "purple", "blue", "text",
+)  # fmt: skip
+SEVERITIES = {
+    0: ("ok", GREEN),
+    1: ("warning", ORANGE),
+    2: ("critical", RED),
+    3: ("unknown", PURPLE),
+}
+STATUSES = {
+    0: ("never ran", GREY),
+    1: ("succeeded", GREEN),
+    2: ("failed", RED),
+    3: ("timed_out", ORANGE),
+    4: ("stopped", YELLOW),
+    5: ("lost", PURPLE),
+}
+YES = {0: ("no", GREY), 1: ("yes", BLUE)}
+ENDINGS = {text: (text, colour) for text, colour in STATUSES.values()}
+
+Panel = Any
+"""A builder of a panel: each kind has a class of its own, with no common one but the protocol."""
+
+
+class Row(NamedTuple):
+    """Panels beside each other, each with its width of 24."""
+
+    height: int
+    panels: Sequence[tuple[int, Panel]]
+
+
+# --- queries --------------------------------------------------------------------------------
+
+
+def query(expr: str, ref: str = "A", *, legend: str = "", step: str = "") -> prometheus.Dataquery:
+    """A series over time."""
+    asked = prometheus.Dataquery().expr(expr).ref_id(ref).datasource(SOURCE).range()
+    if legend:
+        asked.legend_format(legend)
+    return asked.interval(step) if step else asked
+
+
+def now(expr: str, ref: str = "A", *, legend: str = "") -> prometheus.Dataquery:
+    """What it is at the end of the chosen time."""
+    asked = prometheus.Dataquery().expr(expr).ref_id(ref).datasource(SOURCE).instant()
+    return asked.legend_format(legend) if legend else asked
+
+
+def refs(items: Iterable[Any]) -> Iterable[tuple[str, Any]]:
+    return zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", items, strict=False)
+
+
+# --- what things look like ------------------------------------------------------------------
+
+
+def steps(*limits: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
+    """Colours from these values up; the first has None."""
+    return (
+        dashboard.ThresholdsConfig()
+        .mode(models.ThresholdsMode.ABSOLUTE)
+        .steps([models.Threshold(value=value, color=color) for value, color in limits])
+    )
+
+
+def bad_from(value: float, color: str = RED) -> dashboard.ThresholdsConfig:
+    return steps((None, GREEN), (value, color))
+
+
+def good_from(value: float, fair: float) -> dashboard.ThresholdsConfig:
+    return steps((None, RED), (fair, ORANGE), (value, GREEN))
+
+
+NEUTRAL = steps((None, BLUE))
+
+
+def words(mapping: dict[Any, tuple[str, str]]) -> list[models.ValueMap]:
+    """Words and colours in place of values."""
+    options = {
+        str(value): models.ValueMappingResult(text=text, color=color, index=index)
+        for index, (value, (text, color)) in enumerate(mapping.items())
+    }
+    return [models.ValueMap(options=options)]
+
+
+def _head(panel: Panel, title: str, description: str, unit: str) -> Panel:
+    panel.title(title).description(description).datasource(SOURCE).unit(unit)
+    return panel
+
+
+def job_link(field_name: str = "job_name") -> dashboard.DashboardLink:
+    """From a cell with a job's name to its dashboard."""
+    return (
+        dashboard.DashboardLink("Look at this job")
+        .type(models.DashboardLinkType.LINK)
+        .url(
+            "/d/chroniker-job?${datasource:queryparam}&${job:queryparam}"
+            f"&var-job_name=${{__data.fields.{field_name}:percentencode}}"
+        )
+    )
+
+
+# --- panels ---------------------------------------------------------------------------------
+
+
+def number(
+    title: str,
+    description: str,
+    expr: str,
+    *,
+    unit: str = "short",
+    thresholds: dashboard.ThresholdsConfig | None = None,
+    mapping: dict[Any, tuple[str, str]] | None = None,
+    none: str = "no data",
+    decimals: int | None = None,
+    legend: str = "",
+    names: bool = False,
+) -> Panel:
+    """One number to read from across the room."""
+    panel = _head(stat.Panel(), title, description, unit)
+    panel.with_target(now(expr, legend=legend)).no_value(none)
+    panel.thresholds(thresholds or NEUTRAL)
+    panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+    panel.color_mode(common_models.BigValueColorMode.BACKGROUND)
+    panel.graph_mode(common_models.BigValueGraphMode.NONE)
+    panel.text_mode(
+        common_models.BigValueTextMode.VALUE_AND_NAME
+        if names
+        else common_models.BigValueTextMode.VALUE
+    )
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+    if mapping:
+        panel.mappings(words(mapping))
+    if decimals is not None:
+        panel.decimals(decimals)
+    return panel
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A query of a chart, what it is called, and how its line looks."""
+
+    expr: str
+    legend: str = ""
+    dashed: bool = False
+    color: str = ""
+
+
+def chart(
+    title: str,
+    description: str,
+    *lines: Line,
+    unit: str = "short",
+    bars: bool = False,
+    step: str = "",
+    lowest: float | None = 0,
+    highest: float | None = None,
+    none: str = "",
+    log: bool = False,
+) -> Panel:
+    """Lines over time; or bars, one for each hour, on top of each other."""
+    panel = _head(timeseries.Panel(), title, description, unit)
+    for ref, line in refs(lines):
+        panel.with_target(query(line.expr, ref, legend=line.legend, step=step))
+        looks: list[tuple[str, Any]] = []
+        if line.dashed:
+            looks.append(("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}))
+            looks.append(("custom.fillOpacity", 0))
+        if line.color:
+            looks.append(("color", {"mode": "fixed", "fixedColor": line.color}))
+        if looks:
+            panel.override_by_query(ref, [_look(name, value) for name, value in looks])
+    panel.legend(
+        common.VizLegendOptions()
+        .display_mode(common_models.LegendDisplayMode.LIST)
+        .placement(common_models.LegendPlacement.BOTTOM)
+        .show_legend(True)
+    )
+    panel.tooltip(
+        common.VizTooltipOptions()
+        .mode(common_models.TooltipDisplayMode.MULTI)
+        .sort(common_models.SortOrder.DESCENDING)
+    )
+    if bars:
+        panel.draw_style(common_models.GraphDrawStyle.BARS).fill_opacity(80).line_width(0)
+        panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
+    else:
+        panel.draw_style(common_models.GraphDrawStyle.LINE).fill_opacity(8).line_width(1)
+        panel.show_points(common_models.VisibilityMode.NEVER)
+    if log:
+        panel.scale_distribution(
+            common.ScaleDistributionConfig().type(common_models.ScaleDistribution.LOG).log(10)
+        )
+    if lowest is not None:
+        panel.min(lowest)
+    if highest is not None:
+        panel.max(highest)
+    if none:
+        panel.no_value(none)
+    return panel
+
+
+def ranking(title: str, description: str, expr: str, legend: str, *, unit: str, none: str) -> Panel:
+    """Bars beside names, the longest first."""
+    panel = _head(bargauge.Panel(), title, description, unit)
+    panel.with_target(now(f"sort_desc({expr})", legend=legend)).no_value(none).min(0)
+    panel.orientation(common_models.VizOrientation.HORIZONTAL)
+    panel.display_mode(common_models.BarGaugeDisplayMode.BASIC)
+    panel.value_mode(common_models.BarGaugeValueMode.TEXT)
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+    panel.thresholds(NEUTRAL)
+    return panel
+
+
+def timeline(
+    title: str,
+    description: str,
+    *lines: Line,
+    mapping: dict[Any, tuple[str, str]],
+    none: str = "no data",
+) -> Panel:
+    """States over time, one stripe for each series."""
+    panel = _head(statetimeline.Panel(), title, description, "none")
+    for ref, line in refs(lines):
+        panel.with_target(query(line.expr, ref, legend=line.legend))
+    panel.mappings(words(mapping)).no_value(none).thresholds(steps((None, GREY)))
+    panel.merge_values(True).show_value(common_models.VisibilityMode.AUTO).row_height(0.8)
+    panel.fill_opacity(80).line_width(0)
+    panel.legend(
+        common.VizLegendOptions()
+        .display_mode(common_models.LegendDisplayMode.LIST)
+        .placement(common_models.LegendPlacement.BOTTOM)
+        .show_legend(True)
+    )
+    return panel
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: the value of a query, or, with ``label``, a label of its series."""
+
+    title: str
+    expr: str
+    label: str = ""
+    unit: str = "short"
+    more: dict[str, Any] = field(default_factory=dict)  # properties of the cells
+    mapping: dict[Any, tuple[str, str]] | None = None
+
+
+PERCENT_BAR = {
+    "min": 0,
+    "max": 1,
+    "custom.cellOptions": {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
+}
+
+
+def listing(
+    title: str,
+    description: str,
+    *columns: Column,
+    keys: dict[str, str],
+    sort: str = "",
+    ascending: bool = False,
+    none: str,
+) -> Panel:
+    """A table of series that have the same labels; ``keys`` are those labels and their titles."""
+    panel = _head(table.Panel(), title, description, "short")
+    hidden, titles = {"Time": True}, dict(keys)
+    order = {name: index for index, name in enumerate(keys)}
+    for ref, column in refs(columns):
+        panel.with_target(now(column.expr, ref).format(PromQueryFormat.TABLE))
+        value = f"Value #{ref}" if len(columns) > 1 else "Value"
+        shown = column.label or value
+        titles[shown] = column.title
+        order[shown] = len(order)
+        if column.label:
+            hidden[value] = True
+        properties = [_look("unit", column.unit)]
+        if column.mapping:
+            cells = {"type": "color-text"}
+            properties.append(_look("mappings", words(column.mapping)))
+            properties.append(_look("custom.cellOptions", cells))
+        properties += [_look(name, wanted) for name, wanted in column.more.items()]
+        panel.override_by_name(column.title, properties)
+    if "job_name" in keys:
+        panel.override_by_name(
+            keys["job_name"],
+            [_look("links", [job_link()]), _look("custom.minWidth", 180)],
+        )
+    if len(columns) > 1:
+        panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    panel.with_transformation(
+        models.DataTransformerConfig(
+            id_val="organize",
+            options={"excludeByName": hidden, "indexByName": order, "renameByName": titles},
+        )
+    )
+    panel.no_value(none).thresholds(NEUTRAL)
+    panel.cell_height(common_models.TableCellHeight.SM).show_header(True)
+    if sort:
+        panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(not ascending)])
+    return panel
+
+
+def _look(name: str, value: Any) -> models.DynamicConfigValue:
+    if isinstance(value, list):
+        value = [item.build() if hasattr(item, "build") else item for item in value]
+    return models.DynamicConfigValue(id_val=name, value=value)

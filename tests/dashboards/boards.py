@@ -1,0 +1,91 @@
+"""What the tests read out of the committed dashboards and rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import yaml
+
+from chroniker_monitors.collector.families import LEVELS
+from tests.support import REPO
+
+FOLDER = REPO / "dashboards"
+RULES = REPO / "alerts" / "chroniker.rules.yml"
+Board = dict[str, Any]
+
+PLANNED = {
+    "chroniker_job_muted": {"job_name"},
+    "chroniker_job_failures_before_alert": {"job_name"},
+    "chroniker_monitor_value": {"job_name", "host"},
+    "chroniker_monitor_severity": {"job_name", "host"},
+    "chroniker_monitor_threshold": {"job_name", "severity", "operator"},
+    "chroniker_monitor_last_sample_timestamp_seconds": {"job_name", "host"},
+    "chroniker_monitor_latency_seconds": {"job_name", "host"},
+    "chroniker_monitor_info": {"job_name", "kind", "unit"},
+    "chroniker_incidents_open": {"severity"},
+    "chroniker_notifications_pending": set[str](),
+    "chroniker_notification_failures_total": set[str](),
+}
+"""Families of the contract that the collector does not have yet, with their labels."""
+
+
+def boards() -> dict[str, Board]:
+    """By uid."""
+    found = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+    return {board["uid"]: board for board in found}
+
+
+def panels(board: Board) -> list[dict[str, Any]]:
+    """Without the headings."""
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+class Query(NamedTuple):
+    """An expression, and where it is."""
+
+    where: str
+    expr: str
+    instant: bool = False
+
+
+def queries(board: Board) -> Iterator[Query]:
+    """Everything that the dashboard asks Prometheus: panels, annotations, variables."""
+    uid = board["uid"]
+    for panel in panels(board):
+        for target in panel["targets"]:
+            yield Query(
+                f"{uid}/{panel['title']}/{target['refId']}", target["expr"], target["instant"]
+            )
+    for annotation in board["annotations"]["list"]:
+        yield Query(f"{uid}/annotation {annotation['name']}", annotation["expr"])
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"])
+            assert found, variable
+            assert variable["query"]["query"] == variable["definition"]
+            metric, label = found.groups()
+            expr = f"count by ({label}) ({metric})"
+            yield Query(f"{uid}/variable {variable['name']}", expr, True)
+
+
+def rules() -> list[dict[str, Any]]:
+    """The alert and recording rules, where there are any."""
+    if not RULES.exists():
+        return []
+    return [
+        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    ]
+
+
+def contract() -> dict[str, set[str]]:
+    """The names of all series with the labels that they may have."""
+    found: dict[str, set[str]] = {}
+    for level, families in LEVELS.items():
+        for family in families:
+            suffixes = ("_bucket", "_count", "_sum") if family.type == "histogram" else ("",)
+            for suffix in suffixes:
+                found[family.name + suffix] = set(family.labels(level))
+    return {**PLANNED, **found}

@@ -1,0 +1,176 @@
+"""A day in the life of a site, scraped every four minutes, as Prometheus keeps it.
+
+The pages are the real ones, of rows that a tick would have written; only the clock runs faster.
+They become blocks of Prometheus's own storage, as if two replicas of the site had been scraped
+(job ``chroniker``), one that never changed (``single``), and one that was replaced every two
+hours (``churning``).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from django.db.models import F
+
+from chroniker.buckets import add_observation
+from chroniker.enums import RunStatus
+from chroniker.models import Host, Job, JobState
+from chroniker_monitors.exposition.page import chroniker_page
+from tests.dashboards.boards import PLANNED
+from tests.monitors.factories import NOON
+from tests.monitors.life import begin, live
+from tests.support import make_job, program
+
+STEP = timedelta(minutes=4)
+BEGAN = NOON - timedelta(hours=26)
+JOBS = (
+    "hourly", "daily", "broken", "late", "waiting", "long", "everywhere", "disabled",
+    "disk", "orders",
+)  # fmt: skip
+MONITORS = ("disk", "orders")
+PODS = 31
+"""Steps for which a replica lives that is replaced by another."""
+LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+
+
+def minutes(number: float) -> timedelta:
+    return timedelta(minutes=number)
+
+
+class Site:
+    """Jobs that succeed, fail, are late, go on, and have gone unseen since yesterday."""
+
+    def __init__(self) -> None:
+        self.jobs = {name: make_job(name=name, **DEFINITIONS.get(name, {})) for name in JOBS}
+        for name in ("web1", "web2"):
+            Host.objects.create(name=name, last_tick_at=BEGAN, tick_seconds=0.2)
+        for job in self.jobs.values():
+            for host in ("web1", "web2") if job.every_host else ("",):
+                JobState.objects.create(job=job, host=host, next_run_at=NOON + minutes(37))
+        for name in ("late", "waiting"):
+            self.states(name).update(next_run_at=NOON - minutes(10))
+        self.states("disabled").update(next_run_at=None)
+
+    def states(self, name: str):  # type: ignore[no-untyped-def]
+        return JobState.objects.filter(job=self.jobs[name])
+
+    def run(self, name: str, now: datetime, seconds: float = 3, ok: bool = True) -> None:
+        job = self.jobs[name]
+        status = RunStatus.SUCCEEDED if ok else RunStatus.FAILED
+        for host in ("web1", "web2") if job.every_host else ("",):
+            live(job, now, status, seconds, host)
+            state = JobState.objects.get(job=job, host=host)
+            state.last_max_rss_bytes = 50_000_000
+            state.start_lag_buckets = add_observation(state.start_lag_buckets, 0.4)
+            state.start_lag_count += 1
+            state.start_lag_seconds_sum += 0.4
+            state.save()
+
+    def step(self, number: int, now: datetime) -> None:
+        """What happens until this moment."""
+        left = NOON - now
+        Host.objects.filter(name="web1").update(last_tick_at=now - timedelta(seconds=20))
+        if left > minutes(60):
+            Host.objects.filter(name="web2").update(last_tick_at=now - timedelta(seconds=50))
+        if number == 90:
+            self.run("daily", now, seconds=900)
+        if number % 15 == 0:
+            self.run("hourly", now, seconds=20)
+            self.run("everywhere", now)
+            self.run("broken", now, ok=left > minutes(200))
+            self.run("disk", now, seconds=0.4, ok=number != 30)
+        if number % 60 == 0:
+            self.states("hourly").update(missed_overlap=F("missed_overlap") + 1)
+        if left == minutes(40):
+            Host.objects.filter(name="web2").update(paused=True)
+        if left == minutes(8):
+            state = begin(self.jobs["long"], now)
+            self.states("long").update(
+                lease_host="web1", parts_total=100, parts_done=30, progress_at=now
+            )
+            assert state.lease_token
+        if not left:
+            self.states("long").update(parts_done=60, progress_at=now)
+            self.states("late").update(blocked_reason="lock: somebody has it")
+            self.states("waiting").update(blocked_reason="dependency: waits for hourly")
+
+    def page(self, now: datetime) -> Iterator[str]:
+        """The lines of the page as it is, and of families that it cannot have yet."""
+        text, up = chroniker_page()
+        assert up
+        for line in text.decode().splitlines():
+            name = line.partition("{")[0].partition(" ")[0]
+            if not line.startswith("#") and name not in PLANNED:
+                yield line
+        left = (NOON - now) / minutes(1)
+        for name in JOBS:
+            muted = int(name in ("broken", "disk") and 20 < left < 90)
+            yield f'chroniker_job_muted{{job_name="{name}"}} {muted}'
+            yield f'chroniker_job_failures_before_alert{{job_name="{name}"}} 1'
+        for number, name in enumerate(MONITORS, 1):
+            labels = f'job_name="{name}"'
+            yield f'chroniker_monitor_info{{{labels},kind="disk",unit="%"}} 1'
+            yield f"chroniker_monitor_value{{{labels}}} {90 - number - left / 60}"
+            yield f"chroniker_monitor_severity{{{labels}}} {int(left < 300) * number}"
+            yield f"chroniker_monitor_latency_seconds{{{labels}}} 0.02"
+            yield (
+                f"chroniker_monitor_last_sample_timestamp_seconds{{{labels}}} "
+                f"{now.timestamp() - 30}"
+            )
+            for severity, limit in (("warning", 80), ("critical", 90)):
+                more = f'severity="{severity}",operator=">"'
+                yield f"chroniker_monitor_threshold{{{labels},{more}}} {limit}"
+        for severity in ("warning", "critical"):
+            yield f'chroniker_incidents_open{{severity="{severity}"}} {int(left < 200)}'
+        yield "chroniker_notifications_pending 0"
+        yield "chroniker_notification_failures_total 2"
+
+
+DEFINITIONS = {
+    "hourly": {"schedule": "0 * * * *", "expected_seconds": 60},
+    "daily": {"schedule": "0 3 * * *", "timeout_seconds": 3600},
+    "late": {"schedule": "50 * * * *", "start_deadline_seconds": 900},
+    "long": {"schedule": "0 12 * * *", "timeout_seconds": 600, "expected_seconds": 500},
+    "everywhere": {"hostname": "*"},
+    "disabled": {"enabled": False},
+}
+
+
+def scraped(path: Path) -> None:
+    """The day as text that promtool understands; needs a database without jobs."""
+    assert not Job.objects.exists()
+    site, now, number = Site(), BEGAN, 0
+    with path.open("w") as file:
+        while now <= NOON:
+            site.step(number, now)
+            lines = [*site.page(now)]
+            for job, instance in (
+                ("chroniker", "web1:80"),
+                ("chroniker", "web2:80"),
+                ("single", "web1:80"),
+                ("churning", f"pod-{number // PODS}:80"),
+            ):
+                for line in [*lines, "up 1"]:
+                    found = LINE.fullmatch(line)
+                    assert found, line
+                    labels = f'job="{job}",instance="{instance}"'
+                    labels += f",{found[2]}" if found[2] else ""
+                    file.write(f"{found[1]}{{{labels}}} {found[3]} {now.timestamp()}\n")
+            now, number = now + STEP, number + 1
+        file.write("# EOF\n")
+
+
+def into_blocks(text: Path, folder: Path) -> None:
+    """As Prometheus stores it; in few blocks, because the text is read once for each."""
+    command = ("tsdb", "create-blocks-from", "--max-block-duration=60h", "openmetrics")
+    done = subprocess.run(
+        [str(program("promtool")), *command, text, folder],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,46 @@
+"""The committed files are what the builders build."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tests.dashboards.boards import boards, panels
+from tests.support import REPO
+
+PICTURES = REPO / "docs" / "img"
+
+
+def test_files_are_in_step() -> None:
+    """WRITE=1 builds them anew."""
+    options = [] if os.environ.get("WRITE") else ["--check"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dashboards.build", *options],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("board", boards().values(), ids=boards().keys())
+def test_picture_shows_every_panel(board: dict[str, object]) -> None:
+    name = str(board["uid"]).replace("chroniker", "dashboard")
+    picture = ET.parse(PICTURES / f"{name}.svg")
+    texts = " ".join(element.text or "" for element in picture.iter() if element.tag[-4:] == "text")
+    for panel in panels(board):
+        assert panel["title"] in texts
+    rects = [element for element in picture.iter() if element.tag[-4:] == "rect"]
+    assert len(rects) == len(panels(board)) + 1
+
+
+def test_document_shows_every_picture_and_names_every_panel() -> None:
+    text = (REPO / "docs" / "dashboards.md").read_text()
+    for uid, board in boards().items():
+        assert f"(img/{uid.replace('chroniker', 'dashboard')}.svg)" in text
+        assert [p["title"] for p in panels(board) if f"**{p['title']}**" not in text] == []

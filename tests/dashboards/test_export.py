@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import CommandError, call_command
+
+from chroniker_monitors import exporting
+from chroniker_monitors.exporting import NOTE, Options, rendered, unfilled
+from tests.dashboards.boards import FOLDER, RULES
+from tests.support import REPO, program
+
+FLEET = "dashboards/chroniker-fleet.json"
+PROVIDERS = "dashboards/provisioning/dashboards.yml"
+
+
+def export(folder: Path, *options: str) -> str:
+    out = io.StringIO()
+    call_command("export_monitoring", str(folder), *options, stdout=out)
+    return out.getvalue()
+
+
+def check(folder: Path, *options: str) -> list[str]:
+    """What it says about the files; nothing if it finds them in step."""
+    out = io.StringIO()
+    try:
+        call_command("export_monitoring", str(folder), "--check", *options, stdout=out)
+    except CommandError as error:
+        assert error.returncode == 1
+        return out.getvalue().splitlines()
+    assert "up to date" in out.getvalue()
+    return []
+
+
+def files(folder: Path) -> dict[str, str]:
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != NOTE)
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in found}
+
+
+def test_everything_is_written(tmp_path: Path) -> None:
+    export(tmp_path)
+    written = files(tmp_path)
+    shipped = {path.relative_to(REPO).as_posix() for path in FOLDER.rglob("*.json")}
+    shipped |= {path.relative_to(REPO).as_posix() for path in FOLDER.rglob("*.yml")}
+    shipped |= {path.relative_to(REPO).as_posix() for path in (REPO / "alerts").glob("*.yml")}
+    assert set(written) == shipped
+    assert written[FLEET] == (REPO / FLEET).read_text()
+    assert check(tmp_path) == []
+    assert "up to date" in export(tmp_path)
+
+
+def test_folder_is_made(tmp_path: Path) -> None:
+    export(tmp_path / "etc" / "monitoring")
+    assert check(tmp_path / "etc" / "monitoring") == []
+
+
+def test_values_of_the_site_are_filled_in(tmp_path: Path) -> None:
+    export(
+        tmp_path, "--site-url=https://shop.test/", "--job=the shop", "--datasource=P-1",
+        "--folder=Jobs: all",
+    )  # fmt: skip
+    written = files(tmp_path)
+    board = json.loads(written[FLEET])
+    current = {v["name"]: v.get("current", {}).get("value") for v in board["templating"]["list"]}
+    assert current["job"] == "the shop"
+    assert current["datasource"] == "P-1"
+    [admin] = [link for link in board["links"] if link["title"] == "Admin"]
+    assert admin["url"] == "https://shop.test/admin/chroniker/job/"
+    [provider] = yaml.safe_load(written[PROVIDERS])["providers"]
+    assert provider["folder"] == "Jobs: all"
+    assert provider["options"]["path"] == str(tmp_path / "dashboards")
+    assert "dashboards/provisioning/datasources.yml" not in written
+
+
+def test_options_are_remembered(tmp_path: Path) -> None:
+    export(tmp_path, "--job=shop")
+    assert check(tmp_path) == []
+    export(tmp_path, "--folder=Jobs")
+    [job] = [
+        variable["current"]["value"]
+        for variable in json.loads(files(tmp_path)[FLEET])["templating"]["list"]
+        if variable["name"] == "job"
+    ]
+    assert job == "shop"
+    assert check(tmp_path) == []
+    assert check(tmp_path, "--job=other") != []
+
+
+def test_site_url_is_by_default_that_of_the_settings(tmp_path: Path, settings: Any) -> None:
+    settings.CHRONIKER_SITE_URL = "https://one.test"
+    export(tmp_path)
+    assert "https://one.test/admin" in files(tmp_path)[FLEET]
+    settings.CHRONIKER_SITE_URL = "https://two.test"
+    assert f"{FLEET}: out of date" in check(tmp_path)
+
+
+def test_copy_may_be_compared_in_another_place(tmp_path: Path) -> None:
+    """In a repository, say, that is deployed to where Grafana is."""
+    export(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert check(tmp_path / "there") == []
+
+
+def test_one_part_alone(tmp_path: Path) -> None:
+    export(tmp_path, "--only=dashboards")
+    assert {name.split("/")[0] for name in files(tmp_path)} == {"dashboards"}
+    assert check(tmp_path) == []
+
+
+def test_check_says_what_is_wrong_with_each_file(tmp_path: Path) -> None:
+    export(tmp_path)
+    (tmp_path / FLEET).write_text("{}")
+    (tmp_path / PROVIDERS).unlink()
+    assert check(tmp_path) == [f"{FLEET}: edited", f"{PROVIDERS}: missing"]
+    assert f"{FLEET}: edited, out of date" in check(tmp_path, "--job=other")
+    job = "dashboards/chroniker-job.json"
+    assert f"{job}: out of date" in check(tmp_path, "--job=other")
+
+
+def test_check_of_an_empty_folder_misses_everything(tmp_path: Path) -> None:
+    assert f"{FLEET}: missing" in check(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_edited_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    export(tmp_path)
+    (tmp_path / FLEET).write_text("mine")
+    (tmp_path / PROVIDERS).unlink()
+    with pytest.raises(CommandError, match=rf"{FLEET}.*--force"):
+        export(tmp_path)
+    assert not (tmp_path / PROVIDERS).exists()  # nothing at all was written
+    export(tmp_path, "--force")
+    assert check(tmp_path) == []
+
+
+def test_file_of_somebody_else_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    path = tmp_path / FLEET
+    path.parent.mkdir()
+    path.write_text("theirs")
+    assert f"{FLEET}: not written by export_monitoring" in check(tmp_path)
+    with pytest.raises(CommandError, match="somebody else"):
+        export(tmp_path)
+    assert path.read_text() == "theirs"
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "dashboards" / "mine.json"
+    mine.parent.mkdir()
+    mine.write_text("{}")
+    export(tmp_path)
+    assert mine.read_text() == "{}"
+    assert check(tmp_path) == []
+
+
+def test_file_that_is_no_longer_shipped_goes(tmp_path: Path) -> None:
+    export(tmp_path)
+    note = json.loads((tmp_path / NOTE).read_text())
+    for name, text in (("old", "as written"), ("edited", "as it was")):
+        path = tmp_path / "dashboards" / f"{name}.json"
+        path.write_text(text)
+        note["files"][f"dashboards/{name}.json"] = exporting._digest("as written")
+    (tmp_path / NOTE).write_text(json.dumps(note))
+    assert "dashboards/old.json: no longer part of it" in check(tmp_path)
+    export(tmp_path)
+    assert not (tmp_path / "dashboards" / "old.json").exists()
+    assert (tmp_path / "dashboards" / "edited.json").exists()  # somebody has a use for it
+    assert check(tmp_path) == []
+
+
+def test_note_cannot_name_files_outside_of_the_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("as written")
+    export(tmp_path / "copy")
+    note = json.loads((tmp_path / "copy" / NOTE).read_text())
+    note["files"]["dashboards/../../outside"] = exporting._digest("as written")
+    (tmp_path / "copy" / NOTE).write_text(json.dumps(note))
+    assert check(tmp_path / "copy") == []
+    export(tmp_path / "copy")
+    assert outside.exists()
+
+
+@pytest.mark.parametrize("note", ["", "[]", '{"files": 3}', '{"options": {}, "files": [1]}'])
+def test_note_that_cannot_be_read_is_an_error(tmp_path: Path, note: str) -> None:
+    (tmp_path / NOTE).write_text(note)
+    with pytest.raises(CommandError, match="cannot be read"):
+        export(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--site-url=javascript:alert(1)", "--site-url=https://a b", '--job=a"b', "--job=a\nb",
+        "--folder={{x}}", "--datasource=$x", "--job=a\\b", "--only=both",
+    ],
+)  # fmt: skip
+def test_value_that_would_break_a_file_is_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(CommandError):
+        export(tmp_path, option)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CommandError):
+        export(tmp_path / "file")
+
+
+def test_note_does_not_look_like_a_dashboard_or_a_rule(tmp_path: Path) -> None:
+    export(tmp_path)
+    assert not os.path.splitext(NOTE)[1]
+    assert (tmp_path / NOTE).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.prometheus
+def test_rules_of_a_site_are_rules(tmp_path: Path) -> None:
+    if not RULES.exists():
+        pytest.skip("no rules in this checkout")
+    export(tmp_path, "--job=the shop: 1", "--runbooks-url=https://wiki.test/a?b=c&d=%20")
+    done = subprocess.run(
+        [str(program("promtool")), "check", "rules", tmp_path / "alerts" / RULES.name],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_rules_have_the_job_and_the_addresses_of_the_site() -> None:
+    if not RULES.exists():
+        pytest.skip("no rules in this checkout")
+    options = Options(
+        job="shop", grafana_url="https://g.test/sub/", runbooks_url="https://wiki.test/chroniker"
+    )
+    text = rendered(options)["alerts/chroniker.rules.yml"]
+    assert unfilled({"": text}) == []
+    assert len(unfilled(rendered(Options()))) == 2
+    assert not re.search(r'\bjob\s*=~?\s*"chroniker"', text)
+    assert 'job="shop"' in text
+    alerts = [
+        rule
+        for group in yaml.safe_load(text)["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert alerts
+    for alert in alerts:
+        notes = alert["annotations"]
+        anchor = alert["alert"].lower()
+        assert notes["runbook_url"] == f"https://wiki.test/chroniker#{anchor}"
+        assert notes["dashboard_url"].startswith("https://g.test/sub/d/chroniker-")

@@ -1,0 +1,235 @@
+"""Every expression of dashboards and rules, asked of a real Prometheus."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from tests.dashboards import history
+from tests.dashboards.boards import Query, boards, queries, rules
+from tests.monitors.factories import NOON
+from tests.monitors.servers import running
+from tests.support import free_port, program, require, wait_until
+
+pytestmark = [
+    pytest.mark.django_db,  # the database is made
+    pytest.mark.slow,
+    pytest.mark.prometheus,
+    pytest.mark.one_database,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("dashboards"),  # the day is made once
+]
+BOARDS = boards()
+every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+Samples = dict[frozenset[tuple[str, str]], float]
+
+
+class Prometheus:
+    """One that remembers the day, asked at its end."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def ask(self, query: Query, **variables: str) -> Samples:
+        """What a panel would be given; of a series over time its last value."""
+        expr = filled_in(query.expr, **variables)
+        now = NOON.timestamp()
+        when = (
+            {"time": now} if query.instant else {"start": now - 25 * 3600, "end": now, "step": 600}
+        )
+        what = "query" if query.instant else "query_range"
+        asked = urllib.parse.urlencode({"query": expr, **when}).encode()
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v1/{what}", asked, timeout=60) as answer:
+                found = json.load(answer)["data"]["result"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{query.where}: {expr}: {error.read().decode()}") from error
+        return {
+            frozenset(series["metric"].items()): float(
+                (series["value"] if query.instant else series["values"][-1])[1]
+            )
+            for series in found
+        }
+
+
+def filled_in(expr: str, **variables: str) -> str:
+    """With Grafana's variables replaced."""
+    chosen = {"job": "chroniker", "job_name": ".*", "host": ".*"} | variables
+    return re.sub(r"\$([a-z]\w*)", lambda found: chosen[found[1]], expr)
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    django_db_setup: None,
+    django_db_blocker: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Prometheus]:
+    require("prometheus")
+    folder = tmp_path_factory.mktemp("day")
+    with django_db_blocker.unblock(), transaction.atomic():
+        history.scraped(folder / "day.txt")
+        transaction.set_rollback(True)
+    history.into_blocks(folder / "day.txt", folder / "tsdb")
+    (folder / "prometheus.yml").write_text("{}")
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        str(program("prometheus")),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        "--storage.tsdb.retention.time=50y",
+        f"--web.listen-address={address}",
+    ]
+    with running(command, folder / "prometheus.log"):
+        found = Prometheus(f"http://{address}")
+        wait_until(found.ready, timeout=60, interval=0.2)
+        yield found
+
+
+def answers(prometheus: Prometheus, query: Query, **variables: str) -> Samples:
+    """What it says of the first job of which it has anything to say, where one is chosen."""
+    if '"$job_name"' not in query.expr or '=~"$job_name"' in query.expr:
+        return prometheus.ask(query, **variables)
+    for name in history.JOBS:
+        if found := prometheus.ask(query, **variables, job_name=name):
+            return found
+    return {}
+
+
+@every_board
+def test_every_expression_returns_data(prometheus: Prometheus, board: dict[str, Any]) -> None:
+    for query in queries(board):
+        found = answers(prometheus, query)
+        assert found, query
+        assert not any(map(math.isnan, found.values())), (query, found)
+
+
+@every_board
+@pytest.mark.parametrize("site", ["chroniker", "churning"])
+def test_replicas_change_nothing(prometheus: Prometheus, site: str, board: dict[str, Any]) -> None:
+    """Two of them, or one after the other; but for panels that show each instance."""
+    for query in queries(board):
+        if "instance" in query.expr or query.where.endswith("/variable job"):
+            continue
+        one = answers(prometheus, query, job="single")
+        found = answers(prometheus, query, job=site)
+        if "/variable " in query.where:
+            assert set(found) == set(one)
+        else:
+            assert found == pytest.approx(one), query
+
+
+def value(prometheus: Prometheus, where: str, **variables: str) -> Samples:
+    [query] = [q for board in BOARDS.values() for q in queries(board) if q.where == where]
+    return prometheus.ask(query, **variables)
+
+
+def names(found: Samples) -> set[str]:
+    return {dict(labels)["job_name"] for labels in found}
+
+
+def test_fleet_says_what_is_wrong_now(prometheus: Prometheus) -> None:
+    def one(title: str) -> float:
+        [number] = value(prometheus, f"chroniker-fleet/{title}/A").values()
+        return number
+
+    assert one("Failing jobs") == 1
+    assert one("Late jobs") == 1
+    assert one("Blocked jobs") == 2
+    assert one("About to miss a deadline") == 2  # late, that it starts; long, that it ends
+    assert one("Running now") == 1
+    assert one("Silent hosts") == 1
+    assert one("Monitors not ok") == 2
+    assert one("Open incidents") == 2
+    assert names(value(prometheus, "chroniker-fleet/What is failing/A")) == {"broken"}
+    assert names(value(prometheus, "chroniker-fleet/What is late/A")) == {"late"}
+    [used] = value(prometheus, "chroniker-fleet/What runs, and how far it is/B").values()
+    assert used == 0.6
+    [left] = value(prometheus, "chroniker-fleet/What runs, and how far it is/C").values()
+    assert left == pytest.approx(8 * 60 * 0.4 / 0.6)
+    shares = value(prometheus, "chroniker-fleet/What is about to miss its deadline/A")
+    assert {
+        (dict(labels)["job_name"], dict(labels)["deadline"]): round(share, 2)
+        for labels, share in shares.items()
+    } == {("late", "start"): 0.67, ("long", "timeout"): 0.8, ("long", "expected"): 0.96}
+
+
+def test_chosen_jobs_alone_are_counted(prometheus: Prometheus) -> None:
+    chosen = value(prometheus, "chroniker-fleet/Failing jobs/A", job_name="hourly|late")
+    assert list(chosen.values()) == [0]
+
+
+def test_job_that_ran_once_a_day_shows(prometheus: Prometheus) -> None:
+    for title in ("Busiest jobs, one day", "Slowest jobs, one day"):
+        found = value(prometheus, f"chroniker-fleet/{title}/A")
+        assert "daily" in names(found)
+    for panel in ("Duration/B", "Duration/C", "Success ratio, seven days/A"):
+        assert value(prometheus, f"chroniker-job/{panel}", job_name="daily"), panel
+    [ratio] = value(
+        prometheus, "chroniker-job/Success ratio, seven days/A", job_name="daily"
+    ).values()
+    assert ratio == 1
+
+
+def test_where_nothing_is_known_no_zero_is_shown(prometheus: Prometheus) -> None:
+    """Of a site that is not scraped, "0 jobs fail" would be a lie."""
+    for query in queries(BOARDS["chroniker-fleet"]):
+        if "vector(" not in query.expr and "/variable job" not in query.where:
+            assert prometheus.ask(query, job="another") == {}, query
+
+
+# --- rules ----------------------------------------------------------------------------------
+
+RECORDED = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+
+
+def spelt_out(expr: str) -> str:
+    """With what is recorded in place of its name: nobody has recorded it on that day."""
+
+    def expression(found: re.Match[str]) -> str:
+        whole, window = found.groups()
+        inner = f"({spelt_out(RECORDED[whole])})"
+        return f"{inner}[{window}:1m]" if window else inner
+
+    return re.sub(r"\b(\w+:\w+:\w+)(?:\[(\w+)\])?", expression, expr)
+
+
+def test_rules_are_answered(prometheus: Prometheus) -> None:
+    """What is recorded has data; alerts fire for those who have a reason, and only for them."""
+    firing = set()
+    for rule in rules():
+        where = rule.get("alert") or rule["record"]
+        found = prometheus.ask(Query(where, spelt_out(rule["expr"]), True))
+        if "record" in rule:
+            assert found, where
+        for labels in map(dict, found):
+            if labels.get("job") == "chroniker":
+                firing.add((where, labels.get("job_name", labels.get("host", ""))))
+    if not firing:
+        pytest.skip("no rules in this checkout")
+    assert firing >= {
+        ("ChronikerJobFailing", "broken"),
+        ("ChronikerJobOverdue", "late"),
+        ("ChronikerJobBlocked", "late"),
+        ("ChronikerMonitorWarning", "disk"),
+        ("ChronikerMonitorCritical", "orders"),
+        ("ChronikerHostNotTicking", "web2"),
+    }
+    alerts = {rule["alert"] for rule in rules() if "alert" in rule}
+    well = {"hourly", "daily", "everywhere", "disabled", "web1"}
+    assert {(where, name) for where, name in firing if where in alerts and name in well} == set()
