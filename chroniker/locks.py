@@ -74,9 +74,10 @@ class OwnerLock(FileLock):
 def owner_is_dead(directory: str, name: str) -> bool:
     """Whether the tick of that lock and everything it has started are dead.
 
-    False also where it cannot be known: another user's tick, a machine that was booted since.
+    False also where it cannot be known: another user's tick, a machine that was booted since. The
+    file stays, for whoever asks next: see :func:`forget_owner`.
     """
-    if not name.startswith("tick-") or "/" in name:
+    if not _is_owners(name):
         return False
     lock = FileLock(Path(directory) / name)
     try:
@@ -84,8 +85,22 @@ def owner_is_dead(directory: str, name: str) -> bool:
             return False
     except (OSError, ValueError):  # ValueError: a NUL, which no name of a file has
         return False
-    lock.release(unlink=True)
+    lock.release()
     return True
+
+
+def forget_owner(directory: str, name: str) -> None:
+    """Remove the lock file of a dead owner; not before all that it owned has been ended.
+
+    Without the file nobody can tell any more that the owner is dead.
+    """
+    if _is_owners(name):
+        with contextlib.suppress(OSError):
+            (Path(directory) / name).unlink()
+
+
+def _is_owners(name: str) -> bool:
+    return name.startswith("tick-") and "/" not in name
 
 
 def owner_is_stopped(name: str) -> bool:

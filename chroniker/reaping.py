@@ -13,7 +13,7 @@ from django.db import connection
 from .conf import conf, runtime_dir
 from .endings import Ended, end_run
 from .enums import RunStatus
-from .locks import FileLock, owner_is_dead, owner_is_stopped
+from .locks import FileLock, forget_owner, owner_is_dead, owner_is_stopped
 from .models import JobDependency, JobState
 from .supervisor import Outcome
 from .transactions import run_transaction
@@ -52,6 +52,11 @@ def reap(host: str, now: datetime, *, stale: bool) -> list[Ended]:
             if one_machine and not _may_take_over(state):
                 continue
             ended += _lose(state, now, "did not renew its lease", only_if_stale=True)
+            dead.setdefault(state.lease_owner, one_machine)
+    for owner, is_dead in dead.items():
+        # Last: had this been broken off above, the next tick has to find out the same.
+        if is_dead and not JobState.objects.filter(lease_owner=owner).exists():
+            forget_owner(runtime_dir(), owner)
     return ended
 
 

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import OperationalError, connection
 
+from chroniker.conf import conf, runtime_dir
+from chroniker.locks import OwnerLock
 from chroniker.models import Job, JobDependency, JobState, Run
+from chroniker.reaping import reap
 from tests.support import make_job, wait_until
 
 from .test_claims import make_due
@@ -200,3 +204,39 @@ def test_hundreds_of_runs_at_once_do_not_end_in_two_processes_waiting_for_each_o
         due_job()
     assert run_tick().exit_code == 0
     assert Run.objects.filter(status="succeeded").count() == 450
+
+
+def test_reaping_that_is_broken_off_is_done_by_the_next_tick(tmp_path: Path, settings: Any) -> None:
+    """The first of two runs of a dead tick is ended, then the database goes away."""
+    settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
+    owner = OwnerLock(runtime_dir())
+    moment = now()
+    for number in (1, 2):
+        job = make_job(name=f"job {number}", command="noop")
+        run = Run.objects.create(job=job, scheduled_for=moment, started_at=moment)
+        JobState.objects.create(
+            job=job,
+            current_run=run,
+            lease_token=f"token {number}",
+            lease_host=conf.HOSTNAME,
+            lease_owner=owner.name,
+            lease_expires_at=moment + timedelta(hours=1),
+        )
+    owner.close()  # as the kernel does for a dead process; the file stays
+    ended = 0
+
+    def go_away(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal ended
+        if sql.startswith("UPDATE") and "chroniker_jobstate" in sql:
+            ended += 1
+            if ended == 2:
+                raise OperationalError("the database is gone")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(go_away), pytest.raises(OperationalError):
+        reap(conf.HOSTNAME, moment, stale=False)
+    assert Run.objects.filter(status="lost").count() == 1
+
+    reap(conf.HOSTNAME, moment, stale=False)
+    assert Run.objects.filter(status="lost").count() == 2
+    assert list(tmp_path.iterdir()) == []
