@@ -38,9 +38,14 @@ def tick_once(
             glance = beat(conf.HOSTNAME)
             if glance.idle and not force:
                 note_duration(conf.HOSTNAME, time.monotonic() - started)
-                return
         except (DatabaseError, InterfaceError) as error:
             raise DatabaseUnready(explain(error)) from error
+        if glance.idle and not force:
+            if only is None and conf.HEARTBEAT_URL:
+                from .deadman import LifeSign
+
+                LifeSign().send().wait()
+            return
         from .scheduler import Runner
 
         Runner(only=only, force=force, max_parallel=1 if sync else None, glance=glance).run()
