@@ -294,8 +294,9 @@ def _end_quietly() -> None:
         atexit.register(flush)
 
 
-def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Send what waits to be sent, within ``seconds``; after that nobody waits for it any more."""
+def flush() -> None:
+    """Send what waits to be sent, within :data:`FLUSH_SECONDS`; after that nobody waits for it."""
+    seconds = FLUSH_SECONDS
     client = active_client()
     if client is None or client.transport is None:
         return
