@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -211,9 +213,6 @@ def test_a_sentry_that_is_not_well_changes_no_outcome_and_holds_no_tick(
 
 @pytest.mark.one_database
 def test_without_sentry_nothing_is_imported_for_it(site_env: dict[str, str]) -> None:
-    import subprocess
-    import sys
-
     job = due_job()
     code = (
         "import sys, django; django.setup()\n"

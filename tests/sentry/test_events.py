@@ -18,7 +18,7 @@ SentryTick = Callable[..., Ended]
 
 CANARIES = {
     "PLAIN": "canary-7f3a-plain-feathers",
-    "QUOTED": "canary's \"quoted\"\tfeathers\\",
+    "QUOTED": 'canary\'s "quoted"\tfeathers\\',
     "ACCENTED": "Kanarienvögel-7f3a",
 }
 
@@ -26,7 +26,10 @@ CANARIES = {
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize(
     ("deed", "kind", "text"),
-    [("fail boom", "ValueError", "boom"), ("refuse 'no such file'", "CommandError", "no such file")],
+    [
+        ("fail boom", "ValueError", "boom"),
+        ("refuse 'no such file'", "CommandError", "no such file"),
+    ],
 )
 def test_what_a_job_raised_is_an_event_with_job_run_host_and_command(
     sentry_tick: SentryTick,
