@@ -12,6 +12,7 @@ signal comes; for all others a look into ``sys.modules`` is all it costs.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import re
 import sys
@@ -36,8 +37,9 @@ DEFAULT_MARGIN_SECONDS = 300
 
 SLUG_LENGTH = 50
 _DIGEST = 8  # hex digits; two of ten thousand jobs share one with a chance of one in a hundred
-_PLAIN = re.compile(r"(?!\d+$)[a-z0-9][a-z0-9_-]{0,49}")
-_DIGESTED = re.compile(r".*-[0-9a-f]{8}")
+# Compiled when first used: an idle tick uses none.
+_PLAIN = r"(?![0-9]+$)[a-z0-9][a-z0-9_-]{0,49}"
+_DIGESTED = r".*-[0-9a-f]{8}"
 
 # Sentry refuses a check-in whose monitor lies outside of these.
 _MOST_MINUTES = 28 * 24 * 60
@@ -118,7 +120,8 @@ def slug_of(name: str, host: str = "", mask: Any = str) -> str:
     from hashlib import sha256
 
     whole = f"{name}@{host}" if host else name
-    if _PLAIN.fullmatch(whole) and not _DIGESTED.fullmatch(whole) and mask(whole) == whole:
+    plain = re.fullmatch(_PLAIN, whole) and not re.fullmatch(_DIGESTED, whole)
+    if plain and mask(whole) == whole:
         return whole
     from django.utils.text import slugify
 
@@ -178,7 +181,7 @@ def _interval(seconds: int) -> dict[str, Any] | None:
     return None
 
 
-_ITEM = re.compile(r"(?:\*|(\d+)(?:-(\d+))?)(?:/\d+)?", re.ASCII)
+_ITEM = r"(?:\*|([0-9]+)(?:-([0-9]+))?)(?:/[0-9]+)?"
 
 
 def _crontab(fields: tuple[str, ...]) -> dict[str, Any] | None:
@@ -187,7 +190,7 @@ def _crontab(fields: tuple[str, ...]) -> dict[str, Any] | None:
     if fields[5:] not in ((), ("0",), ("0", "*")):
         return None
     for item in (item for field in fields[:5] for item in field.split(",")):
-        found = _ITEM.fullmatch(item)
+        found = re.fullmatch(_ITEM, item)
         if found is None or (found[2] is not None and int(found[1]) > int(found[2])):
             return None
     return {"type": "crontab", "value": " ".join(fields[:5])}
@@ -201,12 +204,13 @@ def prepare_job(sender: Any, *, spec: CommandSpec, **kwargs: Any) -> None:
     client = active_client()
     if client is None:
         return
-    if os.getpid() != _PROCESS:
-        _renew_transport(client)
     import sentry_sdk
 
-    mask = _masker().mask_text
     scope = sentry_sdk.get_isolation_scope()
+    if os.getpid() != _PROCESS:
+        _renew_transport(client)
+        scope.clear_breadcrumbs()  # what the scheduler did before the fork
+    mask = _masker().mask_text
     for name, value in (
         ("chroniker.job", spec.job_name),
         ("chroniker.run", str(spec.run_id)),
@@ -301,6 +305,7 @@ def flush() -> None:
     if client is None or client.transport is None:
         return
     began = time.monotonic()
-    client.flush(timeout=seconds, callback=lambda pending, timeout: None)
-    if time.monotonic() - began >= seconds:
-        client.close(timeout=0, callback=lambda pending, timeout: None)
+    with contextlib.suppress(Exception):  # a job does not fail because of its tracker
+        client.flush(timeout=seconds, callback=lambda pending, timeout: None)
+        if time.monotonic() - began >= seconds:
+            client.close(timeout=0, callback=lambda pending, timeout: None)

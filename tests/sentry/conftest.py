@@ -21,13 +21,17 @@ def receiver() -> Iterator[Receiver]:
         yield server
 
 
-def tick_with_sentry(dsn: str, options: dict[str, Any]) -> float:
+def tick_with_sentry(
+    dsn: str, options: dict[str, Any], before: Callable[[], None] | None = None
+) -> float:
     """A tick and the end of its process; how long the tick itself took, seconds."""
     from chroniker.scheduler import Runner
 
     atexit._clear()  # the test runner's
     os.environ[DSN_VARIABLE] = dsn
     init_sentry()
+    if before is not None:
+        before()
     began = time.monotonic()
     Runner(**options).run()
     seconds = time.monotonic() - began
@@ -39,10 +43,13 @@ def tick_with_sentry(dsn: str, options: dict[str, Any]) -> float:
 def start_sentry_tick(
     transactional_db: None, in_fork: Callable[..., Forked], receiver: Receiver
 ) -> Callable[..., Forked]:
-    """``start_sentry_tick(dsn="", **options)``; Sentry is ``receiver`` unless told otherwise."""
+    """``start_sentry_tick(dsn="", before=None, **options)``: a tick of a site with Sentry.
 
-    def start(dsn: str = "", **options: Any) -> Forked:
-        return in_fork(tick_with_sentry, dsn or receiver.dsn, options)
+    Sentry is ``receiver`` unless told otherwise; ``before`` is called before the tick begins.
+    """
+
+    def start(dsn: str = "", before: Callable[[], None] | None = None, **options: Any) -> Forked:
+        return in_fork(tick_with_sentry, dsn or receiver.dsn, options, before)
 
     return start
 

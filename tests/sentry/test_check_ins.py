@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -183,6 +185,45 @@ def test_the_real_command_tells_sentry_and_nobody_else(
     assert Run.objects.get(job=job).status == "failed"
     assert statuses(receiver) == ["in_progress", "error"]
     assert [event["tags"]["chroniker.job"] for event in receiver.events] == [job.name]
+
+
+def note_threads_at_forks() -> None:
+    """From here on this process and its forks write down how many threads forked."""
+    os.register_at_fork(
+        before=lambda: print("forked with threads:", threading.active_count() - 1, flush=True)
+    )
+
+
+def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
+    start_sentry_tick: StartSentryTick,
+    sentry_tick: SentryTick,
+    receiver: Receiver,
+    settings: Any,
+    tmp_path: Path,
+) -> None:
+    """What is to be told first, of lost runs and missed slots, waits for the fork as well."""
+    settings.CHRONIKER_HEARTBEAT_URL = f"{receiver.url}/ping"
+    started = tmp_path / "started"
+    lost = due_job(f"sleep 300 {started}")
+    first = start_sentry_tick()
+    wait_until(started.exists, timeout=30)
+    jobs = [due_job(), due_job("fail boom")]
+    late = due_job(schedule="@every 7s")  # and many slots missed
+    first.kill(signal.SIGKILL)
+    first.wait()
+
+    told: set[str] = set()
+
+    def is_lost() -> bool:
+        told.update(sentry_tick(before=note_threads_at_forks).stdout.splitlines())
+        return Run.objects.get(job=lost).status == "lost"
+
+    wait_until(is_lost, timeout=30)
+    assert told == {"forked with threads: 0"}
+    assert Run.objects.filter(job__in=jobs).count() == 2
+    assert set(Run.objects.filter(job=late).values_list("status", flat=True)) == {
+        "missed", "succeeded",
+    }  # fmt: skip
 
 
 # --- a Sentry that is not well ---

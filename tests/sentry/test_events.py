@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from chroniker.models import Run
 from tests.sentry.jobs import due_job
 from tests.sentry.receivers import Receiver
-from tests.support import Ended
+from tests.support import Ended, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -82,6 +83,29 @@ def test_many_jobs_that_fail_at_once_are_an_event_each(
     assert {event["tags"]["chroniker.job"] for event in receiver.events} == {j.name for j in jobs}
     assert len(receiver.events) == len(jobs)
     assert len(receiver.check_ins) == 2 * len(jobs)
+
+
+def fill_the_queue() -> None:
+    """What a site's own code may do in the tick, before anything is forked."""
+    import sentry_sdk
+
+    for number in range(3):
+        sentry_sdk.capture_message(f"of the tick, {number}")
+    wait_until(lambda: threading.active_count() > 1, timeout=30)
+
+
+def test_a_job_sends_its_own_event_and_not_what_waits_in_the_scheduler(
+    sentry_tick: SentryTick, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHRONIKER_TEST_SENTRY_FLUSH", "2")
+    receiver.mode = "hang"
+    job = due_job("fail boom")
+    sentry_tick(before=fill_the_queue)
+    # The thread of the tick hangs at its first message, and with it all that the tick has to say.
+    told = [event["tags"].get("chroniker.job") for event in receiver.events if "tags" in event]
+    assert told == [job.name]
+    messages = [event["message"] for event in receiver.events if "message" in event]
+    assert messages == ["of the tick, 0"]
 
 
 @pytest.mark.parametrize("name", CANARIES)
