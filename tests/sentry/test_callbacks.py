@@ -67,6 +67,7 @@ def test_it_is_called_for_a_run_that_was_lost(
     assert calls(calls_file) == [[job.name, "", "", "lost", "lost"]]
 
 
+@pytest.mark.one_database
 def test_it_is_not_called_for_a_run_that_a_person_stopped(
     start_tick: Callable[..., Forked], calls_file: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_it_is_not_called_for_a_run_that_a_person_stopped(
     assert calls(calls_file) == []
 
 
+@pytest.mark.one_database
 def test_one_that_was_written_for_the_original_is_called_as_there(
     run_tick: Tick, settings: Any, calls_file: Path
 ) -> None:
@@ -89,6 +91,7 @@ def test_one_that_was_written_for_the_original_is_called_as_there(
     assert calls(calls_file) == [[job.name, "", "CommandError: no such file\n"]]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", ["raise_error", "leave", "not_there"])
 def test_one_that_is_broken_harms_nothing(
     run_tick: Tick, settings: Any, calls_file: Path, name: str

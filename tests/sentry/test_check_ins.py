@@ -84,6 +84,7 @@ def test_another_tick_closes_the_check_in_of_a_lost_run(
     assert len({check_in["check_in_id"] for check_in in receiver.check_ins}) == 1
 
 
+@pytest.mark.slow
 def test_another_host_closes_the_same_check_in(
     start_sentry_tick: StartSentryTick,
     sentry_tick: SentryTick,
@@ -91,7 +92,7 @@ def test_another_host_closes_the_same_check_in(
     settings: Any,
     tmp_path: Path,
 ) -> None:
-    settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_HEARTBEAT_SECONDS = 2, 0.5
+    settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_HEARTBEAT_SECONDS = 6, 1
     settings.CHRONIKER_HOSTNAME = "one"
     started = tmp_path / "started"
     job = due_job(f"sleep 300 {started}")
@@ -121,6 +122,7 @@ def test_missed_slots_are_left_to_sentry(sentry_tick: SentryTick, receiver: Rece
     assert receiver.check_ins == []
 
 
+@pytest.mark.one_database
 def test_a_run_that_could_not_be_started_checks_in_as_an_error(
     sentry_tick: SentryTick, receiver: Receiver
 ) -> None:
@@ -129,6 +131,7 @@ def test_a_run_that_could_not_be_started_checks_in_as_an_error(
     assert statuses(receiver) == ["error"]
 
 
+@pytest.mark.one_database
 def test_a_job_without_a_schedule_has_no_monitor(
     sentry_tick: SentryTick, receiver: Receiver
 ) -> None:
@@ -140,6 +143,7 @@ def test_a_job_without_a_schedule_has_no_monitor(
     assert {check_in["monitor_slug"] for check_in in receiver.check_ins} == {scheduled.name}
 
 
+@pytest.mark.one_database
 def test_a_job_that_is_disabled_and_run_by_hand_does_not_wake_its_monitor(
     sentry_tick: SentryTick, receiver: Receiver
 ) -> None:
@@ -149,6 +153,7 @@ def test_a_job_that_is_disabled_and_run_by_hand_does_not_wake_its_monitor(
     assert receiver.check_ins == []
 
 
+@pytest.mark.one_database
 def test_names_that_are_alike_for_sixty_characters_are_two_monitors(
     sentry_tick: SentryTick, receiver: Receiver
 ) -> None:
@@ -160,6 +165,8 @@ def test_names_that_are_alike_for_sixty_characters_are_two_monitors(
     assert all(len(slug) <= 50 and slug.startswith("the-very-long-name") for slug in slugs)
 
 
+@pytest.mark.one_database
+@pytest.mark.slow
 def test_a_job_on_every_host_has_a_monitor_on_each(
     sentry_tick: SentryTick, receiver: Receiver, settings: Any
 ) -> None:
@@ -176,6 +183,8 @@ def test_a_job_on_every_host_has_a_monitor_on_each(
     assert {slug.rpartition("-")[0] for slug in slugs} == {"clean-north", "clean-south"}
 
 
+@pytest.mark.one_database
+@pytest.mark.slow
 def test_the_real_command_tells_sentry_and_nobody_else(
     manage: Callable[..., Any], receiver: Receiver
 ) -> None:
@@ -194,6 +203,7 @@ def note_threads_at_forks() -> None:
     )
 
 
+@pytest.mark.one_database
 def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
     start_sentry_tick: StartSentryTick,
     sentry_tick: SentryTick,
@@ -229,6 +239,8 @@ def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
 # --- a Sentry that is not well ---
 
 
+@pytest.mark.one_database
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["gone", "fail", "hang"])
 def test_a_sentry_that_is_not_well_changes_no_outcome_and_holds_no_tick(
     sentry_tick: SentryTick,

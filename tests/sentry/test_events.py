@@ -13,7 +13,7 @@ from tests.sentry.jobs import due_job
 from tests.sentry.receivers import Receiver
 from tests.support import Ended, wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 SentryTick = Callable[..., Ended]
 
@@ -24,6 +24,7 @@ CANARIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize(
     ("deed", "kind", "text"),
@@ -65,6 +66,17 @@ def test_what_a_job_raised_is_an_event_with_job_run_host_and_command(
     assert event["environment"] == "tests"
 
 
+def test_a_hostile_name_is_a_tag_that_sentry_takes(
+    sentry_tick: SentryTick, receiver: Receiver
+) -> None:
+    due_job("fail boom", name=f"<b>evil</b>\r\n\x1b[31m\u202e{'é' * 150}")
+    sentry_tick()
+    (event,) = receiver.events
+    tag = event["tags"]["chroniker.job"]
+    assert tag.isprintable() and tag.startswith("<b>evil</b>  ") and len(tag) <= 200
+    assert len({check_in["monitor_slug"] for check_in in receiver.check_ins}) == 1
+
+
 @pytest.mark.parametrize("deed", ["say hello", "leave 3", "leave_saying 'no stock left'"])
 def test_a_job_that_left_by_itself_raised_nothing(
     sentry_tick: SentryTick, receiver: Receiver, deed: str
@@ -75,6 +87,7 @@ def test_a_job_that_left_by_itself_raised_nothing(
     assert receiver.events == []
 
 
+@pytest.mark.slow
 def test_many_jobs_that_fail_at_once_are_an_event_each(
     sentry_tick: SentryTick, receiver: Receiver
 ) -> None:
