@@ -14,5 +14,7 @@ class ChronikerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks; nothing here touches the database."""
-        from . import checks  # noqa: F401
+        """Register the system checks and the receivers; nothing here touches the database."""
+        from . import callbacks, checks  # noqa: F401
+
+        callbacks.connect()

@@ -10,6 +10,8 @@ E006      ``USE_TZ`` is off
 E007      the format of log records cannot be used
 E008      the buckets of the duration histogram are not rising numbers
 E009      a list of names holds something else than names
+E020      the callback for failed runs cannot be imported, or is nothing to call
+E021      the URL of the dead man's switch cannot be fetched
 W001      a setting's name is not known: a slip of the pen is otherwise never noticed
 W002      SQLite is used as it comes, which ends in "database is locked"
 ========  ===================================================================================
@@ -23,10 +25,12 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, router
+from django.utils.module_loading import import_string
 
 from .conf import Setting, all_settings, conf
 
@@ -43,7 +47,7 @@ BUCKETS = "CHRONIKER_METRICS_DURATION_BUCKETS"
 
 KNOWN_ELSEWHERE = (
     "CHRONIKER_EMAIL_SENDER", "CHRONIKER_EMAIL_HOST_USER", "CHRONIKER_SITE_URL",
-    "CHRONIKER_NOTIFIERS", "CHRONIKER_HEARTBEAT_URL", "CHRONIKER_JOB_ERROR_CALLBACK", BUCKETS,
+    "CHRONIKER_NOTIFIERS", BUCKETS,
 )  # fmt: skip
 """Settings that are read outside :mod:`chroniker.conf`."""
 
@@ -96,6 +100,51 @@ def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
             'and as it is set up some of their writes will fail with "database is locked".',
             hint=f'Add {", ".join(lacking)} to OPTIONS of DATABASES["{alias}"].',
             id="chroniker.W002",
+        )
+    ]
+
+
+@register(Tags.compatibility)
+def check_callback(**kwargs: Any) -> list[CheckMessage]:
+    """Whether the function that is called for failed runs is there before the first one fails."""
+    path = conf.JOB_ERROR_CALLBACK
+    if not isinstance(path, str) or not path:  # of another type: E001 says it
+        return []
+    try:
+        reason = "" if callable(import_string(path)) else "it is nothing that can be called"
+    except Exception as error:  # whatever the site's module raises
+        reason = f"{type(error).__name__}: {error}"
+    if not reason:
+        return []
+    return [
+        Error(
+            f"CHRONIKER_JOB_ERROR_CALLBACK is {path!r}, which cannot be used: {reason}.",
+            hint='Give the dotted path of a function, such as "site.alerts.job_failed".',
+            id="chroniker.E020",
+        )
+    ]
+
+
+@register(Tags.compatibility)
+def check_heartbeat_url(**kwargs: Any) -> list[CheckMessage]:
+    """Whether the URL of the dead man's switch can be fetched at all; it is not tried."""
+    url = conf.HEARTBEAT_URL
+    if not isinstance(url, str) or not url:
+        return []
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        good = good and url.isascii() and url.isprintable() and " " not in url
+    except ValueError:  # a port or an address that is none
+        good = False
+    if good:
+        return []
+    # Not the value itself: who has it can keep the switch from being noticed.
+    return [
+        Error(
+            "CHRONIKER_HEARTBEAT_URL is no address that can be fetched.",
+            hint="Give a whole URL, https://… or http://…, without blanks.",
+            id="chroniker.E021",
         )
     ]
 

@@ -18,6 +18,7 @@ import threading
 import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from types import TracebackType
 from typing import IO, Any
 
 SPEC_VARIABLE = "CHRONIKER_SPEC"
@@ -59,8 +60,11 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[Any]) -> int
     from django.core.management import call_command
     from django.core.management.base import CommandError, SystemCheckError
 
+    from .signals import job_process_started
+
     report_pipe = os.fstat(report)
     _capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
+    job_process_started.send_robust(sender=None, spec=spec)
     code, error = 0, ""
     try:
         call_command(spec.command, *spec.args)
@@ -69,14 +73,17 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[Any]) -> int
     except SystemCheckError as refused:
         code, error = 1, "System checks failed; see stderr."
         _complain(f"{refused}\n")
+        _tell_raised(spec, refused)
     except CommandError as refused:
         code, error = refused.returncode or 1, f"CommandError: {refused}"
         _complain(f"{error}\n")
+        _tell_raised(spec, refused)
     except KeyboardInterrupt:
         code, error = 130, "KeyboardInterrupt"
     except BaseException as raised:
         code, error = 1, "".join(traceback.format_exception_only(raised)).strip()
-        _complain("".join(_traceback_of_the_command(raised)))
+        _complain("".join(traceback.format_exception(type(raised), raised, _own_traceback(raised))))
+        _tell_raised(spec, raised)
     try:
         _finish()
     except BaseException as raised:
@@ -114,7 +121,14 @@ def _exit_of(ended: SystemExit) -> tuple[int, str]:
     return 1, reason
 
 
-def _traceback_of_the_command(raised: BaseException) -> list[str]:
+def _tell_raised(spec: CommandSpec, raised: BaseException) -> None:
+    """Tell who listens, such as an error tracker."""
+    from .signals import job_raised
+
+    job_raised.send_robust(sender=None, spec=spec, error=raised, traceback=_own_traceback(raised))
+
+
+def _own_traceback(raised: BaseException) -> TracebackType | None:
     """The traceback from the command's own frames on."""
     frame = raised.__traceback__
     while frame is not None and frame.tb_frame.f_globals.get("__name__") in (
@@ -123,7 +137,7 @@ def _traceback_of_the_command(raised: BaseException) -> list[str]:
         "django.core.management.base",
     ):
         frame = frame.tb_next
-    return traceback.format_exception(type(raised), raised, frame or raised.__traceback__)
+    return frame or raised.__traceback__
 
 
 def _finish() -> None:

@@ -153,6 +153,21 @@ class Conf:
         "beside those that look secret.",
         shown="`[]`",
     )
+    JOB_ERROR_CALLBACK = setting(
+        "",
+        str,
+        doc="Dotted path of a function that is called for each run that failed, timed out or was "
+        "lost: `callback(job, stdout=…, stderr=…, run=…)`.",
+    )
+    HEARTBEAT_URL = setting(
+        "",
+        str,
+        doc="Fetched once a tick (GET), so that a service elsewhere notices when ticks stay away: "
+        "a dead man's switch.",
+    )
+    HEARTBEAT_TIMEOUT_SECONDS = setting(
+        5, int, float, doc="How long that may take, seconds; no run waits for it.", minimum=0.1
+    )
     METRICS_DURATION_BUCKETS: tuple[float, ...] = setting(
         (0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400),
         list,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -39,6 +39,9 @@ from .signals import run_finished, run_missed, run_started
 from .starting import before_fork, lease_deadline, request_for, site_secrets
 from .supervisor import Child, Outcome, RunRequest, Supervisor
 from .transactions import is_outage, run_transaction
+
+if TYPE_CHECKING:
+    from .deadman import LifeSign
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +118,7 @@ class Runner:
         self._stop_at: float | None = None
         self._lease_ends: dict[str, float] = {}
         self._pending_token = ""
+        self._life_sign: LifeSign | None = None
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -144,6 +148,8 @@ class Runner:
                         self._guarded(self.tick)
             finally:
                 self._close()
+                if self._life_sign is not None:
+                    self._life_sign.wait()
 
     @property
     def _busy(self) -> bool:
@@ -159,16 +165,28 @@ class Runner:
         if glance.new_host:
             plan_for_new_host(self.host, self._now())
             note_first_tick(self.host)
+        lost: list[Ended] = []
         if glance.owned or glance.stale:
-            for ended in reap(self.host, self._now(), stale=glance.stale):
-                self._tell(run_finished, ended.run, ended.job, ended)
-        if glance.unplanned:
-            plan_changed_jobs(self._now())
-        if (glance.due or glance.unplanned or self.force) and not glance.paused:
-            self._claim()
-            explain_blocked(self._now(), self.host)
-            self._claim_wanted = True
+            lost = reap(self.host, self._now(), stale=glance.stale)
+        try:
+            if glance.unplanned:
+                plan_changed_jobs(self._now())
+            if (glance.due or glance.unplanned or self.force) and not glance.paused:
+                self._claim()
+                explain_blocked(self._now(), self.host)
+                self._claim_wanted = True
+        finally:
+            for ended in lost:
+                self._tell_end(ended)
         note_duration(self.host, time.monotonic() - started)
+        if self.only is None and conf.HEARTBEAT_URL:
+            self._give_sign_of_life()
+
+    def _give_sign_of_life(self) -> None:
+        from .deadman import LifeSign
+
+        self._life_sign = self._life_sign or LifeSign()
+        self._life_sign.send()
 
     def _now(self) -> datetime:
         """The database's clock, as it was seen last and went on since.
@@ -209,12 +227,12 @@ class Runner:
         self._claim_wanted = bool(taken.started)
         if self.force:
             self.force, self._claims_are_over = False, True
-        for run in taken.missed:
-            self._tell(run_missed, run, run.job)
         if taken.started:
             for item in taken.started:
                 self._lease_ends[item.token] = sent + conf.LEASE_SECONDS
             self._start(taken.started, sent)
+        for run in taken.missed:
+            self._tell(run_missed, run, run.job)
 
     def _claim_safely(
         self, claimant: Claimant, horizon: datetime, now: datetime, token: str
@@ -264,13 +282,13 @@ class Runner:
             requests.append(request)
         if not requests:
             return
-        for item in by_key.values():
-            self._tell(run_started, item.run, item.job)
         if self._supervisor is None:
             self._supervisor = Supervisor(before_fork, Masker(site_secrets()))
             self._renewed_at = self._flushed_at = time.monotonic()
         for child in self._supervisor.start(requests):
             self.running[child.key] = _Running(by_key[child.key], child)
+        for item in by_key.values():
+            self._tell(run_started, item.run, item.job)
 
     def _refuse(self, item: Claimed, reason: str) -> None:
         """End a run that cannot be started."""
@@ -389,6 +407,14 @@ class Runner:
             release(ended)
 
     def _after_end(self, ended: Ended) -> None:
+        self._tell_end(ended)
+        keep = ended.job.max_runs_kept
+        # Not at each end: deleting a tenth at a time costs a tenth.
+        if keep is not None and (ended.state.runs_total + 1) % max(1, keep // 10) == 0:
+            self._guarded(lambda: prune_runs(ended.job, keep))
+
+    def _tell_end(self, ended: Ended) -> None:
+        """Tell of a run that has ended, with the row as it was written."""
         ended.run.status = ended.outcome.status
         ended.run.ended_at = ended.ended_at
         ended.run.duration_seconds = ended.outcome.seconds
@@ -396,10 +422,6 @@ class Runner:
         ended.run.signal = ended.outcome.signal
         ended.run.error = ended.outcome.error
         self._tell(run_finished, ended.run, ended.job, ended)
-        keep = ended.job.max_runs_kept
-        # Not at each end: deleting a tenth at a time costs a tenth.
-        if keep is not None and (ended.state.runs_total + 1) % max(1, keep // 10) == 0:
-            self._guarded(lambda: prune_runs(ended.job, keep))
 
     def _flush(self) -> None:
         """Store progress and output so far, and hear who wants a run to stop."""

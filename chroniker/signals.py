@@ -1,7 +1,12 @@
 """What happens to runs, told to whoever listens: mail, error trackers, a site's own code.
 
-Each signal is sent after the transaction that made it true has been committed, in the process of
-the tick, with ``sender`` the ``Run`` class. A receiver that raises is logged and stops nothing.
+What is told of a run is sent after the transaction that made it true has been committed, in the
+process of the tick, with ``sender`` the ``Run`` class, and after what was claimed has been started:
+a receiver that is slow keeps no job waiting, and one that starts threads does so after the process
+was forked that all jobs are forked from. A receiver that raises is logged and stops nothing.
+
+What is told in the process of a job has the :class:`~chroniker.child.CommandSpec` of the run, and
+``sender`` None. Raw commands have no such process.
 """
 
 from __future__ import annotations
@@ -9,10 +14,18 @@ from __future__ import annotations
 from django.dispatch import Signal
 
 run_started = Signal()
-"""A run was claimed and its process is about to start. Arguments: ``run``, ``job``."""
+"""A run was claimed and its process was started. Arguments: ``run``, ``job``."""
 
 run_finished = Signal()
 """A run ended, whatever its status. Arguments: ``run``, ``job``."""
 
 run_missed = Signal()
 """Slots were knowingly not run. Arguments: ``run`` (its ``missed`` row), ``job``."""
+
+job_process_started = Signal()
+"""In the job's own process, before its command. Arguments: ``spec``."""
+
+job_raised = Signal()
+"""In the job's own process: its command raised, be it a ``CommandError``; leaving by ``SystemExit``
+or an interrupt is no such thing. Arguments: ``spec``, ``error``, ``traceback`` (from the command's
+own frames on)."""

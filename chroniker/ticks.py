@@ -36,7 +36,12 @@ def tick_once(
             glance = beat(conf.HOSTNAME)
             if glance.idle and not force:
                 note_duration(conf.HOSTNAME, time.monotonic() - started)
-                return
+        if glance.idle and not force:
+            if only is None and conf.HEARTBEAT_URL:
+                from .deadman import LifeSign
+
+                LifeSign().send().wait()
+            return
         from .scheduler import Runner
 
         Runner(only=only, force=force, max_parallel=1 if sync else None, glance=glance).run()

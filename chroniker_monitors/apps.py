@@ -14,5 +14,7 @@ class ChronikerMonitorsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks; nothing is read or served."""
-        from . import checks  # noqa: F401
+        """Register the system checks and the receivers; nothing is read or served."""
+        from . import checks, sentry  # noqa: F401
+
+        sentry.connect()

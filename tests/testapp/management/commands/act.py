@@ -85,6 +85,15 @@ class Command(BaseCommand):
     def signal_itself(self, number: str) -> None:
         os.kill(os.getpid(), int(number))
 
+    def betray(self, name: str) -> None:
+        """Let a secret of the environment out in every way in which an exception can."""
+        stolen = os.environ[name]
+        logging.getLogger("bookshop.vault").warning("opening with %s", stolen)
+        try:
+            raise KeyError(stolen)
+        except KeyError as error:
+            raise ValueError(f"no vault opens with {stolen}") from error
+
     def tell(self, name: str) -> None:
         self.stdout.write(os.environ.get(name, ""))
 

@@ -1,0 +1,98 @@
+"""Real HTTP servers: one that takes Sentry's envelopes, one that is a dead man's switch."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.server.take(self.command, self.path, body)
+        if self.server.mode == "hang":
+            self.server.released.wait(120)
+        self.send_response(500 if self.server.mode == "fail" else 200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def log_message(self, *args: Any) -> None: ...
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps what it is sent; ``mode`` is how it answers: "ok", "fail", or "hang"."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.mode = "ok"
+        self.released = threading.Event()
+        self.requests: list[tuple[str, str]] = []
+        self.bodies: list[bytes] = []
+        self.items: list[tuple[str, dict[str, Any]]] = []
+
+    def handle_error(self, *args: Any) -> None:
+        """Clients leave in the middle; that is what some tests are about."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def dsn(self) -> str:
+        return f"http://0123456789abcdef@127.0.0.1:{self.server_port}/42"
+
+    def take(self, method: str, path: str, body: bytes) -> None:
+        self.requests.append((method, path))
+        self.bodies.append(body)
+        if path.startswith("/api/"):
+            self.items += _items(body)
+
+    @property
+    def check_ins(self) -> list[dict[str, Any]]:
+        return [item for kind, item in list(self.items) if kind == "check_in"]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [item for kind, item in list(self.items) if kind == "event"]
+
+
+def _items(body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The items of an envelope: a line of headers for all, then headers and payload of each."""
+    _, _, rest = body.partition(b"\n")
+    while rest.strip():
+        line, _, rest = rest.partition(b"\n")
+        headers = json.loads(line)
+        length = headers.get("length", rest.find(b"\n"))
+        payload, rest = rest[:length], rest[length:].removeprefix(b"\n")
+        if headers["type"] in ("check_in", "event"):
+            yield headers["type"], json.loads(payload)
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    receiver = Receiver()
+    thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.released.set()
+        receiver.shutdown()
+        thread.join()
+        receiver.server_close()

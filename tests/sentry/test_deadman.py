@@ -1,0 +1,188 @@
+"""CHRONIKER_HEARTBEAT_URL: a sign of life once a tick, which nothing waits for in vain."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chroniker.deadman import LifeSign
+from chroniker.models import Run
+from tests.sentry.jobs import due_job
+from tests.sentry.receivers import Receiver
+from tests.support import Ended, Forked, free_port, make_job, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+InFork = Callable[..., Forked]
+
+
+@pytest.fixture(autouse=True)
+def url(settings: Any, receiver: Receiver) -> str:
+    settings.CHRONIKER_HEARTBEAT_URL = f"{receiver.url}/ping/feathers"
+    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 30
+    return f"{receiver.url}/ping/feathers"
+
+
+def tick(**options: Any) -> float:
+    """What the cron line does, its warnings on stderr; how long it took, seconds."""
+    from chroniker.ticks import tick_once
+
+    logger = logging.getLogger("chroniker.deadman")
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    began = time.monotonic()
+    tick_once(**options)
+    return time.monotonic() - began
+
+
+def pings(receiver: Receiver) -> int:
+    return receiver.requests.count(("GET", "/ping/feathers"))
+
+
+def ticked(in_fork: InFork, **options: Any) -> Ended:
+    ended = in_fork(tick, **options).wait()
+    assert ended.exit_code == 0, ended.output
+    return ended
+
+
+def test_each_tick_fetches_it_once_idle_or_not(in_fork: InFork, receiver: Receiver) -> None:
+    job = due_job()
+    ticked(in_fork)
+    assert Run.objects.get(job=job).status == "succeeded"
+    assert pings(receiver) == 1
+    ticked(in_fork)
+    assert pings(receiver) == 2
+    assert len(receiver.requests) == 2
+
+
+@pytest.mark.one_database
+def test_a_tick_of_some_jobs_only_is_no_sign_of_life(in_fork: InFork, receiver: Receiver) -> None:
+    job = due_job()
+    ticked(in_fork, only=frozenset([job.pk]))
+    ticked(in_fork, only=frozenset([job.pk]))
+    assert Run.objects.get(job=job).status == "succeeded"
+    assert pings(receiver) == 0
+
+
+@pytest.mark.one_database
+def test_a_loop_of_ticks_fetches_it_each_time(
+    start_tick: Callable[..., Forked], receiver: Receiver
+) -> None:
+    loop = start_tick(every=0.1)
+    wait_until(lambda: pings(receiver) >= 3, timeout=30)
+    loop.kill(signal.SIGTERM)
+    assert loop.wait().exit_code == 0
+
+
+def test_a_tick_that_cannot_see_the_database_gives_no_sign_of_life(
+    in_fork: InFork, receiver: Receiver
+) -> None:
+    ended = in_fork(tick_without_a_database).wait()
+    assert ended.value == "DatabaseUnready"
+    assert pings(receiver) == 0
+
+
+def tick_without_a_database() -> str:
+    from django.db import connection, connections
+
+    connections.close_all()
+    config = connection.settings_dict
+    if connection.vendor == "sqlite":
+        config["NAME"] = "/nowhere/at/all.sqlite3"
+    else:
+        config["HOST"], config["PORT"] = "127.0.0.1", str(free_port())
+    try:
+        tick()
+    except Exception as error:
+        return type(error).__name__
+    return ""
+
+
+@pytest.mark.one_database
+@pytest.mark.slow
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_server_that_hangs_holds_up_no_run_and_the_end_only_for_so_long(
+    in_fork: InFork, receiver: Receiver, settings: Any, idle: bool
+) -> None:
+    ticked(in_fork)  # the first tick of a host has more to do
+    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 2
+    receiver.mode = "hang"
+    job = make_job() if idle else due_job()
+    ended = ticked(in_fork)
+    assert ended.value < 20  # the server hangs for two minutes
+    assert "was not reached" in ended.stderr
+    if not idle:
+        assert Run.objects.get(job=job).status == "succeeded"
+
+
+@pytest.mark.one_database
+def test_a_run_is_recorded_while_a_server_hangs(in_fork: InFork, receiver: Receiver) -> None:
+    receiver.mode = "hang"
+    job = due_job()
+    still = in_fork(tick)
+    wait_until(lambda: Run.objects.filter(job=job, status="succeeded").exists(), timeout=25)
+    wait_until(lambda: pings(receiver) == 1, timeout=25)
+    assert still.alive
+    receiver.released.set()
+    assert still.wait().exit_code == 0
+
+
+@pytest.mark.one_database
+def test_an_outage_is_told_once_and_so_is_its_end(
+    in_fork: InFork, receiver: Receiver, settings: Any
+) -> None:
+    receiver.mode = "fail"
+    first, second = ticked(in_fork), ticked(in_fork)
+    assert first.stderr.count("was not reached") == 1
+    assert "500" in first.stderr
+    assert "feathers" not in first.stderr  # who knows the URL could fetch it in our place
+    assert second.stderr == ""
+    receiver.mode = "ok"
+    ticked(in_fork)
+    receiver.mode = "fail"
+    assert ticked(in_fork).stderr.count("was not reached") == 1
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("path", ["file:///etc/hostname", "ftp://127.0.0.1/x", "nonsense"])
+def test_nothing_but_http_is_fetched(in_fork: InFork, settings: Any, path: str) -> None:
+    settings.CHRONIKER_HEARTBEAT_URL = path
+    assert "was not reached" in ticked(in_fork).stderr
+
+
+@pytest.mark.one_database
+def test_a_server_that_hangs_is_asked_by_one_thread_at_a_time(
+    receiver: Receiver, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 30
+    receiver.mode = "hang"
+    sign = LifeSign().send()
+    wait_until(lambda: pings(receiver) == 1, timeout=20)
+    for _ in range(5):
+        sign.send()
+    assert pings(receiver) == 1
+    receiver.released.set()
+    sign.wait()
+    receiver.mode = "ok"
+    sign.send().wait()
+    assert pings(receiver) == 2
+    assert caplog.messages == []
+
+
+@pytest.mark.one_database
+def test_the_note_of_an_outage_is_kept_with_the_lock_files(
+    in_fork: InFork, receiver: Receiver, settings: Any
+) -> None:
+    receiver.mode = "fail"
+    ticked(in_fork)
+    directory = Path(settings.CHRONIKER_RUNTIME_DIR)
+    assert len(list(directory.glob("heartbeat-url-*.down"))) == 1
+    receiver.mode = "ok"
+    ticked(in_fork)
+    assert list(directory.glob("heartbeat-url-*.down")) == []

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+
+from django.apps import AppConfig
+
+DSN_VARIABLE = "CHRONIKER_TEST_SENTRY_DSN"
+
+
+class TestAppConfig(AppConfig):
+    name = "tests.testapp"
+
+    def ready(self) -> None:
+        if os.environ.get(DSN_VARIABLE):
+            init_sentry()
+
+
+def init_sentry() -> None:
+    """What a site that uses Sentry does in its settings."""
+    import sentry_sdk
+
+    from chroniker_monitors import sentry
+
+    sentry_sdk.init(dsn=os.environ[DSN_VARIABLE], environment="tests", release="bookshop@1")
+    # A machine under load must not lose what a test waits for.
+    sentry.FLUSH_SECONDS = float(os.environ.get("CHRONIKER_TEST_SENTRY_FLUSH", "30"))
