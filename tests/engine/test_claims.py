@@ -433,7 +433,7 @@ class TestExclusion:
     ) -> None:
         if connection.vendor == "sqlite":
             pytest.skip("hosts of an SQLite file are one machine; the kernel tells who is alive")
-        settings.CHRONIKER_LEASE_SECONDS = 2
+        settings.CHRONIKER_LEASE_SECONDS = 3
         settings.CHRONIKER_HEARTBEAT_SECONDS = 0.5
         settings.CHRONIKER_HOSTNAME = "web1"
         started = tmp_path / "started"
@@ -446,9 +446,9 @@ class TestExclusion:
         os.kill(tick.pid, signal.SIGSTOP)
         from .test_endings import is_alive
 
-        wait_until(lambda: not is_alive(pid), timeout=3)  # its warden keeps the promise
+        wait_until(lambda: not is_alive(pid), timeout=20)  # its warden keeps the promise
         settings.CHRONIKER_HOSTNAME = "web2"
-        wait_until(lambda: JobState.objects.stale().exists(), timeout=3)
+        wait_until(lambda: JobState.objects.stale().exists(), timeout=20)
         run_tick()
         run = Run.objects.get(job=job)
         assert run.status == "lost" and "web1" in run.error

@@ -200,9 +200,9 @@ class TestCronserver:
         server = start_manage("cronserver", "0.3")
         wait_until(started.exists, timeout=20)
         quick = make_job(schedule="@every 1s")
-        wait_until(lambda: Run.objects.filter(job=quick, status="succeeded").exists(), timeout=10)
+        wait_until(lambda: Run.objects.filter(job=quick, status="succeeded").exists(), timeout=30)
         JobState.objects.filter(job=long_one).request_stop(now())
-        wait_until(lambda: Run.objects.filter(job=long_one, status="stopped").exists(), timeout=10)
+        wait_until(lambda: Run.objects.filter(job=long_one, status="stopped").exists(), timeout=30)
         server.send_signal(signal.SIGTERM)
         assert server.wait(15) == 0
 
