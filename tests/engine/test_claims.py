@@ -498,6 +498,20 @@ class TestExclusion:
         run_tick()
         assert Run.objects.order_by("id").last().status == "succeeded"  # type: ignore[union-attr]
 
+    @pytest.mark.one_database
+    def test_a_lock_file_that_cannot_be_had_fails_its_run_and_not_the_tick(
+        self, run_tick: Tick, settings: Any, tmp_path: Path
+    ) -> None:
+        settings.CHRONIKER_CHECK_LOCK_FILE = True
+        settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
+        job, other = due_job(), due_job()
+        run_tick(only=frozenset())
+        (tmp_path / f"job-{JobState.objects.get(job=job).pk}.lock").mkdir()
+        assert run_tick().exit_code == 0
+        run = Run.objects.get(job=job)
+        assert run.status == "failed" and "cannot be locked" in run.error
+        assert Run.objects.get(job=other).status == "succeeded"
+
 
 class TestIdleTick:
     def queries(self) -> list[str]:
