@@ -320,6 +320,17 @@ class TestRawCommands:
         assert run.status == "failed"
         assert "No such file" in run.error
 
+    @pytest.mark.one_database
+    def test_a_closed_pipe_ends_a_program_as_in_a_shell(
+        self, run_tick: Tick, settings: Any
+    ) -> None:
+        settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
+        job = due_job(raw_command="sh -c 'yes | head -n 1'", stderr_is_failure=True)
+        run_tick()
+        run = Run.objects.get(job=job)
+        assert (run.status, output(run, "stderr")) == ("succeeded", "")
+        assert output(run, "stdout") == "y\n"
+
     def test_tell_progress_by_lines(self, run_tick: Tick, settings: Any) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
         script = 'for i in 1 2 3; do echo $i/7 >&"$CHRONIKER_PROGRESS_FD"; done'
