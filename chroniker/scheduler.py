@@ -266,7 +266,11 @@ class Runner:
 
     def _owner_name(self) -> str:
         if self._owner is None:
-            self._owner = OwnerLock(runtime_dir())
+            try:
+                self._owner = OwnerLock(runtime_dir())
+            except OSError as error:
+                reason = f"No lock file can be made in CHRONIKER_RUNTIME_DIR: {error}"
+                raise HostUnready(reason) from error
         return self._owner.name
 
     def _start(self, claimed: list[Claimed], sent: float) -> None:

@@ -36,7 +36,11 @@ def request_for(item: Claimed, sent: float) -> RunRequest:
     lock = None
     if conf.CHECK_LOCK_FILE:
         lock = job_lock(item.state.pk)
-        if not lock.acquire(wait=False):
+        try:
+            free = lock.acquire(wait=False)
+        except OSError as error:
+            raise CommandRefused(f"{lock.path} cannot be locked: {error}") from error
+        if not free:
             raise CommandRefused(
                 f"A process of an earlier run still holds {lock.path}; end it first."
             )

@@ -200,6 +200,8 @@ def _do_the_job(order: Order, pipes: warden.Pipes) -> int:
     environ["CHRONIKER_JOB_NAME"] = order.spec.job_name.replace("\0", "")
     os.set_inheritable(pipes.progress, True)
     if order.raw:
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)  # Python's ignoring them would be inherited
         os.execvp(order.raw[0], order.raw)
     if order.spawn:
         for fd in (pipes.status, pipes.log, pipes.page):

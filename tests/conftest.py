@@ -16,7 +16,13 @@ from django.test import TransactionTestCase
 
 from tests import databases, support
 
-hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False)
+hypothesis.settings.register_profile(
+    "ci",
+    deadline=None,
+    print_blob=True,
+    derandomize=False,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # of a busy machine it says nothing
+)
 hypothesis.settings.register_profile("dev", parent=hypothesis.settings.get_profile("ci"))
 hypothesis.settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "dev")

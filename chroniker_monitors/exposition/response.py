@@ -83,8 +83,10 @@ def parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
 
 
 def _handed_on(request: HttpRequest) -> bool:
+    """Whether any header says so: many a proxy tells the scheme or the host, and not for whom."""
     return any(
-        header in request.headers for header in ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+        header in ("forwarded", "via", "x-real-ip") or header.startswith("x-forwarded-")
+        for header in map(str.lower, request.headers)
     )
 
 

@@ -407,6 +407,16 @@ def test_the_page_of_a_job_shows_its_states_and_last_ten_runs(root: Client) -> N
     assert listed.context["cl"].result_count == 12
 
 
+def test_links_have_no_separators_of_thousands(root: Client, settings: Any) -> None:
+    settings.USE_THOUSAND_SEPARATOR = True
+    settings.NUMBER_GROUPING = 3
+    job = make_job(pk=1234567)
+    run = make_run(job)
+    page = root.get(url_of("job_change", job)).content.decode()
+    assert "?job__id__exact=1234567" in page
+    assert url_of("run_change", run) in page
+
+
 def test_commands_and_zones_are_suggested(root: Client) -> None:
     page = root.get(url_of("job_add")).content.decode()
     assert '<option value="clearsessions">' in page

@@ -433,7 +433,7 @@ class TestExclusion:
     ) -> None:
         if connection.vendor == "sqlite":
             pytest.skip("hosts of an SQLite file are one machine; the kernel tells who is alive")
-        settings.CHRONIKER_LEASE_SECONDS = 2
+        settings.CHRONIKER_LEASE_SECONDS = 3
         settings.CHRONIKER_HEARTBEAT_SECONDS = 0.5
         settings.CHRONIKER_HOSTNAME = "web1"
         started = tmp_path / "started"
@@ -446,9 +446,9 @@ class TestExclusion:
         os.kill(tick.pid, signal.SIGSTOP)
         from .test_endings import is_alive
 
-        wait_until(lambda: not is_alive(pid), timeout=3)  # its warden keeps the promise
+        wait_until(lambda: not is_alive(pid), timeout=20)  # its warden keeps the promise
         settings.CHRONIKER_HOSTNAME = "web2"
-        wait_until(lambda: JobState.objects.stale().exists(), timeout=3)
+        wait_until(lambda: JobState.objects.stale().exists(), timeout=20)
         run_tick()
         run = Run.objects.get(job=job)
         assert run.status == "lost" and "web1" in run.error
@@ -497,6 +497,20 @@ class TestExclusion:
         make_due(job)
         run_tick()
         assert Run.objects.order_by("id").last().status == "succeeded"  # type: ignore[union-attr]
+
+    @pytest.mark.one_database
+    def test_a_lock_file_that_cannot_be_had_fails_its_run_and_not_the_tick(
+        self, run_tick: Tick, settings: Any, tmp_path: Path
+    ) -> None:
+        settings.CHRONIKER_CHECK_LOCK_FILE = True
+        settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
+        job, other = due_job(), due_job()
+        run_tick(only=frozenset())
+        (tmp_path / f"job-{JobState.objects.get(job=job).pk}.lock").mkdir()
+        assert run_tick().exit_code == 0
+        run = Run.objects.get(job=job)
+        assert run.status == "failed" and "cannot be locked" in run.error
+        assert Run.objects.get(job=other).status == "succeeded"
 
 
 class TestIdleTick:

@@ -130,6 +130,21 @@ class TestCron:
         assert "CHRONIKER_RUNTIME_DIR" in ended.stderr
 
     @pytest.mark.one_database
+    def test_a_directory_that_takes_no_lock_file_is_one_clear_line(
+        self, in_fork: Any, settings: Any
+    ) -> None:
+        settings.CHRONIKER_RUNTIME_DIR = "/sys"  # root's, and nobody can make a file there
+        due_job()
+
+        def complaint() -> str:
+            with pytest.raises(CommandError, match="CHRONIKER_RUNTIME_DIR") as refused:
+                call_command("cron")
+            return str(refused.value)
+
+        assert in_fork(complaint).wait().value
+        assert not Run.objects.exists()
+
+    @pytest.mark.one_database
     @pytest.mark.parametrize("place", ["", "no/such/directory/cron.pid"])
     def test_a_pid_file_that_cannot_be_locked_is_one_clear_line(
         self, settings: Any, tmp_path: Path, place: str
@@ -200,9 +215,9 @@ class TestCronserver:
         server = start_manage("cronserver", "0.3")
         wait_until(started.exists, timeout=20)
         quick = make_job(schedule="@every 1s")
-        wait_until(lambda: Run.objects.filter(job=quick, status="succeeded").exists(), timeout=10)
+        wait_until(lambda: Run.objects.filter(job=quick, status="succeeded").exists(), timeout=30)
         JobState.objects.filter(job=long_one).request_stop(now())
-        wait_until(lambda: Run.objects.filter(job=long_one, status="stopped").exists(), timeout=10)
+        wait_until(lambda: Run.objects.filter(job=long_one, status="stopped").exists(), timeout=30)
         server.send_signal(signal.SIGTERM)
         assert server.wait(15) == 0
 

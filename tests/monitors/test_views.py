@@ -47,6 +47,8 @@ ACCESS: list[tuple[str, dict[str, Any], str, dict[str, str], int]] = [
     ("forwarded header", {}, FAR, {"Forwarded": "for=127.0.0.1"}, 403),
     ("a proxy on loopback", {}, LOCAL, {"X-Forwarded-For": FAR}, 403),
     ("a proxy on loopback, lying", {}, LOCAL, {"X-Forwarded-For": "127.0.0.1"}, 403),
+    ("a proxy on loopback that tells the scheme", {}, LOCAL, {"X-Forwarded-Proto": "https"}, 403),
+    ("a proxy on loopback that tells itself", {}, LOCAL, {"Via": "1.1 varnish"}, 403),
     ("token that nobody asked for", {}, FAR, {"Authorization": f"Bearer {TOKEN}"}, 403),
     ("allowed network", {"ALLOWED_NETWORKS": ["10.1.0.0/16"]}, NEAR, {}, 200),
     ("allowed, IPv4 in IPv6", {"ALLOWED_NETWORKS": ["10.1.0.0/16"]}, "::ffff:10.1.2.3", {}, 200),

@@ -97,7 +97,10 @@ def test_a_file_that_is_none_is_no_error(tmp_path: Path) -> None:
     assert settings_of(tmp_path) == ""
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 def test_no_text_is_an_error(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == ""

@@ -87,9 +87,9 @@ def test_releasing_twice_or_never_having_had_it_is_no_error(tmp_path: Path) -> N
 def test_waiting_takes_the_lock_when_it_comes_free(tmp_path: Path) -> None:
     first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
     assert first.acquire(wait=False)
+    begin = time.monotonic()
     threading.Timer(0.1, first.release).start()
 
-    begin = time.monotonic()
     assert second.acquire(wait=True)
     assert time.monotonic() - begin > 0.05
     second.release()

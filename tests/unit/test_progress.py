@@ -95,10 +95,10 @@ def test_outside_a_run_nothing_happens(outside: None) -> None:
 
 def test_a_call_takes_a_microsecond_or_so(page: ProgressPage) -> None:
     def calls() -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         for done in range(20_000):
             update_progress(20_000, done)
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     assert min(calls() for _ in range(3)) / 20_000 < 5e-6
 

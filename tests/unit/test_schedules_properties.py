@@ -17,7 +17,9 @@ from chroniker.exceptions import ScheduleError
 from chroniker.schedules import Schedule, parse
 
 quick = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
 
 ZONES = (

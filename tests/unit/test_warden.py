@@ -18,10 +18,16 @@ from typing import Any
 import psutil
 import pytest
 
+from chroniker import warden
 from chroniker.clock import boottime
 from chroniker.warden import Guard, Pipes, guard_run
 from tests.support import Forked, wait_until
 
+SOON = 15.0
+"""Seconds: far below the minute that a job would go on, and the half of one that it has as grace;
+far above what a busy machine needs."""
+LONG_ENOUGH = 1.5
+"""Seconds in which a job is up even on a busy machine."""
 KINDS = ("stdout", "stderr", "log", "progress", "status")
 Job = Callable[[], int]
 
@@ -56,10 +62,10 @@ class Guarded:
         return [json.loads(line) for line in self.read().splitlines()]
 
     def job_pid(self) -> int:
-        told: int = wait_until(self.messages, 5)[0]["pid"]
+        told: int = wait_until(self.messages, 20)[0]["pid"]
         return told
 
-    def wait(self, timeout: float = 10) -> dict[str, Any]:
+    def wait(self, timeout: float = 20) -> dict[str, Any]:
         """How the run ended: told once, and last."""
         assert self.warden.wait(timeout).exit_code == 0
         messages = self.messages()
@@ -164,12 +170,12 @@ def stubborn_tree() -> int:
 
 
 def is_up(run: Guarded, times: int = 1) -> None:
-    wait_until(lambda: run.read("stdout").count(b"up\n") >= times, 5, 0.005, "the job's being up")
+    wait_until(lambda: run.read("stdout").count(b"up\n") >= times, 20, 0.005, "the job's being up")
 
 
 def seconds_until_end(run: Guarded) -> float:
     began = time.monotonic()
-    run.warden.wait(10)
+    run.warden.wait(20)
     return time.monotonic() - began
 
 
@@ -284,9 +290,9 @@ def test_leftovers_that_ignore_being_asked_are_killed(guarded: Callable[..., Gua
 def test_a_child_that_has_ended_already_is_no_leftover(guarded: Callable[..., Guarded]) -> None:
     def job() -> int:
         for _ in range(5):
-            if os.fork() == 0:
+            if (pid := os.fork()) == 0:
                 os._exit(0)
-        time.sleep(0.1)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still there
         return 0
 
     assert guarded(job).wait()["leftovers"] == 0
@@ -298,27 +304,32 @@ def test_a_child_that_has_ended_already_is_no_leftover(guarded: Callable[..., Gu
 def test_when_the_supervisor_dies_a_tree_that_ignores_sigterm_is_dead_within_two_seconds(
     guarded: Callable[..., Guarded],
 ) -> None:
-    run = guarded(stubborn_tree, grace=30)
-    is_up(run, 4)
-    tree = psutil.Process(run.warden.pid).children(recursive=True)
-    assert len(tree) == 5
+    def seconds() -> float:
+        run = guarded(stubborn_tree, grace=30)
+        is_up(run, 4)
+        tree = psutil.Process(run.warden.pid).children(recursive=True)
+        assert len(tree) == 5
 
-    run.die()
+        run.die()
 
-    assert seconds_until_end(run) < 2
-    assert run.wait()["why"] == "orphan"
-    assert not any(process.is_running() for process in tree)
+        took = seconds_until_end(run)
+        assert run.wait()["why"] == "orphan"
+        assert not any(process.is_running() for process in tree)
+        return took
+
+    assert any(seconds() < 2 for _ in range(3))  # a busy machine may be late now and then
 
 
 def test_a_job_that_obeys_ends_at_once_when_the_supervisor_dies(
-    guarded: Callable[..., Guarded],
+    guarded: Callable[..., Guarded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(warden, "ORPHAN_GRACE_SECONDS", 30)
     run = guarded(polite, grace=30)
     is_up(run)
 
     run.die()
 
-    assert seconds_until_end(run) < 0.4
+    assert seconds_until_end(run) < SOON
     assert run.wait()["code"] == 5
 
 
@@ -328,11 +339,10 @@ def test_a_supervisor_that_dies_while_a_job_has_its_grace_shortens_it(
     run = guarded(stubborn, grace=30)
     is_up(run)
     run.tell(b"T\n")
-    time.sleep(0.2)
 
     run.die()
 
-    assert seconds_until_end(run) < 2
+    assert seconds_until_end(run) < SOON
     assert run.wait()["why"] == "stop"
 
 
@@ -340,21 +350,23 @@ def test_a_supervisor_that_dies_while_a_job_has_its_grace_shortens_it(
 
 
 def test_at_the_end_of_its_lease_a_run_is_killed_at_once(guarded: Callable[..., Guarded]) -> None:
-    deadline = boottime() + 0.5
-    run = guarded(polite, grace=30, lease=deadline)
+    run = guarded(polite, grace=30, lease=boottime() + 60)
     is_up(run)
+    deadline = boottime() + 0.5
+    run.tell(f"L {deadline}\n".encode())
 
     ending = run.wait()
 
-    assert deadline - 0.05 < boottime() < deadline + 0.6
+    assert deadline - 0.05 < boottime() < deadline + SOON
     assert (ending["why"], ending["signal"]) == ("lease", 9)
     assert b"bye" not in run.read("stdout"), "there is no time to say goodbye"
 
 
 def test_a_lease_that_ends_takes_the_whole_tree(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(stubborn_tree, grace=30, lease=boottime() + 0.6)
+    run = guarded(stubborn_tree, grace=30, lease=boottime() + 60)
     is_up(run, 4)
     tree = psutil.Process(run.warden.pid).children(recursive=True)
+    run.tell(f"L {boottime() + 0.2}\n".encode())
 
     assert run.wait()["why"] == "lease"
     assert len(tree) == 5
@@ -366,19 +378,20 @@ def test_a_lease_that_has_ended_before_the_start_starts_nothing_for_long(
 ) -> None:
     run = guarded(sleep_on, lease=boottime() - 100)
 
-    assert seconds_until_end(run) < 1
+    assert seconds_until_end(run) < SOON
     assert run.wait()["why"] == "lease"
 
 
 def test_a_lease_is_extended_and_shortened(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(sleep_on, lease=boottime() + 0.3)
-    run.tell(f"L {boottime() + 30}\n".encode())
-    time.sleep(0.6)
+    first = boottime() + LONG_ENOUGH
+    run = guarded(sleep_on, lease=first)
+    run.tell(f"L {first + 60}\n".encode())
+    wait_until(lambda: boottime() > first + 0.2)
     assert run.warden.alive
 
     run.tell(f"L {boottime() - 1}\n".encode())
 
-    assert seconds_until_end(run) < 0.5
+    assert seconds_until_end(run) < SOON
     assert run.wait()["why"] == "lease"
 
 
@@ -388,7 +401,7 @@ def test_what_is_told_in_pieces_is_understood(guarded: Callable[..., Guarded]) -
         run.tell(bytes([byte]))
         time.sleep(0.002)
 
-    assert seconds_until_end(run) < 1
+    assert seconds_until_end(run) < SOON
     assert run.wait()["why"] == "lease"
 
 
@@ -396,9 +409,9 @@ def test_what_is_told_in_pieces_is_understood(guarded: Callable[..., Guarded]) -
 
 
 def test_at_its_timeout_a_job_is_asked_to_end(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(polite, timeout=0.3, grace=30)
+    run = guarded(polite, timeout=LONG_ENOUGH, grace=30)
 
-    ending = run.wait(3)
+    ending = run.wait()
 
     assert (ending["why"], ending["code"]) == ("timeout", 5)
     assert run.read("stdout") == b"up\nbye\n"
@@ -407,17 +420,17 @@ def test_at_its_timeout_a_job_is_asked_to_end(guarded: Callable[..., Guarded]) -
 def test_a_job_that_ignores_its_timeout_is_killed_after_its_grace(
     guarded: Callable[..., Guarded],
 ) -> None:
-    ending = guarded(stubborn_tree, timeout=0.4, grace=0.4).wait()
+    ending = guarded(stubborn_tree, timeout=LONG_ENOUGH, grace=0.4).wait()
 
     assert (ending["why"], ending["signal"]) == ("timeout", 9)
-    assert 0.8 <= ending["seconds"] < 1.5
+    assert LONG_ENOUGH + 0.4 <= ending["seconds"] < SOON
 
 
 def test_a_job_without_grace_is_killed_at_its_timeout(guarded: Callable[..., Guarded]) -> None:
-    ending = guarded(stubborn, timeout=0.3, grace=0).wait()
+    ending = guarded(stubborn, timeout=LONG_ENOUGH, grace=0).wait()
 
     assert (ending["why"], ending["signal"]) == ("timeout", 9)
-    assert ending["seconds"] < 0.9
+    assert ending["seconds"] < SOON
 
 
 @pytest.mark.parametrize("why", ["timeout", "stop"])
@@ -437,7 +450,7 @@ def test_a_grandchild_has_its_grace_although_its_parent_obeyed_at_once(
             signal.signal(signal.SIGTERM, tidy_up)
         return sleep_on()
 
-    run = guarded(job, timeout=0.3 if why == "timeout" else None, grace=30)
+    run = guarded(job, timeout=LONG_ENOUGH if why == "timeout" else None, grace=30)
     is_up(run, 2)
     if why == "stop":
         run.tell(b"T\n")
@@ -450,14 +463,16 @@ def test_a_stop_gives_the_job_its_grace_and_asks_once(guarded: Callable[..., Gua
     run = guarded(stubborn, grace=0.5)
     is_up(run)
 
-    for _ in range(5):  # asking again prolongs nothing
-        run.tell(b"T\n")
-        time.sleep(0.05)
-    began = time.monotonic()
-    ending = run.wait()
+    def ask_again() -> bool:
+        with suppress(BrokenPipeError):
+            run.tell(b"T\n")
+        return not run.warden.alive
 
+    wait_until(ask_again, SOON, 0.05)  # asking again prolongs nothing
+
+    ending = run.wait()
     assert (ending["why"], ending["signal"]) == ("stop", 9)
-    assert time.monotonic() - began < 0.8
+    assert ending["seconds"] >= 0.5
 
 
 def test_sigterm_to_the_warden_is_a_stop(guarded: Callable[..., Guarded]) -> None:
@@ -478,29 +493,27 @@ def test_other_signals_are_not_for_the_warden(
     is_up(run)
 
     run.warden.kill(number)
-    time.sleep(0.1)
-
-    assert run.warden.alive
     run.tell(b"T\n")
     assert run.wait()["code"] == 5
 
 
 def test_a_stopped_job_is_killed_at_its_timeout(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(sleep_on, timeout=0.5, grace=0.2)
+    run = guarded(sleep_on, timeout=LONG_ENOUGH, grace=0.2)
     is_up(run)
     os.kill(run.job_pid(), signal.SIGSTOP)
 
-    ending = run.wait(3)
+    ending = run.wait()
 
     assert (ending["why"], ending["signal"]) == ("timeout", 9)
 
 
 def test_a_stopped_job_is_killed_at_the_end_of_its_lease(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(sleep_on, lease=boottime() + 0.5)
+    run = guarded(sleep_on, lease=boottime() + 60)
     is_up(run)
     os.kill(run.job_pid(), signal.SIGSTOP)
+    run.tell(f"L {boottime() + 0.2}\n".encode())
 
-    assert run.wait(3)["why"] == "lease"
+    assert run.wait()["why"] == "lease"
 
 
 # --- hostile jobs ---------------------------------------------------------------------------
@@ -529,7 +542,7 @@ def test_a_tree_that_goes_on_forking_is_ended_whole(guarded: Callable[..., Guard
 
     run.die()
 
-    assert seconds_until_end(run) < 3
+    assert seconds_until_end(run) < SOON
     assert run.wait()["why"] == "orphan"
 
 
@@ -541,7 +554,7 @@ def test_when_the_warden_is_killed_the_job_dies_with_it(guarded: Callable[..., G
     run.warden.kill()
 
     assert run.warden.wait(5).signal == signal.SIGKILL
-    wait_until(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE, 2)
+    wait_until(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE)
     assert [list(message) for message in run.messages()] == [["pid"]]
 
 
@@ -562,7 +575,7 @@ def test_a_job_that_floods_a_pipe_that_nobody_reads_is_ended_all_the_same(
         while True:
             os.write(1, b"x" * 65536)
 
-    assert guarded(job, timeout=0.3, grace=0.2).wait(3)["why"] == "timeout"
+    assert guarded(job, timeout=0.3, grace=0.2).wait()["why"] == "timeout"
 
 
 def test_a_status_pipe_that_nobody_reads_any_more_is_no_reason_to_live(

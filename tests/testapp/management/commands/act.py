@@ -113,10 +113,14 @@ class Command(BaseCommand):
         with open(path, "a") as file:
             file.write(" ".join(words) + "\n")
 
-    def progress_in_transaction(self, seconds: str) -> None:
+    def progress_in_transaction(self, told: str, seen: str) -> None:
+        """Stay in the transaction until the file ``seen`` is there, or for a minute."""
+        until = time.monotonic() + 60
         with transaction.atomic():
             Job.update_progress(total_parts=77, total_parts_complete=13)
-            time.sleep(float(seconds))
+            Path(told).touch()
+            while not Path(seen).exists() and time.monotonic() < until:
+                time.sleep(0.02)
 
     def count_to(self, number: str) -> None:
         for done in range(1, int(number) + 1):
