@@ -138,6 +138,15 @@ def _read_fields(cls: type[BaseProbe]) -> Iterator[ParamField]:
         )
 
 
+def secrets_of(probe: BaseProbe) -> Iterator[str]:
+    """The values of its secret parameters."""
+    for field in dataclasses.fields(probe):
+        meta: _Meta | None = field.metadata.get(_PARAM)
+        value = getattr(probe, field.name)
+        if meta is not None and meta.secret and isinstance(value, str):
+            yield value
+
+
 def _plain_type(hint: Any) -> type[Any]:
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (part for part in get_args(hint) if part is not type(None))
@@ -160,12 +169,14 @@ def make(cls: type[BaseProbe], params: Any) -> BaseProbe:
         known = ", ".join(fields) or "none"
         errors[_shown(name)] = [f"{cls.kind} has no such parameter; it has: {known}."]
     for name, field in fields.items():
-        if name not in params:
-            if field.required:
-                errors[name] = ["This is needed."]
+        if name not in params and field.required:
+            errors[name] = ["This is needed."]
+            continue
+        if name not in params and field.choices is None:
             continue
         try:
-            values[name] = _value(field, params[name])
+            # A default, too, may be none of the choices of this site.
+            values[name] = _value(field, params.get(name, field.default))
         except ValueError as error:
             errors[name] = [str(error)]
     if errors:
@@ -176,7 +187,7 @@ def make(cls: type[BaseProbe], params: Any) -> BaseProbe:
 
 
 def _shown(name: object) -> str:
-    return str(name).encode("ascii", "backslashreplace").decode()[:50] or "''"
+    return ascii(str(name))[1:-1][:50] or "''"
 
 
 def _value(field: ParamField, given: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from chroniker.exceptions import ChronikerError
 
-from .base import BaseProbe, param_fields
+from .base import BaseProbe, secrets_of
 
 MAX_MESSAGE = 500
 _SHORTEST_SECRET = 6
@@ -67,11 +67,9 @@ def _masked(text: str, probe: BaseProbe | None) -> str:
 
     secrets = set(site_secrets())
     if probe is not None:
-        for field in param_fields(type(probe)):
-            value: Any = getattr(probe, field.name)
-            if field.secret and isinstance(value, str):
-                parts = {value, *value.split(), *value.splitlines()}
-                secrets |= {part for part in parts if len(part) >= _SHORTEST_SECRET}
+        for value in secrets_of(probe):
+            parts = {value, *value.split(), *value.splitlines()}
+            secrets |= {part for part in parts if len(part) >= _SHORTEST_SECRET}
     return Masker(secrets).mask_text(text)
 
 

@@ -87,11 +87,10 @@ class File(BaseProbe):
         wild = len(plain) < len(parts)
         directory = path if wild else path.parent
         try:
+            os.stat(os.path.join(directory, "."))  # may it be entered
             if wild:
-                with os.scandir(directory):
+                with os.scandir(directory):  # and listed
                     pass
-            else:
-                os.stat(directory / ".")
         except OSError as error:
             raise ProbeError(explain_os(error, str(directory))) from error
         return directory

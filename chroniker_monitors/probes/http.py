@@ -197,11 +197,11 @@ def _request(
             | headers
             | {"Connection": "close"},
         )
-        response = connection.getresponse()
-        body = response.read(MAX_BODY + 1)
-        if len(body) > MAX_BODY:
-            raise ProbeError(f"The answer of {place} is larger than {MAX_BODY} bytes.")
-        return response.status, response.getheader("Location"), body
+        with contextlib.closing(connection.getresponse()) as response:
+            body = response.read(MAX_BODY + 1)
+            if len(body) > MAX_BODY:
+                raise ProbeError(f"The answer of {place} is larger than {MAX_BODY} bytes.")
+            return response.status, response.getheader("Location"), body
     except TimeoutError as error:
         raise ProbeError(f"{place} did not answer in full in time.") from error
     except OSError as error:

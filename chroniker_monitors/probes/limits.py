@@ -72,8 +72,7 @@ def _prepare(connection: BaseDatabaseWrapper, read_only: bool) -> None:
 
 @contextmanager
 def _statement_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    # A little less than the probe has, so that it is the database that gives up.
-    milliseconds = max(int(remaining() * 950), 1)
+    milliseconds = max(int(remaining() * 1000), 1)
     if connection.vendor == "sqlite":
         with _sqlite_limit(connection):
             yield
@@ -104,7 +103,7 @@ def _mysql_limit(connection: Any, milliseconds: int | None) -> str:
 def _sqlite_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
     connection.ensure_connection()
     raw = connection.connection
-    deadline = time.monotonic() + remaining() * 0.95
+    deadline = time.monotonic() + remaining()
     raw.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     try:
         yield

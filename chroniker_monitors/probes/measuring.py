@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 DEFAULT_SECONDS = 10.0
 """The limit of a probe that is run by itself, outside :func:`measure`."""
+_AHEAD = 0.05
+"""The part of the limit by which sockets and statements give up before the alarm rings: what
+failed can then still be said, and closed in order."""
 _REPEAT_SECONDS = 1.0
 """How long after the alarm the next one comes, should a probe have swallowed the first."""
 
@@ -92,7 +95,7 @@ def within(function: Callable[..., T], *args: Any) -> T:
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeIsUp in the block after so many seconds, where the main thread runs it."""
-    token = _deadline.set(time.monotonic() + seconds)
+    token = _deadline.set(time.monotonic() + seconds * (1 - _AHEAD))
     try:
         if threading.current_thread() is threading.main_thread():
             with _alarm(seconds):

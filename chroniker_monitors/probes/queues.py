@@ -40,6 +40,13 @@ class Queue(BaseProbe):
         choices=broker_choices,
     )
 
+    exchange: str = param(
+        "",
+        label="Exchange",
+        help="In Redis, to tell an empty queue from none: the exchange that it is bound to, if "
+        "neither its namesake nor `celery`.",
+    )
+
     def run(self) -> Reading:
         """Ask the broker, without making the queue."""
         url = conf.MONITORS_BROKERS.get(self.broker)
@@ -55,14 +62,21 @@ class Queue(BaseProbe):
 
     def _in_redis(self, channel: Any) -> Reading:
         length = channel._size(self.queue)
-        # An empty list is no key in Redis, so that nothing tells it from a name misspelt but the
-        # binding that Celery's workers and producers leave.
-        if not length and not channel.client.exists(f"_kombu.binding.{self.queue}"):
+        if not length and not self._is_bound(channel):
             raise ProbeError(
                 f"There is no queue {self.queue!r} at broker {self.broker!r}: no task waits in it "
                 "and no worker has ever listened to it."
             )
         return Reading(length, f"tasks wait in {self.queue!r}")
+
+    def _is_bound(self, channel: Any) -> bool:
+        """Whether Celery knows the queue: an empty list is no key in Redis, but a binding is."""
+        ending = f"{channel.sep}{self.queue}".encode()
+        return any(
+            member.endswith(ending)
+            for exchange in (self.exchange or self.queue, "celery")
+            for member in channel.client.smembers(channel.keyprefix_queue % exchange)
+        )
 
     def _by_declaring(self, connection: Any, channel: Any) -> Reading:
         try:

@@ -99,7 +99,7 @@ def probe_kinds() -> dict[str, type[BaseProbe]]:
 
 def kind_class(kind: str) -> type[BaseProbe]:
     """The class of a kind. Raises UnknownKind."""
-    if kind not in _kinds:
+    if isinstance(kind, str) and kind not in _kinds:
         if kind in SHIPPED:
             import_module(f"{__package__}.{SHIPPED[kind]}")
         else:

@@ -52,13 +52,18 @@ def wrap(opened: socket.socket, name: str, *, check_time: bool = True) -> ssl.SS
     if not check_time:
         context.verify_flags = ssl.VerifyFlags(before | NO_CHECK_TIME)
     try:
-        opened.settimeout(remaining())
-        secured = context.wrap_socket(opened, server_hostname=name)
+        secured = context.wrap_socket(opened, server_hostname=name, do_handshake_on_connect=False)
     finally:
         if not check_time:
             context.verify_flags = before
-    assert isinstance(secured, DeadlineSSLSocket)
-    secured.deadline = time.monotonic() + remaining()
+    try:
+        assert isinstance(secured, DeadlineSSLSocket)
+        secured.deadline = time.monotonic() + remaining()
+        secured.hurry()
+        secured.do_handshake()
+    except BaseException:
+        secured.close()  # also when the alarm rings, which the ssl module does not reckon with
+        raise
     return secured
 
 
