@@ -17,6 +17,7 @@ from chroniker.conf import conf as chroniker_conf
 from .conf import Conf, all_settings, conf
 
 SHORT_TOKEN = 16
+_UNSHOWN = ("CHRONIKER_MONITORS_BROKERS",)
 
 
 @register("chroniker")
@@ -31,11 +32,15 @@ def check_settings(
 def _wrong_types() -> Iterator[CheckMessage]:
     for setting in all_settings():
         value: Any = setting.__get__(conf, Conf)
+        if value is None and setting.default is None:
+            continue
         # Not isinstance: bool is an int, but nobody means True jobs.
         if type(value) not in setting.types:
             names = " or ".join(sorted(kind.__name__ for kind in setting.types))
+            # The URLs of brokers have passwords.
+            shown = f"a {type(value).__name__}" if setting.name in _UNSHOWN else repr(value)
             yield Error(
-                f"{setting.name} is {value!r}, which is no {names}.",
+                f"{setting.name} is {shown}, which is no {names}.",
                 hint=setting.doc,
                 id="chroniker_monitors.E001",
             )

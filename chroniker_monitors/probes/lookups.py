@@ -164,7 +164,7 @@ def parse_conditions(model: Model, text: str, now: datetime) -> list[Condition]:
         if line.startswith("#"):
             continue
         path, equals, value = (piece.strip() for piece in line.partition("="))
-        if not equals:
+        if not equals or value.startswith("="):
             raise ProbeError(f"{line!r:.80} is no condition; write `field = value`.")
         target = _target(model, path)
         found.append((path, _convert(target, value, now)))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from django.utils import timezone
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_STEP = re.compile(r"([+-])\s*(\d{1,9})\s*([smhdw])")
+_STEP = re.compile(r"([+-])\s*(\d{1,9})\s*([smhdw])", re.IGNORECASE)
 _TIME = re.compile(rf"(now|today)((?:\s*{_STEP.pattern})*)", re.IGNORECASE)
 
 
