@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,7 +44,8 @@ def own_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrapp
     connection = connections[alias].copy()
     _prepare(connection, read_only)
     try:
-        connection.connect()
+        with connection.wrap_database_errors:
+            connection.connect()
         with _statement_limit(connection), _reading_only(connection, read_only):
             yield connection
     finally:
@@ -53,7 +55,7 @@ def own_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrapp
 def _prepare(connection: BaseDatabaseWrapper, read_only: bool) -> None:
     """Options of the driver: how long to wait for the connection, one statement at a time."""
     options = connection.settings_dict["OPTIONS"]
-    seconds = max(int(remaining()), 1)
+    seconds = max(math.ceil(remaining()), 1)
     connection.settings_dict["CONN_HEALTH_CHECKS"] = False
     if connection.vendor == "postgresql":
         options.pop("pool", None)  # a session that is not quite as it was must not go back
