@@ -186,7 +186,7 @@ def postgres_pair() -> Iterator[Pair]:
                     "-p",
                     str(ports[alias]),
                     *fast,
-                )  # fmt: skip
+                )
             )
             _wait_for(alias, directory)
 
@@ -245,7 +245,7 @@ def mariadb_pair() -> Iterator[Pair]:
                     "--innodb-flush-log-at-trx-commit=0",
                     "--innodb-buffer-pool-size=32M",
                     "--skip-log-error",
-                )  # fmt: skip
+                )
             )
             _wait_for(alias, directory)
         run(

@@ -164,12 +164,14 @@ def test_what_is_no_web_address_is_refused_with_the_form(url: str) -> None:
 @pytest.mark.parametrize(
     ("params", "name"),
     [
-        ({"expected_status": "2xx"}, "expected_status"), ({"expected_status": ""}, "expected_status"),
+        ({"expected_status": "2xx"}, "expected_status"),
+        ({"expected_status": ""}, "expected_status"),
         ({"expected_status": "999"}, "expected_status"), ({"headers": "no colon"}, "headers"),
         ({"headers": "Host: other"}, "headers"), ({"headers": "X: ü"}, "headers"),
         ({"headers": "Content-Length: 5"}, "headers"), ({"headers": "X Y: z"}, "headers"),
         ({"measure": "json"}, "json_path"), ({"method": "POST"}, "method"),
-        ({"method": "HEAD", "expected_text": "a"}, "method"), ({"max_redirects": 11}, "max_redirects"),
+        ({"method": "HEAD", "expected_text": "a"}, "method"),
+        ({"max_redirects": 11}, "max_redirects"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(params: dict[str, Any], name: str) -> None:

@@ -177,7 +177,8 @@ def test_a_value_of_another_type_is_refused(text: str) -> None:
     "label",
     [
         "auth.User", "auth.Group", "auth.Permission", "sessions.Session", "admin.LogEntry",
-        "contenttypes.ContentType", "chroniker.JobState", "no.Such", "chroniker", "", "chroniker.No",
+        "contenttypes.ContentType", "chroniker.JobState", "no.Such", "chroniker", "",
+        "chroniker.No",
         "a.b.c", "chroniker.Run ; DROP",
     ],
 )  # fmt: skip
