@@ -6,7 +6,9 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from chroniker_monitors.exceptions import ParamsInvalid
@@ -99,12 +101,24 @@ class BaseProbe:
     modules: ClassVar[tuple[str, ...]] = ()
     """What ``run()`` imports and is worth importing before a fork."""
 
+    @classmethod
+    def preload(cls) -> None:
+        """Do what is worth doing once, before the fork, instead of in each probe's process."""
+        import_modules(cls.modules)
+
     def run(self) -> Reading:
         """Measure. Whatever is raised means that the value is unknown, and why."""
         raise NotImplementedError
 
     def clean(self) -> None:
         """Raise ParamsInvalid where the parameters, each valid, do not go together."""
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import what is there of these modules."""
+    for name in names:
+        with suppress(ImportError):
+            import_module(name)
 
 
 _fields: dict[type[Any], tuple[ParamField, ...]] = {}

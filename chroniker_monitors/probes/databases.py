@@ -53,29 +53,31 @@ class Database(BaseProbe):
 
     def run(self) -> Reading:
         """Connect anew: a connection that is kept open says nothing about the next one."""
-        began = time.monotonic()
         try:
-            with own_connection(self.alias, read_only=False) as connection:
-                if self.measure == "replication_lag":
-                    return _replication_lag(connection)
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT 1")
-                    cursor.fetchone()
-                seconds = time.monotonic() - began
-                return Reading(seconds, f"{connection.display_name} {self.alias!r} answers")
+            return self._latency() if self.measure == "latency" else self._replication_lag()
         except DatabaseError as error:
             raise ProbeError(f"Database {self.alias!r}: {explain(error)}") from error
 
+    def _latency(self) -> Reading:
+        began = time.monotonic()
+        with own_connection(self.alias, guarded=False) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT 1{connection.features.bare_select_suffix}")
+                cursor.fetchone()
+            seconds = time.monotonic() - began
+        return Reading(seconds, f"{connection.display_name} {self.alias!r} answers")
 
-def _replication_lag(connection: Any) -> Reading:
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_is_in_recovery()")
-            replica = cursor.fetchone()[0]
-            return _postgres_replica(cursor) if replica else _postgres_primary(cursor)
-    if connection.vendor == "mysql":
-        return _mariadb_replica(connection)
-    raise ProbeError(f"{connection.display_name} has no replicas; measure its latency.")
+    def _replication_lag(self) -> Reading:
+        known: Any = connections[self.alias]
+        if known.vendor not in ("postgresql", "mysql"):
+            raise ProbeError(f"{known.display_name} has no replicas; measure its latency.")
+        with own_connection(self.alias, guarded=True) as connection:
+            if connection.vendor == "mysql":
+                return _mariadb_replica(connection)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_is_in_recovery()")
+                replica = cursor.fetchone()[0]
+                return _postgres_replica(cursor) if replica else _postgres_primary(cursor)
 
 
 def _postgres_primary(cursor: Any) -> Reading:

@@ -13,9 +13,10 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
 from .addresses import connect, host_of
-from .base import BaseProbe, Reading, param
+from .base import BaseProbe, Reading, import_modules, param
 from .explain import explain_os
 from .registry import register_probe
+from .sockets import load_authorities
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -74,6 +75,12 @@ class Http(BaseProbe):
         secret=True,
     )
     max_redirects: int = param(5, label="Redirects", minimum=0, maximum=10)
+
+    @classmethod
+    def preload(cls) -> None:
+        """Read the certificate authorities as well, which takes longer than a request."""
+        import_modules(cls.modules)
+        load_authorities()
 
     def clean(self) -> None:
         """The URL, the statuses and the headers can be read; a JSON path goes with ``json``."""
@@ -250,7 +257,7 @@ def _connection(parts: SplitResult) -> HTTPConnection:
                     self.sock.close()
                     raise
 
-    return Guarded(name, parts.port)
+    return Guarded(name, parts.port or _PORTS[parts.scheme])
 
 
 def _number(body: bytes, path: str) -> float:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from pathlib import Path
 
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -27,42 +27,43 @@ def limited(alias: str) -> Iterator[BaseDatabaseWrapper]:
             with _statement_limit(connection):
                 yield connection
         finally:
-            # PostgreSQL forgets the limit with the transaction or savepoint it was set in.
             transaction.set_rollback(True, using=alias)
 
 
 @contextmanager
-def own_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrapper]:
-    """A new connection, closed in the end, whose statements end with the probe's time limit.
+def own_connection(alias: str, *, guarded: bool) -> Iterator[BaseDatabaseWrapper]:
+    """A new connection, closed in the end.
 
-    ``read_only``: the database itself refuses to write.
+    ``guarded``: the database itself refuses to write, and ends each statement with the probe's
+    time limit. Without, nothing is said to the database but what the caller says.
     """
     if alias not in connections:
         raise ProbeError(
             f"There is no database {alias!r}; DATABASES has: {', '.join(connections)}."
         )
     connection = connections[alias].copy()
-    _prepare(connection, read_only)
+    _prepare(connection)
     try:
         with connection.wrap_database_errors:
             connection.connect()
-        with _statement_limit(connection), _reading_only(connection, read_only):
+        if not guarded:
+            yield connection
+            return
+        # Nobody ends the transaction; it goes with the connection.
+        _begin_reading_only(connection)
+        with _statement_limit(connection):
             yield connection
     finally:
         connection.close()
 
 
-def _prepare(connection: BaseDatabaseWrapper, read_only: bool) -> None:
+def _prepare(connection: BaseDatabaseWrapper) -> None:
     """Options of the driver: how long to wait for the connection, one statement at a time."""
     options = connection.settings_dict["OPTIONS"]
     seconds = max(math.ceil(remaining()), 1)
-    connection.settings_dict["CONN_HEALTH_CHECKS"] = False
     if connection.vendor == "postgresql":
-        options.pop("pool", None)  # a session that is not quite as it was must not go back
+        options.pop("pool", None)  # what comes from a pool is no new connection
         options["connect_timeout"] = max(seconds, 2)  # libpq takes 1 for 2
-        if read_only:
-            given = options.get("options", "")
-            options["options"] = f"{given} -c default_transaction_read_only=on".strip()
     elif connection.vendor == "mysql":
         options["connect_timeout"] = seconds
         options["read_timeout"] = seconds + 1
@@ -70,57 +71,14 @@ def _prepare(connection: BaseDatabaseWrapper, read_only: bool) -> None:
         options["multi_statements"] = False
     elif connection.vendor == "sqlite":
         options["timeout"] = min(seconds, options.get("timeout", 5))
+        path = Path(connection.settings_dict["NAME"])
+        if path.is_absolute() and not path.exists():
+            raise ProbeError(f"There is no file {path}.")  # SQLite would make an empty one
 
 
-@contextmanager
-def _statement_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    milliseconds = max(int(remaining() * 1000), 1)
-    if connection.vendor == "sqlite":
-        with _sqlite_limit(connection):
-            yield
-        return
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            local = "LOCAL " if connection.in_atomic_block else ""
-            cursor.execute(f"SET {local}statement_timeout = {milliseconds}")
-        elif connection.vendor == "mysql":
-            cursor.execute(_mysql_limit(connection, milliseconds))
-    try:
-        yield
-    finally:
-        if connection.vendor == "mysql" and connection.connection is not None:
-            with suppress(Error), connection.cursor() as cursor:
-                cursor.execute(_mysql_limit(connection, None))
-
-
-def _mysql_limit(connection: Any, milliseconds: int | None) -> str:
-    if connection.mysql_is_mariadb:
-        limit = "DEFAULT" if milliseconds is None else f"{milliseconds / 1000:.3f}"
-        return f"SET SESSION max_statement_time = {limit}"
-    limit = "DEFAULT" if milliseconds is None else str(milliseconds)
-    return f"SET SESSION max_execution_time = {limit}"
-
-
-@contextmanager
-def _sqlite_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    connection.ensure_connection()
-    raw = connection.connection
-    deadline = time.monotonic() + remaining()
-    raw.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-    try:
-        yield
-    finally:
-        raw.set_progress_handler(None, 0)
-
-
-@contextmanager
-def _reading_only(connection: BaseDatabaseWrapper, read_only: bool) -> Iterator[None]:
-    if not read_only:
-        yield
-        return
+def _begin_reading_only(connection: BaseDatabaseWrapper) -> None:
     if connection.vendor == "sqlite":
         _sqlite_read_only(connection)
-        yield
         return
     begin = {
         "postgresql": "BEGIN TRANSACTION READ ONLY",
@@ -133,7 +91,47 @@ def _reading_only(connection: BaseDatabaseWrapper, read_only: bool) -> Iterator[
         )
     with connection.cursor() as cursor:
         cursor.execute(begin)
-    yield  # nobody ends the transaction; the connection is closed
+
+
+@contextmanager
+def _statement_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    milliseconds = max(int(remaining() * 1000), 1)
+    if connection.vendor == "sqlite":
+        with _sqlite_limit(connection):
+            yield
+        return
+    if connection.vendor == "postgresql":
+        # Forgotten with the transaction or savepoint; PgBouncer hands sessions on.
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = {milliseconds}")
+        yield
+        return
+    if connection.vendor != "mysql":
+        yield
+        return
+    mariadb = getattr(connection, "mysql_is_mariadb", False)
+    name = "max_statement_time" if mariadb else "max_execution_time"
+    limit = f"{milliseconds / 1000:.3f}" if mariadb else str(milliseconds)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET @chroniker_limit = @@SESSION.{name}, SESSION {name} = {limit}")
+    try:
+        yield
+    finally:
+        if connection.connection is not None:
+            with suppress(Error), connection.cursor() as cursor:
+                cursor.execute(f"SET SESSION {name} = @chroniker_limit")
+
+
+@contextmanager
+def _sqlite_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    connection.ensure_connection()
+    raw = connection.connection
+    deadline = time.monotonic() + remaining()
+    raw.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
 
 
 def _sqlite_read_only(connection: BaseDatabaseWrapper) -> None:

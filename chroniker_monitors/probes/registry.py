@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -128,7 +127,9 @@ def fields(kind: str) -> list[ParamField]:
 def preload(kinds: Iterable[str]) -> None:
     """Import what these kinds need, so that a fork has it already. Never raises."""
     for kind in kinds:
-        with suppress(UnknownKind):
-            for module in kind_class(kind).modules:
-                with suppress(ImportError):
-                    import_module(module)
+        try:
+            kind_class(kind).preload()
+        except UnknownKind:
+            pass  # its monitors say so themselves
+        except Exception:
+            logger.warning("Nothing is preloaded for %s monitors", kind, exc_info=True)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from chroniker_monitors.exceptions import AddressRefused, ParamsInvalid, ProbeError
 
 from .addresses import connect, host_of
-from .base import BaseProbe, Reading, param
+from .base import BaseProbe, Reading, import_modules, param
 from .explain import explain_os
 from .registry import register_probe
 
@@ -23,6 +23,14 @@ def check_host(host: str) -> None:
         host_of(host)
     except AddressRefused as error:
         raise ParamsInvalid({"host": [str(error)]}) from error
+
+
+def load_authorities() -> None:
+    """Read the certificate authorities once, before the fork."""
+    from . import secure
+
+    with contextlib.suppress(ProbeError):  # told by the probe that needs them
+        secure.load_authorities()
 
 
 @register_probe
@@ -67,6 +75,12 @@ class Tls(BaseProbe):
     server_name: str = param(
         "", label="Server name", help="The name in the certificate. Empty: the host."
     )
+
+    @classmethod
+    def preload(cls) -> None:
+        """Read the certificate authorities as well, which takes longer than a handshake."""
+        import_modules(cls.modules)
+        load_authorities()
 
     def clean(self) -> None:
         """The host can be one."""

@@ -66,7 +66,7 @@ class Sql(BaseProbe):
         """Run it in a session of its own."""
         alias = _alias()
         wrapped = _wrapped(self.statement)
-        with own_connection(alias, read_only=True) as connection:
+        with own_connection(alias, guarded=True) as connection:
             rows, columns = _execute(connection, wrapped)
         if columns != 1:
             raise ProbeError(f"The statement gives {columns} columns instead of one number.")

@@ -159,11 +159,22 @@ class _Server(ThreadingHTTPServer):
         pass  # clients that hang up are what is tested
 
 
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def has_ipv6() -> bool:
+    """Whether loopback has an address of IPv6."""
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def serve_http(context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Web]:
     """A web server, with TLS where there is a context."""
     web = Web()
-    server = _Server((host, 0), _handler(web))
+    server = (_Server6 if ":" in host else _Server)((host, 0), _handler(web))
     if context is not None:
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False

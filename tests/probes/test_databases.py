@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
@@ -57,6 +59,15 @@ def test_a_database_that_says_nothing_is_unknown_in_time(engine: str) -> None:
     assert found.value is None
     assert found.error.startswith("No result within 2 s."), found
     assert found.latency_seconds < 30
+
+
+@pytest.mark.django_db
+@pytest.mark.one_database
+def test_a_file_that_is_missing_is_unknown_and_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "gone.sqlite3"
+    with aliases("sqlite3", "", str(path), {"gone": 0}):
+        assert error_of("database", alias="gone") == f"There is no file {path}."
+    assert not path.exists()
 
 
 def test_an_alias_is_one_of_the_sites() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chroniker_monitors.probes import preload, secure
 from chroniker_monitors.probes.http import MAX_BODY
 from tests.probes.helpers import error_of, measured, refusal_of, value_of
 from tests.probes.servers import (
@@ -17,6 +18,7 @@ from tests.probes.servers import (
     dripping,
     dripping_headers,
     endless,
+    has_ipv6,
     rude,
     serve_http,
     serve_socket,
@@ -245,3 +247,20 @@ def test_a_slow_drip_under_tls_ends_in_time(authority: Authority) -> None:
     with serve_socket(talk) as port:
         said = error_of("http", timeout=1, url=f"https://localhost:{port}/")
     assert said.startswith("No result within 1 s.")
+
+
+def test_an_address_of_ipv6_is_fetched(loopback: None) -> None:
+    if not has_ipv6():
+        pytest.skip("no IPv6 on loopback")
+    with serve_http(host="::1") as server:
+        server.answer("/")
+        assert value_of("http", url=f"http://[::1]:{server.port}/", measure="status") == 200
+        assert server.asked[0][2]["Host"] == f"[::1]:{server.port}"
+
+
+def test_authorities_are_read_once_before_the_fork(authority: Authority) -> None:
+    preload(["http", "tls"])
+    before = secure._authorities.cache_info().hits
+    with serve_http(authority.issue(30)) as web:
+        assert value_of("http", url=web.answer("/"), measure="status") == 200
+    assert secure._authorities.cache_info().hits > before
