@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import IO, Any, ClassVar
 
 from chroniker.commands import check_command, split_args
 from chroniker.exceptions import CommandRefused
@@ -95,19 +96,20 @@ class Command(BaseProbe):
 
 @contextlib.contextmanager
 def _stderr_of_process() -> Iterator[Callable[[], str]]:
-    """Collect what is written to stderr, also by programs that the command starts."""
-    with tempfile.TemporaryFile() as file:
+    """Collect what is written to stderr, also by programs that the command starts.
+
+    Log records are no output, here as in a job: they go where stderr went before.
+    """
+    with tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
         outer = sys.stderr
         with contextlib.suppress(AttributeError, OSError, ValueError):
             outer.flush()
         kept = os.dup(2)
+        stack.callback(os.close, kept)
+        stack.enter_context(_logging_to(_writer(kept), outer))
         os.dup2(file.fileno(), 2)
-        sys.stderr = io.TextIOWrapper(
-            io.FileIO(2, "w", closefd=False),
-            encoding="utf-8",
-            errors="backslashreplace",
-            write_through=True,
-        )
+        stack.callback(os.dup2, kept, 2)
+        sys.stderr = _writer(2)
 
         def written() -> str:
             file.seek(0)
@@ -116,7 +118,37 @@ def _stderr_of_process() -> Iterator[Callable[[], str]]:
         try:
             yield written
         finally:
-            sys.stderr.flush()
             sys.stderr = outer
-            os.dup2(kept, 2)
-            os.close(kept)
+
+
+def _writer(fd: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.FileIO(fd, "w", closefd=False),
+        encoding="utf-8",
+        errors="backslashreplace",
+        write_through=True,
+    )
+
+
+@contextlib.contextmanager
+def _logging_to(stream: IO[str], outer: object) -> Iterator[None]:
+    """Turn the handlers that write to ``outer``, the console, to another stream."""
+    loggers: list[Any] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    turned = {
+        handler: handler.stream
+        for logger in loggers
+        for handler in getattr(logger, "handlers", ())
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (outer, sys.__stderr__)
+    }
+    last_resort = logging.lastResort
+    resort = logging.StreamHandler(stream)
+    resort.setLevel(logging.WARNING)
+    try:
+        for handler in turned:
+            handler.setStream(stream)
+        vars(logging)["lastResort"] = resort
+        yield
+    finally:
+        vars(logging)["lastResort"] = last_resort
+        for handler, before in turned.items():
+            handler.setStream(before)

@@ -22,6 +22,11 @@ _STEPS = 10_000  # of SQLite's machine between two looks at the clock: about a m
 def limited(alias: str) -> Iterator[BaseDatabaseWrapper]:
     """The site's connection, whose statements end with the probe's time limit; rolled back."""
     connection = connections[alias]
+    if connection.vendor == "sqlite":
+        # No transaction: a site may have them take the write lock at once.
+        with _statement_limit(connection):
+            yield connection
+        return
     with transaction.atomic(using=alias):
         try:
             with _statement_limit(connection):
@@ -48,6 +53,10 @@ def own_connection(alias: str, *, guarded: bool) -> Iterator[BaseDatabaseWrapper
             connection.connect()
         if not guarded:
             yield connection
+            return
+        if connection.vendor == "sqlite":
+            with _statement_limit(connection), _sqlite_read_only(connection):
+                yield connection
             return
         # Nobody ends the transaction; it goes with the connection.
         _begin_reading_only(connection)
@@ -77,9 +86,6 @@ def _prepare(connection: BaseDatabaseWrapper) -> None:
 
 
 def _begin_reading_only(connection: BaseDatabaseWrapper) -> None:
-    if connection.vendor == "sqlite":
-        _sqlite_read_only(connection)
-        return
     begin = {
         "postgresql": "BEGIN TRANSACTION READ ONLY",
         "mysql": "START TRANSACTION READ ONLY",
@@ -126,15 +132,21 @@ def _statement_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
 def _sqlite_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
     connection.ensure_connection()
     raw = connection.connection
-    deadline = time.monotonic() + remaining()
+    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    left = remaining()
+    deadline = time.monotonic() + left
+    # Whoever waits for a lock in SQLite hears no alarm.
+    raw.execute(f"PRAGMA busy_timeout = {min(patience, int(left * 1000))}")
     raw.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     try:
         yield
     finally:
         raw.set_progress_handler(None, 0)
+        raw.execute(f"PRAGMA busy_timeout = {patience}")
 
 
-def _sqlite_read_only(connection: BaseDatabaseWrapper) -> None:
+@contextmanager
+def _sqlite_read_only(connection: BaseDatabaseWrapper) -> Iterator[None]:
     import sqlite3
 
     allowed = {
@@ -151,3 +163,7 @@ def _sqlite_read_only(connection: BaseDatabaseWrapper) -> None:
         return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
 
     raw.set_authorizer(authorize)
+    try:
+        yield
+    finally:
+        raw.set_authorizer(None)

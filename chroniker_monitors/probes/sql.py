@@ -118,9 +118,12 @@ def _execute(connection: Any, statement: str) -> tuple[list[Any], int]:
 
         if not is_psycopg3:
             raise ProbeError("Monitors need psycopg 3 to run SQL safely: pip install 'psycopg>=3'.")
-        with connection.wrap_database_errors, connection.connection.cursor() as cursor:
-            # Prepared: the server itself then takes one statement only.
-            cursor.execute(statement, prepare=True)
+        from psycopg import Cursor
+
+        # Not Django's cursor, and in binary: that is the extended protocol, in which the server
+        # itself takes one statement only.
+        with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
+            cursor.execute(statement, binary=True)
             return cursor.fetchmany(2), len(cursor.description or ())
     with connection.wrap_database_errors, connection.cursor() as cursor:
         cursor.execute(statement)

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
+from chroniker_monitors.probes import registry
 from tests.probes.servers import Authority, Web, serve_http
+
+
+@pytest.fixture
+def kinds() -> Iterator[None]:
+    """Kinds that a test registers are unknown after it."""
+    before = set(registry._kinds) | set(registry.SHIPPED)
+    yield
+    for kind in set(registry._kinds) - before:
+        del registry._kinds[kind]
 
 
 @pytest.fixture

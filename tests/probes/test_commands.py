@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -70,6 +71,23 @@ def test_stderr_of_programs_that_it_starts_counts(capfd: pytest.CaptureFixture[s
     os.write(2, b"as before")
     assert capfd.readouterr().err == "as before"
     assert sys.stderr is before
+
+
+def test_logging_is_no_complaint(capfd: pytest.CaptureFixture[str]) -> None:
+    """As in a job, where log records have a stream of their own."""
+    root = logging.getLogger()
+    console = logging.StreamHandler(sys.stderr)
+    before = root.level
+    root.addHandler(console)
+    root.setLevel("INFO")
+    try:
+        found = measured("command", command="act", args="log 'all is well'", mode="stderr")
+        assert console.stream is sys.stderr
+    finally:
+        root.removeHandler(console)
+        root.setLevel(before)
+    assert found.value == 0
+    assert "all is well" in capfd.readouterr().err
 
 
 def test_a_flood_of_stderr_is_a_bounded_message() -> None:

@@ -86,16 +86,13 @@ def test_examples_of_queues_and_heartbeats_can_be_built(settings: Any) -> None:
     build(*example("heartbeat"))
 
 
-def test_the_kind_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kind_of_ones_own_runs(
+    kinds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-    before = dict(registry._kinds)
-    try:
-        (tmp_path / "probes_of_the_page.py").write_text(code)
-        monkeypatch.syspath_prepend(tmp_path)
-        import_module("probes_of_the_page")
-        assert "stock" in probe_kinds()
-        assert measure(build("stock", {"shelf": "a"}), timeout=30).value == 3
-        assert "not been counted" in measure(build("stock", {"shelf": "b"}), timeout=30).error
-    finally:
-        registry._kinds.clear()
-        registry._kinds.update(before)
+    (tmp_path / "probes_of_the_page.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    import_module("probes_of_the_page")
+    assert "stock" in probe_kinds()
+    assert measure(build("stock", {"shelf": "a"}), timeout=30).value == 3
+    assert "not been counted" in measure(build("stock", {"shelf": "b"}), timeout=30).error

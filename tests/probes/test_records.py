@@ -131,6 +131,29 @@ def test_a_missing_table_is_unknown_and_not_zero_rows() -> None:
     assert value_of("records", model="chroniker.Run") == 0
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_table_that_is_locked_is_unknown_in_time() -> None:
+    lock = {
+        "postgresql": ("BEGIN", "LOCK TABLE chroniker_run"),
+        "mysql": ("LOCK TABLES chroniker_run WRITE",),
+        "sqlite": ("BEGIN EXCLUSIVE",),  # of which readers of a write-ahead log know nothing
+    }[connection.vendor]
+    other: Any = connection.copy()
+    other.connect()
+    try:
+        with other.cursor() as cursor:
+            for statement in lock:
+                cursor.execute(statement)
+        if connection.vendor == "sqlite":
+            assert value_of("records", model="chroniker.Run") == 0
+        else:
+            said = error_of("records", timeout=1, model="chroniker.Run")
+            assert said.startswith("No result within 1 s.")
+    finally:
+        other.close()
+    assert value_of("records", model="chroniker.Run") == 0, "the connection is as it was"
+
+
 # --- what nobody gets to guess at -----------------------------------------------------------
 
 CORPUS = [

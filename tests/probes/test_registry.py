@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,15 +28,6 @@ SHIPPED = {
     "command", "cpu", "database", "disk", "file", "health", "heartbeat", "http", "load", "memory",
     "migrations", "process", "queue", "records", "sql", "swap", "tcp", "tls",
 }  # fmt: skip
-
-
-@pytest.fixture
-def kinds() -> Iterator[None]:
-    """The kinds are afterwards those of before."""
-    before = dict(registry._kinds)
-    yield
-    registry._kinds.clear()
-    registry._kinds.update(before)
 
 
 def test_every_kind_that_ships_is_there_in_order() -> None:

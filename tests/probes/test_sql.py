@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from chroniker_monitors.probes import kind_class, measure
+from chroniker_monitors.probes import build, kind_class, measure
 from chroniker_monitors.probes.sql import Sql
 from tests.probes.helpers import error_of, measured, refusal_of, value_of
+from tests.probes.replicas import aliases
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -121,10 +124,10 @@ REACHING = [
 ]  # fmt: skip
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("statement", [*WRITES, *STACKED, *REACHING])
-def test_what_is_no_mere_select_is_refused_with_the_form(table: None, statement: str) -> None:
+def test_what_is_no_mere_select_is_refused_with_the_form(statement: str) -> None:
     assert refusal_of("sql", statement=statement)["statement"]
-    assert numbers() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("statement", [*HARMLESS, *STACKED])
@@ -148,6 +151,19 @@ def test_and_brackets_keep_statements_from_being_stacked(
 ) -> None:
     wrapped = f"SELECT * FROM (\n{statement}\n) AS chroniker_probe LIMIT 2"
     monkeypatch.setattr("chroniker_monitors.probes.sql._wrapped", lambda text: wrapped)
+    measure(Sql(statement=statement), timeout=20)
+    assert numbers() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("statement", [text for text in STACKED if "AS a" not in text])
+def test_and_the_driver_takes_one_statement(
+    table: None, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing else in the way, not even the transaction."""
+    monkeypatch.setattr("chroniker_monitors.probes.sql._wrapped", lambda text: text)
+    monkeypatch.setattr(
+        "chroniker_monitors.probes.limits._begin_reading_only", lambda connection: None
+    )
     measure(Sql(statement=statement), timeout=20)
     assert numbers() == [1, 2, 3]
 
@@ -216,6 +232,25 @@ def test_a_statement_ends_with_its_time_limit() -> None:
     assert time.monotonic() - began < 30
     if connection.vendor != "sqlite":
         assert _running() == 0, "nor does it run on in the database"
+
+
+@pytest.mark.one_database
+def test_a_file_that_somebody_locks_is_unknown_in_time(settings: Any, tmp_path: Path) -> None:
+    """SQLite itself waits for locks, and hears no alarm while it does."""
+    path = tmp_path / "shop.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE shop (number integer)")
+        other.commit()
+        other.execute("BEGIN EXCLUSIVE")
+        settings.CHRONIKER_MONITORS_SQL_ALIAS = "locked"
+        with aliases("sqlite3", "", str(path), {"locked": 0}):
+            probe = build("sql", {"statement": "SELECT count(*) FROM shop"})
+            found = measure(probe, timeout=1)
+            assert found.value is None, found
+            assert "database is locked" in found.error or "No result" in found.error
+            assert found.latency_seconds < 15
+            other.rollback()
+            assert measure(probe, timeout=20).value == 0
 
 
 def _running() -> int:
