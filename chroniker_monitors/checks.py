@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says about the settings of the metrics; the ids are stable."""
+"""What ``manage.py check`` says about the settings of metrics and monitors; the ids are stable."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import connections
 
 from chroniker.conf import conf as chroniker_conf
 
 from .conf import Conf, all_settings, conf
 
 SHORT_TOKEN = 16
+_UNSHOWN = ("CHRONIKER_MONITORS_BROKERS",)
 
 
 @register("chroniker")
 def check_settings(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Wrong values of ``CHRONIKER_METRICS_*``."""
+    """Wrong values of ``CHRONIKER_METRICS_*`` and ``CHRONIKER_MONITORS_*``."""
     wrong = list(_wrong_types())
-    return wrong or [*_wrong_networks(), *_wrong_buckets(), *_token()]
+    return wrong or [*_wrong_networks(), *_wrong_buckets(), *_token(), *_monitors()]
 
 
 def _wrong_types() -> Iterator[CheckMessage]:
     for setting in all_settings():
         value: Any = setting.__get__(conf, Conf)
+        if value is None and setting.default is None:
+            continue
         # Not isinstance: bool is an int, but nobody means True jobs.
         if type(value) not in setting.types:
             names = " or ".join(sorted(kind.__name__ for kind in setting.types))
+            # The URLs of brokers have passwords.
+            shown = f"a {type(value).__name__}" if setting.name in _UNSHOWN else repr(value)
             yield Error(
-                f"{setting.name} is {value!r}, which is no {names}.",
+                f"{setting.name} is {shown}, which is no {names}.",
                 hint=setting.doc,
                 id="chroniker_monitors.E001",
             )
@@ -47,13 +53,18 @@ def _wrong_types() -> Iterator[CheckMessage]:
 
 
 def _wrong_networks() -> Iterator[CheckMessage]:
-    for network in conf.METRICS_ALLOWED_NETWORKS:
+    for name in ("METRICS_ALLOWED_NETWORKS", "MONITORS_ALLOWED_NETWORKS"):
+        yield from _wrong_networks_of(name)
+
+
+def _wrong_networks_of(name: str) -> Iterator[CheckMessage]:
+    for network in getattr(conf, name):
         try:
             ipaddress.ip_network(network, strict=False)
         except ValueError as error:
             yield Error(
-                f"CHRONIKER_METRICS_ALLOWED_NETWORKS: {error}.",
-                hint='Networks are written as "10.1.0.0/16" or "fd00::/8". This one allows nobody.',
+                f"CHRONIKER_{name}: {error}.",
+                hint='Networks are written as "10.1.0.0/16" or "fd00::/8". It allows nothing.',
                 id="chroniker_monitors.E003",
             )
 
@@ -90,3 +101,30 @@ def _token() -> Iterator[CheckMessage]:
             hint="`openssl rand -hex 32` makes a good one.",
             id="chroniker_monitors.W001",
         )
+
+
+def _monitors() -> Iterator[CheckMessage]:
+    """What the probes would stumble over: models, databases and brokers that are not there."""
+    for label in conf.MONITORS_MODELS or ():
+        try:
+            apps.get_model(label)
+        except (LookupError, ValueError, AttributeError):
+            yield Error(
+                f"CHRONIKER_MONITORS_MODELS: {label!r} is no model.",
+                hint='Models are written as "app_label.Model".',
+                id="chroniker_monitors.E006",
+            )
+    alias = conf.MONITORS_SQL_ALIAS
+    if alias and alias not in connections:
+        yield Error(
+            f"CHRONIKER_MONITORS_SQL_ALIAS is {alias!r}, which is none of DATABASES.",
+            hint="Add a database of that name, with a user who can only read.",
+            id="chroniker_monitors.E007",
+        )
+    for name, url in conf.MONITORS_BROKERS.items():
+        if not isinstance(name, str) or not isinstance(url, str) or "://" not in url:
+            yield Error(
+                f"CHRONIKER_MONITORS_BROKERS: {name!r} has no URL.",  # nor does it say what it has
+                hint='Such as {"default": "redis://127.0.0.1:6379/0"}.',
+                id="chroniker_monitors.E008",
+            )

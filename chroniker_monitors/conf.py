@@ -1,4 +1,4 @@
-"""Settings of the metrics; read when they are used, as in :mod:`chroniker.conf`.
+"""Settings of the metrics and monitors; read when they are used, as in :mod:`chroniker.conf`.
 
 The bounds of the histograms, ``CHRONIKER_METRICS_DURATION_BUCKETS``, are the scheduler's: it
 counts by them.
@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from chroniker.conf import Setting, setting
+from django.conf import settings
+
+from chroniker.conf import Setting, computed, setting
+
+
+def default_brokers() -> dict[str, str]:
+    """Celery's broker, where the site names one."""
+    url = getattr(settings, "CELERY_BROKER_URL", None) or getattr(settings, "BROKER_URL", None)
+    return {"default": url} if isinstance(url, str) else {}
 
 
 class Conf:
-    """The settings of the metrics with their defaults."""
+    """The settings of the metrics and monitors with their defaults."""
 
     METRICS_TOKEN = setting(
         "",
@@ -42,6 +50,51 @@ class Conf:
         float,
         doc="How long the database may take; after that the page says chroniker_collector_up 0.",
         minimum=0.1,
+    )
+    MONITORS_ALLOWED_NETWORKS: tuple[str, ...] = setting(
+        (),
+        list,
+        tuple,
+        set,
+        frozenset,
+        doc="Networks (CIDR), beside public addresses, that monitors of the kinds http, tls and "
+        "tcp may reach.",
+    )
+    MONITORS_CA_FILE = setting(
+        "",
+        str,
+        doc="A file of certificate authorities (PEM) that monitors trust beside the system's.",
+    )
+    MONITORS_MODELS: tuple[str, ...] | None = setting(
+        None,
+        list,
+        tuple,
+        set,
+        frozenset,
+        doc='The models that monitors of the kind records may count, as "app.Model". None: all '
+        "but users, groups, sessions and those with a field whose name tells of a secret.",
+    )
+    MONITORS_SQL_ALIAS = setting(
+        "",
+        str,
+        doc="The database (an alias of DATABASES) that monitors of the kind sql may read; its user "
+        "should be able to read only what anybody who defines monitors may see. Empty: there are "
+        "no such monitors.",
+    )
+    MONITORS_BROKERS: dict[str, str] = computed(
+        default_brokers,
+        dict,
+        doc="The message brokers whose queues monitors may measure: names and URLs.",
+        shown="`CELERY_BROKER_URL` as `default`",
+    )
+    MONITORS_HEALTH_CHECKS: tuple[str, ...] = setting(
+        (),
+        list,
+        tuple,
+        set,
+        frozenset,
+        doc="Modules whose health checks monitors may run, beside django-health-check's own and "
+        "those of the installed apps.",
     )
 
 

@@ -1,0 +1,175 @@
+"""Which addresses a monitor may reach, looked at when the socket connects.
+
+What an admin types into a form is fetched by the server, which stands where its admins do not:
+beside the database, the cloud's metadata service, the neighbours' admin pages. So only public
+addresses are reached, and those of the networks that the site names. A name is resolved once,
+and it is the addresses found there that are looked at and connected to, so a name that answers
+differently a moment later gains nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import time
+from typing import Any
+
+from chroniker_monitors.conf import conf
+from chroniker_monitors.exceptions import AddressRefused, ProbeError
+
+from .explain import explain_os
+from .measuring import remaining, within
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NEVER = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+        "168.63.129.16/32",  # public, but Azure's metadata to every machine there
+        "::/96", "::ffff:0:0/96",  # IPv4 in other clothes: compatible, mapped
+        "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48",  # translated, NAT64
+        "100::/64", "2001::/23", "2001:db8::/32", "2002::/16",  # 2001::/32: Teredo; 6to4
+        "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+    )
+)  # fmt: skip
+"""RFC 6890 and its successors. ``ipaddress.is_private`` passes several of them."""
+
+_ENDS_IN_NUMBER = re.compile(r"(?:^|\.)(?:\d+|0x[0-9a-f]*)\.?$", re.IGNORECASE)
+_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+
+
+def host_of(text: str) -> str:
+    """A host as it is looked up: a name in ASCII, or an address as it is usually written.
+
+    Raises ProbeError for what is neither, such as an address in octal or as one number.
+    """
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        if "%" not in bare:
+            return str(ipaddress.ip_address(bare))
+    except ValueError:
+        pass
+    try:
+        name = bare.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        name = ""
+    if _ENDS_IN_NUMBER.search(name):
+        raise AddressRefused(
+            f"{text!r} is no address as it is usually written; use four decimal numbers, such as "
+            "192.0.2.1, or a name."
+        )
+    labels = name.removesuffix(".").split(".")
+    if len(name) > 253 or not all(_NAME.fullmatch(label) for label in labels):
+        raise AddressRefused(f"{text!r} is no host name.")
+    return name
+
+
+def is_allowed(address: Address) -> bool:
+    """Whether a monitor may reach this address."""
+    for text in conf.MONITORS_ALLOWED_NETWORKS:
+        network = ipaddress.ip_network(text, strict=False)
+        if network.version == address.version and address in network:
+            return True
+    if any(network.version == address.version and address in network for network in _NEVER):
+        return False
+    return address.is_global and not address.is_multicast
+
+
+def connect(host: str, port: int) -> socket.socket:
+    """A connected socket to an address that is allowed, within the probe's time limit.
+
+    Raises AddressRefused, or ProbeError with a sentence.
+    """
+    name = host_of(host)
+    place = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    addresses = _resolve(name, port)
+    allowed = [info for info in addresses if is_allowed(_address(info[4]))]
+    if not allowed:
+        shown = ", ".join(sorted({str(_address(info[4])) for info in addresses}))
+        raise AddressRefused(
+            f"This site does not let monitors reach {place} ({shown}): the address is private or "
+            "reserved. CHRONIKER_MONITORS_ALLOWED_NETWORKS can list its network."
+        )
+    failure: OSError | None = None
+    for left, info in zip(range(len(allowed), 0, -1), allowed, strict=True):
+        try:
+            return _open(info, remaining() / left)
+        except OSError as error:
+            failure = error
+    assert failure is not None
+    raise ProbeError(explain_os(failure, place)) from failure
+
+
+def _resolve(name: str, port: int) -> list[Any]:
+    try:
+        # In a thread: a resolver that gets no answer waits for half a minute and hears no alarm.
+        return within(_getaddrinfo, name, port)
+    except TimeoutError:
+        raise ProbeError(f"The name {name} was not resolved in time.") from None
+    except OSError as error:
+        raise ProbeError(f"The name {name} cannot be resolved: {error.strerror}.") from error
+
+
+def _getaddrinfo(name: str, port: int) -> list[Any]:
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return [info for info in found if info[0] in (socket.AF_INET, socket.AF_INET6)]
+
+
+def _address(sockaddr: Any) -> Address:
+    return ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
+
+
+def _open(info: Any, seconds: float) -> socket.socket:
+    family, kind, protocol, _, sockaddr = info
+    opened = DeadlineSocket(family, kind, protocol)
+    try:
+        opened.settimeout(seconds)
+        opened.connect(sockaddr)
+        if not is_allowed(_address(opened.getpeername())):
+            raise AddressRefused(f"The connection to {sockaddr[0]} ended up elsewhere.")
+        opened.deadline = time.monotonic() + remaining()
+        opened.settimeout(remaining())
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+class Deadline:
+    """A mixin for sockets: what is left of the whole request's time limits each operation.
+
+    A socket's own timeout begins anew with each byte that drips in.
+    """
+
+    deadline: float | None = None
+
+    def hurry(self) -> None:
+        """Give the next operation only what is left. Raises TimeoutError."""
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the time limit has passed")
+            self.settimeout(left)  # type: ignore[attr-defined]
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        """As the socket's."""
+        self.hurry()
+        return super().recv_into(*args, **kwargs)  # type: ignore[misc, no-any-return]
+
+    def recv(self, *args: Any, **kwargs: Any) -> bytes:
+        """As the socket's."""
+        self.hurry()
+        return super().recv(*args, **kwargs)  # type: ignore[misc, no-any-return]
+
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        """As the socket's."""
+        self.hurry()
+        super().sendall(*args, **kwargs)  # type: ignore[misc]
+
+
+class DeadlineSocket(Deadline, socket.socket):
+    """A socket of which each operation ends by the deadline."""

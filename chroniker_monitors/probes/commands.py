@@ -1,0 +1,154 @@
+"""A management command that reports a value, or whose stderr means that somebody has to look."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any, ClassVar
+
+from chroniker.commands import check_command, split_args
+from chroniker.exceptions import CommandRefused
+from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
+from chroniker_monitors.reports import collecting
+
+from .base import BaseProbe, Reading, param
+from .explain import explain
+from .registry import register_probe
+
+_KEPT = 64 * 1024  # bytes of stderr
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command(BaseProbe):
+    """A management command of the site."""
+
+    kind: ClassVar[str] = "command"
+    label: ClassVar[str] = "Management command"
+    description: ClassVar[str] = "What a command of the site reports, or whether it complains."
+    unit: ClassVar[str] = "number"
+
+    command: str = param(label="Command", help="A management command that jobs may run.")
+    args: str = param("", label="Arguments", help="As on a command line; quotes work.")
+    mode: str = param(
+        "report",
+        label="Value",
+        choices=(
+            ("report", "What it reports by Monitor.report(value, message)"),
+            ("stderr", "1 if it writes to stderr, otherwise 0"),
+        ),
+    )
+
+    def clean(self) -> None:
+        """The site lets jobs run the command."""
+        errors: dict[str, list[str]] = {}
+        for name, check in (
+            ("command", lambda: check_command(self.command)),
+            ("args", lambda: split_args(self.args)),
+        ):
+            try:
+                check()
+            except CommandRefused as error:
+                errors[name] = [str(error)]
+        if self.command == "check_monitor":
+            errors["command"] = ["A monitor cannot measure monitors."]
+        if errors:
+            raise ParamsInvalid(errors)
+
+    def run(self) -> Reading:
+        """Run it in this process."""
+        check_command(self.command)
+        if self.mode == "stderr":
+            return self._by_stderr()
+        with collecting() as reports:
+            self._call()
+        if not reports:
+            raise ProbeError(
+                f"{self.command} reported nothing; it has to call Monitor.report(value, message)."
+            )
+        return Reading(reports[-1].value, reports[-1].message)
+
+    def _by_stderr(self) -> Reading:
+        with _stderr_of_process() as written:
+            self._call()
+            said = written().strip()
+        if said:
+            return Reading(1, said, "needs attention")
+        return Reading(0, f"{self.command} wrote nothing to stderr", "needs attention")
+
+    def _call(self) -> None:
+        from django.core.management import call_command
+
+        try:
+            call_command(self.command, *split_args(self.args))
+        except SystemExit as ended:
+            if ended.code not in (None, 0):
+                raise ProbeError(f"{self.command} ended with exit code {ended.code}.") from ended
+        except Exception as error:
+            raise ProbeError(f"{self.command} failed: {explain(error)}") from error
+
+
+@contextlib.contextmanager
+def _stderr_of_process() -> Iterator[Callable[[], str]]:
+    """Collect what is written to stderr, also by programs that the command starts.
+
+    Log records are no output, here as in a job: they go where stderr went before.
+    """
+    with tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
+        outer = sys.stderr
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            outer.flush()
+        kept = os.dup(2)
+        stack.callback(os.close, kept)
+        stack.enter_context(_logging_to(_writer(kept), outer))
+        os.dup2(file.fileno(), 2)
+        stack.callback(os.dup2, kept, 2)
+        sys.stderr = _writer(2)
+
+        def written() -> str:
+            file.seek(0)
+            return file.read(_KEPT).decode("utf-8", "backslashreplace")
+
+        try:
+            yield written
+        finally:
+            sys.stderr = outer
+
+
+def _writer(fd: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.FileIO(fd, "w", closefd=False),
+        encoding="utf-8",
+        errors="backslashreplace",
+        write_through=True,
+    )
+
+
+@contextlib.contextmanager
+def _logging_to(stream: IO[str], outer: object) -> Iterator[None]:
+    """Turn the handlers that write to ``outer``, the console, to another stream."""
+    loggers: list[Any] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    turned = {
+        handler: handler.stream
+        for logger in loggers
+        for handler in getattr(logger, "handlers", ())
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (outer, sys.__stderr__)
+    }
+    last_resort = logging.lastResort
+    resort = logging.StreamHandler(stream)
+    resort.setLevel(logging.WARNING)
+    try:
+        for handler in turned:
+            handler.setStream(stream)
+        vars(logging)["lastResort"] = resort
+        yield
+    finally:
+        vars(logging)["lastResort"] = last_resort
+        for handler, before in turned.items():
+            handler.setStream(before)

@@ -1,0 +1,174 @@
+"""The site's databases: latency, a replica's lag, migrations that are missing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from django.db import DatabaseError, connections
+
+from chroniker_monitors.exceptions import ProbeError
+
+from .base import BaseProbe, Reading, param
+from .explain import explain
+from .limits import limited, own_connection
+from .records import database_choices
+from .registry import register_probe
+
+_PRIMARY_LAG = """
+    SELECT coalesce(nullif(application_name, ''), client_addr::text, pid::text), state,
+           sent_lsn IS NULL,
+           CASE WHEN replay_lsn = pg_current_wal_lsn() THEN 0
+                ELSE extract(epoch FROM replay_lag) END
+    FROM pg_stat_replication
+"""
+_REPLICA_LAG = """
+    SELECT (SELECT count(*) FROM pg_stat_wal_receiver),
+           pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn(),
+           extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()),
+           pg_is_wal_replay_paused()
+"""
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database(BaseProbe):
+    """A database of the site."""
+
+    kind: ClassVar[str] = "database"
+    label: ClassVar[str] = "Database"
+    description: ClassVar[str] = "Seconds to connect and SELECT 1, or how far behind a replica is."
+    unit: ClassVar[str] = "seconds"
+
+    alias: str = param("default", label="Database", choices=database_choices)
+    measure: str = param(
+        "latency",
+        label="Measure",
+        choices=(
+            ("latency", "Seconds to connect and SELECT 1"),
+            ("replication_lag", "Seconds that the replica is behind"),
+        ),
+    )
+
+    def run(self) -> Reading:
+        """Connect anew: a connection that is kept open says nothing about the next one."""
+        try:
+            return self._latency() if self.measure == "latency" else self._replication_lag()
+        except DatabaseError as error:
+            raise ProbeError(f"Database {self.alias!r}: {explain(error)}") from error
+
+    def _latency(self) -> Reading:
+        began = time.monotonic()
+        with own_connection(self.alias, guarded=False) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT 1{connection.features.bare_select_suffix}")
+                cursor.fetchone()
+            seconds = time.monotonic() - began
+        return Reading(seconds, f"{connection.display_name} {self.alias!r} answers")
+
+    def _replication_lag(self) -> Reading:
+        known: Any = connections[self.alias]
+        if known.vendor not in ("postgresql", "mysql"):
+            raise ProbeError(f"{known.display_name} has no replicas; measure its latency.")
+        with own_connection(self.alias, guarded=True) as connection:
+            if connection.vendor == "mysql":
+                return _mariadb_replica(connection)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_is_in_recovery()")
+                replica = cursor.fetchone()[0]
+                return _postgres_replica(cursor) if replica else _postgres_primary(cursor)
+
+
+def _postgres_primary(cursor: Any) -> Reading:
+    cursor.execute(_PRIMARY_LAG)
+    rows = cursor.fetchall()
+    if not rows:
+        raise ProbeError("No replica is connected to this primary, so there is nothing to measure.")
+    lags = []
+    for name, state, hidden, lag in rows:
+        if hidden:
+            raise ProbeError(
+                "The database's user may not see its replicas; GRANT pg_monitor TO it."
+            )
+        if lag is None:
+            if state != "streaming":
+                raise ProbeError(f"Replica {name} is not streaming yet (state {state}).")
+            continue  # has replayed nothing since it connected
+        lags.append((float(lag), name))
+    if not lags:
+        raise ProbeError("The replicas have not reported how far behind they are yet.")
+    lag, name = max(lags)
+    return Reading(max(lag, 0.0), f"{len(rows)} replicas; the furthest behind is {name}")
+
+
+def _postgres_replica(cursor: Any) -> Reading:
+    cursor.execute(_REPLICA_LAG)
+    receivers, all_replayed, since, paused = cursor.fetchone()
+    age = None if since is None else max(float(since), 0.0)
+    if not receivers:
+        # All that was received is replayed, which says nothing of what was not received.
+        seen = "" if age is None else f" The last transaction came {age:.0f} s ago."
+        raise ProbeError(f"This replica is not connected to its primary.{seen}")
+    if all_replayed:
+        return Reading(0.0, "all that was received is replayed")
+    if age is None:
+        raise ProbeError("This replica has replayed nothing yet.")
+    return Reading(age, "replay is paused" if paused else "behind the primary")
+
+
+def _mariadb_replica(connection: Any) -> Reading:
+    every = "ALL REPLICAS" if connection.mysql_is_mariadb else "REPLICA"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW {every} STATUS")
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    if not rows:
+        raise ProbeError(
+            "This server is no replica, so there is nothing to measure; name the replica among "
+            "DATABASES and measure there."
+        )
+    lags = []
+    for row in rows:
+        lag = row.get("Seconds_Behind_Master", row.get("Seconds_Behind_Source"))
+        if lag is None:
+            errors = [row.get(f"Last_{kind}_Error") for kind in ("IO", "SQL")]
+            why = "; ".join(filter(None, errors)) or "its threads are stopped"
+            raise ProbeError(f"Replication does not run: {why}.")
+        lags.append(float(lag))
+    return Reading(max(lags), "behind the primary")
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrations(BaseProbe):
+    """Migrations that the code has and the database has not."""
+
+    kind: ClassVar[str] = "migrations"
+    label: ClassVar[str] = "Unapplied migrations"
+    description: ClassVar[str] = "Number of migrations that `manage.py migrate` would apply."
+    unit: ClassVar[str] = "migrations"
+    modules: ClassVar[tuple[str, ...]] = ("django.db.migrations.executor",)
+
+    alias: str = param("default", label="Database", choices=database_choices)
+
+    def run(self) -> Reading:
+        """Compare the installed apps' migrations with what the database says was applied."""
+        from django.db.migrations.exceptions import InconsistentMigrationHistory
+        from django.db.migrations.executor import MigrationExecutor
+
+        if self.alias not in connections:
+            raise ProbeError(f"There is no database {self.alias!r}.")
+        with limited(self.alias) as connection:
+            try:
+                executor = MigrationExecutor(connection)
+                executor.loader.check_consistent_history(connection)
+            except InconsistentMigrationHistory as error:
+                raise ProbeError(f"The history of migrations is inconsistent: {error}") from error
+            conflicts = executor.loader.detect_conflicts()
+            if conflicts:
+                raise ProbeError(f"Migrations of {', '.join(conflicts)} conflict with each other.")
+            plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        names = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+        many = ", …" if len(names) > 5 else ""
+        return Reading(len(names), ", ".join(names[:5]) + many if names else "all are applied")

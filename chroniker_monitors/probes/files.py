@@ -1,0 +1,96 @@
+"""Is the backup fresh? Age, size or number of the files of a pattern."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from chroniker_monitors.exceptions import ProbeError
+
+from .base import BaseProbe, Reading, param
+from .explain import explain_os
+from .measuring import within
+from .registry import register_probe
+from .system import absolute
+
+MAX_FILES = 100_000
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File(BaseProbe):
+    """The newest file of a pattern."""
+
+    kind: ClassVar[str] = "file"
+    label: ClassVar[str] = "File"
+    description: ClassVar[str] = "Age or size of the newest file of a pattern, or their number."
+    unit: ClassVar[str] = "seconds"
+
+    pattern: str = param(
+        label="Pattern",
+        help="Such as /var/backups/shop-*.sql.gz; ** stands for any directories.",
+    )
+    measure: str = param(
+        "age_seconds",
+        label="Measure",
+        choices=(
+            ("age_seconds", "Age of the newest, seconds"),
+            ("size_bytes", "Size of the newest, bytes"),
+            ("count", "Number of files"),
+        ),
+    )
+
+    def clean(self) -> None:
+        """The pattern is absolute."""
+        absolute(self.pattern, "pattern")
+
+    def run(self) -> Reading:
+        """Look at every file that matches; a file server that is dead counts as no answer."""
+        return within(self._look)
+
+    def _look(self) -> Reading:
+        directory = self._directory()
+        newest, facts, count = "", None, 0
+        found = glob.iglob(self.pattern, recursive=True, include_hidden=False)
+        for path in itertools.islice(found, MAX_FILES + 1):
+            try:
+                info = os.stat(path)
+            except FileNotFoundError:
+                continue  # rotated away meanwhile, or a link to nothing
+            if not stat.S_ISREG(info.st_mode):
+                continue
+            count += 1
+            if facts is None or info.st_mtime > facts.st_mtime:
+                newest, facts = path, info
+        if count > MAX_FILES:
+            raise ProbeError(f"More than {MAX_FILES} files match {self.pattern}; narrow it.")
+        if self.measure == "count":
+            return Reading(count, f"{count} files match {self.pattern}", "files")
+        if facts is None:
+            raise ProbeError(f"No file matches {self.pattern} ({directory} is there).")
+        if self.measure == "size_bytes":
+            return Reading(facts.st_size, f"{newest}, the newest of {count}", "bytes")
+        age = max(time.time() - facts.st_mtime, 0.0)  # a clock that was set back
+        return Reading(age, f"{newest}, the newest of {count}")
+
+    def _directory(self) -> Path:
+        """The part of the pattern without wildcards; ``glob`` is silent if it cannot be read."""
+        parts = Path(self.pattern).parts
+        plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+        path = Path(*plain)
+        wild = len(plain) < len(parts)
+        directory = path if wild else path.parent
+        try:
+            os.stat(os.path.join(directory, "."))  # may it be entered
+            if wild:
+                with os.scandir(directory):  # and listed
+                    pass
+        except OSError as error:
+            raise ProbeError(explain_os(error, str(directory))) from error
+        return directory

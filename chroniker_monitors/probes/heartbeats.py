@@ -1,0 +1,53 @@
+"""What tells by itself that it has run, and is late when it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from chroniker_monitors.exceptions import ProbeError
+
+from .base import BaseProbe, Reading, param
+from .registry import register_probe
+
+
+def seconds_late(last: datetime, now: datetime, period_seconds: float) -> float:
+    """Seconds for which a ping has been due; 0 before the period is over."""
+    return max((now - last).total_seconds() - period_seconds, 0.0)
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat(BaseProbe):
+    """A job outside Django that fetches a URL when it has done its work."""
+
+    kind: ClassVar[str] = "heartbeat"
+    label: ClassVar[str] = "Heartbeat"
+    description: ClassVar[str] = (
+        "Seconds for which a ping has been due. Passive: an outside job fetches the monitor's URL."
+    )
+    unit: ClassVar[str] = "seconds"
+    passive: ClassVar[bool] = True
+
+    period_seconds: float = param(
+        86400.0, label="Period, seconds", help="How often it pings.", minimum=1
+    )
+    grace_seconds: float = param(
+        3600.0, label="Grace, seconds", help="How much later it may be.", minimum=0
+    )
+
+    def run(self) -> Reading:
+        """Refuse: there is nothing to ask."""
+        raise ProbeError("A heartbeat is measured by the pings that arrive, not by asking.")
+
+    def reading(self, last: datetime | None, since: datetime, now: datetime) -> Reading:
+        """How late it is; before the first ping (``last`` is None) counted from ``since``."""
+        late = seconds_late(last or since, now, self.period_seconds)
+        if last is None:
+            return Reading(late, "never pinged")
+        return Reading(late, f"last ping {(now - last).total_seconds():.0f} s ago")
+
+    def is_late(self, last: datetime | None, since: datetime, now: datetime) -> bool:
+        """Whether it is late by more than its grace."""
+        return self.reading(last, since, now).value > self.grace_seconds

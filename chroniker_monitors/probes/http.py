@@ -1,0 +1,281 @@
+"""A web page: how fast it answers, with which status, and a number out of what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
+
+from .addresses import connect, host_of
+from .base import BaseProbe, Reading, import_modules, param
+from .explain import explain_os
+from .registry import register_probe
+from .sockets import load_authorities
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+MAX_BODY = 1024 * 1024  # bytes
+_REDIRECTS = (301, 302, 303, 307, 308)
+_PORTS = {"http": 80, "https": 443}
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
+_OURS = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "upgrade"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    body: bytes
+    seconds: float
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http(BaseProbe):
+    """One request, redirects followed."""
+
+    kind: ClassVar[str] = "http"
+    label: ClassVar[str] = "Web page"
+    description: ClassVar[str] = "Latency or status of a URL, or a number from its JSON."
+    unit: ClassVar[str] = "seconds"
+    modules: ClassVar[tuple[str, ...]] = ("http.client", "ssl")
+
+    url: str = param(label="URL", help="With http:// or https://; certificates are verified.")
+    measure: str = param(
+        "latency",
+        label="Measure",
+        choices=(
+            ("latency", "Seconds until the whole answer is there"),
+            ("status", "The status, such as 200"),
+            ("as_expected", "1 if status and text are as expected, otherwise 0"),
+            ("json", "A number from the JSON of the answer"),
+        ),
+    )
+    method: str = param("GET", label="Method", choices=(("GET", "GET"), ("HEAD", "HEAD")))
+    expected_status: str = param(
+        "200-299", label="Expected status", help="Such as 200, 200-299 or 200,404."
+    )
+    expected_text: str = param("", label="Expected text", help="What the answer has to contain.")
+    json_path: str = param(
+        "",
+        label="JSON path",
+        help="Where the number is: names and positions joined by dots, such as queues.0.length.",
+    )
+    headers: str = param(
+        "",
+        label="Headers",
+        help="One a line, such as Authorization: Bearer …; not sent to another host.",
+        multiline=True,
+        secret=True,
+    )
+    max_redirects: int = param(5, label="Redirects", minimum=0, maximum=10)
+
+    @classmethod
+    def preload(cls) -> None:
+        """Read the certificate authorities as well, which takes longer than a request."""
+        import_modules(cls.modules)
+        load_authorities()
+
+    def clean(self) -> None:
+        """The URL, the statuses and the headers can be read; a JSON path goes with ``json``."""
+        errors: dict[str, list[str]] = {}
+        for name, check in (
+            ("url", lambda: _split(self.url)),
+            ("expected_status", lambda: _statuses(self.expected_status)),
+            ("headers", lambda: _headers(self.headers)),
+        ):
+            try:
+                check()
+            except ProbeError as error:
+                errors[name] = [str(error)]
+        if self.measure == "json" and not self.json_path:
+            errors["json_path"] = ["This is needed to find the number."]
+        if self.method == "HEAD" and (self.measure == "json" or self.expected_text):
+            errors["method"] = ["HEAD brings no text; use GET."]
+        if errors:
+            raise ParamsInvalid(errors)
+
+    def run(self) -> Reading:
+        """Fetch, and hold the answer against what is expected."""
+        answer = self._fetch()
+        wrong = self._wrong(answer)
+        message = f"{answer.status} in {answer.seconds:.3f} s, {len(answer.body)} bytes"
+        if self.measure == "status":
+            return Reading(answer.status, wrong or message, "status")
+        if self.measure == "as_expected":
+            return Reading(0 if wrong else 1, wrong or message, "yes or no")
+        if wrong:
+            raise ProbeError(f"{wrong[0].upper()}{wrong[1:]}.")
+        if self.measure == "json":
+            return Reading(_number(answer.body, self.json_path), message, "number")
+        return Reading(answer.seconds, message)
+
+    def _wrong(self, answer: _Answer) -> str:
+        if not any(
+            first <= answer.status <= last for first, last in _statuses(self.expected_status)
+        ):
+            return f"the answer was {answer.status}, expected was {self.expected_status}"
+        if self.expected_text and self.expected_text.encode() not in answer.body:
+            return f"the answer does not contain {self.expected_text!r:.100}"
+        return ""
+
+    def _fetch(self) -> _Answer:
+        began = time.monotonic()
+        url, headers = self.url, _headers(self.headers)
+        for _ in range(self.max_redirects + 1):
+            parts = _split(url)
+            status, location, body = _request(parts, self.method, headers)
+            if status not in _REDIRECTS or location is None:
+                return _Answer(status, body, time.monotonic() - began)
+            if not self.max_redirects:
+                return _Answer(status, body, time.monotonic() - began)
+            url = urljoin(url, location)
+            if _origin(_split(url)) != _origin(parts):
+                headers = {}  # they may be credentials, and were meant for the first host
+        raise ProbeError(f"There were more than {self.max_redirects} redirects; the last to {url}.")
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL. Raises ProbeError, also for what no monitor needs in one."""
+    if not url.isprintable() or re.search(r"[\s\\]", url):
+        raise ProbeError(f"{url!r:.200} is no URL: write other characters as %XX.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ProbeError(f"{url!r:.200} is no URL: {error}.") from error
+    if parts.scheme not in _PORTS:
+        raise ProbeError(f"{url!r:.200} is not fetched: only http:// and https:// are.")
+    if "@" in parts.netloc:
+        raise ProbeError("Give name and password in an Authorization header, not in the URL.")
+    if not parts.hostname or port == 0:
+        raise ProbeError(f"{url!r:.200} names no host.")
+    host_of(parts.hostname)
+    return parts
+
+
+def _origin(parts: SplitResult) -> tuple[str, str, int]:
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+
+def _statuses(text: str) -> list[tuple[int, int]]:
+    found = []
+    for piece in text.split(","):
+        match = re.fullmatch(r"\s*([1-5]\d\d)(?:-([1-5]\d\d))?\s*", piece)
+        if match is None:
+            raise ProbeError(f"{text!r:.50} is no list such as 200, 200-299 or 200,404.")
+        found.append((int(match[1]), int(match[2] or match[1])))
+    return found
+
+
+def _headers(text: str) -> dict[str, str]:
+    found = {}
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        match = _HEADER.fullmatch(line)
+        if match is None:
+            raise ProbeError("A line is no header such as `Accept: text/html` (in ASCII).")
+        if match[1].lower() in _OURS:
+            raise ProbeError(f"The header {match[1]} is set by the monitor itself.")
+        found[match[1]] = match[2]
+    return found
+
+
+def _request(
+    parts: SplitResult, method: str, headers: dict[str, str]
+) -> tuple[int, str | None, bytes]:
+    """Status, where it redirects to, and body of one request."""
+    from http.client import HTTPException
+
+    place = parts.netloc
+    connection = _connection(parts)
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        path = path.encode("ascii", "strict").decode() if path.isascii() else _quoted(path)
+        connection.request(
+            method,
+            path,
+            headers={"User-Agent": "Chroniker", "Accept-Encoding": "identity"}
+            | headers
+            | {"Connection": "close"},
+        )
+        with contextlib.closing(connection.getresponse()) as response:
+            body = response.read(MAX_BODY + 1)
+            if len(body) > MAX_BODY:
+                raise ProbeError(f"The answer of {place} is larger than {MAX_BODY} bytes.")
+            return response.status, response.getheader("Location"), body
+    except TimeoutError as error:
+        raise ProbeError(f"{place} did not answer in full in time.") from error
+    except OSError as error:
+        raise ProbeError(_explained(error, place)) from error
+    except HTTPException as error:
+        raise ProbeError(
+            f"{place} does not speak HTTP as it should: {type(error).__name__} {error}."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            connection.close()
+
+
+def _quoted(path: str) -> str:
+    from urllib.parse import quote
+
+    return quote(path, safe="%/:=&?~#+!$,;'@()*[]")
+
+
+def _explained(error: OSError, place: str) -> str:
+    from ssl import SSLError
+
+    from .secure import explain_tls
+
+    return explain_tls(error, place) if isinstance(error, SSLError) else explain_os(error, place)
+
+
+def _connection(parts: SplitResult) -> HTTPConnection:
+    """A connection of the standard library whose socket is ours: looked at when it connects."""
+    from http.client import HTTPConnection
+
+    name = host_of(parts.hostname or "")
+    secure = parts.scheme == "https"
+
+    class Guarded(HTTPConnection):
+        default_port = _PORTS[parts.scheme]
+
+        def connect(self) -> None:
+            self.sock = connect(self.host, self.port)
+            if secure:
+                from .secure import wrap
+
+                try:
+                    self.sock = wrap(self.sock, name)
+                except BaseException:
+                    self.sock.close()
+                    raise
+
+    return Guarded(name, parts.port or _PORTS[parts.scheme])
+
+
+def _number(body: bytes, path: str) -> float:
+    """The number at a path of a JSON document. Raises ProbeError."""
+    try:
+        found: Any = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProbeError(f"The answer is not JSON: it begins with {body[:40]!r}.") from error
+    walked: list[str] = []
+    for step in path.split("."):
+        if isinstance(found, dict) and step in found:
+            found = found[step]
+        elif isinstance(found, list) and step.isdecimal() and int(step) < len(found):
+            found = found[int(step)]
+        else:
+            place = ".".join(walked) or "the document"
+            raise ProbeError(f"The JSON has no {step!r} in {place}.")
+        walked.append(step)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise ProbeError(f"The JSON has {found!r:.60} at {path}, which is no number.")
+    return float(found)

@@ -1,0 +1,169 @@
+"""Time limits of statements, kept by the database itself, and connections that only read."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from django.db import Error, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from chroniker_monitors.exceptions import ProbeError
+
+from .measuring import remaining
+
+_STEPS = 10_000  # of SQLite's machine between two looks at the clock: about a millisecond
+
+
+@contextmanager
+def limited(alias: str) -> Iterator[BaseDatabaseWrapper]:
+    """The site's connection, whose statements end with the probe's time limit; rolled back."""
+    connection = connections[alias]
+    if connection.vendor == "sqlite":
+        # No transaction: a site may have them take the write lock at once.
+        with _statement_limit(connection):
+            yield connection
+        return
+    with transaction.atomic(using=alias):
+        try:
+            with _statement_limit(connection):
+                yield connection
+        finally:
+            transaction.set_rollback(True, using=alias)
+
+
+@contextmanager
+def own_connection(alias: str, *, guarded: bool) -> Iterator[BaseDatabaseWrapper]:
+    """A new connection, closed in the end.
+
+    ``guarded``: the database itself refuses to write, and ends each statement with the probe's
+    time limit. Without, nothing is said to the database but what the caller says.
+    """
+    if alias not in connections:
+        raise ProbeError(
+            f"There is no database {alias!r}; DATABASES has: {', '.join(connections)}."
+        )
+    connection = connections[alias].copy()
+    _prepare(connection)
+    try:
+        with connection.wrap_database_errors:
+            connection.connect()
+        if not guarded:
+            yield connection
+            return
+        if connection.vendor == "sqlite":
+            with _statement_limit(connection), _sqlite_read_only(connection):
+                yield connection
+            return
+        # Nobody ends the transaction; it goes with the connection.
+        _begin_reading_only(connection)
+        with _statement_limit(connection):
+            yield connection
+    finally:
+        connection.close()
+
+
+def _prepare(connection: BaseDatabaseWrapper) -> None:
+    """Options of the driver: how long to wait for the connection, one statement at a time."""
+    options = connection.settings_dict["OPTIONS"]
+    seconds = max(math.ceil(remaining()), 1)
+    if connection.vendor == "postgresql":
+        options.pop("pool", None)  # what comes from a pool is no new connection
+        options["connect_timeout"] = max(seconds, 2)  # libpq takes 1 for 2
+    elif connection.vendor == "mysql":
+        options["connect_timeout"] = seconds
+        options["read_timeout"] = seconds + 1
+        options["write_timeout"] = seconds + 1
+        options["multi_statements"] = False
+    elif connection.vendor == "sqlite":
+        options["timeout"] = min(seconds, options.get("timeout", 5))
+        path = Path(connection.settings_dict["NAME"])
+        if path.is_absolute() and not path.exists():
+            raise ProbeError(f"There is no file {path}.")  # SQLite would make an empty one
+
+
+def _begin_reading_only(connection: BaseDatabaseWrapper) -> None:
+    begin = {
+        "postgresql": "BEGIN TRANSACTION READ ONLY",
+        "mysql": "START TRANSACTION READ ONLY",
+    }.get(connection.vendor)
+    if begin is None:
+        raise ProbeError(
+            f"Statements cannot be kept from writing on {connection.vendor}; PostgreSQL, MariaDB, "
+            "MySQL and SQLite can."
+        )
+    with connection.cursor() as cursor:
+        cursor.execute(begin)
+
+
+@contextmanager
+def _statement_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    milliseconds = max(int(remaining() * 1000), 1)
+    if connection.vendor == "sqlite":
+        with _sqlite_limit(connection):
+            yield
+        return
+    if connection.vendor == "postgresql":
+        # Forgotten with the transaction or savepoint; PgBouncer hands sessions on.
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = {milliseconds}")
+        yield
+        return
+    if connection.vendor != "mysql":
+        yield
+        return
+    mariadb = getattr(connection, "mysql_is_mariadb", False)
+    name = "max_statement_time" if mariadb else "max_execution_time"
+    limit = f"{milliseconds / 1000:.3f}" if mariadb else str(milliseconds)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET @chroniker_limit = @@SESSION.{name}, SESSION {name} = {limit}")
+    try:
+        yield
+    finally:
+        if connection.connection is not None:
+            with suppress(Error), connection.cursor() as cursor:
+                cursor.execute(f"SET SESSION {name} = @chroniker_limit")
+
+
+@contextmanager
+def _sqlite_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    connection.ensure_connection()
+    raw = connection.connection
+    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    left = remaining()
+    deadline = time.monotonic() + left
+    # Whoever waits for a lock in SQLite hears no alarm.
+    raw.execute(f"PRAGMA busy_timeout = {min(patience, int(left * 1000))}")
+    raw.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
+        raw.execute(f"PRAGMA busy_timeout = {patience}")
+
+
+@contextmanager
+def _sqlite_read_only(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    import sqlite3
+
+    allowed = {
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_RECURSIVE,
+    }
+    raw = connection.connection
+    raw.execute("PRAGMA query_only = ON")
+
+    # Nor may it attach another file, or turn query_only off again.
+    def authorize(action: int, *details: object) -> int:
+        return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
+
+    raw.set_authorizer(authorize)
+    try:
+        yield
+    finally:
+        raw.set_authorizer(None)

@@ -1,0 +1,170 @@
+"""Rows of a model: how many, how old, and what a field of theirs adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+from typing import Any, ClassVar
+
+from django.db import connections, models, router
+from django.db.models import Avg, Max, Min, Q, QuerySet, Sum
+from django.utils import timezone
+
+from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
+
+from .base import BaseProbe, Reading, param
+from .limits import limited
+from .lookups import Condition, get_field, get_model, model_choices, parse_conditions
+from .registry import register_probe
+
+_AGES = {"oldest_seconds": Min, "newest_seconds": Max}
+_NUMBERS = {"sum": Sum, "avg": Avg, "min": Min, "max": Max}
+_NUMERIC = (models.IntegerField, models.FloatField, models.DecimalField, models.DurationField)
+
+
+def database_choices() -> list[tuple[str, str]]:
+    """The databases of the site."""
+    return [(alias, alias) for alias in connections]
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records(BaseProbe):
+    """Rows that fulfil conditions."""
+
+    kind: ClassVar[str] = "records"
+    label: ClassVar[str] = "Records"
+    description: ClassVar[str] = "Number or age of a model's rows, or the sum of a field of theirs."
+    unit: ClassVar[str] = "rows"
+
+    model: str = param(label="Model", choices=model_choices)
+    measure: str = param(
+        "count",
+        label="Measure",
+        choices=(
+            ("count", "Number of rows"),
+            ("oldest_seconds", "Age of the oldest, seconds"),
+            ("newest_seconds", "Age of the newest, seconds"),
+            ("sum", "Sum of a field"),
+            ("avg", "Average of a field"),
+            ("min", "Smallest of a field"),
+            ("max", "Largest of a field"),
+        ),
+    )
+    field: str = param(
+        "", label="Field", help="For an age: the time it counts from. For a sum: a number."
+    )
+    filters: str = param(
+        "",
+        label="Conditions",
+        help="One a line; all hold. `status = failed`, `created__gte = now-1h`, "
+        "`total__range = 10, 20`.",
+        multiline=True,
+    )
+    exclude: str = param(
+        "", label="Except", help="The same; a row that fulfils any is left out.", multiline=True
+    )
+    when_empty: float | None = param(
+        None,
+        label="Without rows",
+        help="What counts as measured then. Empty: 0 for a number of rows, a sum and the age of "
+        "the oldest (nothing waits); otherwise the monitor is unknown.",
+    )
+    database: str = param(
+        "", label="Database", help="Empty: where the site reads it.", choices=database_choices
+    )
+
+    def clean(self) -> None:
+        """Model, field and conditions are allowed and go together."""
+        now = timezone.now()
+        try:
+            model = get_model(self.model)
+        except ProbeError as error:
+            raise ParamsInvalid({"model": [str(error)]}) from error
+        errors: dict[str, list[str]] = {}
+        for name, check in (
+            ("field", lambda: self._check_field(model)),
+            ("filters", lambda: parse_conditions(model, self.filters, now)),
+            ("exclude", lambda: parse_conditions(model, self.exclude, now)),
+        ):
+            try:
+                check()
+            except ProbeError as error:
+                errors[name] = [str(error)]
+        if errors:
+            raise ParamsInvalid(errors)
+
+    def _check_field(self, model: type[models.Model]) -> None:
+        if self.measure == "count":
+            return
+        if not self.field:
+            raise ProbeError("This is needed for what is to be measured.")
+        field = get_field(model, self.field)
+        if self.measure in _AGES:
+            if not isinstance(field, models.DateField):
+                raise ProbeError(f"{self.field} is no date or time, so nothing has an age by it.")
+        elif field.is_relation or not isinstance(field, _NUMERIC):
+            raise ProbeError(f"{self.field} is no number.")
+
+    def run(self) -> Reading:
+        """Ask the database once."""
+        now = timezone.now()
+        # Again, since the site's allow-list may have changed after the monitor was defined.
+        model = get_model(self.model)
+        self._check_field(model)
+        filters = parse_conditions(model, self.filters, now)
+        exclude = parse_conditions(model, self.exclude, now)
+        with limited(self.database or router.db_for_read(model)) as connection:
+            rows = model._default_manager.using(connection.alias).all()
+            rows = _narrowed(rows, filters, exclude)
+            return self._read(rows, now)
+
+    def _read(self, rows: QuerySet[Any], now: datetime) -> Reading:
+        label = rows.model._meta.label
+        if self.measure == "count":
+            count = rows.order_by().count()
+            if not count and self.when_empty is not None:
+                return Reading(self.when_empty, f"no row of {label}")
+            return Reading(count, f"{count} rows of {label}")
+        combine: Callable[..., Any] = (_AGES | _NUMBERS)[self.measure]
+        found = rows.order_by().aggregate(found=combine(self.field))["found"]
+        if found is None:
+            return self._empty(label)
+        if self.measure in _AGES:
+            age = (now - _moment(found)).total_seconds()
+            return Reading(age, f"{self.field} of {label}: {found}", "seconds")
+        if isinstance(found, timedelta):
+            return Reading(found.total_seconds(), f"{self.measure} of {self.field}", "seconds")
+        return Reading(float(found), f"{self.measure} of {self.field} of {label}", "number")
+
+    def _empty(self, label: str) -> Reading:
+        unit = "seconds" if self.measure in _AGES else "number"
+        message = f"no row of {label} fulfils the conditions"
+        if self.when_empty is not None:
+            return Reading(self.when_empty, message, unit)
+        if self.measure in ("sum", "oldest_seconds"):
+            return Reading(0, message, unit)
+        raise ProbeError(
+            f"No row of {label} fulfils the conditions, so there is no {self.measure} of "
+            f"{self.field}; the parameter when_empty can say what counts then."
+        )
+
+
+def _narrowed(
+    rows: QuerySet[Any], filters: list[Condition], exclude: list[Condition]
+) -> QuerySet[Any]:
+    # As pairs, never as keywords: there _connector and _negated would be more than names.
+    for condition in filters:
+        rows = rows.filter(Q(condition))
+    for condition in exclude:
+        rows = rows.exclude(Q(condition))
+    return rows
+
+
+def _moment(found: date | datetime) -> datetime:
+    if not isinstance(found, datetime):
+        found = datetime.combine(found, time_of_day())
+        return timezone.make_aware(found)
+    return found if timezone.is_aware(found) else found.replace(tzinfo=UTC)

@@ -1,0 +1,179 @@
+"""Disk, memory, swap, load and CPU of the host that runs the monitor, by psutil."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+import psutil
+
+from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
+
+from .base import BaseProbe, Reading, param
+from .measuring import remaining, within
+from .registry import register_probe
+
+BYTES = "bytes"
+PERCENT = "%"
+
+
+def _size(number: float) -> str:
+    """Bytes for people, in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(number) < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def absolute(path: str, name: str) -> None:
+    """Raise ParamsInvalid unless the path begins at the root: jobs have no directory to be in."""
+    if not os.path.isabs(path):
+        raise ParamsInvalid({name: ["Give a path from the root on, such as /var/backups."]})
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk(BaseProbe):
+    """How full a file system is."""
+
+    kind: ClassVar[str] = "disk"
+    label: ClassVar[str] = "Disk space"
+    description: ClassVar[str] = "How full the file system of a path is."
+    unit: ClassVar[str] = PERCENT
+
+    path: str = param("/", label="Path", help="A directory or file on the file system to measure.")
+    measure: str = param(
+        "percent_used",
+        label="Measure",
+        choices=(
+            ("percent_used", "Used, percent"),
+            ("percent_free", "Free, percent"),
+            ("free_bytes", "Free, bytes"),
+            ("inodes_percent_used", "Inodes used, percent"),
+        ),
+    )
+
+    def clean(self) -> None:
+        """The path is absolute."""
+        absolute(self.path, "path")
+
+    def run(self) -> Reading:
+        """Ask the file system; a file server that is dead counts as no answer."""
+        facts = within(os.statvfs, self.path)
+        if self.measure == "inodes_percent_used":
+            if not facts.f_files:
+                raise ProbeError(f"The file system of {self.path} does not count inodes.")
+            used = facts.f_files - facts.f_ffree
+            return Reading(
+                100 * used / (used + facts.f_favail or 1),
+                f"{used} of {facts.f_files} inodes of {self.path} are used",
+            )
+        if not facts.f_blocks:
+            raise ProbeError(f"The file system of {self.path} has no size.")
+        # As df: what is kept for root counts as neither used nor free.
+        free = facts.f_bavail * facts.f_frsize
+        used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
+        percent = 100 * used / (used + free or 1)
+        message = f"{_size(free)} of {_size(facts.f_blocks * facts.f_frsize)} free on {self.path}"
+        if self.measure == "free_bytes":
+            return Reading(free, message, BYTES)
+        return Reading(percent if self.measure == "percent_used" else 100 - percent, message)
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory(BaseProbe):
+    """How much memory the host has left."""
+
+    kind: ClassVar[str] = "memory"
+    label: ClassVar[str] = "Memory"
+    description: ClassVar[str] = "How much of the host's memory is used."
+    unit: ClassVar[str] = PERCENT
+
+    measure: str = param(
+        "percent_used",
+        label="Measure",
+        help="What programs could still get counts as available, caches included.",
+        choices=(("percent_used", "Used, percent"), ("available_bytes", "Available, bytes")),
+    )
+
+    def run(self) -> Reading:
+        """Read /proc/meminfo."""
+        facts = psutil.virtual_memory()
+        message = f"{_size(facts.available)} of {_size(facts.total)} available"
+        if self.measure == "available_bytes":
+            return Reading(facts.available, message, BYTES)
+        return Reading(100 * (1 - facts.available / facts.total), message)
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swap(BaseProbe):
+    """How much swap the host uses."""
+
+    kind: ClassVar[str] = "swap"
+    label: ClassVar[str] = "Swap"
+    description: ClassVar[str] = "How much of the host's swap is used; 0 where it has none."
+    unit: ClassVar[str] = PERCENT
+
+    measure: str = param(
+        "percent_used",
+        label="Measure",
+        choices=(("percent_used", "Used, percent"), ("used_bytes", "Used, bytes")),
+    )
+
+    def run(self) -> Reading:
+        """Read /proc/meminfo."""
+        facts = psutil.swap_memory()
+        message = f"{_size(facts.used)} of {_size(facts.total)} used"
+        if not facts.total:
+            message = "this host has no swap"
+        if self.measure == "used_bytes":
+            return Reading(facts.used, message, BYTES)
+        return Reading(100 * facts.used / facts.total if facts.total else 0.0, message)
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load(BaseProbe):
+    """How many processes want a core."""
+
+    kind: ClassVar[str] = "load"
+    label: ClassVar[str] = "Load"
+    description: ClassVar[str] = "The load average for each core: above 1, work waits."
+    unit: ClassVar[str] = "per core"
+
+    minutes: str = param(
+        "5", label="Minutes", help="Averaged over.", choices=(("1", "1"), ("5", "5"), ("15", "15"))
+    )
+
+    def run(self) -> Reading:
+        """Read /proc/loadavg."""
+        load = os.getloadavg()[("1", "5", "15").index(self.minutes)]
+        cores = os.cpu_count() or 1
+        return Reading(load / cores, f"load {load:.2f} over {self.minutes} min on {cores} cores")
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpu(BaseProbe):
+    """How busy the cores are."""
+
+    kind: ClassVar[str] = "cpu"
+    label: ClassVar[str] = "CPU"
+    description: ClassVar[str] = "How busy the host's cores are, all together."
+    unit: ClassVar[str] = PERCENT
+
+    seconds: float = param(1.0, label="Seconds", help="How long to look.", minimum=0.1, maximum=30)
+
+    def run(self) -> Reading:
+        """Compare what the kernel has counted before and after."""
+        if self.seconds >= remaining():
+            raise ProbeError(
+                f"Looking for {self.seconds:g} s does not fit into the time limit; raise the "
+                "monitor's timeout or look for less long."
+            )
+        percent = psutil.cpu_percent(interval=self.seconds)
+        return Reading(percent, f"over {self.seconds:g} s on {os.cpu_count()} cores")
