@@ -7,12 +7,17 @@ from django.utils.translation import gettext_lazy as _
 
 
 class ChronikerMonitorsConfig(AppConfig):
-    """The metrics of Chroniker."""
+    """Monitors, and the metrics of Chroniker."""
 
     name = "chroniker_monitors"
     verbose_name = _("Chroniker monitors")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks; nothing is read or served."""
+        """Register the system checks and the receivers; nothing is read or served."""
+        from chroniker.signals import run_finished
+
         from . import checks  # noqa: F401
+        from .receivers import note_unmeasured
+
+        run_finished.connect(note_unmeasured, dispatch_uid="chroniker_monitors.unmeasured")
