@@ -92,14 +92,16 @@ def heartbeat(job: Job, probe: Probe, state: MonitorState, now: datetime) -> Tak
 
 def masked(taken: Taken) -> Taken:
     """Without the site's secrets, which an error may well quote."""
-    if not (taken.message or taken.error):
-        return taken
+    return replace(taken, message=masked_text(taken.message), error=masked_text(taken.error))
+
+
+def masked_text(text: str) -> str:
+    """The same for any text."""
+    if not text:
+        return text
     from chroniker.starting import site_secrets
 
-    masker = Masker(site_secrets())
-    return replace(
-        taken, message=masker.mask_text(taken.message), error=masker.mask_text(taken.error)
-    )
+    return Masker(site_secrets()).mask_text(text)
 
 
 def record(
