@@ -47,9 +47,7 @@ def by_hand(*args: Any, **options: Any) -> tuple[int, str]:
         ("95 hot | very\nhot", 2, "volts CRITICAL: hot / very hot | value=95V;80;90"),
     ],
 )
-def test_it_speaks_as_plugins_of_nagios_do(
-    tmp_path: Path, told: str, code: int, line: str
-) -> None:
+def test_it_speaks_as_plugins_of_nagios_do(tmp_path: Path, told: str, code: int, line: str) -> None:
     make_gauge(tmp_path, told, name="volts")
     assert by_hand("volts") == (code, line)
 
@@ -113,11 +111,11 @@ def test_the_state_survives_between_processes(tmp_path: Path) -> None:
     """FFFF-S with three in a row: one change up and one recovery; FF-S: silence."""
     monitor = make_gauge(tmp_path, consecutive=3)
     seen = []
-    for told in "FFS" "FFFFS":
+    for told in "FFSFFFFS":
         set_gauge(tmp_path, 95 if told == "F" else 50)
         by_hand(monitor.name)
         seen.append(Severity(state_of(monitor).severity).name[0])
-    assert "".join(seen) == "OOO" "OOCCO"
+    assert "".join(seen) == "OOOOOCCO"
 
 
 def test_since_is_when_the_severity_was_reached(tmp_path: Path) -> None:
