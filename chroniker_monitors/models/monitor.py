@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
@@ -82,6 +83,17 @@ class Monitor(Job):
         from chroniker_monitors.reports import report
 
         report(value, message)
+
+    def clean(self) -> None:
+        """Refuse what could never run; what nobody has typed is told above the form."""
+        try:
+            super().clean()
+        except ValidationError as error:
+            errors = dict(error.error_dict)
+            unseen = [e for name in ("command", "args") for e in errors.pop(name, [])]
+            if unseen:
+                errors[NON_FIELD_ERRORS] = unseen
+            raise ValidationError(errors) from None
 
     def save_with(self, probe: Probe) -> None:
         """Save the definition and its probe; to be called in a transaction.
