@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
+from django.core.exceptions import ValidationError
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -87,7 +88,8 @@ class MonitorForm(MonitorModelForm):
     def clean(self) -> dict[str, Any]:
         """Let the kind look at its parameters, and thresholds be in order."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        self._clean_params(cleaned)
+        self._clean_params()
+        self._clean_probe()
         if self.trial:
             return cleaned
         if self.passive:
@@ -99,7 +101,18 @@ class MonitorForm(MonitorModelForm):
             )
         return cleaned
 
-    def _clean_params(self, cleaned: dict[str, Any]) -> None:
+    def _clean_probe(self) -> None:
+        """The validators of its columns."""
+        names = {target: name for name, target in OF_PROBE.items() if name in self.cleaned_data}
+        others = [f.name for f in Probe._meta.concrete_fields if f.name not in names]
+        probe = Probe(**{target: self.cleaned_data[name] for target, name in names.items()})
+        try:
+            probe.clean_fields(exclude=others)
+        except ValidationError as error:
+            for target, messages in error.error_dict.items():
+                self.add_error(names[target], messages)
+
+    def _clean_params(self) -> None:
         if any(name.startswith(PARAM) for name in self.errors):
             return
         try:

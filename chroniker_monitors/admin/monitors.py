@@ -53,15 +53,9 @@ def _worst_first() -> Any:
 class MonitorAdmin(JobAdmin):
     """A monitor is a job, and is run, stopped, enabled and disabled like one."""
 
-    list_display: ClassVar[Any] = (
-        "title",
-        "severity",
-        "value",
-        "bounds",
-        "sparkline",
-        "since",
-        "next_run",
-    )
+    list_display: Any = (
+        "title", "severity", "value", "bounds", "sparkline", "since", "next_run",
+    )  # fmt: skip
     list_display_links = ("title",)
     list_filter: ClassVar[Any] = (filters.SeverityFilter, filters.KindFilter, "enabled")
     search_fields: ClassVar[Any] = ("name", "description", "probe__kind")
@@ -366,12 +360,8 @@ class MonitorAdmin(JobAdmin):
     ) -> HttpResponse:
         """With its charts above the form."""
         kind = self._kind(request, obj)
-        passive = kind == HEARTBEAT
-        context.update(
-            may_test=not passive
-            and context.get("has_change_permission" if change else "has_add_permission"),
-            kind_label=_label(kind),
-        )
+        may_save = self.has_change_permission(request, obj) if change else True
+        context.update(may_test=may_save and kind != HEARTBEAT)
         if add:
             context["title"] = _("Add monitor: %(kind)s") % {"kind": _label(kind)}
         return super().render_change_form(request, context, add, change, form_url, obj)

@@ -34,7 +34,7 @@ def make_state(monitor: Monitor, severity: Severity = Severity.OK, **fields: Any
 
 
 def gauge_data(path: Path, **fields: Any) -> dict[str, Any]:
-    return form_data(param_path=str(path / "gauge"), **fields)
+    return form_data(**{"param_path": str(path / "gauge")} | fields)
 
 
 def text(response: Any) -> str:
