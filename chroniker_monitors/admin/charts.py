@@ -136,10 +136,7 @@ def draw(
         return round(chart.left + min(max(share, 0), 1) * (chart.right - chart.left), 1)
 
     chart.across = [Tick(across(at), label) for at, label in _times(begin, now, span)]
-    for row in rows:
-        x = across(row.at)
-        width = max(across(row.at + span.step) - x, 1.0)
-        chart.strip.append((x, round(width, 1), row.worst.name.lower()))
+    chart.strip = _strip([(across(r.at), across(r.at + span.step), r.worst) for r in rows])
     bounds = [value for _severity, value in thresholds if value is not None]
     values = [value for row in rows for value in (row.low, row.high) if value is not None]
     if not values:
@@ -166,6 +163,19 @@ def draw(
             down = [(x, scale(row.low or 0.0)) for x, row in reversed(points)]
             chart.bands.append(_points(iter([*up, *down])))
     return chart
+
+
+def _strip(pieces: Sequence[tuple[float, float, Severity]]) -> list[tuple[float, float, str]]:
+    """Neighbours of one severity together."""
+    strip: list[tuple[float, float, Severity]] = []
+    for begin, end, worst in pieces:
+        if strip and strip[-1][2] is worst and begin - strip[-1][1] < 1:
+            strip[-1] = strip[-1][0], end, worst
+        else:
+            strip.append((begin, end, worst))
+    return [
+        (begin, round(max(end - begin, 1.0), 1), worst.name.lower()) for begin, end, worst in strip
+    ]
 
 
 def _points(pairs: Iterator[tuple[float, float]]) -> str:

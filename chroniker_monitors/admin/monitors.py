@@ -167,6 +167,8 @@ class MonitorAdmin(JobAdmin):
                 "probe_operator", ("probe_warning", "probe_critical"),
                 ("probe_consecutive", "probe_recovery"),
             )  # fmt: skip
+        if obj is None:  # the title says it
+            measured = tuple(name for name in measured if name != "kind_shown")
         keeping = ("probe_sample_days",) if thresholds else ()
         where = () if passive else ("hostname",)
         return [
