@@ -25,8 +25,6 @@ from .thresholds import Change, Standing, step
 PRUNE_EVERY = 100
 """Samples after which old ones are looked for."""
 PRUNE_BATCH = 500
-SUMMARY_KEPT = 2000
-"""Characters of what an incident is told, such as the stderr of a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +190,7 @@ def write_sample(
         error=taken.error[:TEXT_KEPT],
     )
     if change:
-        alerting.tell(job, state.host, change, taken.summary[:SUMMARY_KEPT], now)
+        alerting.tell(job, probe, state.host, change, taken, now, run_id)
     return Recorded(taken, standing, change)
 
 
