@@ -6,18 +6,10 @@ from datetime import datetime, timedelta
 
 from django.utils.translation import gettext as _
 
-from .enums import PingKind, Severity
+from .enums import Operator, PingKind, Severity
 from .models import MonitorState
 from .taken import Taken
 from .thresholds import Thresholds, rank
-
-LATE = ">"
-"""The operator of every heartbeat: its value is an age in seconds."""
-
-
-def late_after(period_seconds: float, grace_seconds: float) -> float:
-    """The age of the last good ping beyond which a heartbeat is critical, seconds."""
-    return period_seconds + grace_seconds
 
 
 def read_heartbeat(
@@ -31,7 +23,7 @@ def read_heartbeat(
     """The reading at ``now``; one that was never pinged counts from when it was defined."""
     last = state.last_good_ping_at or defined_at
     age = max(0.0, (now - last).total_seconds())
-    severity = Thresholds(LATE, warning, limit_seconds).evaluate(age)
+    severity = Thresholds(Operator.ABOVE, warning, limit_seconds).evaluate(age)
     if state.last_ping_kind == PingKind.FAIL:
         severity = max(severity, Severity.CRITICAL, key=rank)
         message = told_failure(state.last_ping_exit_code)

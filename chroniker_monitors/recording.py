@@ -82,7 +82,7 @@ def heartbeat(job: Job, probe: Probe, state: MonitorState, now: datetime) -> Tak
     return heartbeats.read_heartbeat(
         state,
         defined_at=job.created_at,
-        limit_seconds=heartbeats.late_after(built.period_seconds, built.grace_seconds),
+        limit_seconds=built.period_seconds + built.grace_seconds,
         warning=probe.warning,
         now=now,
     )

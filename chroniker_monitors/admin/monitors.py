@@ -9,25 +9,25 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Case, IntegerField, Max, Prefetch, QuerySet, Subquery, Value, When
 from django.forms import ModelForm
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_safe
 
 from chroniker.admin import JobAdmin, formats
 from chroniker.models import Job
 from chroniker.output import MASK
 from chroniker_monitors.enums import HEARTBEAT, SQL, Severity
 from chroniker_monitors.exceptions import UnknownKind
-from chroniker_monitors.heartbeats import LATE, late_after
 from chroniker_monitors.models import Monitor, MonitorState, Probe
-from chroniker_monitors.probes import build, fields, kind_class, probe_kinds
+from chroniker_monitors.probes import fields, kind_class, probe_kinds
 from chroniker_monitors.thresholds import LADDER, rank
 from chroniker_monitors.trials import try_probe
 
-from . import charts, filters
+from . import charts, filters, pickers
 from .forms import PARAM, MonitorForm, form_for
 from .history import SPANS, pieces
 from .standing import Standing, slots, standing
@@ -67,7 +67,7 @@ class MonitorAdmin(JobAdmin):
 
     class Media:
         css: ClassVar[Any] = {"all": ["chroniker_monitors/admin.css"]}
-        js = ("chroniker_monitors/test-now.js",)
+        js = ("chroniker_monitors/test-now.js", "chroniker_monitors/field-picker.js")
 
     # --- who may what ---
 
@@ -139,6 +139,17 @@ class MonitorAdmin(JobAdmin):
         return formats.moment(None if state is None else state.since)
 
     # --- the form ---
+
+    def get_urls(self) -> list[URLPattern]:
+        """Those of a job, and the fields of a model."""
+        fields_of = self.admin_site.admin_view(require_safe(self.fields_view))
+        return [path("fields/", fields_of, name=self._name("fields")), *super().get_urls()]
+
+    def fields_view(self, request: HttpRequest) -> HttpResponse:
+        """JSON: what can be chosen of the model in the query."""
+        if not (self.has_add_permission(request) or self.has_change_permission(request)):
+            raise PermissionDenied
+        return JsonResponse({"fields": pickers.field_names(request.GET.get("model", ""))})
 
     def _kind(self, request: HttpRequest, obj: Job | None) -> str:
         if obj is not None and obj.pk is not None:
@@ -300,10 +311,6 @@ class MonitorAdmin(JobAdmin):
         probe = obj.probe if change else Probe()
         if isinstance(form, MonitorForm) and form.kind:
             form.apply(probe)
-        if probe.passive:
-            built: Any = build(probe.kind, probe.params)
-            probe.operator = LATE
-            probe.critical = late_after(built.period_seconds, built.grace_seconds)
         obj.save_with(probe)
         for warning in obj.parsed_schedule().warnings():
             self.message_user(request, warning, messages.WARNING)
@@ -364,6 +371,12 @@ class MonitorAdmin(JobAdmin):
         kind = self._kind(request, obj)
         may_save = self.has_change_permission(request, obj) if change else True
         context.update(may_test=may_save and kind != HEARTBEAT)
+        form = context["adminform"].form
+        if pickers.link(form.fields, self._admin_url(self._name("fields"))):
+            context.update(
+                picks_fields=True,
+                field_names=pickers.field_names(form[pickers.MODEL].value() or ""),
+            )
         if add:
             context["title"] = _("Add monitor: %(kind)s") % {"kind": _label(kind)}
         return super().render_change_form(request, context, add, change, form_url, obj)

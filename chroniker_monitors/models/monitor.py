@@ -100,7 +100,10 @@ class Monitor(Job):
 
         The job names its monitor by key, so that a rename changes nothing else.
         """
+        probe.settle()
         self.command, self.raw_command = COMMAND, ""
+        if probe.passive and self.every_host:
+            self.hostname = ""  # what is pinged is one thing, whoever looks at it
         self.stderr_is_failure = False
         if self.timeout_seconds is None:
             self.timeout_seconds = math.ceil(probe.timeout_seconds) + TIMEOUT_MARGIN_SECONDS
@@ -115,5 +118,4 @@ class Monitor(Job):
             self.args = args
             self.save(update_fields=["args"])
         probe.job = self
-        probe.ensure_ping_uuid()
         probe.save()

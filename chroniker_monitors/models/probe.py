@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -94,9 +95,18 @@ class Probe(models.Model):
         """How bad ``value`` is."""
         return self.thresholds.evaluate(value)
 
-    def ensure_ping_uuid(self) -> None:
-        """Give a heartbeat its address, and take it from what is none."""
+    def settle(self) -> None:
+        """What follows from the rest: a heartbeat has an address, and is bad when it is late.
+
+        Raises UnknownKind or ParamsInvalid for a heartbeat whose parameters cannot be used.
+        """
         if not self.passive:
             self.ping_uuid = None
-        elif self.ping_uuid is None:
+            return
+        from chroniker_monitors.probes import build
+
+        built: Any = build(self.kind, self.params)
+        self.operator = Operator.ABOVE
+        self.critical = built.period_seconds + built.grace_seconds
+        if self.ping_uuid is None:
             self.ping_uuid = uuid.uuid4()

@@ -377,6 +377,20 @@ def test_deleting_takes_its_history_along(root: Client) -> None:
     assert not (Job.objects.exists() or Sample.objects.exists() or MonitorState.objects.exists())
 
 
+def test_the_fields_of_a_model_are_for_those_who_define(sign_in: SignIn) -> None:
+    assert sign_in("view_monitor").get(url_of("fields")).status_code == 403
+    keeper = sign_in("add_monitor")
+    assert keeper.post(url_of("fields")).status_code == 405
+    for refused in ("", "nonsense", "auth.User", "sessions.Session", "a.b.c"):
+        assert keeper.get(url_of("fields"), {"model": refused}).json() == {"fields": []}
+    pytest.importorskip("chroniker_monitors.probes.lookups")
+    found = keeper.get(url_of("fields"), {"model": "chroniker.Run"}).json()["fields"]
+    assert {"status", "ended_at"} <= set(found)
+    page = keeper.get(url_of("add"), {"kind": "records"})
+    assert url_of("fields") in page.content.decode()
+    assert b'list="chroniker-fields"' in page.content
+
+
 def test_nothing_is_loaded_from_another_host(root: Client) -> None:
     monitor = make_monitor()
     make_state(monitor)

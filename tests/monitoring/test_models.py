@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chroniker.models import Job
+from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
+from tests.monitoring.factories import make_heartbeat, make_monitor
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db
@@ -51,3 +53,31 @@ def test_a_deleted_monitor_takes_everything_with_it_and_nothing_else() -> None:
     assert not Probe.objects.exists()
     assert not MonitorState.objects.exists()
     assert not Sample.objects.exists()
+
+
+def test_a_heartbeat_has_an_address_a_threshold_and_no_hosts() -> None:
+    monitor = make_heartbeat(period=100, grace=50, hostname="*", operator="<", warning=120)
+    probe = Probe.objects.get()
+    assert (probe.operator, probe.warning, probe.critical) == (">", 120, 150)
+    assert probe.ping_uuid is not None
+    assert Monitor.objects.get() == monitor
+    assert Monitor.objects.get().hostname == ""
+
+
+def test_what_no_probe_takes_is_not_defined() -> None:
+    with pytest.raises(UnknownKind):
+        Monitor.objects.define(name="a", kind="no_such_kind")
+    with pytest.raises(ParamsInvalid):
+        Monitor.objects.define(name="a", kind="test_gauge", params={"colour": "red"})
+    assert not Job.objects.exists()
+
+
+def test_a_monitor_is_a_job_that_checks_itself() -> None:
+    monitor = make_monitor(timeout_seconds=45, schedule="@every 1m")
+    job = Job.objects.get()
+    assert (job.command, job.args) == ("check_monitor", f"--job-id {job.pk}")
+    assert job.max_runs_kept == 100
+    assert monitor.probe.timeout_seconds == 45
+    assert job.timeout_seconds == 65
+    assert job.probe.kind == "test_gauge"
+    monitor.full_clean()
