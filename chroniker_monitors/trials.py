@@ -50,7 +50,7 @@ def try_probe(
         "unit": unit,
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [_python(), "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -73,6 +73,13 @@ def try_probe(
         "The process that should have tried it failed: "
         + (complaints.decode("utf-8", "replace").strip().rpartition("\n")[2] or "it said nothing.")
     )
+
+
+def _python() -> str:
+    """The interpreter. Inside uWSGI ``sys.executable`` is uWSGI."""
+    if "python" in os.path.basename(sys.executable or ""):
+        return sys.executable
+    return os.path.join(sys.prefix, "bin", "python3")
 
 
 def _environment() -> dict[str, str]:

@@ -54,7 +54,7 @@ class MonitorAdmin(JobAdmin):
     """A monitor is a job, and is run, stopped, enabled and disabled like one."""
 
     list_display: Any = (
-        "title", "severity", "value", "bounds", "sparkline", "since", "next_run",
+        "title", "severity", "value", "bounds", "sparkline", "since", "next_check",
     )  # fmt: skip
     list_display_links = ("title",)
     list_filter: ClassVar[Any] = (filters.SeverityFilter, filters.KindFilter, "enabled")
@@ -137,6 +137,11 @@ class MonitorAdmin(JobAdmin):
         """When it came to this state."""
         state = _standing(job).state
         return formats.moment(None if state is None else state.since)
+
+    @admin.display(description=gettext_lazy("next check"), ordering="soonest")
+    def next_check(self, job: Job) -> str:
+        """When it is measured again."""
+        return self.next_run(job)
 
     # --- the form ---
 

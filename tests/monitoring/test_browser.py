@@ -144,13 +144,31 @@ def test_a_form_is_tried_without_a_script(
     assert Monitor.objects.get().description == ""
 
 
+def test_the_fields_that_can_be_chosen_follow_the_model(live_server: Any, sign_in: SignIn) -> None:
+    pytest.importorskip("chroniker_monitors.probes.lookups")
+
+    def do(page: Any) -> None:
+        page.goto(f"{live_server.url}{url_of('add')}?kind=records")
+        page.select_option("#id_param_model", "chroniker.Run")
+        page.locator("#chroniker-field-names", has_text="ended_at").wait_for()
+        options = page.locator("#chroniker-fields option")
+        assert "scheduled_for" in [
+            options.nth(n).get_attribute("value") for n in range(options.count())
+        ]
+        page.select_option("#id_param_model", "chroniker.Host")
+        page.locator("#chroniker-field-names", has_text="last_tick_at").wait_for()
+        assert "ended_at" not in page.locator("#chroniker-field-names").inner_text()
+
+    in_browser(live_server.url, sign_in(superuser=True), do)
+
+
 def make_board() -> Monitor:
     """Monitors in every state; the one that is critical has a history of a month."""
     now = utc_now()
     rows: list[tuple[str, str, dict[str, Any], Severity, list[float | None], str, str]] = [
         ("Disk of the database", "disk", {"path": "/"}, Severity.CRITICAL,
          [70 + n * 0.6 for n in range(40)], "%", "93.4 % of /var/lib/postgresql used"),
-        ("Export to the accountant", "file", {"path": "/srv/export.csv"}, Severity.UNKNOWN,
+        ("Export to the accountant", "file", {"pattern": "/srv/export.csv"}, Severity.UNKNOWN,
          [3600 + 60.0 * n for n in range(35)] + [None] * 5, "s", "Permission denied"),
         ("Voltage of the UPS", "test_gauge", {"path": "/sys/ups"}, Severity.WARNING,
          [60 + 25 * math.sin(n / 4) for n in range(39)] + [82.0], "V", "on battery"),

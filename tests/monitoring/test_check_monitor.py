@@ -253,6 +253,19 @@ def test_a_stopped_check_says_nothing_of_what_it_measures(run_tick: Tick) -> Non
     assert not Sample.objects.exists()
 
 
+@pytest.mark.one_database
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_fresh_interpreter_knows_that_it_is_a_run(
+    tmp_path: Path, run_tick: Tick, settings: Any
+) -> None:
+    settings.CHRONIKER_START_METHOD = "spawn"
+    monitor = make_gauge(tmp_path, 95)
+    run_tick(only=frozenset({monitor.pk}), force=True)
+    run = Run.objects.get()
+    assert (run.status, state_of(monitor).last_run_id) == ("succeeded", run.pk)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_monitors_run_on_their_schedule(tmp_path: Path, run_tick: Tick) -> None:
     monitor = make_gauge(tmp_path, 95, schedule="@every 30s")
