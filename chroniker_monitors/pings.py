@@ -80,7 +80,7 @@ def receive(address: UUID, ping: Ping, *, now: datetime) -> Answer:
 
     answer, number = run_transaction(write)
     if number and number % PRUNE_EVERY == 0:
-        prune(probe.job, "", now - timedelta(days=probe.sample_days))
+        prune(probe.job, now - timedelta(days=probe.sample_days))
     return answer
 
 

@@ -126,7 +126,7 @@ def record(
 
     recorded, number = run_transaction(write)
     if number % PRUNE_EVERY == 0:
-        prune(job, host, now - timedelta(days=probe.sample_days))
+        prune(job, now - timedelta(days=probe.sample_days))
     return recorded
 
 
@@ -194,11 +194,15 @@ def write_sample(
     return Recorded(taken, standing, change)
 
 
-def prune(job: Job, host: str, before: datetime) -> int:
-    """Delete samples older than ``before`` in small transactions; how many."""
+def prune(job: Job, before: datetime) -> int:
+    """Delete samples older than ``before`` in small transactions; how many.
+
+    On every host slot that the monitor has had: nobody else looks after a host that is gone.
+    """
     deleted = 0
-    old = Sample.objects.of(job.pk, host).older_than(before).order_by("at")
-    while keys := list(old.values_list("pk", flat=True)[:PRUNE_BATCH]):
-        Sample.objects.filter(pk__in=keys).delete()
-        deleted += len(keys)
+    for host in MonitorState.objects.filter(job=job).values_list("host", flat=True):
+        old = Sample.objects.of(job.pk, host).older_than(before).order_by("at")
+        while keys := list(old.values_list("pk", flat=True)[:PRUNE_BATCH]):
+            Sample.objects.filter(pk__in=keys).delete()
+            deleted += len(keys)
     return deleted

@@ -152,6 +152,8 @@ def test_old_samples_go(tmp_path: Path) -> None:
         for hours in range(1, 96)
     )
     MonitorState.objects.create(job_id=monitor.pk, samples_total=PRUNE_EVERY - 1)
+    MonitorState.objects.create(job_id=monitor.pk, host="gone")
+    Sample.objects.create(job_id=monitor.pk, host="gone", at=now - timedelta(days=9), severity=0)
     by_hand(monitor.name)
     oldest = Sample.objects.order_by("at").first()
     assert oldest is not None

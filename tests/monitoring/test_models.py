@@ -81,3 +81,12 @@ def test_a_monitor_is_a_job_that_checks_itself() -> None:
     assert job.timeout_seconds == 65
     assert job.probe.kind == "test_gauge"
     monitor.full_clean()
+
+
+def test_the_package_itself_offers_monitors() -> None:
+    import chroniker_monitors
+
+    assert chroniker_monitors.Monitor is Monitor
+    with pytest.raises(AttributeError):
+        chroniker_monitors.Probe  # noqa: B018
+    chroniker_monitors.Monitor.report(3, "outside a monitor it does nothing")
