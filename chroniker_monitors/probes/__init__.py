@@ -199,13 +199,13 @@ class File(BaseProbe):
     kind = "file"
     label = "File"
     unit = "s"
-    pattern: str = param(label="pattern")
+    path: str = param(label="path")
     missing_ok: bool = param(False, label="may be missing")
 
     def run(self) -> Reading:
         """Measure."""
-        age = time.time() - os.stat(self.pattern).st_mtime
-        return Reading(age, f"{self.pattern} is {age:.0f} s old")
+        age = time.time() - os.stat(self.path).st_mtime
+        return Reading(age, f"{self.path} is {age:.0f} s old")
 
 
 @register_probe
