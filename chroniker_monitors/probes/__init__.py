@@ -50,14 +50,6 @@ class ParamField:
     choices: Any = None
     multiline: bool = False
     secret: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-
-    def options(self) -> list[tuple[str, str]]:
-        """The choices as they are now."""
-        if self.choices is None:
-            return []
-        return list(self.choices() if callable(self.choices) else self.choices)
 
 
 def param(default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
@@ -71,8 +63,6 @@ class BaseProbe:
     __slots__ = ()
     kind: ClassVar[str]
     label: ClassVar[str]
-    description: ClassVar[str] = ""
-    permission: ClassVar[str] = ""
     unit: ClassVar[str] = ""
     passive: ClassVar[bool] = False
 
@@ -115,18 +105,9 @@ def fields(kind: str) -> list[ParamField]:
                 choices=field.metadata.get("choices"),
                 multiline=field.metadata.get("multiline", False),
                 secret=field.metadata.get("secret", False),
-                minimum=field.metadata.get("minimum"),
-                maximum=field.metadata.get("maximum"),
             )
         )
     return found
-
-
-def kind_class(kind: str) -> type[BaseProbe]:
-    """The class of a kind."""
-    if kind not in _KINDS:
-        raise UnknownKind(f"There is no kind of probe {kind!r}.")
-    return _KINDS[kind]
 
 
 def build(kind: str, params: dict[str, Any]) -> BaseProbe:
@@ -177,7 +158,6 @@ class Disk(BaseProbe):
 
     kind = "disk"
     label = "Disk"
-    description = "How full a filesystem is."
     unit = "%"
     path: str = param("/", label="path", help="of a directory on it")
     measure: str = param("percent_used", label="measure", choices=_measures)
@@ -228,7 +208,6 @@ class Sql(BaseProbe):
 
     kind = "sql"
     label = "SQL"
-    permission = "chroniker_monitors.use_sql_probe"
     statement: str = param(label="statement", multiline=True)
 
     def run(self) -> Reading:
