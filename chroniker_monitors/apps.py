@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class ChronikerMonitorsConfig(AppConfig):
-    """The metrics of Chroniker."""
+    """Monitors, and the metrics of Chroniker."""
 
     name = "chroniker_monitors"
     verbose_name = _("Chroniker monitors")
@@ -15,6 +15,10 @@ class ChronikerMonitorsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks and the receivers; nothing is read or served."""
+        from chroniker.signals import run_finished
+
         from . import checks, sentry  # noqa: F401
+        from .receivers import note_unmeasured
 
         sentry.connect()
+        run_finished.connect(note_unmeasured, dispatch_uid="chroniker_monitors.unmeasured")

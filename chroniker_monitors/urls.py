@@ -1,4 +1,4 @@
-"""``path("", include("chroniker_monitors.urls"))`` serves the metrics at ``/metrics``."""
+"""``path("", include("chroniker_monitors.urls"))`` serves ``/metrics`` and ``/ping/…``."""
 
 from __future__ import annotations
 
@@ -7,4 +7,10 @@ from django.urls import path
 from . import views
 
 app_name = "chroniker_monitors"
-urlpatterns = [path("metrics", views.metrics, name="metrics")]
+urlpatterns = [
+    path("metrics", views.metrics, name="metrics"),
+    path("ping/<uuid:address>/", views.ping, name="ping"),
+    path("ping/<uuid:address>/start", views.ping, {"told": "start"}, name="ping_start"),
+    path("ping/<uuid:address>/fail", views.ping, {"told": "fail"}, name="ping_fail"),
+    path("ping/<uuid:address>/<int:exit_code>", views.ping, name="ping_exit_code"),
+]

@@ -1,14 +1,19 @@
-"""The page that Prometheus scrapes."""
+"""The page that Prometheus scrapes, and the addresses that outside jobs ping."""
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.timezone import now as utc_now
+from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from .exposition.response import respond
+from .pings import BODY_KEPT, Answer, Ping, receive
 
 
 @csrf_exempt  # it changes nothing, and a POST is told 405 rather than 403
@@ -18,3 +23,45 @@ from .exposition.response import respond
 def metrics(request: HttpRequest) -> HttpResponse:
     """All metrics, to those who may have them."""
     return respond(request)
+
+
+@csrf_exempt  # the address is the credential, and a curl in a crontab has no cookie
+@login_not_required
+@transaction.non_atomic_requests  # it has a transaction of its own, which may be repeated
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def ping(
+    request: HttpRequest, address: UUID, told: str = "", exit_code: int | None = None
+) -> HttpResponse:
+    """What an outside job tells: nothing (it ended well), ``start``, ``fail``, an exit code."""
+    if exit_code is not None and exit_code > 255:
+        raise Http404
+    answer = receive(
+        address,
+        Ping(
+            exit_code=exit_code,
+            failed=told == "fail" or bool(exit_code),
+            started=told == "start",
+            body=_body(request) if request.method == "POST" else b"",
+        ),
+        now=utc_now(),
+    )
+    match answer:
+        case Answer.NOBODYS:
+            raise Http404
+        case Answer.TOO_MANY:
+            return _plain("too many pings", status=429)
+        case Answer.TAKEN:
+            return _plain("ok")
+
+
+def _body(request: HttpRequest) -> bytes:
+    """What was sent, from the socket and no further: a body of a gigabyte is never held."""
+    try:
+        return bytes(request.read(BODY_KEPT))
+    except OSError:  # it broke off; that it pinged is what counts
+        return b""
+
+
+def _plain(text: str, status: int = 200) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")

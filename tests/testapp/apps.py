@@ -8,9 +8,12 @@ DSN_VARIABLE = "CHRONIKER_TEST_SENTRY_DSN"
 
 
 class TestAppConfig(AppConfig):
+    __test__ = False
     name = "tests.testapp"
 
     def ready(self) -> None:
+        from . import gauge  # noqa: F401
+
         if os.environ.get(DSN_VARIABLE):
             init_sentry()
 

@@ -1,0 +1,243 @@
+"""Pictures of values, made on the server: SVG that needs no script and no style of its own.
+
+Colours are classes of the style sheet, which follow the admin's dark mode. Here are only numbers;
+the templates put them into the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
+
+from chroniker_monitors.enums import Severity
+
+from .history import Piece, Span
+from .values import shown
+
+SPARK_WIDTH, SPARK_HEIGHT = 120, 24
+WIDTH, HEIGHT = 860, 240
+LEFT, RIGHT, TOP, BOTTOM = 70, 12, 10, 44
+"""Margins of a chart: room for the figures of both axes and the strip of severities."""
+STRIP = 8
+_TICKS = 4
+_DAYS_BETWEEN = {"week": 1, "month": 5}
+
+
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """The newest values in the size of a word."""
+
+    line: str
+    """Points of a polyline."""
+    marks: list[tuple[float, float, str]]
+    """``(x, y, severity)`` of those that are not well."""
+    width: int = SPARK_WIDTH
+    height: int = SPARK_HEIGHT
+
+
+def spark(recent: Sequence[Sequence[Any]]) -> Spark | None:
+    """From ``MonitorState.recent``; None where there is nothing to draw a line through."""
+    values = [value for value, _severity in recent if value is not None]
+    if len(recent) < 2 or not values or not math.isfinite(max(values) - min(values)):
+        return None
+    scale = _Scale(min(values), max(values), 3, SPARK_HEIGHT - 3)
+    step = (SPARK_WIDTH - 6) / (len(recent) - 1)
+    points, marks = [], []
+    for number, (value, severity) in enumerate(recent):
+        x = round(3 + number * step, 1)
+        y = scale(value) if value is not None else SPARK_HEIGHT / 2
+        if value is not None:
+            points.append(f"{x},{y}")
+        if severity != Severity.OK:
+            marks.append((x, y, Severity(severity).name.lower()))
+    return Spark(" ".join(points), marks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """From a value to a height: ``top`` for ``high``, ``bottom`` for ``low``."""
+
+    low: float
+    high: float
+    top: float
+    bottom: float
+
+    def __call__(self, value: float) -> float:
+        if self.high == self.low:
+            return round((self.top + self.bottom) / 2, 1)
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.bottom - share * (self.bottom - self.top), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A figure beside an axis."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A threshold."""
+
+    y: float
+    severity: str
+    label: str
+
+
+@dataclass(slots=True)
+class Chart:
+    """A chart as its template draws it."""
+
+    rows: list[Piece] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    """Points of polylines; where nothing was measured there is a gap."""
+    bands: list[str] = field(default_factory=list)
+    """Points of polygons between the lowest and the highest value."""
+    dots: list[tuple[float, float]] = field(default_factory=list)
+    """What stands alone between two gaps."""
+    strip: list[tuple[float, float, str]] = field(default_factory=list)
+    """``(x, width, severity)`` of the worst of each piece."""
+    thresholds: list[Line] = field(default_factory=list)
+    across: list[Tick] = field(default_factory=list)
+    up: list[Tick] = field(default_factory=list)
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+    strip_at: int = HEIGHT - BOTTOM + 6
+    strip_height: int = STRIP
+    figures_at: int = HEIGHT - 8
+
+
+def draw(
+    rows: list[Piece],
+    thresholds: Sequence[tuple[Severity, float | None]],
+    span: Span,
+    now: datetime,
+    unit: str,
+) -> Chart:
+    """The chart of a history against its thresholds."""
+    chart = Chart(rows=rows)
+    begin = now - span.length
+
+    def across(at: datetime) -> float:
+        share = (at - begin) / span.length
+        return round(chart.left + min(max(share, 0), 1) * (chart.right - chart.left), 1)
+
+    chart.across = [Tick(across(at), label) for at, label in _times(begin, now, span)]
+    chart.strip = _strip([(across(r.at), across(r.at + span.step), r.worst) for r in rows])
+    bounds = [value for _severity, value in thresholds if value is not None]
+    values = [value for row in rows for value in (row.low, row.high) if value is not None]
+    if not values:
+        return chart
+    low, high = _range([*values, *bounds])
+    if not math.isfinite(high - low):  # no picture has room for both
+        return chart
+    scale = _Scale(low, high, chart.top, chart.bottom)
+    chart.up = [Tick(scale(value), shown(value, unit)) for value in _figures(low, high)]
+    chart.thresholds = [
+        Line(scale(value), severity.name.lower(), f"{severity.label} {shown(value, unit)}")
+        for severity, value in thresholds
+        if value is not None
+    ]
+    for group in _groups(rows, span.step):
+        points = [(across(row.at + span.step / 2), row) for row in group]
+        if len(points) == 1:
+            x, row = points[0]
+            chart.dots.append((x, scale(row.mean or 0.0)))
+            continue
+        chart.lines.append(_points((x, scale(row.mean or 0.0)) for x, row in points))
+        if any(row.low != row.high for row in group):
+            up = [(x, scale(row.high or 0.0)) for x, row in points]
+            down = [(x, scale(row.low or 0.0)) for x, row in reversed(points)]
+            chart.bands.append(_points(iter([*up, *down])))
+    return chart
+
+
+def _strip(pieces: Sequence[tuple[float, float, Severity]]) -> list[tuple[float, float, str]]:
+    """Neighbours of one severity together."""
+    strip: list[tuple[float, float, Severity]] = []
+    for begin, end, worst in pieces:
+        if strip and strip[-1][2] is worst and begin - strip[-1][1] < 1:
+            strip[-1] = strip[-1][0], end, worst
+        else:
+            strip.append((begin, end, worst))
+    return [
+        (begin, round(max(end - begin, 1.0), 1), worst.name.lower()) for begin, end, worst in strip
+    ]
+
+
+def _points(pairs: Iterator[tuple[float, float]]) -> str:
+    return " ".join(f"{x},{y}" for x, y in pairs)
+
+
+def _groups(rows: Sequence[Piece], step: timedelta) -> Iterator[list[Piece]]:
+    """Rows with values; a new group after a gap."""
+    measured = [row for row in rows if row.mean is not None]
+    # A monitor that measures seldom has pieces far apart, which are no gaps.
+    apart = sorted(b.at - a.at for a, b in pairwise(measured))
+    usual = max(apart[len(apart) // 2], step) if apart else step
+    group: list[Piece] = []
+    last: Piece | None = None
+    for row in rows:
+        if row.mean is None or (last is not None and row.at - last.at > 2.5 * usual):
+            if group:
+                yield group
+            group = []
+        if row.mean is not None:
+            group.append(row)
+            last = row
+    if group:
+        yield group
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if low == high:
+        room = abs(low) * 0.1 or 1.0
+        return low - room, high + room
+    room = (high - low) * 0.08
+    # Not below zero where nothing is: a disk is not minus three percent full.
+    return (0.0 if 0 <= low < room else low - room), high + room
+
+
+def _figures(low: float, high: float) -> Iterator[float]:
+    """Round numbers within a range, about four."""
+    raw = (high - low) / _TICKS
+    if not raw or not math.isfinite(raw):
+        return
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
+    value = math.ceil(low / step) * step
+    for _number in range(2 * _TICKS):
+        if value > high:
+            return
+        yield 0.0 if abs(value) < step / 1000 else value
+        value += step
+
+
+def _times(begin: datetime, end: datetime, span: Span) -> Iterator[tuple[datetime, str]]:
+    """Whole hours of a day, midnights of the site's zone of a week or a month."""
+    at = localtime(begin).replace(minute=0, second=0, microsecond=0)
+    if span.name == "day":
+        for hours in range(26):
+            time = at + timedelta(hours=hours)
+            if begin <= time <= end and time.hour % 3 == 0:
+                yield time, date_format(time, "H:i")
+        return
+    midnight, between = at.replace(hour=0), _DAYS_BETWEEN[span.name]
+    for days in range(0, span.length.days + 2, between):
+        time = midnight + timedelta(days=days)
+        if begin <= time <= end:
+            yield time, date_format(time, "m-d")

@@ -1,0 +1,70 @@
+"""By what the board can be narrowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.models import Monitor, MonitorState, Probe
+from chroniker_monitors.probes import probe_kinds
+
+Choices = list[tuple[str, Any]]
+
+
+def current_states() -> QuerySet[MonitorState]:
+    """For use in a query of jobs: the states on host slots that a monitor has today."""
+    once = Q(host="") & ~Q(job__hostname="*")
+    everywhere = ~Q(host="") & Q(job__hostname="*")
+    return MonitorState.objects.filter(once | everywhere, job=OuterRef("pk"))
+
+
+class SeverityFilter(admin.SimpleListFilter):
+    """How it stands, on any host."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """From bad to good."""
+        return [
+            ("bad", _("not ok")),
+            *((s.name.lower(), s.label) for s in (
+                Severity.CRITICAL, Severity.UNKNOWN, Severity.WARNING, Severity.OK
+            )),
+            ("none", _("no sample yet")),
+        ]  # fmt: skip
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> QuerySet[Monitor]:
+        """Those that stand so."""
+        states = current_states()
+        match self.value():
+            case "bad":
+                return queryset.filter(Exists(states.exclude(severity=Severity.OK)))
+            case "none":
+                return queryset.exclude(Exists(states.filter(last_sample_at__isnull=False)))
+            case str(word) if word.upper() in Severity.__members__:
+                return queryset.filter(Exists(states.filter(severity=Severity[word.upper()])))
+        return queryset
+
+
+class KindFilter(admin.SimpleListFilter):
+    """By kind."""
+
+    title = _("kind")
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Those in use."""
+        kinds = probe_kinds()
+        used = Probe.objects.order_by("kind").values_list("kind", flat=True).distinct()
+        return [(kind, kinds[kind].label if kind in kinds else kind) for kind in used]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> QuerySet[Monitor]:
+        """Those of it."""
+        value = self.value()
+        return queryset.filter(probe__kind=value) if value else queryset

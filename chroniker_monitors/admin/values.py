@@ -1,0 +1,32 @@
+"""Values with their units, as people read them."""
+
+from __future__ import annotations
+
+from django.contrib.humanize.templatetags.humanize import intcomma
+from django.template.defaultfilters import filesizeformat
+
+from chroniker.admin import formats
+
+EMPTY = formats.EMPTY
+_BYTES = frozenset({"B", "byte", "bytes"})
+_SECONDS = frozenset({"s", "second", "seconds"})
+
+
+def shown(value: float | None, unit: str = "") -> str:
+    """``93.1 %``, ``4.2 GB``, ``3 min 05 s``, ``1,204 rows``."""
+    if value is None:
+        return EMPTY
+    if unit in _BYTES:
+        return filesizeformat(value) if value >= 0 else f"-{filesizeformat(-value)}"
+    if unit in _SECONDS and value >= 0:
+        return f"{value * 1000:.1f} ms" if 0 < value < 0.1 else formats.duration(value)
+    return f"{number(value)} {unit}".strip()
+
+
+def number(value: float) -> str:
+    """Four digits that matter; all of a whole number."""
+    if value == int(value) and abs(value) < 1e15:
+        return str(intcomma(int(value)))
+    if abs(value) >= 1000:
+        return str(intcomma(round(value)))
+    return f"{value:.4g}"

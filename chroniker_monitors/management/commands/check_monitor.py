@@ -1,0 +1,46 @@
+"""``manage.py check_monitor NAME``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.timezone import now as utc_now
+
+from chroniker_monitors.checking import check_monitor
+from chroniker_monitors.models import Monitor
+
+
+class Command(BaseCommand):
+    """Measure one monitor now."""
+
+    help = (
+        "Measure a monitor, record it, and print value, severity and message. Exits with 0 (ok), "
+        "1 (warning), 2 (critical) or 3 (unknown), as plugins of Nagios do. In a run of the "
+        "scheduler it exits with 0 whenever it could measure."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Which one."""
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("name", nargs="?", metavar="NAME", help="of the monitor")
+        which.add_argument("--job-id", type=int, metavar="KEY", help="or its primary key")
+        parser.add_argument("--dry-run", action="store_true", help="measure and record nothing")
+
+    def handle(
+        self, *args: Any, name: str | None, job_id: int | None, dry_run: bool, **options: Any
+    ) -> None:
+        """Measure, print, and leave with the code that says how bad it is."""
+        wanted: dict[str, Any] = {"pk": job_id} if name is None else {"name": name}
+        try:
+            monitor = Monitor.objects.select_related("probe").get(**wanted)
+        except Monitor.DoesNotExist:
+            which = f"with the key {job_id}" if name is None else f"named {name!r}"
+            raise CommandError(f"There is no monitor {which}.", returncode=3) from None
+        checked = check_monitor(monitor, now=utc_now(), dry_run=dry_run)
+        self.stdout.write(checked.line)
+        if not checked.in_run:
+            sys.exit(int(checked.taken.severity))
+        if checked.taken.error:
+            raise CommandError(checked.taken.error)

@@ -1,0 +1,38 @@
+"""What the scheduler tells and monitors listen to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chroniker.enums import RunStatus
+from chroniker.models import Job, Run
+
+from .enums import COMMAND
+
+_UNMEASURED = {
+    RunStatus.FAILED: "The check failed before anything was measured.",
+    RunStatus.TIMED_OUT: "The check was ended because it took too long.",
+    RunStatus.LOST: "The check was lost with the process that watched it.",
+}
+"""Endings that say something about what is measured. A person who stops a check says nothing."""
+
+
+def note_unmeasured(sender: object, run: Run, job: Job, **kwargs: Any) -> None:
+    """Record an unknown for a check that ended without a sample: its probe was killed."""
+    if job.command != COMMAND or run.status not in _UNMEASURED:
+        return
+    # Here: a tick that has nothing to run has no use for probes.
+    from .models import MonitorState, Probe
+    from .recording import masked, record
+    from .taken import unknown
+
+    probe = Probe.objects.filter(job=job.pk).first()
+    if probe is None:
+        return
+    if MonitorState.objects.filter(job=job.pk, last_run_id=run.pk).exists():
+        return
+    why = _UNMEASURED[RunStatus(run.status)]
+    taken = masked(unknown(f"{why} {run.error}".strip(), run.duration_seconds).storable())
+    host = "" if probe.passive else run.host
+    assert run.ended_at is not None
+    record(job, probe, host, lambda state: taken, now=run.ended_at, run_id=run.pk)

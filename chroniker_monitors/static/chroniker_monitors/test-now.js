@@ -1,0 +1,56 @@
+/* "Test now" without leaving the page: the same form is sent, and only the answer is taken from
+   the page that comes back. Without this script the browser shows that page. */
+(function () {
+    "use strict";
+
+    function say(box, text, className) {
+        const line = document.createElement("p");
+        line.textContent = text;
+        if (className) {
+            line.className = className;
+        }
+        box.replaceChildren(line);
+    }
+
+    function start() {
+        const button = document.querySelector("button[name=_test]");
+        const box = document.getElementById("chroniker-tested");
+        if (!button || !box) {
+            return;
+        }
+        button.addEventListener("click", async function (event) {
+            event.preventDefault();
+            const data = new FormData(button.form);
+            data.set(button.name, button.value);
+            button.disabled = true;
+            say(box, button.dataset.waiting);
+            try {
+                const response = await fetch(window.location.href, {
+                    method: "POST",
+                    body: data,
+                    credentials: "same-origin",
+                });
+                if (!response.ok) {
+                    throw new Error(response.statusText);
+                }
+                const page = new DOMParser().parseFromString(await response.text(), "text/html");
+                const answer = page.getElementById("chroniker-tested");
+                const errors = page.querySelectorAll("#content ul.errorlist");
+                box.replaceChildren(...document.importNode(answer, true).childNodes);
+                for (const list of errors) {
+                    box.append(document.importNode(list, true));
+                }
+            } catch (error) {
+                say(box, button.dataset.failed, "chroniker-error");
+            } finally {
+                button.disabled = false;
+            }
+        });
+    }
+
+    if (document.readyState === "loading") {
+        document.addEventListener("DOMContentLoaded", start);
+    } else {
+        start();
+    }
+})();

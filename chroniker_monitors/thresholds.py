@@ -1,0 +1,124 @@
+"""How bad a value is, and when a monitor's state changes. Pure: no tables, no clock.
+
+The severities are four rungs of a ladder: ok, warning, unknown, critical. (Unknown stands above
+warning, because nobody can say that it is not worse, and below critical, which is certain.) For
+each rung but the first a monitor keeps whether it stands there or above. That changes when
+``consecutive`` samples in a row were there or above, or ``recovery`` samples in a row below; one
+that disagrees begins the count anew. So two critical samples among three bad ones make a warning
+and not yet an alarm, and a value that jumps to and fro across a threshold changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import operator as operators
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .enums import Severity
+
+_BAD: Mapping[str, Callable[[float, float], bool]] = {
+    ">": operators.gt,
+    ">=": operators.ge,
+    "<": operators.lt,
+    "<=": operators.le,
+    "==": operators.eq,
+    "!=": operators.ne,
+}
+
+LADDER = (Severity.OK, Severity.WARNING, Severity.UNKNOWN, Severity.CRITICAL)
+"""From good to bad."""
+
+
+def rank(severity: Severity) -> int:
+    """The rung on which a severity stands, 0 for ok."""
+    return LADDER.index(severity)
+
+
+def evaluate(
+    value: float, operator: str, warning: float | None, critical: float | None
+) -> Severity:
+    """How bad ``value`` is; what is no number (NaN) is unknown. Raises KeyError for no operator."""
+    bad = _BAD[operator]
+    if math.isnan(value):
+        return Severity.UNKNOWN
+    if critical is not None and bad(value, critical):
+        return Severity.CRITICAL
+    if warning is not None and bad(value, warning):
+        return Severity.WARNING
+    return Severity.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What a value is held against."""
+
+    operator: str
+    warning: float | None = None
+    critical: float | None = None
+
+    def evaluate(self, value: float) -> Severity:
+        """How bad ``value`` is."""
+        return evaluate(value, self.operator, self.warning, self.critical)
+
+    def out_of_order(self) -> bool:
+        """Whether nothing could ever be a warning, because it is critical before."""
+        if self.warning is None or self.critical is None:
+            return False
+        if self.operator in (">", ">="):
+            return self.warning >= self.critical
+        if self.operator in ("<", "<="):
+            return self.warning <= self.critical
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A monitor's severity, and for each rung how many samples in a row disagree with it."""
+
+    severity: Severity = Severity.OK
+    toward_warning: int = 0
+    toward_unknown: int = 0
+    toward_critical: int = 0
+
+    @property
+    def streaks(self) -> tuple[int, int, int]:
+        """As a tuple, from the lowest rung up."""
+        return self.toward_warning, self.toward_unknown, self.toward_critical
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From one severity to another."""
+
+    before: Severity
+    after: Severity
+
+    @property
+    def worse(self) -> bool:
+        """Whether it went up the ladder."""
+        return rank(self.after) > rank(self.before)
+
+    @property
+    def recovered(self) -> bool:
+        """Whether all is well again."""
+        return self.after is Severity.OK
+
+
+def step(
+    standing: Standing, measured: Severity, *, consecutive: int = 1, recovery: int = 1
+) -> tuple[Standing, Change | None]:
+    """Where a monitor stands after one more sample, and whether that is a change."""
+    here, there = rank(standing.severity), rank(measured)
+    streaks, reached = [], 0
+    for rung, streak in enumerate(standing.streaks, 1):
+        stands, agrees = here >= rung, (here >= rung) == (there >= rung)
+        streak = 0 if agrees else streak + 1
+        if streak >= (recovery if stands else consecutive):
+            stands, streak = not stands, 0
+        streaks.append(streak)
+        if stands:
+            reached = rung
+    severity = LADDER[reached]
+    change = Change(standing.severity, severity) if severity is not standing.severity else None
+    return Standing(severity, *streaks), change

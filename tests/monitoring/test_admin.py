@@ -1,0 +1,399 @@
+"""The board, the forms, the page of one monitor, and who may do what there."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.utils.timezone import now as utc_now
+
+from chroniker.models import Job, JobState
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
+from tests.monitoring.conftest import SignIn, form_data, url_of
+from tests.monitoring.factories import make_gauge, make_heartbeat, make_monitor
+from tests.support import make_job
+
+pytestmark = pytest.mark.django_db
+
+
+def make_state(monitor: Monitor, severity: Severity = Severity.OK, **fields: Any) -> MonitorState:
+    now = utc_now()
+    return MonitorState.objects.create(
+        job_id=monitor.pk,
+        **{
+            "severity": severity, "measured": severity, "value": 42.0, "since": now,
+            "last_sample_at": now, "recent": [[41.0, 0], [42.0, int(severity)]],
+        } | fields,
+    )  # fmt: skip
+
+
+def gauge_data(path: Path, **fields: Any) -> dict[str, Any]:
+    return form_data(**{"param_path": str(path / "gauge")} | fields)
+
+
+def text(response: Any) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
+
+
+def messages_of(response: Any) -> list[str]:
+    return [str(message) for message in response.context["messages"]]
+
+
+# --- the board ---
+
+
+def test_the_board_tells_how_each_monitor_stands(root: Client) -> None:
+    make_state(
+        make_monitor(name="hot"), Severity.CRITICAL, value=95.5, message="<b>hot</b>", unit="V"
+    )
+    make_monitor(name="new")
+    make_job(name="no monitor")
+    page = root.get(url_of("changelist"))
+    shown = text(page)
+    assert "critical" in shown
+    assert "95.5 V" in shown
+    assert "warning &gt; 80 V" in shown
+    assert "&lt;b&gt;hot&lt;/b&gt;" in shown
+    assert "no sample yet" in shown
+    assert "no monitor" not in shown
+    assert b"<polyline" in page.content
+    assert b"style=" not in re.sub(rb"<header.*?</header>", b"", page.content, flags=re.S)
+
+
+def test_the_worst_come_first(root: Client) -> None:
+    for name, severity in (
+        ("a", Severity.OK), ("b", Severity.WARNING), ("c", Severity.UNKNOWN),
+        ("d", Severity.CRITICAL),
+    ):  # fmt: skip
+        make_state(make_monitor(name=name), severity)
+    make_monitor(name="e")
+    shown = [m.name for m in root.get(url_of("changelist")).context["cl"].result_list]
+    assert shown == ["d", "c", "b", "a", "e"]
+    by_name = root.get(url_of("changelist"), {"o": "1"})
+    assert [m.name for m in by_name.context["cl"].result_list] == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({"state": "critical"}, {"hot"}),
+        ({"state": "bad"}, {"hot"}),
+        ({"state": "ok"}, {"cold"}),
+        ({"state": "none"}, {"new"}),
+        ({"state": "nonsense"}, {"hot", "cold", "new"}),
+        ({"kind": "test_gauge"}, {"hot", "new"}),
+        ({"kind": "disk"}, {"cold"}),
+        ({"q": "hot"}, {"hot"}),
+        ({"q": "disk"}, {"cold"}),
+    ],
+)
+def test_it_is_narrowed(root: Client, query: dict[str, str], names: set[str]) -> None:
+    make_state(make_monitor(name="hot"), Severity.CRITICAL)
+    make_state(make_monitor("disk", name="cold"))
+    make_monitor(name="new")
+    page = root.get(url_of("changelist"), query)
+    assert {monitor.name for monitor in page.context["cl"].result_list} == names
+
+
+def test_its_queries_do_not_grow(root: Client, django_assert_num_queries: Any) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    def number() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            assert root.get(url_of("changelist")).status_code == 200
+        return len(queries)
+
+    make_state(make_monitor(), Severity.CRITICAL)
+    number()
+    before = number()
+    for _ in range(10):
+        make_state(make_monitor(), Severity.WARNING)
+    assert number() == before
+
+
+def test_each_host_counts_and_one_of_yesterday_does_not(root: Client) -> None:
+    monitor = make_monitor(hostname="*")
+    make_state(monitor, Severity.CRITICAL)  # from when it ran on any one host
+    make_state(monitor, Severity.OK, host="web1")
+    make_state(monitor, Severity.WARNING, host="web2")
+    page = root.get(url_of("changelist"))
+    assert "on web2" in text(page)
+    assert not root.get(url_of("changelist"), {"state": "critical"}).context["cl"].result_list
+
+
+def test_a_state_on_its_way_says_how_far(root: Client) -> None:
+    monitor = make_monitor(consecutive=3)
+    make_state(monitor, measured=Severity.CRITICAL, toward_warning=2, toward_critical=1)
+    assert "2 of 3 worse samples" in text(root.get(url_of("changelist")))
+
+
+@pytest.mark.parametrize("name", ["run_now", "stop", "enable", "disable"])
+def test_actions_are_those_of_jobs(root: Client, name: str) -> None:
+    monitor = make_monitor(enabled=name == "disable")
+    root.post(url_of("changelist"), {"action": name, "_selected_action": [monitor.pk]})
+    monitor.refresh_from_db()
+    if name == "run_now":
+        assert JobState.objects.get(job=monitor.pk).run_requested_at is not None
+    elif name != "stop":
+        assert monitor.enabled == (name == "enable")
+        assert LogEntry.objects.count() == 1
+
+
+def test_a_page_whose_language_has_commas_draws_the_same(root: Client, settings: Any) -> None:
+    make_state(make_monitor(), recent=[[1.25, 0], [2.5, 2]])
+    plain = re.findall(r"<svg.*?</svg>", root.get(url_of("changelist")).content.decode(), re.S)
+    settings.LANGUAGE_CODE = "de"
+    german = re.findall(r"<svg.*?</svg>", root.get(url_of("changelist")).content.decode(), re.S)
+    points = [re.findall(r'(?:points|c[xy])="([^"]*)"', "".join(svg)) for svg in (plain, german)]
+    assert points[0] == points[1] != []
+
+
+# --- defining one ---
+
+
+def test_first_the_kind_then_its_form(root: Client) -> None:
+    kinds = root.get(url_of("add"))
+    assert b'href="?kind=disk"' in kinds.content
+    form = root.get(url_of("add"), {"kind": "disk"}).context["adminform"].form
+    assert {name for name in form.fields if name.startswith("param_")} >= {"param_path"}
+    assert "params" not in form.fields
+
+
+def test_a_kind_that_is_none_is_refused(root: Client) -> None:
+    page = root.get(url_of("add"), {"kind": "<b>"})
+    assert page.status_code == 404
+    assert b"<b>" not in page.content.partition(b"errornote")[2]
+    assert root.post(f"{url_of('add')}?kind=nonsense", form_data()).status_code == 404
+    assert not Job.objects.exists()
+
+
+def test_a_monitor_is_defined(root: Client, tmp_path: Path) -> None:
+    response = root.post(
+        f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, probe_unit="V"), follow=True
+    )
+    assert "was added successfully" in messages_of(response)[0]
+    monitor = Monitor.objects.get()
+    assert (monitor.command, monitor.args) == ("check_monitor", f"--job-id {monitor.pk}")
+    assert monitor.timeout_seconds == 30
+    probe = monitor.probe
+    assert (probe.kind, probe.params) == ("test_gauge", {"path": str(tmp_path / "gauge")})
+    assert (probe.operator, probe.warning, probe.critical) == (">", 80, 90)
+    assert (probe.unit, probe.ping_uuid) == ("V", None)
+
+
+def test_a_monitor_is_changed_and_its_state_is_not(root: Client, tmp_path: Path) -> None:
+    monitor = make_gauge(tmp_path, consecutive=2)
+    make_state(monitor, Severity.CRITICAL)
+    data = gauge_data(tmp_path, name="renamed", probe_critical="", probe_operator="<",
+                      probe_warning="3", probe_recovery="4")  # fmt: skip
+    root.post(url_of("change", monitor), data)
+    monitor = Monitor.objects.get()
+    assert (monitor.name, monitor.args) == ("renamed", f"--job-id {monitor.pk}")
+    probe = monitor.probe
+    assert (probe.operator, probe.warning, probe.critical) == ("<", 3, None)
+    assert (probe.consecutive, probe.recovery) == (1, 4)
+    assert MonitorState.objects.get().severity == Severity.CRITICAL
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("param_path", "", "required"),
+        ("schedule", "61 * * * *", "61"),
+        ("probe_warning", "95", "never be a warning"),
+        ("probe_warning", "x", "number"),
+        ("probe_consecutive", "0", "greater than or equal to 1"),
+        ("probe_operator", "; DROP", "not one of the available choices"),
+        ("probe_timeout", "0", "greater than or equal"),
+        ("name", "", "required"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_its_field(
+    root: Client, tmp_path: Path, field: str, value: str, said: str
+) -> None:
+    page = root.post(f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, **{field: value}))
+    assert page.status_code == 200
+    assert said in str(page.context["adminform"].form.errors[field])
+    assert not Job.objects.exists()
+
+
+def test_what_the_kind_refuses_is_said_at_its_parameter(root: Client) -> None:
+    page = root.post(
+        f"{url_of('add')}?kind=disk", form_data(param_path="/", param_measure="colour")
+    )
+    assert page.status_code == 200
+    assert "param_measure" in page.context["adminform"].form.errors
+    assert not Job.objects.exists()
+
+
+def test_a_site_that_does_not_allow_the_command_says_so(
+    root: Client, tmp_path: Path, settings: Any
+) -> None:
+    settings.CHRONIKER_ALLOWED_COMMANDS = ["noop"]
+    page = root.post(f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path))
+    assert "CHRONIKER_ALLOWED_COMMANDS" in str(page.context["adminform"].form.non_field_errors())
+
+
+def test_a_heartbeat_gets_its_address_and_its_threshold(root: Client) -> None:
+    data = form_data(param_period_seconds="3600", param_grace_seconds="600", probe_warning="")
+    root.post(f"{url_of('add')}?kind=heartbeat", data)
+    probe = Probe.objects.get()
+    assert (probe.operator, probe.critical) == (">", 4200)
+    page = root.get(url_of("change", Monitor.objects.get()))
+    assert f"/ping/{probe.ping_uuid}/" in page.content.decode()
+    assert b"_test" not in page.content
+    root.post(url_of("change", Monitor.objects.get()), data)
+    assert Probe.objects.get().ping_uuid == probe.ping_uuid
+
+
+def test_a_heartbeat_without_a_schedule_would_notice_nothing(root: Client) -> None:
+    page = root.post(f"{url_of('add')}?kind=heartbeat", form_data(schedule="", probe_warning=""))
+    assert "schedule" in page.context["adminform"].form.errors
+
+
+# --- the page of one ---
+
+
+@pytest.mark.parametrize("span", ["", "day", "week", "month", "nonsense"])
+def test_its_chart_shows_values_and_thresholds(root: Client, span: str) -> None:
+    monitor = make_monitor()
+    make_state(monitor, Severity.CRITICAL, value=95.0, unit="V")
+    now = utc_now()
+    Sample.objects.bulk_create(
+        Sample(
+            job_id=monitor.pk, at=now - timedelta(minutes=7 * n),
+            value=None if n == 50 else 60 + n % 35, severity=3 if n == 50 else 0,
+        )
+        for n in range(200)
+    )  # fmt: skip
+    page = root.get(url_of("change", monitor), {"span": span} if span else {})
+    assert page.status_code == 200
+    svg = re.findall(r"<svg class=\"chroniker-chart.*?</svg>", page.content.decode(), re.S)[0]
+    assert "chroniker-threshold-warning" in svg
+    assert "chroniker-threshold-critical" in svg
+    assert "<polyline" in svg
+    assert "chroniker-mark-unknown" in svg
+    assert 'role="img"' in svg
+    assert "<title" in svg
+    assert "style=" not in svg
+    assert b"<caption" in page.content or b"<details>" in page.content
+
+
+def test_a_page_without_samples_says_so(root: Client) -> None:
+    monitor = make_monitor()
+    assert "No sample yet" in text(root.get(url_of("change", monitor)))
+    make_state(monitor)
+    assert "Nothing was measured within a day" in text(root.get(url_of("change", monitor)))
+
+
+def test_what_was_sent_with_a_ping_is_shown_as_text(root: Client, client: Client) -> None:
+    monitor = make_heartbeat()
+    client.post(f"/ping/{monitor.probe.ping_uuid}/3", b"<script>alert(1)</script>", "text/plain")
+    page = root.get(url_of("change", monitor))
+    assert b"&lt;script&gt;alert(1)" in page.content
+    assert b"<script>alert(1)" not in page.content
+
+
+def test_a_monitor_of_a_kind_that_is_gone_can_be_seen_and_deleted(root: Client) -> None:
+    monitor = make_monitor()
+    Probe.objects.update(kind="gone")
+    assert "gone" in text(root.get(url_of("changelist")))
+    assert root.get(url_of("change", monitor)).status_code == 200
+    root.post(url_of("delete", monitor), {"post": "yes"})
+    assert not Job.objects.exists()
+
+
+# --- who may do what ---
+
+
+@pytest.mark.parametrize(
+    ("name", "permission"),
+    [
+        ("changelist", "view_monitor"),
+        ("add", "add_monitor"),
+        ("change", "view_monitor"),
+        ("delete", "delete_monitor"),
+        ("history", "view_monitor"),
+        ("preview", "add_monitor"),
+    ],
+)
+def test_each_page_asks_for_its_permission(sign_in: SignIn, name: str, permission: str) -> None:
+    row = make_monitor() if name in ("change", "delete", "history") else None
+    assert sign_in("view_job", "add_job", "change_job").get(url_of(name, row)).status_code == 403
+    assert sign_in(permission).get(url_of(name, row)).status_code == 200
+    assert Client().get(url_of(name, row)).status_code == 302
+
+
+def test_a_viewer_sees_the_definition_and_changes_nothing(sign_in: SignIn, tmp_path: Path) -> None:
+    monitor = make_gauge(tmp_path)
+    viewer = sign_in("view_monitor")
+    page = viewer.get(url_of("change", monitor))
+    assert str(tmp_path / "gauge") in text(page)
+    assert b'name="param_path"' not in page.content
+    assert b"_test" not in page.content
+    for extra in ({}, {"_test": "1"}):
+        answer = viewer.post(url_of("change", monitor), gauge_data(tmp_path, name="x", **extra))
+        assert answer.status_code == 403
+    assert viewer.post(url_of("run", monitor)).status_code == 403
+    assert not JobState.objects.exists()
+    assert Monitor.objects.get().name == monitor.name
+
+
+def test_sql_needs_a_permission_of_its_own(sign_in: SignIn) -> None:
+    monitor = make_monitor()
+    Probe.objects.update(kind="sql", params={})
+    url = f"{url_of('add')}?kind=sql"
+    keeper = sign_in("view_monitor", "add_monitor", "change_monitor", "delete_monitor")
+    assert b"kind=sql" not in keeper.get(url_of("add")).content
+    assert keeper.get(url).status_code == 403
+    assert keeper.post(url, form_data(_test="1")).status_code == 403
+    assert keeper.get(url_of("change", monitor)).status_code == 200
+    for extra in ({}, {"_test": "1"}):
+        assert keeper.post(url_of("change", monitor), form_data(**extra)).status_code == 403
+    keeper.post(url_of("changelist"), {"action": "disable", "_selected_action": [monitor.pk]})
+    assert Monitor.objects.get().enabled
+    assert keeper.post(url_of("delete", monitor), {"post": "yes"}).status_code == 403
+    trusted = sign_in("view_monitor", "add_monitor", "change_monitor", "use_sql_probe")
+    assert b"kind=sql" in trusted.get(url_of("add")).content
+    assert trusted.get(url).status_code == 200
+
+
+def test_deleting_takes_its_history_along(root: Client) -> None:
+    monitor = make_monitor()
+    make_state(monitor)
+    Sample.objects.create(job_id=monitor.pk, at=utc_now(), severity=0)
+    page = root.get(url_of("delete", monitor))
+    assert "samples" in text(page).lower()
+    root.post(url_of("delete", monitor), {"post": "yes"})
+    assert not (Job.objects.exists() or Sample.objects.exists() or MonitorState.objects.exists())
+
+
+def test_the_fields_of_a_model_are_for_those_who_define(sign_in: SignIn) -> None:
+    assert sign_in("view_monitor").get(url_of("fields")).status_code == 403
+    keeper = sign_in("add_monitor")
+    assert keeper.post(url_of("fields")).status_code == 405
+    for refused in ("", "nonsense", "auth.User", "sessions.Session", "a.b.c"):
+        assert keeper.get(url_of("fields"), {"model": refused}).json() == {"fields": []}
+    pytest.importorskip("chroniker_monitors.probes.lookups")
+    found = keeper.get(url_of("fields"), {"model": "chroniker.Run"}).json()["fields"]
+    assert {"status", "ended_at"} <= set(found)
+    page = keeper.get(url_of("add"), {"kind": "records"})
+    assert url_of("fields") in page.content.decode()
+    assert b'list="chroniker-fields"' in page.content
+
+
+def test_nothing_is_loaded_from_another_host(root: Client) -> None:
+    monitor = make_monitor()
+    make_state(monitor)
+    for url in (url_of("changelist"), url_of("add"), url_of("change", monitor)):
+        page = root.get(url).content.decode()
+        assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)

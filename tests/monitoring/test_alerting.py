@@ -1,0 +1,112 @@
+"""A monitor's incidents: one that opens and one that ends, whatever the samples between do."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from chroniker_monitors.alerting import summary
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.models import Monitor, Probe
+from chroniker_monitors.taken import Taken
+from chroniker_monitors.thresholds import Change
+from tests.monitoring.factories import make_gauge, make_heartbeat, set_gauge
+
+OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("after", "taken", "words"),
+    [
+        (CRITICAL, Taken(CRITICAL, 95.0, "on battery", "V"), "critical, 95 V (> 90): on battery"),
+        (WARNING, Taken(WARNING, 85.5), "warning, 85.5 (> 80)"),
+        (UNKNOWN, Taken(UNKNOWN, error="refused"), "unknown: refused"),
+        (OK, Taken(OK, 50.0, "calm", "V"), "ok, 50 V: calm"),
+    ],
+)
+def test_the_summary_says_the_short_first(after: Severity, taken: Taken, words: str) -> None:
+    probe = Probe(kind="test_gauge", operator=">", warning=80, critical=90)
+    assert summary(probe, Change(CRITICAL, after), taken) == words
+
+
+def test_the_summary_carries_what_a_command_wrote_to_stderr() -> None:
+    probe = Probe(kind="command", operator=">", critical=0)
+    stderr = "three orders have no address:\n  1041\n  1042\n  1050"
+    said = summary(probe, Change(OK, CRITICAL), Taken(CRITICAL, 1.0, stderr))
+    assert stderr in said
+    assert len(summary(probe, Change(OK, CRITICAL), Taken(CRITICAL, 1.0, "x" * 10_000))) == 2000
+
+
+def check(monitor: Monitor) -> None:
+    with pytest.raises(SystemExit):
+        call_command("check_monitor", monitor.name, stdout=StringIO())
+
+
+def incidents_of(monitor: Monitor) -> list[Any]:
+    models: Any = pytest.importorskip("chroniker.models")
+    pytest.importorskip("chroniker.incidents")
+    return list(models.Incident.objects.filter(job=monitor.pk).order_by("pk"))
+
+
+@pytest.mark.django_db
+def test_three_bad_samples_open_one_incident_and_a_good_one_ends_it(tmp_path: Path) -> None:
+    monitor = make_gauge(tmp_path, consecutive=3)
+    opened = []
+    for told in "FFFFS":
+        set_gauge(tmp_path, 95 if told == "F" else 50)
+        check(monitor)
+        opened.append(len([i for i in incidents_of(monitor) if i.resolved_at is None]))
+    assert opened == [0, 0, 1, 1, 0]
+    (incident,) = incidents_of(monitor)
+    assert (incident.kind, incident.severity) == ("monitor", "critical")
+    assert "95 V" in incident.summary
+
+
+@pytest.mark.django_db
+def test_two_bad_samples_of_three_are_silence(tmp_path: Path) -> None:
+    monitor = make_gauge(tmp_path, consecutive=3)
+    for told in "FFSFFS":
+        set_gauge(tmp_path, 95 if told == "F" else 50)
+        check(monitor)
+    assert incidents_of(monitor) == []
+
+
+@pytest.mark.django_db
+def test_an_incident_follows_its_severity(tmp_path: Path) -> None:
+    monitor = make_gauge(tmp_path)
+    seen = []
+    for told in ("85", "95", "raise cut", "95", "50"):
+        set_gauge(tmp_path, told)
+        check(monitor)
+        (incident,) = incidents_of(monitor)
+        seen.append((incident.severity, incident.resolved_at is not None))
+    assert seen == [
+        ("warning", False), ("critical", False), ("warning", False), ("critical", False),
+        ("critical", True),
+    ]  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_a_failing_ping_opens_one_and_a_good_one_ends_it(client: Any) -> None:
+    monitor = make_heartbeat()
+    address = f"/ping/{monitor.probe.ping_uuid}/"
+    client.post(f"{address}3", b"disk full", "text/plain")
+    client.get(f"{address}fail")
+    (incident,) = incidents_of(monitor)
+    assert "disk full" in incident.summary
+    client.get(address)
+    (incident,) = incidents_of(monitor)
+    assert incident.resolved_at is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failing_probe_opens_one_incident_and_not_two(tmp_path: Path, run_tick: Any) -> None:
+    monitor = make_gauge(tmp_path, "raise the wire is cut")
+    run_tick(only=frozenset({monitor.pk}), force=True)
+    (incident,) = incidents_of(monitor)
+    assert incident.kind == "monitor"
+    assert "the wire is cut" in incident.summary

@@ -1,0 +1,60 @@
+"""``add_starter_monitors``: what nearly every site wants, made once."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from chroniker.models import Job
+from chroniker_monitors.models import Monitor
+from chroniker_monitors.probes import build, probe_kinds
+from chroniker_monitors.starters import starters
+
+pytestmark = pytest.mark.django_db
+
+
+def add() -> list[str]:
+    out = StringIO()
+    call_command("add_starter_monitors", stdout=out)
+    return out.getvalue().splitlines()
+
+
+def test_each_starter_that_can_be_is_made_and_says_so(settings: Any) -> None:
+    settings.CHRONIKER_SITE_URL = "https://shop.example.com:8443/"
+    told = add()
+    assert len(told) == len(list(starters())) == 6
+    kinds = probe_kinds()
+    for starter, line in zip(starters(), told, strict=True):
+        made = starter.kind in kinds
+        assert line == f"{starter.name}: made" or not made, line
+        assert Monitor.objects.filter(name=starter.name).exists() == made
+    for monitor in Monitor.objects.all():
+        monitor.full_clean()
+        build(monitor.probe.kind, monitor.probe.params)
+        assert not monitor.probe.thresholds.out_of_order()
+
+
+def test_a_second_time_nothing_is_made_or_changed() -> None:
+    add()
+    Monitor.objects.filter(name="Disk space").update(enabled=False)
+    before = Monitor.objects.count()
+    assert "Disk space: not made: a job of this name is there" in add()
+    assert Monitor.objects.count() == before == Job.objects.count()
+    assert not Monitor.objects.get(name="Disk space").enabled
+
+
+@pytest.mark.parametrize("url", ["", "http://shop.example.com", "https://", "nonsense"])
+def test_without_https_there_is_no_certificate(settings: Any, url: str) -> None:
+    settings.CHRONIKER_SITE_URL = url
+    assert not any("Certificate" in line for line in add())
+
+
+def test_what_was_made_measures() -> None:
+    add()
+    with pytest.raises(SystemExit) as ended:
+        call_command("check_monitor", "Disk space", stdout=(out := StringIO()))
+    assert ended.value.code in (0, 1, 2)
+    assert " | value=" in out.getvalue()

@@ -1,0 +1,177 @@
+"""Operators, rungs, streaks: by example and by property."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chroniker_monitors.enums import Operator, Severity
+from chroniker_monitors.thresholds import (
+    Change,
+    Standing,
+    Thresholds,
+    evaluate,
+    rank,
+    step,
+)
+
+OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
+WORDS = {"S": OK, "W": WARNING, "F": CRITICAL, "U": UNKNOWN}
+
+numbers = st.floats(allow_nan=False)
+severities = st.sampled_from(list(Severity))
+counts = st.integers(1, 5)
+
+
+def walk(
+    samples: str | Sequence[Severity], consecutive: int = 1, recovery: int = 1
+) -> tuple[Standing, list[Severity]]:
+    """Where one stands at the end, and each severity that was changed to."""
+    standing, changes = Standing(), []
+    for sample in samples:
+        measured = WORDS[sample] if isinstance(sample, str) else sample
+        standing, change = step(standing, measured, consecutive=consecutive, recovery=recovery)
+        if change:
+            changes.append(change.after)
+    return standing, changes
+
+
+@pytest.mark.parametrize(
+    ("operator", "bad", "good"),
+    [(">", 11, 10), (">=", 10, 9), ("<", 9, 10), ("<=", 10, 11), ("==", 10, 9), ("!=", 9, 10)],
+)
+def test_each_operator_at_its_threshold(operator: str, bad: float, good: float) -> None:
+    assert evaluate(bad, operator, None, 10) is CRITICAL
+    assert evaluate(good, operator, None, 10) is OK
+    assert evaluate(bad, operator, 10, None) is WARNING
+    assert evaluate(good, operator, 10, None) is OK
+
+
+@given(numbers, st.sampled_from(Operator.values), numbers, numbers)
+def test_critical_outweighs_warning(
+    value: float, operator: str, warning: float, critical: float
+) -> None:
+    both = evaluate(value, operator, warning, critical)
+    alone = evaluate(value, operator, None, critical)
+    assert (both is CRITICAL) == (alone is CRITICAL)
+
+
+@given(st.sampled_from(Operator.values), st.none() | numbers, st.none() | numbers)
+def test_what_is_no_number_is_unknown(
+    operator: str, warning: float | None, critical: float | None
+) -> None:
+    assert evaluate(math.nan, operator, warning, critical) is UNKNOWN
+
+
+@given(numbers, st.sampled_from(Operator.values))
+def test_without_thresholds_all_is_well(value: float, operator: str) -> None:
+    assert Thresholds(operator).evaluate(value) is OK
+
+
+@given(numbers, numbers, numbers, st.sampled_from([">", ">="]))
+def test_a_higher_value_is_never_better(
+    value: float, warning: float, critical: float, operator: str
+) -> None:
+    bounds = Thresholds(operator, min(warning, critical), max(warning, critical))
+    higher = math.nextafter(value, math.inf)
+    assert rank(bounds.evaluate(higher)) >= rank(bounds.evaluate(value))
+
+
+def test_thresholds_out_of_order_are_noticed() -> None:
+    assert Thresholds(">", 90, 80).out_of_order()
+    assert Thresholds("<", 10, 20).out_of_order()
+    assert not Thresholds(">", 80, 90).out_of_order()
+    assert not Thresholds("<", 20, 10).out_of_order()
+    assert not Thresholds("==", 1, 2).out_of_order()
+    assert not Thresholds(">", None, 2).out_of_order()
+
+
+@pytest.mark.parametrize(
+    ("samples", "consecutive", "recovery", "changes"),
+    [
+        ("FFFFS", 3, 1, [CRITICAL, OK]),
+        ("FFS", 3, 1, []),
+        ("FFSFFSFFS", 3, 1, []),
+        ("FFFSFSFSS", 3, 2, [CRITICAL, OK]),
+        ("SSSSS", 1, 1, []),
+        ("F", 1, 1, [CRITICAL]),
+        ("FW", 1, 1, [CRITICAL, WARNING]),
+        ("WFF", 3, 1, [WARNING]),
+        ("WFFF", 3, 1, [WARNING, CRITICAL]),
+        ("UUU", 3, 1, [UNKNOWN]),
+        ("FFFUS", 3, 1, [CRITICAL, UNKNOWN, OK]),
+        ("FFFUS", 3, 2, [CRITICAL, UNKNOWN]),
+        ("FFFUSS", 3, 2, [CRITICAL, UNKNOWN, OK]),
+    ],
+)
+def test_runs_of_samples(
+    samples: str, consecutive: int, recovery: int, changes: list[Severity]
+) -> None:
+    assert walk(samples, consecutive, recovery)[1] == changes
+
+
+@given(st.lists(severities), counts, counts)
+def test_a_change_is_never_to_the_same(
+    samples: list[Severity], consecutive: int, recovery: int
+) -> None:
+    standing = Standing()
+    for sample in samples:
+        after, change = step(standing, sample, consecutive=consecutive, recovery=recovery)
+        assert (change is not None) == (after.severity is not standing.severity)
+        if change:
+            assert change == Change(standing.severity, after.severity)
+            assert change.worse == (rank(change.after) > rank(change.before))
+        standing = after
+
+
+@given(st.lists(severities), counts, counts)
+def test_nothing_is_alarmed_that_was_not_seen_often_enough(
+    samples: list[Severity], consecutive: int, recovery: int
+) -> None:
+    """Each rung by itself: it is reached by so many in a row, and left by so many in a row."""
+    standing = Standing()
+    for number, sample in enumerate(samples, 1):
+        before, seen = standing, samples[:number]
+        standing, change = step(standing, sample, consecutive=consecutive, recovery=recovery)
+        if change and change.worse:
+            last = seen[-consecutive:]
+            assert len(last) == consecutive
+            assert all(rank(s) >= rank(change.after) for s in last)
+        elif change:
+            last = seen[-recovery:]
+            assert len(last) == recovery
+            assert all(rank(s) <= rank(change.after) for s in last)
+        # and it is reached no later than that
+        for severity in (WARNING, UNKNOWN, CRITICAL):
+            if rank(before.severity) >= rank(severity):
+                continue
+            if number >= consecutive and all(
+                rank(s) >= rank(severity) for s in seen[-consecutive:]
+            ):
+                assert rank(standing.severity) >= rank(severity)
+
+
+@given(st.lists(severities), counts, counts, severities)
+def test_the_same_sample_again_and_again_is_believed(
+    samples: list[Severity], consecutive: int, recovery: int, last: Severity
+) -> None:
+    standing, _ = walk([*samples, *[last] * max(consecutive, recovery)], consecutive, recovery)
+    assert standing == Standing(last)
+
+
+@given(st.lists(severities))
+def test_with_counts_of_one_the_state_is_the_last_sample(samples: list[Severity]) -> None:
+    standing, _ = walk(samples)
+    assert standing.severity is (samples[-1] if samples else OK)
+
+
+@given(st.lists(severities), counts, counts)
+def test_streaks_stay_below_what_they_wait_for(
+    samples: list[Severity], consecutive: int, recovery: int
+) -> None:
+    standing, _ = walk(samples, consecutive, recovery)
+    assert all(0 <= streak < max(consecutive, recovery) for streak in standing.streaks)

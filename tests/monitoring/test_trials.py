@@ -1,0 +1,76 @@
+"""``Test now``: an unsaved form is tried in a guarded process, and nothing is recorded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.test import Client
+
+from chroniker.models import Job
+from chroniker_monitors.models import Monitor, Sample
+from tests.monitoring.conftest import SignIn, url_of
+from tests.monitoring.factories import make_gauge
+from tests.monitoring.test_admin import gauge_data, text
+
+pytestmark = [pytest.mark.one_database, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("50 calm", ["ok", "50 V", "calm", "Nothing was recorded"]),
+        ("95", ["critical", "95 V"]),
+        ("raise the wire is cut", ["unknown", "the wire is cut"]),
+        ("exit 7", ["unknown", "ended with exit code 7"]),
+        ("kill", ["unknown", "SIGKILL"]),
+    ],
+)
+@pytest.mark.no_leftovers
+def test_a_form_is_tried_before_it_is_saved(
+    root: Client, tmp_path: Path, told: str, words: list[str]
+) -> None:
+    (tmp_path / "gauge").write_text(told)
+    data = gauge_data(tmp_path, name="", _test="1")  # the name can wait
+    page = root.post(f"{url_of('add')}?kind=test_gauge", data)
+    answer = page.content.decode().partition('id="chroniker-tested"')[2].partition("</div>")[0]
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer))
+    assert all(word in shown for word in words), shown
+    assert page.context["adminform"].form["param_path"].value() == str(tmp_path / "gauge")
+    assert not Job.objects.exists()
+    assert not Sample.objects.exists()
+
+
+@pytest.mark.no_leftovers
+def test_a_probe_that_hangs_is_ended_in_time(root: Client, tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("sleep 300")
+    data = gauge_data(tmp_path, probe_timeout="0.5", _test="1")
+    page = root.post(f"{url_of('add')}?kind=test_gauge", data)
+    assert "unknown" in text(page)
+    assert "0.5 s" in text(page)
+
+
+def test_a_form_that_says_too_little_is_not_tried(root: Client, tmp_path: Path) -> None:
+    page = root.post(
+        f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, param_path="", _test="1")
+    )
+    assert "Mend the form first" in text(page)
+
+
+def test_trying_a_change_changes_nothing(root: Client, tmp_path: Path) -> None:
+    monitor = make_gauge(tmp_path, 95)
+    data = gauge_data(tmp_path, name="renamed", probe_critical="99", probe_warning="", _test="1")
+    page = root.post(url_of("change", monitor), data)
+    assert "95 V" in text(page)
+    monitor = Monitor.objects.get()
+    assert (monitor.name, monitor.probe.critical) == (monitor.name, 90)
+    assert monitor.name != "renamed"
+
+
+def test_trying_needs_the_right_to_save(sign_in: SignIn, tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("50")
+    data = gauge_data(tmp_path, _test="1")
+    url = f"{url_of('add')}?kind=test_gauge"
+    assert sign_in("view_monitor", "change_monitor").post(url, data).status_code == 403
+    assert sign_in("add_monitor", csrf=True).post(url, data).status_code == 403

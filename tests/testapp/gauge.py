@@ -1,0 +1,39 @@
+"""A probe whose value is what a test has written into a file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from chroniker_monitors.probes import BaseProbe, Reading, param, register_probe
+
+
+@register_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge(BaseProbe):
+    """Reads a number from a file, or does what is written there."""
+
+    kind: ClassVar[str] = "test_gauge"
+    label: ClassVar[str] = "Gauge"
+    unit: ClassVar[str] = "V"
+    path: str = param(label="path", help="of a file that holds a number")
+
+    def run(self) -> Reading:
+        word, _, rest = Path(self.path).read_text().partition(" ")
+        match word:
+            case "sleep":
+                time.sleep(float(rest))
+                return Reading(0, "slept")
+            case "raise":
+                raise RuntimeError(rest)
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exit":
+                sys.stdout.flush()
+                os._exit(int(rest))
+        return Reading(float(word), rest)
