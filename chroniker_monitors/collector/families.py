@@ -6,6 +6,8 @@ and other people's queries hang on them. A family belongs to one of these levels
 - job: once for each job; what people defined,
 - slot: what the runner wrote, once for each job or, for a job that runs on every host, once for
   each host, with the label ``host``,
+- monitor: once for each monitor; what people defined beside its job,
+- sample: what was measured, once for each monitor or, like slots, for each of its hosts,
 - host: once for each machine that ticks,
 - collector: once.
 """
@@ -58,7 +60,8 @@ class Family:
 
     ``number`` names what it shows among :mod:`.numbers`; ``by`` is a label and, for each of its
     values, the number of that series; ``texts`` are labels that the row itself has.
-    ``optional``: absent where there is no number (all others are there from the start, at 0).
+    ``optional``: a line is absent where there is no number (all others are there from the start,
+    at 0).
     ``exemplar``: which run OpenMetrics shows beside one of its lines.
     """
 
@@ -101,7 +104,13 @@ class Family:
     def labels(self, level: str) -> tuple[str, ...]:
         """The names of its labels, sorted."""
         own = {"le"} if self.type == HISTOGRAM else {self.by[0]} - {""}
-        common = {"job": {"job_name"}, "slot": {"host", "job_name"}, "host": {"host"}}
+        common = {
+            "job": {"job_name"},
+            "slot": {"host", "job_name"},
+            "monitor": {"job_name"},
+            "sample": {"host", "job_name"},
+            "host": {"host"},
+        }
         return tuple(sorted({*self.texts, *own, *common.get(level, ())}))
 
     def metric(self) -> Metric:
@@ -315,6 +324,60 @@ SLOT_FAMILIES = (
     ),
 )
 
+MONITOR_FAMILIES = (
+    Family(
+        "chroniker_monitor_info",
+        GAUGE,
+        "What a monitor measures, and in which unit; always 1.",
+        "count by (kind) (max by (job_name, kind) (chroniker_monitor_info))",
+        number="one",
+        texts=("kind", "unit"),
+    ),
+    Family(
+        "chroniker_monitor_threshold",
+        GAUGE,
+        "From which value on it is bad, compared by the operator; only for thresholds there are.",
+        'max by (job_name, operator) (chroniker_monitor_threshold{severity="critical"})',
+        by=("severity", {"warning": "threshold_warning", "critical": "threshold_critical"}),
+        texts=("operator",),
+        optional=True,
+    ),
+)
+
+SAMPLE_FAMILIES = (
+    Family(
+        "chroniker_monitor_value",
+        GAUGE,
+        "What was measured last; absent where the last probe failed, which is not the same as 0.",
+        'max by (job_name, host) (chroniker_monitor_value{job_name="Disk of /"})',
+        number="value",
+        optional=True,
+    ),
+    Family(
+        "chroniker_monitor_severity",
+        GAUGE,
+        "0 ok, 1 warning, 2 critical, 3 unknown (the probe itself failed).",
+        "max by (job_name, host) (chroniker_monitor_severity) == 2",
+        number="severity",
+    ),
+    Family(
+        "chroniker_monitor_last_sample_timestamp_seconds",
+        GAUGE,
+        "When a monitor was measured last, in vain or not; 0 if never.",
+        "time() - max by (job_name, host) (chroniker_monitor_last_sample_timestamp_seconds > 0)"
+        " > 900",
+        number="last_sample_at",
+    ),
+    Family(
+        "chroniker_monitor_latency_seconds",
+        GAUGE,
+        "How long the last probe took; absent before the first.",
+        "topk(10, max by (job_name, host) (chroniker_monitor_latency_seconds))",
+        number="latency_seconds",
+        optional=True,
+    ),
+)
+
 HOST_FAMILIES = (
     Family(
         "chroniker_host_last_tick_timestamp_seconds",
@@ -381,6 +444,8 @@ COLLECTOR_FAMILIES = (
 LEVELS: dict[str, tuple[Family, ...]] = {
     "job": JOB_FAMILIES,
     "slot": SLOT_FAMILIES,
+    "monitor": MONITOR_FAMILIES,
+    "sample": SAMPLE_FAMILIES,
     "host": HOST_FAMILIES,
     "collector": COLLECTOR_FAMILIES,
 }

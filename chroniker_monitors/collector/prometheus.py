@@ -18,17 +18,23 @@ from .families import (
     HOST_FAMILIES,
     JOB_FAMILIES,
     LEVELS,
+    MONITOR_FAMILIES,
+    SAMPLE_FAMILIES,
     Contract,
     Family,
 )
 from .numbers import (
     HOST,
+    N_MONITOR,
     NAME,
     Column,
     Exemplar,
     host_numbers,
     job_numbers,
     job_texts,
+    monitor_numbers,
+    monitor_texts,
+    sample_numbers,
     slot_exemplars,
     slot_numbers,
 )
@@ -64,6 +70,8 @@ def metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
     if snapshot.up:
         yield from _job_metrics(snapshot, contract)
         yield from _slot_metrics(snapshot, contract)
+        yield from _monitor_metrics(snapshot)
+        yield from _sample_metrics(snapshot)
     yield from other_metrics(snapshot)
 
 
@@ -103,6 +111,24 @@ def _slot_metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
     exemplars = slot_exemplars(rows, contract.bounds, snapshot.zone)
     for family in contract.slot_families:
         yield _metric(family, contract.bounds, names, numbers, exemplars.get(family.exemplar))
+
+
+def _monitor_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+    rows = [row for row, _ in snapshot.monitors]
+    names = {"job_name": [row[NAME] for row in rows]}
+    texts = monitor_texts(rows)
+    numbers = monitor_numbers(rows)
+    for family in MONITOR_FAMILIES:
+        wanted = names | {label: texts[label] for label in family.texts}
+        yield _metric(family, (), wanted, numbers)
+
+
+def _sample_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+    rows = [row for _, rows in snapshot.monitors for row in rows]
+    names = {"job_name": [row[NAME] for row in rows], "host": [row[N_MONITOR] for row in rows]}
+    numbers = sample_numbers(rows, snapshot.zone)
+    for family in SAMPLE_FAMILIES:
+        yield _metric(family, (), names, numbers)
 
 
 def _host_metrics(snapshot: Snapshot) -> Iterator[Metric]:
