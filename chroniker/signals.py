@@ -1,7 +1,8 @@
 """What happens to runs, told to whoever listens: mail, error trackers, a site's own code.
 
 Each signal is sent after the transaction that made it true has been committed, in the process of
-the tick, with ``sender`` the ``Run`` class. A receiver that raises is logged and stops nothing.
+the tick, with ``sender`` the ``Run`` class, for incidents the ``Incident`` class. A receiver that
+raises is logged and stops nothing.
 """
 
 from __future__ import annotations
@@ -16,3 +17,9 @@ run_finished = Signal()
 
 run_missed = Signal()
 """Slots were knowingly not run. Arguments: ``run`` (its ``missed`` row), ``job``."""
+
+incident_opened = Signal()
+"""An incident opened, muted or not. Arguments: ``incident``, ``job``."""
+
+incident_resolved = Signal()
+"""An incident is over. Arguments: ``incident``, ``job``."""
