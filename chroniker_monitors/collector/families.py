@@ -9,6 +9,7 @@ and other people's queries hang on them. A family belongs to one of these levels
 - monitor: once for each monitor; what people defined beside its job,
 - sample: what was measured, once for each monitor or, like slots, for each of its hosts,
 - host: once for each machine that ticks,
+- incident: once; what people are told,
 - collector: once.
 """
 
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from chroniker.enums import FailureReason, MissedReason, RunStatus
+from chroniker.enums import FailureReason, MissedReason, RunStatus, Severity
 
 GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
 UNITS = ("seconds", "bytes", "ratio")
@@ -133,6 +134,13 @@ JOB_FAMILIES = (
         "Whether the schedule of a job applies.",
         "count(chroniker_job_enabled == 0)",
         number="enabled",
+    ),
+    Family(
+        "chroniker_job_muted",
+        GAUGE,
+        "Whether a maintenance window mutes the alerts of a job now.",
+        "max by (job_name) (chroniker_job_muted) == 1",
+        number="muted",
     ),
     Family(
         "chroniker_job_expected_seconds",
@@ -409,6 +417,30 @@ HOST_FAMILIES = (
     ),
 )
 
+INCIDENT_FAMILIES = (
+    Family(
+        "chroniker_incidents_open",
+        GAUGE,
+        "Incidents that are open, muted ones too, by severity.",
+        "sum(max by (severity) (chroniker_incidents_open)) > 0",
+        by=("severity", {severity: f"open_{severity}" for severity in Severity.values}),
+    ),
+    Family(
+        "chroniker_notifications_pending",
+        GAUGE,
+        "Mails and other messages that were not sent yet and will be tried again.",
+        "max(chroniker_notifications_pending) > 0",
+        number="pending",
+    ),
+    Family(
+        "chroniker_notification_failures_total",
+        COUNTER,
+        "Attempts to send one that failed.",
+        "max(increase(chroniker_notification_failures_total[1h])) > 0",
+        number="notification_failures",
+    ),
+)
+
 COLLECTOR_FAMILIES = (
     Family(
         "chroniker_collector_up",
@@ -447,6 +479,7 @@ LEVELS: dict[str, tuple[Family, ...]] = {
     "monitor": MONITOR_FAMILIES,
     "sample": SAMPLE_FAMILIES,
     "host": HOST_FAMILIES,
+    "incident": INCIDENT_FAMILIES,
     "collector": COLLECTOR_FAMILIES,
 }
 NAMES = frozenset(family.base for families in LEVELS.values() for family in families)

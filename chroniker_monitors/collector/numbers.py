@@ -28,8 +28,9 @@ Numbers = dict[str, Column]
 
 JOB_COLUMNS = (
     "pk", "name", "command", "raw_command", "schedule", "timezone", "hostname", "enabled",
-    "expected_seconds", "timeout_seconds", "start_deadline_seconds",
+    "expected_seconds", "timeout_seconds", "start_deadline_seconds", "muted",
 )  # fmt: skip
+"""Of a job, and whether a maintenance window mutes it."""
 PLAIN_COLUMNS = (
     "consecutive_failures", "runs_total", "retries_total",
     "failures_error", "failures_timeout", "failures_stopped", "failures_lost",
@@ -125,6 +126,7 @@ def job_numbers(rows: Sequence[Row]) -> Numbers:
     return {
         "one": [1] * len(rows),
         "enabled": [int(enabled) for enabled in cells["enabled"]],
+        "muted": [int(muted) for muted in cells["muted"]],
         "expected_seconds": cells["expected_seconds"],
         "timeout_seconds": cells["timeout_seconds"],
         "start_deadline_seconds": cells["start_deadline_seconds"],

@@ -16,6 +16,7 @@ from chroniker_monitors.conf import conf
 from .families import (
     COLLECTOR_FAMILIES,
     HOST_FAMILIES,
+    INCIDENT_FAMILIES,
     JOB_FAMILIES,
     LEVELS,
     MONITOR_FAMILIES,
@@ -79,6 +80,7 @@ def other_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     """Those that are not per job: they are few, and need no faster way."""
     if snapshot.up:
         yield from _host_metrics(snapshot)
+        yield from _incident_metrics(snapshot)
     numbers = {
         "one": 1,
         "up": int(snapshot.up),
@@ -136,6 +138,14 @@ def _host_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     numbers = host_numbers(snapshot.hosts)
     for family in HOST_FAMILIES:
         yield _metric(family, (), names, numbers)
+
+
+def _incident_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+    for family in INCIDENT_FAMILIES:
+        metric = family.metric()
+        for line in family.series(()):
+            metric.add_sample(line.name, dict(line.labels), snapshot.told.get(line.number, 0))
+        yield metric
 
 
 def _metric(

@@ -19,6 +19,7 @@ TITLES = {
     "monitor": "What people defined of monitors: once for each",
     "sample": "What was measured: once for each monitor, or for each host that measures it",
     "host": "Machines that tick",
+    "incident": "What people are told: once",
     "collector": "The scrape itself",
 }
 

@@ -71,6 +71,8 @@ class Snapshot:
     jobs: list[JobRows] = field(default_factory=list)
     monitors: list[JobRows] = field(default_factory=list)
     hosts: list[Row] = field(default_factory=list)
+    told: dict[str, int] = field(default_factory=dict)
+    """Of incidents and notifications; what is not in it is 0."""
     dropped_jobs: int = 0
     zone: tzinfo | None = None
     seconds: float = 0
@@ -104,7 +106,7 @@ def take_snapshot() -> Snapshot:
 
 
 def read(alias: str, max_jobs: int) -> Snapshot:
-    """Jobs with their slots, hosts, and how many jobs are more than ``max_jobs``."""
+    """Jobs, monitors and hosts, and how many jobs are more than ``max_jobs``."""
     from chroniker.models import Host, Job, JobState
 
     jobs = Job.objects.using(alias).order_by("pk")
@@ -112,6 +114,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
     compiler = (
         jobs.filter(pk__lt=Coalesce(Subquery(first_dropped), Value(2**63 - 1)))
         .order_by()
+        .annotate(muted=_muted(alias))
         .values_list(*JOB_COLUMNS, *map(_state_column, STATE_COLUMNS))
         .query.get_compiler(using=alias)
     )
@@ -144,8 +147,41 @@ def read(alias: str, max_jobs: int) -> Snapshot:
         shown = {job[0] for job, _ in grouped}
         measured = [monitor for monitor in measured if monitor[0][0] in shown]
     return Snapshot(
-        True, grouped, measured, hosts, max(dropped, 0), zone=connections[alias].timezone
+        up=True,
+        jobs=grouped,
+        monitors=measured,
+        hosts=hosts,
+        told=_told(alias),
+        dropped_jobs=max(dropped, 0),
+        zone=connections[alias].timezone,
     )
+
+
+def _muted(alias: str) -> Case | Value:
+    """Whether a window mutes the job of a row: all are in the query, for there are few."""
+    from chroniker.clock import StatementNow
+    from chroniker.models import Maintenance
+
+    covered: set[int | None] = set()
+    windows = Maintenance.objects.using(alias).active(StatementNow())
+    for entry, job in windows.order_by().values_list("entries", "entries__job"):
+        if entry is None:  # a window without jobs is for all of them
+            return Value(True)
+        covered.add(job)
+    covered.discard(None)  # deleted since
+    if not covered:
+        return Value(False)
+    return Case(When(pk__in=covered, then=Value(True)), default=Value(False))
+
+
+def _told(alias: str) -> dict[str, int]:
+    from chroniker.models import Incident, Notification, Tally
+
+    incidents = Incident.objects.using(alias).open().order_by().values_list("severity")
+    told = {f"open_{severity}": number for severity, number in incidents.annotate(Count("pk"))}
+    told["pending"] = Notification.objects.using(alias).pending().count()
+    failures = Tally.objects.using(alias).read("notification_failures")
+    return told | {"notification_failures": failures}
 
 
 def by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:

@@ -10,10 +10,21 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils.timezone import now as utc_now
 from prometheus_client import CollectorRegistry, generate_latest
 
 import chroniker
-from chroniker.models import Host, Job, JobState, Run
+from chroniker.models import (
+    Host,
+    Incident,
+    Job,
+    JobState,
+    Maintenance,
+    MaintenanceJob,
+    Notification,
+    Run,
+    Tally,
+)
 from chroniker_monitors.collector.families import LEVELS, NAMES
 from chroniker_monitors.collector.prometheus import ChronikerCollector
 from chroniker_monitors.models import Monitor, MonitorState, Probe
@@ -39,6 +50,70 @@ def test_job_that_never_ran_is_there_at_zero() -> None:
     slot_names = {family.name for family in LEVELS["slot"] if family.type != "histogram"}
     there = {name for name, labels in page.samples if ("job_name", "new") in labels}
     assert slot_names <= there
+
+
+def make_window(*jobs: Job, **fields: Any) -> Maintenance:
+    now = utc_now()
+    window = {"starts_at": now - timedelta(hours=1), "ends_at": now + timedelta(hours=1), **fields}
+    made = Maintenance.objects.create(**window)
+    for job in jobs:
+        MaintenanceJob.objects.create(maintenance=made, job=job)
+    return made
+
+
+def test_job_in_a_maintenance_window_is_muted() -> None:
+    make_window(make_job(name="inside"))
+    make_job(name="outside")
+    make_window(make_job(name="later"), starts_at=utc_now() + timedelta(minutes=1))
+    page = Page()
+    assert [page("chroniker_job_muted", job_name=n) for n in ("inside", "outside", "later")] == [
+        1,
+        0,
+        0,
+    ]
+
+
+def test_window_without_jobs_mutes_all_of_them() -> None:
+    make_job(name="a")
+    make_window(make_job(name="b"))
+    make_window()
+    page = Page()
+    assert [page("chroniker_job_muted", job_name=name) for name in ("a", "b")] == [1, 1]
+
+
+def test_window_whose_job_was_deleted_mutes_nothing() -> None:
+    gone = make_job(name="gone")
+    make_window(gone)
+    gone.delete()
+    make_job(name="a")
+    assert Page()("chroniker_job_muted", job_name="a") == 0
+
+
+def test_incidents_and_notifications_are_counted() -> None:
+    page = Page()
+    for severity in ("critical", "warning", "info"):
+        assert page("chroniker_incidents_open", severity=severity) == 0
+    assert page("chroniker_notifications_pending") == 0
+    assert page("chroniker_notification_failures_total") == 0
+    for number, resolved in enumerate((None, None, NOON)):
+        Incident.objects.create(
+            job=make_job(name=f"job {number}"),
+            kind="failing",
+            severity="critical",
+            opened_at=NOON,
+            last_at=NOON,
+            resolved_at=resolved,
+        )
+    for number, again in enumerate((NOON, None)):
+        Notification.objects.create(
+            event="opened", channel="mail", key=number, created_at=NOON, next_attempt_at=again
+        )
+    Tally.objects.add("notification_failures", 5)
+    page = Page()
+    assert page("chroniker_incidents_open", severity="critical") == 2
+    assert page("chroniker_incidents_open", severity="warning") == 0
+    assert page("chroniker_notifications_pending") == 1
+    assert page("chroniker_notification_failures_total") == 5
 
 
 def make_monitor(name: str, *, hostname: str = "", **fields: Any) -> Monitor:
@@ -301,7 +376,7 @@ def test_two_queries_whatever_the_number_of_jobs(
     JobState.objects.bulk_create([JobState(job=job) for job in jobs])
     for _ in range(2):
         # In a test's transaction, two more: a savepoint, and its release.
-        with django_assert_num_queries(3 + 2):
+        with django_assert_num_queries(7 + 2):
             assert len(Page().named("chroniker_job_runs_total")) == number
 
 

@@ -74,6 +74,7 @@ jobs = st.fixed_dictionaries(
         "expected_seconds": st.one_of(st.none(), whole),
         "timeout_seconds": st.one_of(st.none(), whole),
         "start_deadline_seconds": st.one_of(st.none(), whole),
+        "muted": st.one_of(st.booleans(), st.integers(0, 1)),
     }
 )
 states = st.fixed_dictionaries(
@@ -148,6 +149,7 @@ def snapshot(
         by_job(rows, names),
         by_monitor(samples, names),
         machines,
+        {"open_warning": len(table)},
         len(table),
         seconds=seconds,
     )
@@ -200,7 +202,7 @@ def test_every_byte_is_prometheus_clients(
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_name_stays_one_sample(name: str) -> None:
     job = dict.fromkeys(JOB_COLUMNS, "") | {"name": name, "hostname": "*", "command": "x"}
-    job |= {"enabled": True, "expected_seconds": 5, "timeout_seconds": None}
+    job |= {"enabled": True, "muted": False, "expected_seconds": 5, "timeout_seconds": None}
     job["start_deadline_seconds"] = None
     state = dict.fromkeys(STATE_COLUMNS) | {"host": f"host of {name}"}
     page = fast(Renderer(Contract((1.0,), True)), snapshot([(job, [state])], []), OPENMETRICS)
@@ -224,7 +226,7 @@ def test_numbers_are_written_as_go_does(number: float) -> None:
 
 
 def test_row_that_did_not_change_is_not_written_again() -> None:
-    job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True}
+    job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True, "muted": 0}
     job |= {"expected_seconds": None, "timeout_seconds": None, "start_deadline_seconds": None}
     state = dict.fromkeys(STATE_COLUMNS) | {"host": ""}
 
