@@ -40,18 +40,17 @@ CHOICES = {
 }
 """Settings that take one of a few words."""
 
-NAMES = ("CHRONIKER_ALLOWED_COMMANDS", "CHRONIKER_SECRET_NAMES")
+NAMES = ("CHRONIKER_ALLOWED_COMMANDS", "CHRONIKER_SECRET_NAMES", "CHRONIKER_NOTIFIERS")
 """Settings that are lists of names."""
 
 BUCKETS = "CHRONIKER_METRICS_DURATION_BUCKETS"
 
 KNOWN_ELSEWHERE = (
-    "CHRONIKER_EMAIL_SENDER", "CHRONIKER_EMAIL_HOST_USER", "CHRONIKER_SITE_URL",
-    "CHRONIKER_NOTIFIERS", BUCKETS,
+    BUCKETS,
 )  # fmt: skip
 """Settings that are read outside :mod:`chroniker.conf`."""
 
-KNOWN_PREFIXES = ("CHRONIKER_METRICS_", "CHRONIKER_MONITORS_", "CHRONIKER_EMAIL_")
+KNOWN_PREFIXES = ("CHRONIKER_METRICS_", "CHRONIKER_MONITORS_")
 """Whose settings other apps and floors read, and check."""
 
 SQLITE_TIMEOUT = 10

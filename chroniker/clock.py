@@ -67,3 +67,9 @@ def database_now_plus(seconds: float) -> Combinable:
     """The database's clock plus some seconds, for a lease."""
     moment = DatabaseNow() + Value(timedelta(seconds=seconds))
     return ExpressionWrapper(moment, output_field=DateTimeField())
+
+
+def statement_now_plus(seconds: float) -> Combinable:
+    """The moment at which the statement began plus some seconds, for comparisons."""
+    moment = StatementNow() + Value(timedelta(seconds=seconds))
+    return ExpressionWrapper(moment, output_field=DateTimeField())

@@ -168,6 +168,63 @@ class Conf:
     HEARTBEAT_TIMEOUT_SECONDS = setting(
         5, int, float, doc="How long that may take, seconds; no run waits for it.", minimum=0.1
     )
+    OVERDUE_SECONDS = setting(
+        300, int, float,
+        doc="How long a job may be due before an incident says that nobody starts it, seconds.",
+        minimum=1,
+    )  # fmt: skip
+    FLAPPING_FLIPS = setting(
+        4, int,
+        doc="How often within a day an incident may open and close before it counts as flapping.",
+        minimum=2,
+    )  # fmt: skip
+    FLAPPING_CALM_SECONDS = setting(
+        3600, int, float, doc="After how long without a flip flapping is over, seconds.", minimum=1
+    )
+    EMAIL_SENDER = setting("", str, doc="The name that mails come from.")
+    EMAIL_HOST_USER = setting(
+        "", str,
+        doc="The address that mails come from and, where the site logs in to its mail server as "
+        "somebody else, the user to log in as. Empty: `DEFAULT_FROM_EMAIL`.",
+    )  # fmt: skip
+    EMAIL_SUBJECT_PREFIX = setting("[Chroniker] ", str, doc="What subjects begin with.")
+    EMAIL_TIMEOUT = computed(
+        lambda: settings.EMAIL_TIMEOUT or 10,
+        int,
+        float,
+        doc="How long the mail server may take for one answer, seconds.",
+        shown="`EMAIL_TIMEOUT`, or 10",
+        minimum=0.1,
+    )
+    EMAIL_TO_ADMINS = setting(
+        False, bool, doc="Whether `ADMINS` get the mails of a job to which nobody is subscribed."
+    )
+    SITE_URL = setting(
+        "", str,
+        doc="Where the site is, for links in mails: `https://www.example.com`. Empty: the current "
+        "site of `django.contrib.sites` where it is installed, otherwise there are no links.",
+    )  # fmt: skip
+    NOTIFIERS: list[str] = computed(
+        list,
+        list,
+        tuple,
+        doc="Dotted paths of channels besides mail, such as `chroniker.webhook.Webhook`.",
+        shown="`[]`",
+    )
+    WEBHOOK_URL = setting("", str, doc="Where `chroniker.webhook.Webhook` posts to.")
+    WEBHOOK_SECRET = setting("", str, doc="What it signs with; the receiver has the same.")
+    WEBHOOK_TIMEOUT = setting(
+        10, int, float, doc="How long the receiver may take for one answer, seconds.", minimum=0.1
+    )
+    SEND_SECONDS = setting(
+        20, int, float,
+        doc="How long a tick sends what is in the outbox, seconds; the next one goes on.",
+        minimum=1,
+    )  # fmt: skip
+    GIVE_UP_DAYS = setting(
+        7, int, float, doc="After how long a notification that cannot be sent is given up, days.",
+        minimum=0.01,
+    )  # fmt: skip
     METRICS_DURATION_BUCKETS: tuple[float, ...] = setting(
         (0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400),
         list,

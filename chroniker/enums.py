@@ -80,3 +80,49 @@ class Stream(models.TextChoices):
     """File descriptor 2."""
     LOG = "log", _("log")
     """Records of the ``logging`` module; a stream of its own, so that logging is not an error."""
+
+
+class IncidentKind(models.TextChoices):
+    """What an incident is about. A job has at most one open incident of each on a host slot."""
+
+    FAILING = "failing", _("failing")
+    """``failures_before_alert`` runs in a row have failed."""
+    OVERDUE = "overdue", _("overdue")
+    """It is due, and nobody has started it for ``CHRONIKER_OVERDUE_SECONDS``."""
+    MONITOR = "monitor", _("monitor")
+    """A monitor's value is beyond a threshold, or cannot be measured."""
+
+
+class Severity(models.TextChoices):
+    """How bad an incident is, the worst first."""
+
+    CRITICAL = "critical", _("critical")
+    """Somebody has to act now."""
+    WARNING = "warning", _("warning")
+    """Somebody has to look at it today."""
+    INFO = "info", _("info")
+    """Worth knowing."""
+
+    @property
+    def rank(self) -> int:
+        """For comparing: the higher, the worse."""
+        return (Severity.INFO, Severity.WARNING, Severity.CRITICAL).index(self)
+
+
+class NotificationEvent(models.TextChoices):
+    """What a notification tells."""
+
+    OPENED = "opened", _("opened")
+    """An incident has opened, or the window that muted it has ended."""
+    WORSENED = "worsened", _("worsened")
+    """Its severity is higher than what was told."""
+    REMINDER = "reminder", _("reminder")
+    """It is still open, and nobody has acknowledged it."""
+    RESOLVED = "resolved", _("resolved")
+    """It is over. Sent to those who got its opening, after it."""
+    FLAPPING = "flapping", _("flapping")
+    """It opens and closes all the time; silence follows until that ends."""
+    SUCCEEDED = "succeeded", _("succeeded")
+    """A run succeeded, for those who want to know each time."""
+    DIGEST = "digest", _("digest")
+    """The incidents of a day."""

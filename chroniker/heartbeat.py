@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
 from django.db.models import Exists, Value
 
 from . import __version__
-from .clock import DatabaseNow, StatementNow, boottime
-from .models import Host, Job, JobState
+from .clock import DatabaseNow, StatementNow, boottime, statement_now_plus
+from .conf import conf
+from .models import Digest, Host, Incident, Job, JobState, Notification
+
+_PARTS = (
+    "unplanned", "due", "owned", "stale", "overdue", "attention", "digest", "outbox",
+)  # fmt: skip
+"""The yes-or-noes of a glance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,14 @@ class Glance:
     """Ticks of this host own runs; they may be dead."""
     stale: bool
     """Leases have run out, wherever their owners are."""
+    overdue: bool
+    """Jobs are due that nobody starts, and nobody was told."""
+    attention: bool
+    """Open incidents want to be looked at: a reminder, the end of a window or of flapping."""
+    digest: bool
+    """Somebody's digest is to be written."""
+    outbox: bool
+    """Notifications are to be sent."""
 
     @property
     def idle(self) -> bool:
@@ -41,6 +55,10 @@ class Glance:
             or self.unplanned
             or self.owned
             or self.stale
+            or self.overdue
+            or self.attention
+            or self.digest
+            or self.outbox
             or (self.due and not self.paused)
         )
 
@@ -60,9 +78,10 @@ def beat(host: str, pinned_now: datetime | None = None) -> Glance:
 
     ``pinned_now`` stands in for the database's clock, for tests.
     """
-    if not Host.objects.beat(host, __version__):
+    patience = conf.OVERDUE_SECONDS
+    if not Host.objects.beat(host, __version__, patience):
         Host.objects.bulk_create([Host(name=host)], ignore_conflicts=True)
-        Host.objects.beat(host, __version__)
+        Host.objects.beat(host, __version__, patience)
     states = JobState.objects
     moment: Any = StatementNow() if pinned_now is None else Value(pinned_now)
     # All hosts of an SQLite file are one machine, so that each can see who is dead.
@@ -70,6 +89,11 @@ def beat(host: str, pinned_now: datetime | None = None) -> Glance:
         states.filter(lease_token__isnull=False)
         if connection.vendor == "sqlite"
         else states.leased_on(host)
+    )
+    long_ago: Any = (
+        statement_now_plus(-patience)
+        if pinned_now is None
+        else Value(pinned_now - timedelta(seconds=patience))
     )
     before = boottime()
     row = (
@@ -80,17 +104,20 @@ def beat(host: str, pinned_now: datetime | None = None) -> Glance:
             due=Exists(states.due(moment).for_host(host)),
             owned=Exists(owned),
             stale=Exists(states.stale()),
+            overdue=Exists(states.overdue(long_ago, moment)),
+            attention=Exists(Incident.objects.wanting_attention(moment)),
+            digest=Exists(Digest.objects.due(moment)),
+            outbox=Exists(Notification.objects.due(moment)),
         )
-        .values("clock", "first_tick_at", "paused", "unplanned", "due", "owned", "stale")
+        .values("clock", "first_tick_at", "up_since", "paused", *_PARTS)
         .get()
     )
+    # A host that has just come up judges nobody: what it finds overdue, it may be about to start.
+    up_long = row["up_since"] <= row["clock"] - timedelta(seconds=patience)
     return Glance(
         new_host=row["first_tick_at"] is None,
         paused=row["paused"],
         clock=pinned_now or row["clock"],
         read_at=(before + boottime()) / 2,
-        unplanned=row["unplanned"],
-        due=row["due"],
-        owned=row["owned"],
-        stale=row["stale"],
+        **{part: row[part] for part in _PARTS} | {"overdue": row["overdue"] and up_long},
     )

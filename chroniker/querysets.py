@@ -7,14 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q, Value
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.lookups import Exact
 
 from .clock import DatabaseNow, StatementNow, database_now_plus
 from .enums import RunStatus, Trigger
 
 if TYPE_CHECKING:
-    from .models import Host, Job, JobDependency, JobState, OutputChunk, Run  # noqa: F401
+    from .models import (  # noqa: F401
+        Digest,
+        Host,
+        Incident,
+        Job,
+        JobDependency,
+        JobState,
+        Maintenance,
+        Notification,
+        OutputChunk,
+        Run,
+        Tally,
+    )
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -24,6 +36,20 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Whose definition is not the one that next runs were computed from."""
         # Not "=True": Django would write the bare column, for which SQLite uses no index.
         return self.filter(needs_planning__in=[True])
+
+    def muted(self, now: Any) -> JobQuerySet:
+        """Whose alerts a maintenance window mutes at ``now``."""
+        return self.filter(Exists(_windows(now).covering(OuterRef("pk"))))
+
+    def paused(self, now: Any) -> JobQuerySet:
+        """Which a maintenance window keeps from being started at ``now``."""
+        return self.filter(Exists(_windows(now).filter(pause=True).covering(OuterRef("pk"))))
+
+
+def _windows(now: Any) -> MaintenanceQuerySet:
+    model: Any = apps.get_model("chroniker", "Maintenance")
+    windows: MaintenanceQuerySet = model.objects.active(now)
+    return windows
 
 
 class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
@@ -81,7 +107,24 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
             (Q(host="") & ~Q(job__hostname="*")) | (~Q(host="") & Q(job__hostname="*"))
         )
 
-    def unblocked(self, now: datetime) -> JobStateQuerySet:
+    def unpaused(self, now: Any) -> JobStateQuerySet:
+        """Which no maintenance window keeps from being started at ``now``."""
+        return self.filter(~Exists(_windows(now).filter(pause=True).covering(OuterRef("job"))))
+
+    def overdue(self, moment: Any, now: Any) -> JobStateQuerySet:
+        """Due since before ``moment`` and not told yet, though nothing keeps them from starting.
+
+        What waits for another job, or rests in a maintenance window, is not overdue.
+        """
+        return (
+            self.due(moment)
+            .filter(overdue_incident=False, job__needs_planning=False)
+            .current()
+            .unpaused(now)
+            .unblocked(now)
+        )
+
+    def unblocked(self, now: Any) -> JobStateQuerySet:
         """Whose dependencies are met, or that a person asked for all the same."""
         unmet = self._dependency_model().objects.unmet(now)
         asked_for = Q(run_requested_by=Trigger.MANUAL, run_requested_at__isnull=False)
@@ -157,9 +200,22 @@ class OutputChunkQuerySet(models.QuerySet["OutputChunk"]):
 class HostQuerySet(models.QuerySet["Host"]):
     """Hosts."""
 
-    def beat(self, name: str, version: str) -> int:
-        """Note that ``name`` ticks now; 0 where it has no row yet."""
-        return self.filter(name=name).update(last_tick_at=DatabaseNow(), version=version)
+    def beat(self, name: str, version: str, longest_break: float) -> int:
+        """Note that ``name`` ticks now; 0 where it has no row yet.
+
+        After a break of more than ``longest_break`` seconds it counts as having just come up.
+        """
+        kept = When(
+            up_since__isnull=False,
+            last_tick_at__gte=database_now_plus(-longest_break),
+            then=F("up_since"),
+        )
+        # In this order: MariaDB assigns one after the other.
+        return self.filter(name=name).update(
+            up_since=Case(kept, default=DatabaseNow(), output_field=models.DateTimeField()),
+            last_tick_at=DatabaseNow(),
+            version=version,
+        )
 
     def count_claim(self, name: str) -> int:
         """Take the host's row for the rest of the transaction, so that its ticks claim in turn.
@@ -167,3 +223,74 @@ class HostQuerySet(models.QuerySet["Host"]):
         0 where the host is paused.
         """
         return self.filter(name=name, paused=False).update(claims=F("claims") + 1)
+
+
+class IncidentQuerySet(models.QuerySet["Incident"]):
+    """Incidents."""
+
+    def open(self) -> IncidentQuerySet:
+        """Not over."""
+        return self.filter(resolved_at__isnull=True)
+
+    def of_slot(self, job: int, host: str, kind: str) -> IncidentQuerySet:
+        """Those of one job, host slot and kind: at most one of them is open."""
+        return self.filter(job=job, host=host, kind=kind)
+
+    def wanting_attention(self, now: Any) -> IncidentQuerySet:
+        """A reminder is due, a window that muted them may have ended, or they may be calm."""
+        return self.filter(attention_at__lte=now)
+
+
+class NotificationQuerySet(models.QuerySet["Notification"]):
+    """The outbox."""
+
+    def pending(self) -> NotificationQuerySet:
+        """Neither sent nor given up."""
+        return self.filter(next_attempt_at__isnull=False)
+
+    def due(self, now: Any) -> NotificationQuerySet:
+        """To be sent now; those that somebody is sending are not."""
+        return self.filter(next_attempt_at__lte=now)
+
+    def claim(self, keys: list[int], token: str, now: datetime, until: datetime) -> int:
+        """Take those of the keys that nobody else has taken, until a moment; how many."""
+        return self.due(now).filter(pk__in=keys).update(next_attempt_at=until, claim_token=token)
+
+    def claimed_by(self, token: str) -> NotificationQuerySet:
+        """Those that bear the token."""
+        return self.filter(claim_token=token, next_attempt_at__isnull=False)
+
+
+class MaintenanceQuerySet(models.QuerySet["Maintenance"]):
+    """Maintenance windows."""
+
+    def active(self, now: Any) -> MaintenanceQuerySet:
+        """Begun and not ended."""
+        return self.filter(starts_at__lte=now, ends_at__gt=now)
+
+    def covering(self, job: Any) -> MaintenanceQuerySet:
+        """Those for a job (its key, or a reference to one), by name or because they are for all."""
+        return self.filter(Q(entries__isnull=True) | Q(entries__job=job))
+
+
+class DigestQuerySet(models.QuerySet["Digest"]):
+    """Digests."""
+
+    def due(self, now: Any) -> DigestQuerySet:
+        """To be written now, or to be given their first time."""
+        return self.filter(Q(next_at__isnull=True) | Q(next_at__lte=now))
+
+
+class TallyQuerySet(models.QuerySet["Tally"]):
+    """Counters."""
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count; the counter is made when it is first needed."""
+        if not self.filter(name=name).update(value=F("value") + number):
+            self.bulk_create([self.model(name=name)], ignore_conflicts=True)
+            self.filter(name=name).update(value=F("value") + number)
+
+    def read(self, name: str) -> int:
+        """Its value; 0 where nothing was counted yet."""
+        value: int | None = self.filter(name=name).values_list("value", flat=True).first()
+        return value or 0

@@ -1,9 +1,10 @@
 """What happens to runs, told to whoever listens: mail, error trackers, a site's own code.
 
-What is told of a run is sent after the transaction that made it true has been committed, in the
-process of the tick, with ``sender`` the ``Run`` class, and after what was claimed has been started:
-a receiver that is slow keeps no job waiting, and one that starts threads does so after the process
-was forked that all jobs are forked from. A receiver that raises is logged and stops nothing.
+What is told of runs and incidents is sent after the transaction that made it true has been
+committed, in the process of the tick, with ``sender`` the ``Run`` or ``Incident`` class, and, of
+runs, after what was claimed has been started: a receiver that is slow keeps no job waiting, and one
+that starts threads does so after the process was forked that all jobs are forked from. A receiver
+that raises is logged and stops nothing.
 
 What is told in the process of a job has the :class:`~chroniker.child.CommandSpec` of the run, and
 ``sender`` None. Raw commands have no such process.
@@ -29,3 +30,9 @@ job_raised = Signal()
 """In the job's own process: its command raised, be it a ``CommandError``; leaving by ``SystemExit``
 or an interrupt is no such thing. Arguments: ``spec``, ``error``, ``traceback`` (from the command's
 own frames on)."""
+
+incident_opened = Signal()
+"""An incident opened, muted or not. Arguments: ``incident``, ``job``."""
+
+incident_resolved = Signal()
+"""An incident is over. Arguments: ``incident``, ``job``."""

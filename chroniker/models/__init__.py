@@ -1,9 +1,27 @@
-"""The tables: definitions (``Job``, ``JobDependency``) apart from state (``JobState``, ``Run``)."""
+"""The tables: definitions (``Job``, ``Maintenance``) apart from state (``JobState``, ``Run``).
+
+And what is told of it: ``Incident``, ``Notification``.
+"""
 
 from __future__ import annotations
 
+from .incident import Digest, Incident, Notification, Tally
 from .job import Job, JobDependency
+from .maintenance import Maintenance, MaintenanceJob
 from .run import OutputChunk, Run
 from .state import Host, JobState
 
-__all__ = ["Host", "Job", "JobDependency", "JobState", "OutputChunk", "Run"]
+__all__ = [
+    "Digest",
+    "Host",
+    "Incident",
+    "Job",
+    "JobDependency",
+    "JobState",
+    "Maintenance",
+    "MaintenanceJob",
+    "Notification",
+    "OutputChunk",
+    "Run",
+    "Tally",
+]

@@ -174,6 +174,13 @@ class Job(models.Model):
     subscribers = models.ManyToManyField(
         settings.AUTH_USER_MODEL, verbose_name=_("subscribers"), blank=True, related_name="+"
     )
+    subscriber_groups = models.ManyToManyField(
+        "auth.Group",
+        verbose_name=_("subscriber groups"),
+        blank=True,
+        related_name="+",
+        help_text=_("Whoever is in one of them is subscribed."),
+    )
     email_on_failure = models.BooleanField(_("mail on failure"), default=True)
     email_on_success = models.BooleanField(_("mail on success"), default=False)
     failures_before_alert = models.PositiveSmallIntegerField(

@@ -62,6 +62,12 @@ class JobState(models.Model):
     last_max_rss_bytes = models.BigIntegerField(_("last peak memory"), null=True, blank=True)
     last_error = models.CharField(_("last error"), max_length=500, blank=True)
     consecutive_failures = models.PositiveIntegerField(_("consecutive failures"), default=0)
+    failing_incident = models.BooleanField(default=False)
+    """Whether an incident of this kind is open, so that a success need not look for one. Written
+    by whoever owns the state, with the incident."""
+    overdue_incident = models.BooleanField(default=False)
+    """The same for this kind. Written with the incident by any tick while nobody owns the state,
+    and by who takes it: the two exclude each other by the row."""
 
     parts_total = models.BigIntegerField(_("parts"), null=True, blank=True)
     parts_done = models.BigIntegerField(_("parts done"), null=True, blank=True)
@@ -135,6 +141,9 @@ class Host(models.Model):
         blank=True,
         help_text=_("How long the last tick took until its jobs were started, seconds."),
     )
+    up_since = models.DateTimeField(null=True, blank=True, editable=False)
+    """Since when it has ticked without a longer break. A host that has just come up judges nobody:
+    what it finds overdue, it may be about to start itself."""
     version = models.CharField(_("version"), max_length=50, blank=True)
     paused = models.BooleanField(
         _("paused"), default=False, help_text=_("It starts nothing; what runs goes on.")

@@ -6,7 +6,10 @@ and other people's queries hang on them. A family belongs to one of these levels
 - job: once for each job; what people defined,
 - slot: what the runner wrote, once for each job or, for a job that runs on every host, once for
   each host, with the label ``host``,
+- monitor: once for each monitor; what people defined beside its job,
+- sample: what was measured, once for each monitor or, like slots, for each of its hosts,
 - host: once for each machine that ticks,
+- incident: once; what people are told,
 - collector: once.
 """
 
@@ -19,7 +22,7 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from chroniker.enums import FailureReason, MissedReason, RunStatus
+from chroniker.enums import FailureReason, MissedReason, RunStatus, Severity
 
 GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
 UNITS = ("seconds", "bytes", "ratio")
@@ -58,7 +61,8 @@ class Family:
 
     ``number`` names what it shows among :mod:`.numbers`; ``by`` is a label and, for each of its
     values, the number of that series; ``texts`` are labels that the row itself has.
-    ``optional``: absent where there is no number (all others are there from the start, at 0).
+    ``optional``: a line is absent where there is no number (all others are there from the start,
+    at 0).
     ``exemplar``: which run OpenMetrics shows beside one of its lines.
     """
 
@@ -101,7 +105,13 @@ class Family:
     def labels(self, level: str) -> tuple[str, ...]:
         """The names of its labels, sorted."""
         own = {"le"} if self.type == HISTOGRAM else {self.by[0]} - {""}
-        common = {"job": {"job_name"}, "slot": {"host", "job_name"}, "host": {"host"}}
+        common = {
+            "job": {"job_name"},
+            "slot": {"host", "job_name"},
+            "monitor": {"job_name"},
+            "sample": {"host", "job_name"},
+            "host": {"host"},
+        }
         return tuple(sorted({*self.texts, *own, *common.get(level, ())}))
 
     def metric(self) -> Metric:
@@ -124,6 +134,13 @@ JOB_FAMILIES = (
         "Whether the schedule of a job applies.",
         "count(chroniker_job_enabled == 0)",
         number="enabled",
+    ),
+    Family(
+        "chroniker_job_muted",
+        GAUGE,
+        "Whether a maintenance window mutes the alerts of a job now.",
+        "max by (job_name) (chroniker_job_muted) == 1",
+        number="muted",
     ),
     Family(
         "chroniker_job_expected_seconds",
@@ -315,6 +332,60 @@ SLOT_FAMILIES = (
     ),
 )
 
+MONITOR_FAMILIES = (
+    Family(
+        "chroniker_monitor_info",
+        GAUGE,
+        "What a monitor measures, and in which unit; always 1.",
+        "count by (kind) (max by (job_name, kind) (chroniker_monitor_info))",
+        number="one",
+        texts=("kind", "unit"),
+    ),
+    Family(
+        "chroniker_monitor_threshold",
+        GAUGE,
+        "From which value on it is bad, compared by the operator; only for thresholds there are.",
+        'max by (job_name, operator) (chroniker_monitor_threshold{severity="critical"})',
+        by=("severity", {"warning": "threshold_warning", "critical": "threshold_critical"}),
+        texts=("operator",),
+        optional=True,
+    ),
+)
+
+SAMPLE_FAMILIES = (
+    Family(
+        "chroniker_monitor_value",
+        GAUGE,
+        "What was measured last; absent where the last probe failed, which is not the same as 0.",
+        'max by (job_name, host) (chroniker_monitor_value{job_name="Disk of /"})',
+        number="value",
+        optional=True,
+    ),
+    Family(
+        "chroniker_monitor_severity",
+        GAUGE,
+        "0 ok, 1 warning, 2 critical, 3 unknown (the probe itself failed).",
+        "max by (job_name, host) (chroniker_monitor_severity) == 2",
+        number="severity",
+    ),
+    Family(
+        "chroniker_monitor_last_sample_timestamp_seconds",
+        GAUGE,
+        "When a monitor was measured last, in vain or not; 0 if never.",
+        "time() - max by (job_name, host) (chroniker_monitor_last_sample_timestamp_seconds > 0)"
+        " > 900",
+        number="last_sample_at",
+    ),
+    Family(
+        "chroniker_monitor_latency_seconds",
+        GAUGE,
+        "How long the last probe took; absent before the first.",
+        "topk(10, max by (job_name, host) (chroniker_monitor_latency_seconds))",
+        number="latency_seconds",
+        optional=True,
+    ),
+)
+
 HOST_FAMILIES = (
     Family(
         "chroniker_host_last_tick_timestamp_seconds",
@@ -343,6 +414,30 @@ HOST_FAMILIES = (
         "Whether a host starts nothing because somebody paused it.",
         "max by (host) (chroniker_host_paused) == 1",
         number="paused",
+    ),
+)
+
+INCIDENT_FAMILIES = (
+    Family(
+        "chroniker_incidents_open",
+        GAUGE,
+        "Incidents that are open, muted ones too, by severity.",
+        "sum(max by (severity) (chroniker_incidents_open)) > 0",
+        by=("severity", {severity: f"open_{severity}" for severity in Severity.values}),
+    ),
+    Family(
+        "chroniker_notifications_pending",
+        GAUGE,
+        "Mails and other messages that were not sent yet and will be tried again.",
+        "max(chroniker_notifications_pending) > 0",
+        number="pending",
+    ),
+    Family(
+        "chroniker_notification_failures_total",
+        COUNTER,
+        "Attempts to send one that failed.",
+        "max(increase(chroniker_notification_failures_total[1h])) > 0",
+        number="notification_failures",
     ),
 )
 
@@ -381,7 +476,10 @@ COLLECTOR_FAMILIES = (
 LEVELS: dict[str, tuple[Family, ...]] = {
     "job": JOB_FAMILIES,
     "slot": SLOT_FAMILIES,
+    "monitor": MONITOR_FAMILIES,
+    "sample": SAMPLE_FAMILIES,
     "host": HOST_FAMILIES,
+    "incident": INCIDENT_FAMILIES,
     "collector": COLLECTOR_FAMILIES,
 }
 NAMES = frozenset(family.base for families in LEVELS.values() for family in families)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from itertools import accumulate, repeat
-from math import inf, isnan
+from math import inf, isfinite, isnan
 from typing import Any, NamedTuple
 
 from chroniker.enums import FAILURE_REASONS
@@ -28,8 +28,9 @@ Numbers = dict[str, Column]
 
 JOB_COLUMNS = (
     "pk", "name", "command", "raw_command", "schedule", "timezone", "hostname", "enabled",
-    "expected_seconds", "timeout_seconds", "start_deadline_seconds",
+    "expected_seconds", "timeout_seconds", "start_deadline_seconds", "muted",
 )  # fmt: skip
+"""Of a job, and whether a maintenance window mutes it."""
 PLAIN_COLUMNS = (
     "consecutive_failures", "runs_total", "retries_total",
     "failures_error", "failures_timeout", "failures_stopped", "failures_lost",
@@ -52,6 +53,12 @@ STATE_COLUMNS = (
     *PLAIN_COLUMNS, *TIME_COLUMNS, *BUCKET_COLUMNS, "duration_count", "start_lag_count",
     "last_run_id", "last_run_seconds",
 )  # fmt: skip
+MONITOR_COLUMNS = (
+    "pk", "name", "hostname", "kind", "unit", "operator", "threshold_warning", "threshold_critical",
+)  # fmt: skip
+"""Of a monitor's job and its probe."""
+SAMPLE_COLUMNS = ("host", "severity", "value", "latency_seconds", "last_sample_at", "unit")
+"""Of a monitor's state."""
 HOST_COLUMNS = ("name", "last_tick_at", "tick_seconds", "running_jobs", "paused")
 
 NAME = JOB_COLUMNS.index("name")
@@ -60,6 +67,9 @@ N_JOB = len(JOB_COLUMNS)
 HOST = N_JOB
 NO_STATE: Row = (None,) * (len(STATE_COLUMNS) - 1)
 """What a slot that the runner has not written yet has after its host."""
+N_MONITOR = len(MONITOR_COLUMNS)
+NO_SAMPLE: Row = (None,) * (len(SAMPLE_COLUMNS) - 1)
+"""The same of a monitor that was never measured."""
 
 _FAILURE_LINES = {
     status: FAILURES.index(reason.value) for status, reason in FAILURE_REASONS.items()
@@ -116,6 +126,7 @@ def job_numbers(rows: Sequence[Row]) -> Numbers:
     return {
         "one": [1] * len(rows),
         "enabled": [int(enabled) for enabled in cells["enabled"]],
+        "muted": [int(muted) for muted in cells["muted"]],
         "expected_seconds": cells["expected_seconds"],
         "timeout_seconds": cells["timeout_seconds"],
         "start_deadline_seconds": cells["start_deadline_seconds"],
@@ -174,6 +185,37 @@ def slot_exemplars(
             for run, _, at, line in runs
         ],
     }
+
+
+def monitor_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
+    """The labels of what people defined of monitors."""
+    cells = _turned(MONITOR_COLUMNS, rows)
+    return {name: cells[name] for name in ("kind", "operator", "unit")}
+
+
+def monitor_numbers(rows: Sequence[Row]) -> Numbers:
+    """What people defined of monitors."""
+    cells = _turned(MONITOR_COLUMNS, rows)
+    return {
+        "one": [1] * len(rows),
+        **{name: _finite(cells[name]) for name in ("threshold_warning", "threshold_critical")},
+    }
+
+
+def sample_numbers(rows: Sequence[Row], zone: tzinfo | None) -> Numbers:
+    """What was measured last."""
+    cells = _turned(SAMPLE_COLUMNS, [row[N_MONITOR:] for row in rows])
+    return {
+        "severity": [severity or 0 for severity in cells["severity"]],
+        "value": _finite(cells["value"]),
+        "latency_seconds": cells["latency_seconds"],
+        "last_sample_at": timestamps(cells["last_sample_at"], zone),
+    }
+
+
+def _finite(column: Sequence[float | None]) -> Column:
+    """Without what no probe gives, but a row written behind its back may have."""
+    return [None if number is None or not isfinite(number) else number + 0.0 for number in column]
 
 
 def host_numbers(rows: Sequence[Row]) -> Numbers:

@@ -16,19 +16,26 @@ from chroniker_monitors.conf import conf
 from .families import (
     COLLECTOR_FAMILIES,
     HOST_FAMILIES,
+    INCIDENT_FAMILIES,
     JOB_FAMILIES,
     LEVELS,
+    MONITOR_FAMILIES,
+    SAMPLE_FAMILIES,
     Contract,
     Family,
 )
 from .numbers import (
     HOST,
+    N_MONITOR,
     NAME,
     Column,
     Exemplar,
     host_numbers,
     job_numbers,
     job_texts,
+    monitor_numbers,
+    monitor_texts,
+    sample_numbers,
     slot_exemplars,
     slot_numbers,
 )
@@ -64,6 +71,8 @@ def metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
     if snapshot.up:
         yield from _job_metrics(snapshot, contract)
         yield from _slot_metrics(snapshot, contract)
+        yield from _monitor_metrics(snapshot)
+        yield from _sample_metrics(snapshot)
     yield from other_metrics(snapshot)
 
 
@@ -71,6 +80,7 @@ def other_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     """Those that are not per job: they are few, and need no faster way."""
     if snapshot.up:
         yield from _host_metrics(snapshot)
+        yield from _incident_metrics(snapshot)
     numbers = {
         "one": 1,
         "up": int(snapshot.up),
@@ -105,11 +115,37 @@ def _slot_metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
         yield _metric(family, contract.bounds, names, numbers, exemplars.get(family.exemplar))
 
 
+def _monitor_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+    rows = [row for row, _ in snapshot.monitors]
+    names = {"job_name": [row[NAME] for row in rows]}
+    texts = monitor_texts(rows)
+    numbers = monitor_numbers(rows)
+    for family in MONITOR_FAMILIES:
+        wanted = names | {label: texts[label] for label in family.texts}
+        yield _metric(family, (), wanted, numbers)
+
+
+def _sample_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+    rows = [row for _, rows in snapshot.monitors for row in rows]
+    names = {"job_name": [row[NAME] for row in rows], "host": [row[N_MONITOR] for row in rows]}
+    numbers = sample_numbers(rows, snapshot.zone)
+    for family in SAMPLE_FAMILIES:
+        yield _metric(family, (), names, numbers)
+
+
 def _host_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     names = {"host": [row[0] for row in snapshot.hosts]}
     numbers = host_numbers(snapshot.hosts)
     for family in HOST_FAMILIES:
         yield _metric(family, (), names, numbers)
+
+
+def _incident_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+    for family in INCIDENT_FAMILIES:
+        metric = family.metric()
+        for line in family.series(()):
+            metric.add_sample(line.name, dict(line.labels), snapshot.told.get(line.number, 0))
+        yield metric
 
 
 def _metric(

@@ -16,7 +16,10 @@ END = "<!-- end -->"
 TITLES = {
     "job": "What people defined: once for each job",
     "slot": "What happened: once for each job, or for each host of a job that runs on every one",
+    "monitor": "What people defined of monitors: once for each",
+    "sample": "What was measured: once for each monitor, or for each host that measures it",
     "host": "Machines that tick",
+    "incident": "What people are told: once",
     "collector": "The scrape itself",
 }
 

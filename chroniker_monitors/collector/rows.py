@@ -34,11 +34,14 @@ from .deadline import DeadlineExceeded, SharedCall
 from .garbage import nothing_collected
 from .numbers import (
     BUCKET_COLUMNS,
-    HOST,
     HOSTNAME,
     JOB_COLUMNS,
+    MONITOR_COLUMNS,
     N_JOB,
+    N_MONITOR,
+    NO_SAMPLE,
     NO_STATE,
+    SAMPLE_COLUMNS,
     STATE_COLUMNS,
     TIME_COLUMNS,
     Row,
@@ -49,8 +52,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MONITOR_HOSTNAME = MONITOR_COLUMNS.index("hostname")
+_MONITOR_UNIT = MONITOR_COLUMNS.index("unit")
+
 JobRows = tuple[Row, list[Row]]
-"""A job's definition, and its host slots, whose rows begin with the definition."""
+"""A definition, and its host slots, whose rows begin with the definition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,10 @@ class Snapshot:
 
     up: bool = False
     jobs: list[JobRows] = field(default_factory=list)
+    monitors: list[JobRows] = field(default_factory=list)
     hosts: list[Row] = field(default_factory=list)
+    told: dict[str, int] = field(default_factory=dict)
+    """Of incidents and notifications; what is not in it is 0."""
     dropped_jobs: int = 0
     zone: tzinfo | None = None
     seconds: float = 0
@@ -97,7 +106,7 @@ def take_snapshot() -> Snapshot:
 
 
 def read(alias: str, max_jobs: int) -> Snapshot:
-    """Jobs with their slots, hosts, and how many jobs are more than ``max_jobs``."""
+    """Jobs, monitors and hosts, and how many jobs are more than ``max_jobs``."""
     from chroniker.models import Host, Job, JobState
 
     jobs = Job.objects.using(alias).order_by("pk")
@@ -105,6 +114,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
     compiler = (
         jobs.filter(pk__lt=Coalesce(Subquery(first_dropped), Value(2**63 - 1)))
         .order_by()
+        .annotate(muted=_muted(alias))
         .values_list(*JOB_COLUMNS, *map(_state_column, STATE_COLUMNS))
         .query.get_compiler(using=alias)
     )
@@ -127,11 +137,51 @@ def read(alias: str, max_jobs: int) -> Snapshot:
             "name", "last_tick_at", "tick_seconds", Coalesce(Subquery(running), 0), "paused"
         )
     )
+    names = [host[0] for host in hosts]
     with nothing_collected():
-        grouped = by_job(rows, [host[0] for host in hosts])
+        grouped = by_job(rows, names)
+        measured = by_monitor(_monitor_rows(alias), names)
     # Only a full page can have dropped any, and then they are counted.
     dropped = jobs.count() - max_jobs if len(grouped) >= max_jobs else 0
-    return Snapshot(True, grouped, hosts, max(dropped, 0), connections[alias].timezone)
+    if dropped > 0:
+        shown = {job[0] for job, _ in grouped}
+        measured = [monitor for monitor in measured if monitor[0][0] in shown]
+    return Snapshot(
+        up=True,
+        jobs=grouped,
+        monitors=measured,
+        hosts=hosts,
+        told=_told(alias),
+        dropped_jobs=max(dropped, 0),
+        zone=connections[alias].timezone,
+    )
+
+
+def _muted(alias: str) -> Case | Value:
+    """Whether a window mutes the job of a row: all are in the query, for there are few."""
+    from chroniker.clock import StatementNow
+    from chroniker.models import Maintenance
+
+    covered: set[int | None] = set()
+    windows = Maintenance.objects.using(alias).active(StatementNow())
+    for entry, job in windows.order_by().values_list("entries", "entries__job"):
+        if entry is None:  # a window without jobs is for all of them
+            return Value(True)
+        covered.add(job)
+    covered.discard(None)  # deleted since
+    if not covered:
+        return Value(False)
+    return Case(When(pk__in=covered, then=Value(True)), default=Value(False))
+
+
+def _told(alias: str) -> dict[str, int]:
+    from chroniker.models import Incident, Notification, Tally
+
+    incidents = Incident.objects.using(alias).open().order_by().values_list("severity")
+    told = {f"open_{severity}": number for severity, number in incidents.annotate(Count("pk"))}
+    told["pending"] = Notification.objects.using(alias).pending().count()
+    failures = Tally.objects.using(alias).read("notification_failures")
+    return told | {"notification_failures": failures}
 
 
 def by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
@@ -144,15 +194,46 @@ def by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
     for _, group in groupby(rows, itemgetter(0)):
         states = list(group)
         job = states[0][:N_JOB]
-        if job[HOSTNAME] == "*":
-            written = {row[HOST]: row for row in states if row[HOST]}
-            slots = [
-                written.get(host) or (*job, host, *NO_STATE) for host in sorted({*written, *hosts})
-            ]
-        else:
-            slots = [row for row in states if row[HOST] == ""] or [(*job, "", *NO_STATE)]
-        jobs.append((job, slots))
+        jobs.append((job, _slots(job, job[HOSTNAME] == "*", states, NO_STATE, hosts)))
     return jobs
+
+
+def by_monitor(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
+    """The same of monitors. Where the probe names no unit it is the one that was measured in."""
+    monitors = []
+    for _, group in groupby(rows, itemgetter(0)):
+        states = list(group)
+        monitor = states[0][:N_MONITOR]
+        every_host = monitor[_MONITOR_HOSTNAME] == "*"
+        slots = _slots(monitor, every_host, states, NO_SAMPLE, hosts)
+        if not monitor[_MONITOR_UNIT]:
+            unit = next((slot[-1] for slot in slots if slot[-1]), "")
+            monitor = (*monitor[:_MONITOR_UNIT], unit, *monitor[_MONITOR_UNIT + 1 :])
+        monitors.append((monitor, slots))
+    return monitors
+
+
+def _slots(
+    definition: Row, every_host: bool, states: Sequence[Row], nothing: Row, hosts: Sequence[str]
+) -> list[Row]:
+    host = len(definition)
+    if not every_host:
+        return [row for row in states if row[host] == ""] or [(*definition, "", *nothing)]
+    written = {row[host]: row for row in states if row[host]}
+    return [
+        written.get(name) or (*definition, name, *nothing) for name in sorted({*written, *hosts})
+    ]
+
+
+def _monitor_rows(alias: str) -> list[Row]:
+    from chroniker_monitors.models import Probe
+
+    columns = (
+        *("job_id", "job__name", "job__hostname", "kind", "unit", "operator"),
+        *("warning", "critical"),
+        *(f"job__monitor_states__{column}" for column in SAMPLE_COLUMNS),
+    )
+    return sorted(Probe.objects.using(alias).order_by().values_list(*columns), key=itemgetter(0))
 
 
 def _state_column(column: str) -> Any:

@@ -12,18 +12,29 @@ number of a snapshot is a negative zero, which would be written as zero.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from chroniker_monitors.collector.families import JOB_FAMILIES, Contract, Family
+from chroniker_monitors.collector.families import (
+    JOB_FAMILIES,
+    MONITOR_FAMILIES,
+    SAMPLE_FAMILIES,
+    Contract,
+    Family,
+)
 from chroniker_monitors.collector.garbage import nothing_collected
 from chroniker_monitors.collector.numbers import (
     HOST,
+    N_MONITOR,
     NAME,
+    Numbers,
     Row,
     job_numbers,
     job_texts,
+    monitor_numbers,
+    monitor_texts,
+    sample_numbers,
     slot_exemplars,
     slot_numbers,
 )
@@ -47,9 +58,13 @@ class Renderer:
         self._contract = contract
         self._job_writers = _writers(JOB_FAMILIES, contract)
         self._slot_writers = _writers(contract.slot_families, contract)
+        self._monitor_writers = _writers(MONITOR_FAMILIES, contract)
+        self._sample_writers = _writers(SAMPLE_FAMILIES, contract)
         self._lock = threading.Lock()
         self._jobs: Known = {}
         self._slots: Known = {}
+        self._monitors: Known = {}
+        self._samples: Known = {}
 
     def __call__(self, snapshot: Snapshot, form: Format) -> list[bytes]:
         """The text in pieces, to be joined.
@@ -59,12 +74,23 @@ class Renderer:
         """
         jobs = {job[0]: job for job, _ in snapshot.jobs}
         slots = {(row[0], row[HOST]): row for _, rows in snapshot.jobs for row in rows}
+        monitors = {monitor[0]: monitor for monitor, _ in snapshot.monitors}
+        samples = {(row[0], row[N_MONITOR]): row for _, rows in snapshot.monitors for row in rows}
         with self._lock, nothing_collected():
             self._jobs = _renewed(self._jobs, jobs, self._write_jobs)
             self._slots = _renewed(
                 self._slots, slots, lambda rows: self._write_slots(rows, snapshot)
             )
-            known = ((self._job_writers, self._jobs), (self._slot_writers, self._slots))
+            self._monitors = _renewed(self._monitors, monitors, self._write_monitors)
+            self._samples = _renewed(
+                self._samples, samples, lambda rows: self._write_samples(rows, snapshot)
+            )
+            known = (
+                (self._job_writers, self._jobs),
+                (self._slot_writers, self._slots),
+                (self._monitor_writers, self._monitors),
+                (self._sample_writers, self._samples),
+            )
         return [
             piece
             for writers, rows in known
@@ -72,21 +98,39 @@ class Renderer:
         ]
 
     def _write_jobs(self, rows: Sequence[Row]) -> Iterable[Pieces]:
-        labels: dict[str, Sequence[bytes]] = {"who": _job_labels(rows)}
-        labels |= {name: escaped(texts) for name, texts in job_texts(rows).items()}
-        cells = {name: spelled(column) for name, column in job_numbers(rows).items()}
-        return _by_row(writer(labels, cells) for writer in self._job_writers)
+        return _defined(self._job_writers, rows, job_texts(rows), job_numbers(rows))
+
+    def _write_monitors(self, rows: Sequence[Row]) -> Iterable[Pieces]:
+        return _defined(self._monitor_writers, rows, monitor_texts(rows), monitor_numbers(rows))
+
+    def _write_samples(self, rows: Sequence[Row], snapshot: Snapshot) -> Iterable[Pieces]:
+        numbers = sample_numbers(rows, snapshot.zone)
+        cells = {name: spelled(column) for name, column in numbers.items()}
+        labels = {"who": _slot_labels(rows, N_MONITOR)}
+        return _by_row(writer(labels, cells) for writer in self._sample_writers)
 
     def _write_slots(self, rows: Sequence[Row], snapshot: Snapshot) -> Iterable[Pieces]:
         bounds, histograms = self._contract
         numbers = slot_numbers(rows, bounds, histograms, snapshot.zone)
         cells = {name: spelled(column) for name, column in numbers.items()}
         exemplars = slot_exemplars(rows, bounds, snapshot.zone)
-        labels = {"who": _slot_labels(rows)}
+        labels = {"who": _slot_labels(rows, HOST)}
         return _by_row(
             writer(labels, cells, exemplars.get(writer.family.exemplar))
             for writer in self._slot_writers
         )
+
+
+def _defined(
+    writers: Iterable[FamilyWriter],
+    rows: Sequence[Row],
+    texts: Mapping[str, Sequence[str]],
+    numbers: Numbers,
+) -> Iterable[Pieces]:
+    labels: dict[str, Sequence[bytes]] = {"who": _job_labels(rows)}
+    labels |= {name: escaped(column) for name, column in texts.items()}
+    cells = {name: spelled(column) for name, column in numbers.items()}
+    return _by_row(writer(labels, cells) for writer in writers)
 
 
 def _writers(families: Iterable[Family], contract: Contract) -> list[FamilyWriter]:
@@ -135,10 +179,10 @@ def _job_labels(rows: Sequence[Row]) -> list[bytes]:
     return [b'job_name="%b"' % name for name in escaped([row[NAME] for row in rows])]
 
 
-def _slot_labels(rows: Sequence[Row]) -> list[bytes]:
+def _slot_labels(rows: Sequence[Row], host: int) -> list[bytes]:
     """The same with the host, where there is one. The order is the alphabet's."""
-    hosts = escaped([row[HOST] for row in rows])
+    hosts = escaped([row[host] for row in rows])
     return [
-        b'host="%b",%b' % (host, job) if host else job
-        for host, job in zip(hosts, _job_labels(rows), strict=True)
+        b'host="%b",%b' % (name, job) if name else job
+        for name, job in zip(hosts, _job_labels(rows), strict=True)
     ]

@@ -47,15 +47,27 @@ class FamilyWriter:
         if exemplars is not None:
             per_line = len(columns) // len(templates)
             return _with_exemplars(templates, list(zip(*columns, strict=True)), per_line, exemplars)
-        template = b"\n".join(templates) + b"\n"
-        pieces = [template % row for row in zip(*columns, strict=True)]
         if self.family.optional:
-            numbers = cells[self.family.number][1]
-            pieces = [
-                piece if number not in (None, b"") else b""
-                for piece, number in zip(pieces, numbers, strict=True)
-            ]
-        return [pieces]
+            return [_those_there_are(templates, columns)]
+        template = b"\n".join(templates) + b"\n"
+        return [[template % row for row in zip(*columns, strict=True)]]
+
+
+def _those_there_are(
+    templates: Sequence[bytes], columns: Sequence[Sequence[object]]
+) -> Sequence[bytes]:
+    """The lines whose number, the last of their cells, is there."""
+    per_line = len(columns) // len(templates)
+    lines = [
+        [
+            template % row if row[-1] not in (None, b"") else b""
+            for row in zip(*columns[start : start + per_line], strict=True)
+        ]
+        for template, start in (
+            (template + b"\n", number * per_line) for number, template in enumerate(templates)
+        )
+    ]
+    return lines[0] if len(lines) == 1 else [b"".join(row) for row in zip(*lines, strict=True)]
 
 
 def _with_exemplars(

@@ -10,12 +10,24 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils.timezone import now as utc_now
 from prometheus_client import CollectorRegistry, generate_latest
 
 import chroniker
-from chroniker.models import Host, Job, JobState, Run
+from chroniker.models import (
+    Host,
+    Incident,
+    Job,
+    JobState,
+    Maintenance,
+    MaintenanceJob,
+    Notification,
+    Run,
+    Tally,
+)
 from chroniker_monitors.collector.families import LEVELS, NAMES
 from chroniker_monitors.collector.prometheus import ChronikerCollector
+from chroniker_monitors.models import Monitor, MonitorState, Probe
 from tests.monitors.factories import NOON, Page, make_state, scrape
 from tests.support import REPO, make_job
 
@@ -38,6 +50,140 @@ def test_job_that_never_ran_is_there_at_zero() -> None:
     slot_names = {family.name for family in LEVELS["slot"] if family.type != "histogram"}
     there = {name for name, labels in page.samples if ("job_name", "new") in labels}
     assert slot_names <= there
+
+
+def make_window(*jobs: Job, **fields: Any) -> Maintenance:
+    now = utc_now()
+    window = {"starts_at": now - timedelta(hours=1), "ends_at": now + timedelta(hours=1), **fields}
+    made = Maintenance.objects.create(**window)
+    for job in jobs:
+        MaintenanceJob.objects.create(maintenance=made, job=job)
+    return made
+
+
+def test_job_in_a_maintenance_window_is_muted() -> None:
+    make_window(make_job(name="inside"))
+    make_job(name="outside")
+    make_window(make_job(name="later"), starts_at=utc_now() + timedelta(minutes=1))
+    page = Page()
+    assert [page("chroniker_job_muted", job_name=n) for n in ("inside", "outside", "later")] == [
+        1,
+        0,
+        0,
+    ]
+
+
+def test_window_without_jobs_mutes_all_of_them() -> None:
+    make_job(name="a")
+    make_window(make_job(name="b"))
+    make_window()
+    page = Page()
+    assert [page("chroniker_job_muted", job_name=name) for name in ("a", "b")] == [1, 1]
+
+
+def test_window_whose_job_was_deleted_mutes_nothing() -> None:
+    gone = make_job(name="gone")
+    make_window(gone)
+    gone.delete()
+    make_job(name="a")
+    assert Page()("chroniker_job_muted", job_name="a") == 0
+
+
+def test_incidents_and_notifications_are_counted() -> None:
+    page = Page()
+    for severity in ("critical", "warning", "info"):
+        assert page("chroniker_incidents_open", severity=severity) == 0
+    assert page("chroniker_notifications_pending") == 0
+    assert page("chroniker_notification_failures_total") == 0
+    for number, resolved in enumerate((None, None, NOON)):
+        Incident.objects.create(
+            job=make_job(name=f"job {number}"),
+            kind="failing",
+            severity="critical",
+            opened_at=NOON,
+            last_at=NOON,
+            resolved_at=resolved,
+        )
+    for number, again in enumerate((NOON, None)):
+        Notification.objects.create(
+            event="opened", channel="mail", key=number, created_at=NOON, next_attempt_at=again
+        )
+    Tally.objects.add("notification_failures", 5)
+    page = Page()
+    assert page("chroniker_incidents_open", severity="critical") == 2
+    assert page("chroniker_incidents_open", severity="warning") == 0
+    assert page("chroniker_notifications_pending") == 1
+    assert page("chroniker_notification_failures_total") == 5
+
+
+def make_monitor(name: str, *, hostname: str = "", **fields: Any) -> Monitor:
+    job = make_job(name=name, command="noop", hostname=hostname)
+    Probe.objects.create(job=job, **{"kind": "disk", **fields})
+    return Monitor.objects.get(pk=job.pk)
+
+
+def test_monitor_is_there_from_the_start_without_a_value() -> None:
+    make_monitor("new", unit="%", operator="<", warning=20)
+    make_job(name="no monitor")
+    page = Page()
+    assert page("chroniker_monitor_info", job_name="new", kind="disk", unit="%") == 1
+    assert page.named("chroniker_monitor_threshold") == {
+        frozenset({"job_name": "new", "operator": "<", "severity": "warning"}.items()): 20
+    }
+    assert page("chroniker_monitor_severity", job_name="new") == 0
+    assert page("chroniker_monitor_last_sample_timestamp_seconds", job_name="new") == 0
+    assert not page.named("chroniker_monitor_value")
+    assert not page.named("chroniker_monitor_latency_seconds")
+    assert len(page.named("chroniker_monitor_severity")) == 1  # a plain job has none
+
+
+def test_what_a_monitor_measured_is_told() -> None:
+    monitor = make_monitor("full", warning=80, critical=90)
+    MonitorState.objects.create(
+        job=monitor,
+        severity=2,
+        value=95.5,
+        unit="percent",
+        latency_seconds=0.125,
+        last_sample_at=NOON,
+    )
+    page = Page()
+    assert page("chroniker_monitor_info", job_name="full", kind="disk", unit="percent") == 1
+    assert page("chroniker_monitor_value", job_name="full") == 95.5
+    assert page("chroniker_monitor_severity", job_name="full") == 2
+    assert page("chroniker_monitor_latency_seconds", job_name="full") == 0.125
+    at = page("chroniker_monitor_last_sample_timestamp_seconds", job_name="full")
+    assert at == NOON.timestamp()
+    for severity, limit in (("warning", 80), ("critical", 90)):
+        told = page("chroniker_monitor_threshold", job_name="full", operator=">", severity=severity)
+        assert told == limit
+
+
+def test_unknown_monitor_has_no_value() -> None:
+    MonitorState.objects.create(job=make_monitor("broken"), severity=3, last_sample_at=NOON)
+    page = Page()
+    assert page("chroniker_monitor_severity", job_name="broken") == 3
+    assert not page.named("chroniker_monitor_value")
+
+
+def test_monitor_on_every_host_has_the_hosts_of_today() -> None:
+    Host.objects.create(name="web1")
+    Host.objects.create(name="web2")
+    monitor = make_monitor("disk", hostname="*")
+    MonitorState.objects.create(job=monitor, host="web1", severity=1, value=1)
+    MonitorState.objects.create(job=monitor, host="", severity=2)  # of an older definition
+    assert Page().named("chroniker_monitor_severity") == {
+        frozenset({"job_name": "disk", "host": host}.items()): severity
+        for host, severity in (("web1", 1), ("web2", 0))
+    }
+
+
+def test_monitors_of_dropped_jobs_are_dropped(settings: Any) -> None:
+    for name in ("first", "second"):
+        make_monitor(name)
+    settings.CHRONIKER_METRICS_MAX_JOBS = 1
+    [labels] = Page().named("chroniker_monitor_severity")
+    assert dict(labels)["job_name"] == "first"
 
 
 def test_definition_and_state_are_told() -> None:
@@ -230,7 +376,7 @@ def test_two_queries_whatever_the_number_of_jobs(
     JobState.objects.bulk_create([JobState(job=job) for job in jobs])
     for _ in range(2):
         # In a test's transaction, two more: a savepoint, and its release.
-        with django_assert_num_queries(2 + 2):
+        with django_assert_num_queries(7 + 2):
             assert len(Page().named("chroniker_job_runs_total")) == number
 
 

@@ -20,11 +20,12 @@ from chroniker_monitors.collector.numbers import (
     BUCKET_COLUMNS,
     JOB_COLUMNS,
     PLAIN_COLUMNS,
+    SAMPLE_COLUMNS,
     STATE_COLUMNS,
     TIME_COLUMNS,
 )
 from chroniker_monitors.collector.prometheus import metrics, other_metrics
-from chroniker_monitors.collector.rows import Snapshot, by_job
+from chroniker_monitors.collector.rows import Snapshot, by_job, by_monitor
 from chroniker_monitors.exposition.formats import OPENMETRICS, TEXT, Format
 from chroniker_monitors.exposition.render import Renderer
 from chroniker_monitors.exposition.writing import as_go
@@ -73,6 +74,7 @@ jobs = st.fixed_dictionaries(
         "expected_seconds": st.one_of(st.none(), whole),
         "timeout_seconds": st.one_of(st.none(), whole),
         "start_deadline_seconds": st.one_of(st.none(), whole),
+        "muted": st.one_of(st.booleans(), st.integers(0, 1)),
     }
 )
 states = st.fixed_dictionaries(
@@ -90,6 +92,29 @@ states = st.fixed_dictionaries(
         "last_run_seconds": numbers,
     }
 )
+any_float = st.one_of(st.none(), st.floats(), st.integers(-(10**9), 10**9))
+probes = st.tuples(
+    texts,  # name
+    st.one_of(st.just("*"), texts),  # hostname
+    st.sampled_from(["disk", "sql"]),
+    st.one_of(st.just(""), texts),  # unit
+    st.sampled_from(["<", ">=", "=="]),
+    any_float,
+    any_float,
+)
+measured = st.fixed_dictionaries(
+    {
+        "host": st.one_of(st.just(""), texts),
+        "severity": st.one_of(st.none(), st.integers(0, 3)),
+        "value": any_float,
+        "latency_seconds": st.one_of(st.none(), st.floats(0, 1e6)),
+        "last_sample_at": moments,
+        "unit": texts,
+    }
+)
+monitors = st.lists(
+    st.tuples(probes, st.lists(measured, max_size=3, unique_by=lambda s: s["host"]))
+)
 hosts = st.tuples(texts, moments, numbers, st.integers(0, 9), st.booleans())
 tables = st.lists(st.tuples(jobs, st.lists(states, max_size=3, unique_by=lambda s: s["host"])))
 contracts = st.builds(
@@ -99,7 +124,9 @@ contracts = st.builds(
 )
 
 
-def snapshot(table: list[Any], machines: list[Any], seconds: float = 0.25) -> Snapshot:
+def snapshot(
+    table: list[Any], machines: list[Any], seconds: float = 0.25, watched: Any = ()
+) -> Snapshot:
     rows = [
         (pk, *(job[column] for column in JOB_COLUMNS[1:]), *state)
         for pk, (job, slots) in enumerate(table)
@@ -109,7 +136,23 @@ def snapshot(table: list[Any], machines: list[Any], seconds: float = 0.25) -> Sn
         )
     ]
     names = [machine[0] for machine in machines]
-    return Snapshot(True, by_job(rows, names), machines, len(table), seconds=seconds)
+    samples = [
+        (pk, *probe, *sample)
+        for pk, (probe, found) in enumerate(watched)
+        for sample in (
+            [tuple(row[column] for column in SAMPLE_COLUMNS) for row in found]
+            or [(None,) * len(SAMPLE_COLUMNS)]
+        )
+    ]
+    return Snapshot(
+        True,
+        by_job(rows, names),
+        by_monitor(samples, names),
+        machines,
+        {"open_warning": len(table)},
+        len(table),
+        seconds=seconds,
+    )
 
 
 class Fixed:
@@ -132,13 +175,19 @@ def slow(snap: Snapshot, contract: Contract, form: Format) -> bytes:
 
 
 @settings(max_examples=150)
-@given(tables, st.lists(hosts, max_size=3, unique_by=lambda h: h[0]), contracts, st.data())
+@given(
+    tables, monitors, st.lists(hosts, max_size=3, unique_by=lambda h: h[0]), contracts, st.data()
+)
 def test_every_byte_is_prometheus_clients(
-    table: list[Any], machines: list[Any], contract: Contract, data: st.DataObject
+    table: list[Any],
+    watched: list[Any],
+    machines: list[Any],
+    contract: Contract,
+    data: st.DataObject,
 ) -> None:
     renderer = Renderer(contract)
     for _ in range(2):  # the second time with pieces of the first, some of them stale
-        snap = snapshot(table, machines)
+        snap = snapshot(table, machines, watched=watched)
         for form in (TEXT, OPENMETRICS):
             assert fast(renderer, snap, form) == slow(snap, contract, form)
         keep = data.draw(st.sets(st.integers(0, max(len(table) - 1, 0))))
@@ -147,12 +196,13 @@ def test_every_byte_is_prometheus_clients(
             for index, row in enumerate(table)
             if index != 0
         ]
+        watched = data.draw(monitors) if watched and data.draw(st.booleans()) else watched[1:]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_name_stays_one_sample(name: str) -> None:
     job = dict.fromkeys(JOB_COLUMNS, "") | {"name": name, "hostname": "*", "command": "x"}
-    job |= {"enabled": True, "expected_seconds": 5, "timeout_seconds": None}
+    job |= {"enabled": True, "muted": False, "expected_seconds": 5, "timeout_seconds": None}
     job["start_deadline_seconds"] = None
     state = dict.fromkeys(STATE_COLUMNS) | {"host": f"host of {name}"}
     page = fast(Renderer(Contract((1.0,), True)), snapshot([(job, [state])], []), OPENMETRICS)
@@ -176,7 +226,7 @@ def test_numbers_are_written_as_go_does(number: float) -> None:
 
 
 def test_row_that_did_not_change_is_not_written_again() -> None:
-    job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True}
+    job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True, "muted": 0}
     job |= {"expected_seconds": None, "timeout_seconds": None, "start_deadline_seconds": None}
     state = dict.fromkeys(STATE_COLUMNS) | {"host": ""}
 
