@@ -53,7 +53,7 @@ def open_or_update(
     maintenance window mutes it or it flaps; of a severity worse than what was told.
     """
     slot = Incident.objects.of_slot(job.pk, host, kind)
-    seen: dict[str, Any] = {"severity": severity, "summary": summary[:500], "last_at": now}
+    seen: dict[str, Any] = {"severity": severity, "summary": _storable(summary), "last_at": now}
     if run is not None:
         seen["last_run"] = run
     for attempt in range(1, _ATTEMPTS + 1):
@@ -90,7 +90,7 @@ def resolve(
     slot = Incident.objects.of_slot(job.pk, host, kind)
     changes: dict[str, Any] = {"last_run": run} if run is not None else {}
     if not slot.open().update(
-        resolved_at=now, last_at=now, resolution=summary[:500], attention_at=None, **changes
+        resolved_at=now, last_at=now, resolution=_storable(summary), attention_at=None, **changes
     ):
         return None
     incident = slot.filter(resolved_at=now).order_by("-pk")[0]
@@ -109,18 +109,25 @@ def resolve(
     return incident
 
 
-def resolve_all(jobs: Iterable[Job], summary: str, now: datetime) -> None:
-    """End whatever is open for jobs that are not to run any more."""
-    keys = [job.pk for job in jobs]
-    for incident in Incident.objects.open().filter(job__in=keys).select_related("job"):
-        run_transaction(partial(_resolve_for_good, incident, summary, now))
+def withdraw(incident: Incident, summary: str, now: datetime) -> None:
+    """End an incident because its job is not what it was, whatever became of it."""
+
+    def end() -> None:
+        flag = {
+            IncidentKind.FAILING.value: {"failing_incident": False},
+            IncidentKind.OVERDUE.value: {"overdue_incident": False},
+        }.get(incident.kind)
+        if flag:
+            JobState.objects.filter(job=incident.job_id, host=incident.host).update(**flag)
+        resolve(incident.job, incident.host, incident.kind, summary, now)
+
+    run_transaction(end)
 
 
-def _resolve_for_good(incident: Incident, summary: str, now: datetime) -> None:
-    JobState.objects.filter(job=incident.job_id, host=incident.host).update(
-        failing_incident=False, overdue_incident=False
-    )
-    resolve(incident.job, incident.host, incident.kind, summary, now)
+def tell_success(job: Job, run: Run, now: datetime) -> None:
+    """A mail to each subscriber for a run that succeeded, where the job asks for it."""
+    to = [(outbox.MAIL, address) for address in outbox.subscribers(job)]
+    outbox.write(NotificationEvent.SUCCEEDED, to, now, job=job, run=run)
 
 
 # --- what a tick does ---
@@ -317,6 +324,11 @@ def _facts(incident: Incident) -> dict[str, Any]:
         "resolution": incident.resolution,
         "resolved_at": incident.resolved_at and incident.resolved_at.isoformat(),
     }
+
+
+def _storable(text: str) -> str:
+    """As every database takes it."""
+    return text.replace("\0", "").encode("utf-8", "backslashreplace").decode()[:500]
 
 
 def _after_commit(signal: Any, incident: Incident, job: Job) -> None:

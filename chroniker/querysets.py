@@ -111,6 +111,10 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         """Which no maintenance window keeps from being started at ``now``."""
         return self.filter(~Exists(_windows(now).filter(pause=True).covering(OuterRef("job"))))
 
+    def paused(self, now: Any) -> JobStateQuerySet:
+        """Which a maintenance window keeps from being started at ``now``."""
+        return self.filter(Exists(_windows(now).filter(pause=True).covering(OuterRef("job"))))
+
     def overdue(self, moment: Any, now: Any) -> JobStateQuerySet:
         """Due since before ``moment`` and not told yet, though nothing keeps them from starting.
 
