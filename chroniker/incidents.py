@@ -25,7 +25,8 @@ _DAY = timedelta(days=1)
 _LOOK_AGAIN = timedelta(minutes=5)
 """How soon a muted incident is looked at again, should its window be ended early."""
 _MOST_FLIPS_READ = 100
-_BATCH = 200
+_BATCH = 100
+"""How many a tick looks after: each costs a few statements, and the tick has leases to renew."""
 _ATTEMPTS = 3
 
 TELLING = (

@@ -67,7 +67,7 @@ def deliver(now: Callable[[], datetime], seconds: float) -> int:
         moment = now()
         until = moment + timedelta(seconds=seconds) + _LEASE_SPARE
         safe_until = boottime() + (until - moment).total_seconds()
-        if not run_transaction(partial(_claim, token, moment, until, down)):
+        if not _claim(token, moment, until, down):
             break
         batch = Notification.objects.claimed_by(token).select_related("job", "incident", "run")
         with _Channels() as channels:
@@ -85,7 +85,9 @@ def _claim(token: str, now: datetime, until: datetime, down: set[str]) -> int:
     keys = list(
         due.order_by("attempts", "next_attempt_at", "pk").values_list("pk", flat=True)[:_BATCH]
     )
-    return Notification.objects.claim(keys, token, now, until) if keys else 0
+    if not keys:
+        return 0
+    return run_transaction(partial(Notification.objects.claim, keys, token, now, until))
 
 
 class _Channels:

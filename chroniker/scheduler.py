@@ -189,7 +189,7 @@ class Runner:
             from .digests import write_digests
 
             write_digests(self._now())
-        if glance.outbox:
+        if outbox.hint.take() or glance.outbox:
             self._send()
 
     def _send(self) -> None:

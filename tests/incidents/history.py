@@ -66,11 +66,10 @@ class Story:
         return runs
 
     def start(self, job: Job) -> Any:
+        plan_changed_jobs(self.now)
         claimant = Claimant(self.host, "tick-0-test.lock", 100, only=frozenset([job.pk]))
         token = new_token()
-        taken = run_transaction(
-            lambda: claim(claimant, self.now, self.now, token, force=True)
-        )
+        taken = run_transaction(lambda: claim(claimant, self.now, self.now, token, force=True))
         (item,) = taken.started
         return item
 
