@@ -274,8 +274,7 @@ def test_who_is_told(office: PostOffice, settings: Any) -> None:
     from chroniker.models import Digest
 
     Digest.objects.create(user=users["digested"], only=True)
-    for name in ("bob", "ANN"):
-        group.user_set.add(make_user(name))
+    group.user_set.add(make_user("bob"), make_user("dora", email="ANN@example.com"))
     users["ann"].groups.add(group)
     job.subscriber_groups.add(group)
     Story().run(job, "F")
