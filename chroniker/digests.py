@@ -55,9 +55,10 @@ def _write(digest: Digest, now: datetime) -> None:
 
 def _incidents(user: Any, since: datetime, now: datetime) -> Any:
     """What opened or ended, or is open, of the jobs that the user is subscribed to."""
-    mine = Q(job__in=Job.objects.filter(subscribers=user).order_by().values("pk")) | Q(
-        job__in=Job.objects.filter(subscriber_groups__in=user.groups.all()).order_by().values("pk")
-    )
+    jobs = Q(subscribers=user)
+    if hasattr(user, "groups"):
+        jobs |= Q(subscriber_groups__in=user.groups.all())
+    mine = Q(job__in=Job.objects.filter(jobs).order_by().values("pk"))
     happened = Q(opened_at__gt=since) | Q(resolved_at__gt=since) | Q(resolved_at=None)
     return (
         Incident.objects.filter(mine)

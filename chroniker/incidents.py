@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, Q
+from django.db.models import Exists, F, Max, OuterRef, Q
 
 from . import outbox
 from .conf import conf
@@ -28,6 +28,7 @@ _MOST_FLIPS_READ = 100
 _BATCH = 100
 """How many a tick looks after: each costs a few statements, and the tick has leases to renew."""
 _ATTEMPTS = 3
+_DELETE_BATCH = 500
 
 TELLING = (
     NotificationEvent.OPENED,
@@ -129,6 +130,23 @@ def tell_success(job: Job, run: Run, now: datetime) -> None:
     """A mail to each subscriber for a run that succeeded, where the job asks for it."""
     to = [(outbox.MAIL, address) for address in outbox.subscribers(job)]
     outbox.write(NotificationEvent.SUCCEEDED, to, now, job=job, run=run)
+
+
+def delete_old(before: datetime) -> int:
+    """Delete incidents that were over by then, with their notifications; how many.
+
+    And notifications of no incident that are done. What is open, or still to be sent, stays.
+    """
+    deleted = 0
+    waiting = Notification.objects.pending().filter(incident=OuterRef("pk"))
+    over = Incident.objects.filter(resolved_at__lt=before).exclude(Exists(waiting))
+    done = Notification.objects.filter(incident=None, next_attempt_at=None, created_at__lt=before)
+    while keys := list(over.order_by("pk").values_list("pk", flat=True)[:_DELETE_BATCH]):
+        Incident.objects.filter(pk__in=keys).delete()
+        deleted += len(keys)
+    while keys := list(done.order_by("pk").values_list("pk", flat=True)[:_DELETE_BATCH]):
+        Notification.objects.filter(pk__in=keys).delete()
+    return deleted
 
 
 # --- what a tick does ---
@@ -274,7 +292,10 @@ def _tell_if_worse(incident: Incident, job: Job, now: datetime, run: Run | None)
         return
     incident.told_severity = incident.severity
     incident.acknowledged_at = incident.acknowledged_by = None  # that was of a lesser evil
-    incident.save(update_fields=["told_severity", "acknowledged_at", "acknowledged_by"])
+    incident.attention_at = _reminder_after(job, now)
+    incident.save(
+        update_fields=["told_severity", "acknowledged_at", "acknowledged_by", "attention_at"]
+    )
     _tell(NotificationEvent.WORSENED, incident, now, run, number=incident.severity)
 
 

@@ -50,10 +50,11 @@ class Mail(Notifier):
     def send(self, notification: Notification) -> None:
         """Send one mail."""
         message = build(notification, self._masker)
-        if self._connection is None:
-            self._connection = _connect()
-        message.connection = self._connection
         try:
+            if self._connection is None:
+                self._connection = _connect()
+                self._connection.open()  # or it would be opened and closed for each mail
+            message.connection = self._connection
             if not message.send():
                 raise OSError("the mail backend sent nothing")
         except (smtplib.SMTPServerDisconnected, smtplib.SMTPConnectError, TimeoutError) as error:

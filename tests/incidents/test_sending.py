@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from chroniker.models import JobState, Notification, Run, Tally
+from chroniker.incidents import delete_old
+from chroniker.models import Incident, JobState, Notification, Run, Tally
 from chroniker.notifications import FAILURES
+from chroniker.outbox import usable
 from tests.incidents import post
 from tests.incidents.history import Story, make_user, watched_job
 from tests.incidents.post import PostOffice
@@ -281,6 +283,46 @@ def test_who_is_told(office: PostOffice, settings: Any) -> None:
     assert sorted(str(mail["To"]).lower() for mail in office.mails) == [
         "ann@example.com", "bob@example.com",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("address", "good"),
+    [
+        ("ann@example.com", True),
+        ("root@mailhost", True),
+        ("jörg@exämple.de", True),
+        ("", False),
+        (None, False),
+        ("ann", False),
+        ("ann@", False),
+        ("a@b.c\nBcc: d@e.f", False),
+        ("a@b.c, d@e.f", False),
+        ("Ann <ann@example.com>", False),
+        ("ann@example.com\x00", False),
+        ("x" * 251 + "@b.c", False),
+    ],
+)
+def test_what_is_no_address_is_none(address: str | None, good: bool) -> None:
+    assert usable(address) is good
+
+
+def test_old_incidents_are_cleaned_with_their_notifications_but_nothing_that_is_open(
+    office: PostOffice,
+) -> None:
+    old, waiting, still = (watched_job(name) for name in ("ann", "bob", "cleo"))
+    story = Story()
+    story.run(old, "FS")
+    office.refuse.add("bob@example.com")
+    story.run(waiting, "FS")
+    story.run(still, "F")
+    assert delete_old(story.now) == 1
+    assert {one.job for one in Incident.objects.all()} == {waiting, still}
+    office.refuse.clear()
+    for _ in range(3):
+        story.later(hours=1).send()
+    story.run(still, "S")
+    assert [str(mail["To"]) for mail in office.mails].count("bob@example.com") == 2
+    assert office.words()[-1] == "resolved"
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -1,4 +1,4 @@
-"""Delete old runs and their output."""
+"""Delete old runs and their output, and the incidents of that time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from chroniker.endings import delete_runs
+from chroniker.incidents import delete_old
 from chroniker.models import Run
 
 
@@ -21,7 +22,10 @@ def _number(text: str) -> int:
 
 
 class Command(BaseCommand):
-    help = "Delete the runs that ended longer ago than so much. Counters and metrics stay."
+    help = (
+        "Delete the runs and incidents that ended longer ago than so much. Counters and metrics "
+        "stay."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("unit", choices=("weeks", "days", "hours", "minutes"))
@@ -30,5 +34,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         before = datetime.now(UTC) - timedelta(**{options["unit"]: options["number"]})
         deleted = delete_runs(Run.objects.ended_before(before))
+        delete_old(before)
         if options["verbosity"]:
             self.stdout.write(f"Deleted {deleted} runs that ended before {before:%Y-%m-%d %H:%M}Z.")
