@@ -263,7 +263,10 @@ class Postman:
         if self._wanted and not self._pid:
             self._wanted = False
             if Notification.objects.due(self._now()).exists():
-                self._fork()
+                try:
+                    self._fork()
+                except OSError as error:  # no more processes or files for this user
+                    logger.error("Notifications are sent later, because: %s", error)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but not longer than until what is being sent has been."""
@@ -295,7 +298,13 @@ class Postman:
         pid = os.fork()
         if pid == 0:
             _be_the_sender(parent, self._now, seconds, self._not_theirs())
-        self._pid, self._pidfd = pid, os.pidfd_open(pid)
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self._pid = pid
         self._kill_at = time.monotonic() + seconds + _KILL_AFTER_SECONDS
 
 
