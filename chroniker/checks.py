@@ -10,8 +10,12 @@ E006      ``USE_TZ`` is off
 E007      the format of log records cannot be used
 E008      the buckets of the duration histogram are not rising numbers
 E009      a list of names holds something else than names
-E020      the callback for failed runs cannot be imported, or is nothing to call
-E021      the URL of the dead man's switch cannot be fetched
+E020      an address that is none of the web's
+E021      a notifier that cannot be used
+E022      the webhook has no secret to sign with
+E023      the prefix of subjects is more than one line
+E024      the callback for failed runs cannot be imported, or is nothing to call
+E025      the URL of the dead man's switch cannot be fetched
 W001      a setting's name is not known: a slip of the pen is otherwise never noticed
 W002      SQLite is used as it comes, which ends in "database is locked"
 ========  ===================================================================================
@@ -119,7 +123,7 @@ def check_callback(**kwargs: Any) -> list[CheckMessage]:
         Error(
             f"CHRONIKER_JOB_ERROR_CALLBACK is {path!r}, which cannot be used: {reason}.",
             hint='Give the dotted path of a function, such as "site.alerts.job_failed".',
-            id="chroniker.E020",
+            id="chroniker.E024",
         )
     ]
 
@@ -143,7 +147,7 @@ def check_heartbeat_url(**kwargs: Any) -> list[CheckMessage]:
         Error(
             "CHRONIKER_HEARTBEAT_URL is no address that can be fetched.",
             hint="Give a whole URL, https://… or http://…, without blanks.",
-            id="chroniker.E021",
+            id="chroniker.E025",
         )
     ]
 
@@ -263,6 +267,66 @@ def _names() -> Iterator[CheckMessage]:
             )
 
 
+ADDRESSES = ("CHRONIKER_SITE_URL", "CHRONIKER_WEBHOOK_URL")
+"""Settings that are addresses in the web."""
+
+WEBHOOK = "chroniker.webhook.Webhook"
+
+
+def _addresses() -> Iterator[CheckMessage]:
+    for setting in all_settings():
+        value = _usable(setting)
+        if setting.name not in ADDRESSES or not value:
+            continue
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        except ValueError:
+            good = False
+        if not good:
+            yield Error(
+                f"{setting.name} is {value!r}, which is no address in the web.",
+                hint="It begins with https:// or http:// and names a host.",
+                id="chroniker.E020",
+            )
+
+
+def _notifiers() -> Iterator[CheckMessage]:
+    paths: Any = getattr(settings, "CHRONIKER_NOTIFIERS", None)
+    if not _is_of(paths, (list, tuple)):
+        return
+    for path in paths:
+        if not isinstance(path, str):
+            continue  # E009 says so
+        try:
+            problem = "" if issubclass(import_string(path), _notifier()) else "it is no Notifier"
+        except (ImportError, TypeError) as error:
+            problem = str(error)
+        if problem:
+            yield Error(
+                f"CHRONIKER_NOTIFIERS names {path!r}, which cannot be used: {problem}.",
+                hint="Each is the dotted path of a subclass of chroniker.notifying.Notifier.",
+                id="chroniker.E021",
+            )
+    if WEBHOOK in paths and not (conf.WEBHOOK_URL and conf.WEBHOOK_SECRET):
+        yield Error(
+            f"CHRONIKER_NOTIFIERS names {WEBHOOK!r}, but it has nowhere to post to, or nothing to "
+            "sign with.",
+            hint="Set CHRONIKER_WEBHOOK_URL and CHRONIKER_WEBHOOK_SECRET.",
+            id="chroniker.E022",
+        )
+
+
+def _subject_prefix() -> Iterator[CheckMessage]:
+    prefix = getattr(settings, "CHRONIKER_EMAIL_SUBJECT_PREFIX", None)
+    if isinstance(prefix, str) and not prefix.isprintable():
+        yield Error(
+            f"CHRONIKER_EMAIL_SUBJECT_PREFIX is {prefix!r}, with which no mail can be sent.",
+            hint="It is part of one line of text.",
+            id="chroniker.E023",
+        )
+
+
 def _unknown() -> Iterator[CheckMessage]:
     known = {setting.name for setting in all_settings()} | set(KNOWN_ELSEWHERE)
     for name in sorted(n for n in dir(settings) if n.startswith("CHRONIKER_")):
@@ -277,7 +341,8 @@ def _unknown() -> Iterator[CheckMessage]:
 
 
 _FINDERS: tuple[Callable[[], Iterator[CheckMessage]], ...] = (
-    _types, _minimums, _lease, _choices, _log_level, _log_format, _buckets, _names, _unknown,
+    _types, _minimums, _lease, _choices, _log_level, _log_format, _buckets, _names, _addresses,
+    _notifiers, _subject_prefix, _unknown,
 )  # fmt: skip
 
 
@@ -290,6 +355,12 @@ def _usable(setting: Setting[Any]) -> Any:
     """The value that the site gives, where it is of the right type; otherwise None."""
     value = getattr(settings, setting.name, None)
     return value if value is not None and _is_of(value, setting.types) else None
+
+
+def _notifier() -> Any:
+    from .notifying import Notifier  # only when the models are loaded
+
+    return Notifier
 
 
 def _job_model() -> Any:

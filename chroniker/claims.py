@@ -12,10 +12,11 @@ from typing import Any
 from django.db import connection
 from django.db.models import Exists, F, Max, OuterRef
 
+from . import incidents
 from .buckets import add_observation
 from .clock import database_now_plus
 from .conf import conf
-from .enums import RunStatus, Trigger
+from .enums import IncidentKind, RunStatus, Trigger
 from .exceptions import ScheduleError
 from .models import Host, Job, JobDependency, JobState, Run
 from .planning import Missed, serve, start_of
@@ -76,7 +77,7 @@ def claim(
     if Host.objects.count_claim(claimant.host):
         room = claimant.max_parallel - JobState.objects.leased_on(claimant.host).count()
         if room > 0:
-            _stamp(claimant, horizon, token, room, force=force)
+            _stamp(claimant, horizon, now, token, room, force=force)
     owned = (
         JobState.objects.owned_by([token])
         .select_related("job")
@@ -100,6 +101,12 @@ def claim(
     _insert([run for new in opened if (run := new.run)] + taken.missed)
     for new in opened:
         assert new.run is not None
+        if new.state.overdue_incident:
+            new.changes["overdue_incident"] = False
+            incidents.resolve(
+                new.state.job, new.state.host, IncidentKind.OVERDUE, "A run started.", now,
+                run=new.run,
+            )  # fmt: skip
         JobState.objects.filter(pk=new.state.pk, lease_token=token).update(
             current_run=new.run, **new.changes
         )
@@ -135,20 +142,28 @@ def _insert(runs: list[Run]) -> None:
         run.save(force_insert=True)
 
 
-def _wanted(claimant: Claimant, now: datetime, *, force: bool) -> JobStateQuerySet:
-    """What the claimant would take, in the order in which it would."""
-    wanted = JobState.objects.for_host(claimant.host)
+def _wanted(
+    claimant: Claimant, horizon: datetime, now: datetime, *, force: bool
+) -> JobStateQuerySet:
+    """What the claimant would take ``now`` of what was due at ``horizon``, in the order it would.
+
+    Nothing that a maintenance window pauses, whoever asks for it.
+    """
+    wanted = JobState.objects.for_host(claimant.host).unpaused(now)
     if claimant.only is not None:
         wanted = wanted.filter(job__in=claimant.only)
     if claimant.only_states is not None:
         wanted = wanted.filter(pk__in=claimant.only_states)
-    free = wanted.filter(lease_token__isnull=True) if force else wanted.due(now).unblocked(now)
+    if force:
+        free = wanted.filter(lease_token__isnull=True)
+    else:
+        free = wanted.due(horizon).unblocked(horizon)
     return free.order_by("-job__priority", "due_at", "pk")
 
 
 def due_keys(claimant: Claimant, now: datetime) -> list[int]:
     """Primary keys of the states that the claimant would take now."""
-    wanted = _wanted(claimant, now, force=claimant.only is not None)
+    wanted = _wanted(claimant, now, now, force=claimant.only is not None)
     return list(wanted.values_list("pk", flat=True)[: claimant.max_parallel])
 
 
@@ -164,9 +179,11 @@ def block(state: int, reason: str) -> None:
     )
 
 
-def _stamp(claimant: Claimant, now: datetime, token: str, room: int, *, force: bool) -> None:
+def _stamp(
+    claimant: Claimant, horizon: datetime, now: datetime, token: str, room: int, *, force: bool
+) -> None:
     """Put the token on up to ``room`` states. The update's own conditions decide, not the read."""
-    candidates = _wanted(claimant, now, force=force)
+    candidates = _wanted(claimant, horizon, now, force=force)
     if _lock_rows():
         candidates = candidates.select_for_update(
             skip_locked=True,
@@ -178,11 +195,11 @@ def _stamp(claimant: Claimant, now: datetime, token: str, room: int, *, force: b
     waiting = [key for key, waits_for_others in found if waits_for_others]
     if waiting and not force and _lock_dependees(waiting):
         keys = list(
-            JobState.objects.filter(pk__in=keys).unblocked(now).values_list("pk", flat=True)
+            JobState.objects.filter(pk__in=keys).unblocked(horizon).values_list("pk", flat=True)
         )
     if not keys:
         return
-    free = JobState.objects.all() if force else JobState.objects.due(now)
+    free = JobState.objects.all() if force else JobState.objects.due(horizon)
     free.filter(pk__in=keys, lease_token__isnull=True).update(
         lease_token=token,
         lease_host=claimant.host,

@@ -7,6 +7,9 @@ import shlex
 from .conf import REFUSED_COMMANDS, conf
 from .exceptions import CommandRefused
 
+CHECK_MONITOR = "check_monitor"
+"""The command of monitors, whose incidents come from what they measure."""
+
 
 def split_args(text: str) -> list[str]:
     """Arguments as a shell would split them; quotes work, nothing is expanded.

@@ -9,9 +9,11 @@ from typing import Any
 
 from django.db.models import F, Q
 
+from . import incidents
 from .buckets import add_observation
 from .clock import StatementNow
-from .enums import FAILURE_REASONS, RunStatus, Trigger
+from .commands import CHECK_MONITOR
+from .enums import FAILURE_REASONS, IncidentKind, RunStatus, Severity, Trigger
 from .models import Job, JobDependency, JobState, OutputChunk, Run
 from .output import Piece, Taken
 from .supervisor import Outcome
@@ -81,6 +83,7 @@ def end_run(ended: Ended, *, only_if_stale: bool = False) -> bool:
     store_output(ended.run.pk, ended.output, ended.ended_at)
     if ended.has_dependents:
         _wake_dependents(ended)
+    _tell(ended)
     return True
 
 
@@ -110,12 +113,16 @@ def _state_facts(ended: Ended) -> dict[str, Any]:
     }
     if outcome.status == RunStatus.SUCCEEDED:
         facts.update(last_success_at=ended.ended_at, consecutive_failures=0)
+        if state.failing_incident:
+            facts["failing_incident"] = False
     else:
         counter = f"failures_{FAILURE_REASONS[outcome.status].value}"
         facts.update({"last_failure_at": ended.ended_at, counter: F(counter) + 1})
         if outcome.status != RunStatus.STOPPED:
             facts["consecutive_failures"] = F("consecutive_failures") + 1
             facts.update(_retry(ended.run, job, ended.ended_at))
+            if _is_alarming(ended):
+                facts["failing_incident"] = True
     if outcome.seconds is not None:
         facts.update(
             last_duration_seconds=outcome.seconds,
@@ -128,6 +135,42 @@ def _state_facts(ended: Ended) -> dict[str, Any]:
         facts["cpu_seconds_total"] = F("cpu_seconds_total") + outcome.cpu_seconds
         facts["last_max_rss_bytes"] = outcome.max_rss_bytes
     return facts
+
+
+def _is_alarming(ended: Ended) -> bool:
+    """Whether this failure makes an incident, or goes on with one.
+
+    Of a monitor, the severity of what it measured tells.
+    """
+    if ended.job.command == CHECK_MONITOR:
+        return False
+    state = ended.state  # read when it was claimed; only the owner of the token writes these
+    return state.failing_incident or (
+        state.consecutive_failures + 1 >= ended.job.failures_before_alert
+    )
+
+
+def _tell(ended: Ended) -> None:
+    """Incidents and mails, in the transaction that ends the run. Mostly there is nothing to do."""
+    outcome, state, job = ended.outcome, ended.state, ended.job
+    run, now = None if ended.run_is_gone else ended.run, ended.ended_at
+    if outcome.status == RunStatus.SUCCEEDED:
+        if state.failing_incident:
+            incidents.resolve(
+                job, state.host, IncidentKind.FAILING, "A run succeeded.", now, run=run
+            )
+        if job.email_on_success and run is not None:
+            incidents.tell_success(job, run, now)
+    elif outcome.status != RunStatus.STOPPED and _is_alarming(ended):
+        incidents.open_or_update(
+            job,
+            state.host,
+            IncidentKind.FAILING,
+            Severity.CRITICAL,
+            outcome.error or f"The run {outcome.status}.",
+            now,
+            run=run,
+        )
 
 
 def _parts(parts: tuple[int, int] | None) -> dict[str, int | None]:

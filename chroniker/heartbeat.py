@@ -39,7 +39,8 @@ class Glance:
     stale: bool
     """Leases have run out, wherever their owners are."""
     overdue: bool
-    """Jobs are due that nobody starts, and nobody was told."""
+    """Jobs have been due for long, and nobody was told; some may only wait for others. To tell
+    them apart would cost each idle tick more than all the rest."""
     attention: bool
     """Open incidents want to be looked at: a reminder, the end of a window or of flapping."""
     digest: bool
@@ -104,7 +105,7 @@ def beat(host: str, pinned_now: datetime | None = None) -> Glance:
             due=Exists(states.due(moment).for_host(host)),
             owned=Exists(owned),
             stale=Exists(states.stale()),
-            overdue=Exists(states.overdue(long_ago, moment)),
+            overdue=Exists(states.long_due(long_ago)),
             attention=Exists(Incident.objects.wanting_attention(moment)),
             digest=Exists(Digest.objects.due(moment)),
             outbox=Exists(Notification.objects.due(moment)),

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, Q
+from django.db.models import Exists, F, Max, OuterRef, Q
 
 from . import outbox
 from .conf import conf
@@ -25,8 +25,10 @@ _DAY = timedelta(days=1)
 _LOOK_AGAIN = timedelta(minutes=5)
 """How soon a muted incident is looked at again, should its window be ended early."""
 _MOST_FLIPS_READ = 100
-_BATCH = 200
+_BATCH = 100
+"""How many a tick looks after: each costs a few statements, and the tick has leases to renew."""
 _ATTEMPTS = 3
+_DELETE_BATCH = 500
 
 TELLING = (
     NotificationEvent.OPENED,
@@ -53,7 +55,7 @@ def open_or_update(
     maintenance window mutes it or it flaps; of a severity worse than what was told.
     """
     slot = Incident.objects.of_slot(job.pk, host, kind)
-    seen: dict[str, Any] = {"severity": severity, "summary": summary[:500], "last_at": now}
+    seen: dict[str, Any] = {"severity": severity, "summary": _storable(summary), "last_at": now}
     if run is not None:
         seen["last_run"] = run
     for attempt in range(1, _ATTEMPTS + 1):
@@ -90,7 +92,7 @@ def resolve(
     slot = Incident.objects.of_slot(job.pk, host, kind)
     changes: dict[str, Any] = {"last_run": run} if run is not None else {}
     if not slot.open().update(
-        resolved_at=now, last_at=now, resolution=summary[:500], attention_at=None, **changes
+        resolved_at=now, last_at=now, resolution=_storable(summary), attention_at=None, **changes
     ):
         return None
     incident = slot.filter(resolved_at=now).order_by("-pk")[0]
@@ -109,18 +111,42 @@ def resolve(
     return incident
 
 
-def resolve_all(jobs: Iterable[Job], summary: str, now: datetime) -> None:
-    """End whatever is open for jobs that are not to run any more."""
-    keys = [job.pk for job in jobs]
-    for incident in Incident.objects.open().filter(job__in=keys).select_related("job"):
-        run_transaction(partial(_resolve_for_good, incident, summary, now))
+def withdraw(incident: Incident, summary: str, now: datetime) -> None:
+    """End an incident because its job is not what it was, whatever became of it."""
+
+    def end() -> None:
+        flag = {
+            IncidentKind.FAILING.value: {"failing_incident": False},
+            IncidentKind.OVERDUE.value: {"overdue_incident": False},
+        }.get(incident.kind)
+        if flag:
+            JobState.objects.filter(job=incident.job_id, host=incident.host).update(**flag)
+        resolve(incident.job, incident.host, incident.kind, summary, now)
+
+    run_transaction(end)
 
 
-def _resolve_for_good(incident: Incident, summary: str, now: datetime) -> None:
-    JobState.objects.filter(job=incident.job_id, host=incident.host).update(
-        failing_incident=False, overdue_incident=False
-    )
-    resolve(incident.job, incident.host, incident.kind, summary, now)
+def tell_success(job: Job, run: Run, now: datetime) -> None:
+    """A mail to each subscriber for a run that succeeded, where the job asks for it."""
+    to = [(outbox.MAIL, address) for address in outbox.subscribers(job)]
+    outbox.write(NotificationEvent.SUCCEEDED, to, now, job=job, run=run)
+
+
+def delete_old(before: datetime) -> int:
+    """Delete incidents that were over by then, with their notifications; how many.
+
+    And notifications of no incident that are done. What is open, or still to be sent, stays.
+    """
+    deleted = 0
+    waiting = Notification.objects.pending().filter(incident=OuterRef("pk"))
+    over = Incident.objects.filter(resolved_at__lt=before).exclude(Exists(waiting))
+    done = Notification.objects.filter(incident=None, next_attempt_at=None, created_at__lt=before)
+    while keys := list(over.order_by("pk").values_list("pk", flat=True)[:_DELETE_BATCH]):
+        Incident.objects.filter(pk__in=keys).delete()
+        deleted += len(keys)
+    while keys := list(done.order_by("pk").values_list("pk", flat=True)[:_DELETE_BATCH]):
+        Notification.objects.filter(pk__in=keys).delete()
+    return deleted
 
 
 # --- what a tick does ---
@@ -266,7 +292,10 @@ def _tell_if_worse(incident: Incident, job: Job, now: datetime, run: Run | None)
         return
     incident.told_severity = incident.severity
     incident.acknowledged_at = incident.acknowledged_by = None  # that was of a lesser evil
-    incident.save(update_fields=["told_severity", "acknowledged_at", "acknowledged_by"])
+    incident.attention_at = _reminder_after(job, now)
+    incident.save(
+        update_fields=["told_severity", "acknowledged_at", "acknowledged_by", "attention_at"]
+    )
     _tell(NotificationEvent.WORSENED, incident, now, run, number=incident.severity)
 
 
@@ -317,6 +346,11 @@ def _facts(incident: Incident) -> dict[str, Any]:
         "resolution": incident.resolution,
         "resolved_at": incident.resolved_at and incident.resolved_at.isoformat(),
     }
+
+
+def _storable(text: str) -> str:
+    """As every database takes it."""
+    return text.replace("\0", "").encode("utf-8", "backslashreplace").decode()[:500]
 
 
 def _after_commit(signal: Any, incident: Incident, job: Job) -> None:

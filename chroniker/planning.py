@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .enums import MissedReason
+from . import incidents
+from .enums import IncidentKind, MissedReason
 from .exceptions import ScheduleError
-from .models import Host, Job, JobDependency, JobState
+from .models import Host, Incident, Job, JobDependency, JobState, Maintenance
 from .models.job import MAX_SECONDS
 from .schedules import Schedule, jitter
 
@@ -141,6 +142,7 @@ def _plan(jobs: list[Job], hosts: list[str], now: datetime) -> None:
             elif state.planned_from != job.definition:
                 _replan(state, job, since)
     JobState.objects.bulk_create(new, ignore_conflicts=True)
+    _withdraw_incidents(jobs, states, hosts, now)
     # Whatever this says, the database compares it with the definition as it is by then: a change
     # made in the meantime stays noticed.
     for job in jobs:
@@ -195,8 +197,50 @@ def _retire(state: JobState) -> None:
     )
 
 
+def _withdraw_incidents(
+    jobs: list[Job], states: dict[int, dict[str, JobState]], hosts: list[str], now: datetime
+) -> None:
+    """End the incidents of what is not to run any more, or by another schedule."""
+    by_key = {job.pk: job for job in jobs}
+    for incident in Incident.objects.open().filter(job__in=jobs):
+        job = incident.job = by_key[incident.job_id]
+        state = states.get(job.pk, {}).get(incident.host)
+        if not job.enabled:
+            incidents.withdraw(incident, "The job was disabled.", now)
+        elif incident.host not in (hosts if job.every_host else [""]):
+            incidents.withdraw(incident, "The job does not run there any more.", now)
+        elif incident.kind == IncidentKind.OVERDUE and (
+            state is None or state.planned_from != job.definition
+        ):
+            incidents.withdraw(incident, "The definition of the job was changed.", now)
+
+
 def explain_blocked(now: datetime, host: str, limit: int = 200) -> None:
-    """Write down, for due jobs that wait for others, what they wait for."""
+    """Write down, for due jobs that wait for others or rest, what they wait for."""
+    _explain_waiting(now, host, limit)
+    _explain_paused(now, host, limit)
+
+
+def _explain_paused(now: datetime, host: str, limit: int) -> None:
+    windows = list(Maintenance.objects.active(now).filter(pause=True).prefetch_related("entries"))
+    if not windows:
+        return
+    due = JobState.objects.due(now).for_host(host).paused(now).order_by("due_at")
+    for pk, job, reason in list(due.values_list("pk", "job", "blocked_reason")[:limit]):
+        for window in windows:
+            entries = window.entries.all()
+            if not entries or job in {entry.job_id for entry in entries}:
+                break
+        else:
+            continue  # it ended in the meantime
+        text = f"maintenance: {window.reason or 'paused'} until {window.ends_at:%Y-%m-%d %H:%M}Z"
+        if text != reason:
+            JobState.objects.filter(pk=pk, lease_token__isnull=True).update(
+                blocked_reason=text[:500]
+            )
+
+
+def _explain_waiting(now: datetime, host: str, limit: int) -> None:
     states = list(
         JobState.objects.blocked(now)
         .for_host(host)

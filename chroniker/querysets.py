@@ -111,14 +111,22 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         """Which no maintenance window keeps from being started at ``now``."""
         return self.filter(~Exists(_windows(now).filter(pause=True).covering(OuterRef("job"))))
 
+    def paused(self, now: Any) -> JobStateQuerySet:
+        """Which a maintenance window keeps from being started at ``now``."""
+        return self.filter(Exists(_windows(now).filter(pause=True).covering(OuterRef("job"))))
+
+    def long_due(self, moment: Any) -> JobStateQuerySet:
+        """Due since before ``moment``, for whatever reason, and not told as overdue."""
+        return self.due(moment).filter(overdue_incident=False)
+
     def overdue(self, moment: Any, now: Any) -> JobStateQuerySet:
-        """Due since before ``moment`` and not told yet, though nothing keeps them from starting.
+        """Those of them that nothing keeps from starting.
 
         What waits for another job, or rests in a maintenance window, is not overdue.
         """
         return (
-            self.due(moment)
-            .filter(overdue_incident=False, job__needs_planning=False)
+            self.long_due(moment)
+            .filter(job__needs_planning=False)
             .current()
             .unpaused(now)
             .unblocked(now)

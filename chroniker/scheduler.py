@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, InterfaceError, connection
 
+from . import outbox
 from .claims import Claim, Claimant, Claimed, block, claim, due_keys, new_token
 from .clock import boottime
+from .commands import CHECK_MONITOR
 from .conf import conf, runtime_dir
 from .endings import (
     Ended,
@@ -29,6 +31,7 @@ from .endings import (
 from .enums import RunStatus
 from .exceptions import CommandRefused, DatabaseUnready, HostUnready
 from .heartbeat import Glance, beat, note_duration, note_first_tick
+from .incidents import attend, open_overdue
 from .locks import OwnerLock
 from .models import Job, JobState, Run
 from .output import Masker, Taken
@@ -42,6 +45,7 @@ from .transactions import is_outage, run_transaction
 
 if TYPE_CHECKING:
     from .deadman import LifeSign
+    from .notifications import Postman  # imported where there is something to send
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +74,7 @@ class _Running:
 
 
 class Runner:
-    """What a tick does: beat, reap, plan, claim, supervise, finish.
+    """What a tick does: beat, reap, plan, claim, supervise, finish, tell.
 
     ``every``: tick again after so many seconds, for ever (``cronserver``). ``only``: primary keys
     of jobs to which it is restricted; ``force``: run those at once, due or not. ``now`` pins the
@@ -101,6 +105,7 @@ class Runner:
         self.unfinished: list[Ended] = []
         self._supervisor: Supervisor | None = None
         self._owner: OwnerLock | None = None
+        self._postman: Postman | None = None
         self._clock, self._clock_read = now or datetime.now(UTC), boottime()
         self._began = self._now()
         self._patience = Patience()
@@ -153,8 +158,9 @@ class Runner:
 
     @property
     def _busy(self) -> bool:
-        """Whether something that it began has not ended: a run, a record of one, a claim."""
-        return bool(self.running or self.unfinished or self._claim_in_doubt)
+        """Whether something that it began has not ended: a run or its record, a claim, a mail."""
+        telling = self._postman is not None and self._postman.busy
+        return bool(self.running or self.unfinished or self._claim_in_doubt or telling)
 
     def tick(self) -> None:
         """Look at the database once and start what is due."""
@@ -178,6 +184,7 @@ class Runner:
         finally:
             for ended in lost:
                 self._tell_end(ended)
+        self._look_after_incidents(glance)
         note_duration(self.host, time.monotonic() - started)
         if self.only is None and conf.HEARTBEAT_URL:
             self._give_sign_of_life()
@@ -187,6 +194,32 @@ class Runner:
 
         self._life_sign = self._life_sign or LifeSign()
         self._life_sign.send()
+
+    def _look_after_incidents(self, glance: Glance) -> None:
+        """After the claim: what has just been started is not overdue."""
+        if glance.overdue:
+            open_overdue(self._now())
+        if glance.attention:
+            attend(self._now())
+        if glance.digest:
+            from .digests import write_digests
+
+            write_digests(self._now())
+        if outbox.hint.take() or glance.outbox:
+            self._send()
+
+    def _send(self) -> None:
+        """Let the outbox be emptied, beside everything else."""
+        if self._postman is None:
+            from .notifications import Postman
+
+            self._postman = Postman(self._now, before_fork, self._descriptors)
+        self._postman.want()
+
+    def _descriptors(self) -> list[int]:
+        """What another process must not hold, or it would hide that this one is dead."""
+        mine = self._supervisor.descriptors() if self._supervisor else []
+        return mine + ([self._owner.fd] if self._owner else [])
 
     def _now(self) -> datetime:
         """The database's clock, as it was seen last and went on since.
@@ -303,8 +336,10 @@ class Runner:
     def _turn(self, wait: float) -> None:
         """Listen to the children for a moment and do what is to be done by now."""
         ended: list[Child] = []
-        if self._supervisor:
+        if self._supervisor and (self.running or not self._postman):
             ended = self._supervisor.poll(wait)
+        elif self._postman:
+            self._postman.wait(wait)
         else:
             time.sleep(wait)
         for child in ended:
@@ -320,6 +355,10 @@ class Runner:
             if now - self._renewed_at >= conf.HEARTBEAT_SECONDS:
                 self._guarded(self._renew, self._renewing)
             self._let_go_of_lost_leases()
+        if outbox.hint.take():
+            self._send()
+        if self._postman and self._postman.busy:
+            self._guarded(self._postman.turn)
         wanted = self._claim_wanted or self._claim_in_doubt
         if wanted and self._time_to_claim(now):
             self._guarded(self._claim)
@@ -426,6 +465,8 @@ class Runner:
         ended.run.signal = ended.outcome.signal
         ended.run.error = ended.outcome.error
         self._tell(run_finished, ended.run, ended.job, ended)
+        if ended.job.command == CHECK_MONITOR:
+            self._send()  # what it measured may have been told from its own process
 
     def _flush(self) -> None:
         """Store progress and output so far, and hear who wants a run to stop."""
@@ -535,6 +576,8 @@ class Runner:
                 signal.signal(handled, handler)
 
     def _close(self) -> None:
+        if self._postman:
+            self._postman.close()
         if self._supervisor:
             self._supervisor.close()
         if self._owner:

@@ -265,6 +265,10 @@ class Supervisor:
             mine += [run.page.fd] if run.page else []
         return [fd for fd in mine if fd >= 0]
 
+    def descriptors(self) -> list[int]:
+        """All that no fork but the zygote may keep; the zygote itself lives on its socket's end."""
+        return self._descriptors() + ([self._zygote.fileno()] if self._zygote else [])
+
     def _bury_zygote(self) -> None:
         if self._zygote is not None:
             self._selector.unregister(self._zygote.fileno())

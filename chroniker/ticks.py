@@ -90,13 +90,16 @@ def run_now(jobs: list[Job], on_end: Callable[[Ended], None]) -> list[tuple[Job,
 
 
 def _why_not(job: Job) -> str:
-    from .models import JobState
+    from .models import JobState, Maintenance
 
     state = JobState.objects.filter(job=job).order_by("-lease_expires_at").first()
     if state is not None and state.lease_token is not None:
         return f"it is running on {state.lease_host}"
     if job.hostname not in ("", "*", conf.HOSTNAME):
         return f"it runs on {job.hostname} only, and this is {conf.HOSTNAME}"
+    pausing = Maintenance.objects.active(datetime.now(UTC)).filter(pause=True).covering(job.pk)
+    if (window := pausing.first()) is not None:
+        return f"a maintenance window pauses it ({window})"
     return "it could not be claimed; is this host paused?"
 
 
@@ -112,7 +115,7 @@ def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:
     now = datetime.now(UTC)
     with database_told_plainly():
         plan_changed_jobs(now)
-        states = JobState.objects.for_host(conf.HOSTNAME).select_related("job")
+        states = JobState.objects.for_host(conf.HOSTNAME).unpaused(now).select_related("job")
         if not force:
             states = states.due(now)
         if only is not None:

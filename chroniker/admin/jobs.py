@@ -10,10 +10,11 @@ from zoneinfo import available_timezones
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.contrib.auth import get_permission_codename, get_user_model
+from django.contrib.auth.models import Group
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.exceptions import PermissionDenied
 from django.core.management import get_commands
-from django.db.models import F, Field, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models import Exists, F, Field, OuterRef, Prefetch, QuerySet, Subquery
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path, reverse
@@ -25,12 +26,12 @@ from django.views.decorators.http import require_POST, require_safe
 
 from chroniker.commands import check_command
 from chroniker.exceptions import CommandRefused, ScheduleError
-from chroniker.models import Job, JobDependency, JobState, Run
+from chroniker.models import Job, JobDependency, JobState, Maintenance, Run
 from chroniker.schedules import parse
 
 from . import filters, formats
 from .deletion import deletable
-from .orders import order_run, order_stop, switch
+from .orders import end_mute, mute, order_run, order_stop, switch
 from .saving import PatientAdmin
 from .standing import last_ended, next_run_at, read_schedule, slots, standing
 
@@ -69,7 +70,7 @@ class JobAdmin(PatientAdmin[Job]):
     search_fields = ("name", "command", "description", "args")
     search_help_text = gettext_lazy("Words of the name, command, description or arguments.")
     show_full_result_count = False
-    actions = ("run_now", "stop", "enable", "disable")
+    actions = ("run_now", "stop", "enable", "disable", "mute_hour", "mute_day", "unmute")
     inlines = (DependencyInline,)
     save_on_top = True
     change_form_template = "chroniker/admin/job.html"
@@ -106,7 +107,7 @@ class JobAdmin(PatientAdmin[Job]):
             gettext_lazy("Alerts"),
             {
                 "fields": (
-                    "subscribers", ("email_on_failure", "email_on_success"),
+                    "subscribers", "subscriber_groups", ("email_on_failure", "email_on_success"),
                     ("failures_before_alert", "reminder_hours"), "runbook_url",
                 )
             },
@@ -131,6 +132,14 @@ class JobAdmin(PatientAdmin[Job]):
         """May define jobs that run any program."""
         return request.user.has_perm("chroniker.raw_job")
 
+    def has_mute_permission(self, request: HttpRequest) -> bool:
+        """May make maintenance windows."""
+        return request.user.has_perm("chroniker.add_maintenance")
+
+    def has_unmute_permission(self, request: HttpRequest) -> bool:
+        """May end them."""
+        return request.user.has_perm("chroniker.change_maintenance")
+
     def has_change_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
         """A job with a raw command is only for those who could have defined it."""
         return super().has_change_permission(request, obj) and self._may_touch(request, obj)
@@ -154,7 +163,11 @@ class JobAdmin(PatientAdmin[Job]):
             super()
             .get_queryset(request)
             .prefetch_related(Prefetch("states", states))
-            .annotate(soonest=Subquery(soonest), latest=Subquery(latest[:1]))
+            .annotate(
+                soonest=Subquery(soonest),
+                latest=Subquery(latest[:1]),
+                is_muted=Exists(Maintenance.objects.active(utc_now()).covering(OuterRef("pk"))),
+            )
         )
 
     @admin.display(description=gettext_lazy("job"), ordering="name")
@@ -174,6 +187,7 @@ class JobAdmin(PatientAdmin[Job]):
                 "badge": formats.badge(here.word, here.label),
                 "detail": here.detail,
                 "progress": _progress(states),
+                "muted": getattr(job, "is_muted", False),
             },
         )
 
@@ -230,6 +244,37 @@ class JobAdmin(PatientAdmin[Job]):
     def disable(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         """Let their schedules rest; what runs goes on."""
         self._switch(request, queryset, enabled=False)
+
+    @admin.action(permissions=["mute"], description=gettext_lazy("Mute for 1 hour"))
+    def mute_hour(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        """No alert of theirs for an hour."""
+        self._mute(request, queryset, hours=1)
+
+    @admin.action(permissions=["mute"], description=gettext_lazy("Mute for a day"))
+    def mute_day(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        """No alert of theirs for a day."""
+        self._mute(request, queryset, hours=24)
+
+    @admin.action(permissions=["unmute"], description=gettext_lazy("Unmute"))
+    def unmute(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        """Let them alert again; what is still wrong is told with the next tick."""
+        now = utc_now()
+        jobs = list(_plain(queryset))
+        number = end_mute(jobs, now=now, user_id=_user_id(request))
+        text = ngettext("%d job was unmuted.", "%d jobs were unmuted.", number)
+        self.message_user(request, text % number, messages.SUCCESS if number else messages.INFO)
+        if left := Job.objects.muted(now).filter(pk__in=[job.pk for job in jobs]).count():
+            text = ngettext(
+                "%d job is still muted by a maintenance window that pauses it or is for all.",
+                "%d jobs are still muted by maintenance windows that pause them or are for all.",
+                left,
+            )
+            self.message_user(request, text % left, messages.WARNING)
+
+    def _mute(self, request: HttpRequest, queryset: QuerySet[Job], *, hours: int) -> None:
+        number = mute(_plain(queryset), hours=hours, now=utc_now(), user_id=_user_id(request))
+        text = ngettext("%d job was muted.", "%d jobs were muted.", number)
+        self.message_user(request, text % number, messages.SUCCESS)
 
     def _order_run(self, request: HttpRequest, jobs: Iterable[Job]) -> None:
         number = order_run(jobs, user_id=_user_id(request))
@@ -336,15 +381,22 @@ class JobAdmin(PatientAdmin[Job]):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> tuple[str, ...]:
         """Whoever may not see the users only sees who is subscribed."""
-        return ("preview",) if self._may_view_users(request) else ("preview", "subscribers")
+        if self._may_view_users(request):
+            return ("preview",)
+        return ("preview", "subscribers", "subscriber_groups")
 
     def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
         """A site may have many users; a plain list only where this admin does not know them."""
         model = get_user_model()
         if not self.admin_site.is_registered(model) or not self._may_view_users(request):
             return ()
-        users = self.admin_site.get_model_admin(model)
-        return ("subscribers",) if users.get_search_fields(request) else ()
+        known: dict[str, Any] = {"subscribers": model, "subscriber_groups": Group}
+        return tuple(
+            field
+            for field, related in known.items()
+            if self.admin_site.is_registered(related)
+            and self.admin_site.get_model_admin(related).get_search_fields(request)
+        )
 
     def get_form(
         self, request: HttpRequest, obj: Job | None = None, change: bool = False, **kwargs: Any

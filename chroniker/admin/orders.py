@@ -7,14 +7,24 @@ write afterwards, however long it waits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db.models import Model, Q
+from django.db.models import F, Model, Q, QuerySet
 
-from chroniker.models import Host, Job, JobState, Run
+from chroniker.incidents import unmute
+from chroniker.models import (
+    Host,
+    Incident,
+    Job,
+    JobState,
+    Maintenance,
+    MaintenanceJob,
+    Notification,
+    Run,
+)
 from chroniker.querysets import JobStateQuerySet
 from chroniker.transactions import run_transaction
 
@@ -80,6 +90,87 @@ def switch(jobs: Iterable[Job], *, enabled: bool, now: datetime, user_id: int) -
 
     rest = (job for job in jobs if job.enabled != enabled)
     return sum(run_transaction(partial(order, batch)) for batch in _batches(rest))
+
+
+def mute(jobs: Iterable[Job], *, hours: int, now: datetime, user_id: int) -> int:
+    """A window that mutes them from now on; how many they are."""
+    chosen = list(jobs)
+
+    def order() -> int:
+        window = Maintenance.objects.create(
+            starts_at=now,
+            ends_at=now + timedelta(hours=hours),
+            reason=f"Muted for {hours} h",
+            created_by_id=user_id,
+        )
+        MaintenanceJob.objects.bulk_create(
+            (MaintenanceJob(maintenance=window, job=job) for job in chosen), batch_size=BATCH
+        )
+        _log(user_id, chosen, f"Muted for {hours} h.")
+        return len(chosen)
+
+    return run_transaction(order) if chosen else 0
+
+
+def end_mute(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
+    """Take the jobs out of the windows that mute them and no more; how many that were.
+
+    A window that pauses jobs, or is for all of them, stays as it is.
+    """
+
+    def order(batch: Sequence[Job]) -> int:
+        keys = [job.pk for job in batch]
+        windows = Maintenance.objects.active(now).filter(pause=False, entries__job__in=keys)
+        windows.filter(starts_at__lt=now).update(starts_at=F("starts_at"))  # a write comes first
+        freed: set[int] = set()
+        for window in windows.distinct():
+            entries = MaintenanceJob.objects.filter(maintenance=window)
+            mine = entries.filter(job__in=keys)
+            freed |= {pk for pk in mine.values_list("job", flat=True) if pk is not None}
+            if entries.exclude(job__in=keys).exists():
+                mine.delete()
+            elif window.starts_at < now:
+                Maintenance.objects.filter(pk=window.pk).update(ends_at=now)
+            else:
+                window.delete()
+        unmute(freed, now)
+        _log(user_id, [job for job in batch if job.pk in freed], "Unmuted.")
+        return len(freed)
+
+    return sum(run_transaction(partial(order, batch)) for batch in _batches(jobs))
+
+
+def acknowledge(incidents: QuerySet[Incident], *, now: datetime, user_id: int) -> int:
+    """Somebody looks after them: no more reminders. How many were not acknowledged before."""
+
+    def order() -> int:
+        open_ones = Incident.objects.open().filter(
+            pk__in=[incident.pk for incident in chosen], acknowledged_at=None
+        )
+        changed = open_ones.update(acknowledged_at=now, acknowledged_by=user_id)
+        _log(user_id, chosen, "Acknowledged.")
+        return changed
+
+    chosen = [one for one in incidents if one.is_open and one.acknowledged_at is None]
+    return run_transaction(order) if chosen else 0
+
+
+def send_again(notifications: QuerySet[Notification], *, now: datetime, user_id: int) -> int:
+    """Let the next tick try what waits or was given up; how many.
+
+    What somebody is sending this moment is left alone, and what was sent is not sent again.
+    """
+
+    def order() -> int:
+        unsent = Notification.objects.filter(pk__in=[one.pk for one in chosen], sent_at=None)
+        changed = unsent.filter(Q(claim_token="") | Q(next_attempt_at__lte=now)).update(
+            next_attempt_at=now, dropped_at=None, claim_token=""
+        )
+        _log(user_id, chosen, "Retry now.")
+        return changed
+
+    chosen = [one for one in notifications if one.sent_at is None]
+    return run_transaction(order) if chosen else 0
 
 
 def _make_states(jobs: Sequence[Job]) -> None:

@@ -34,7 +34,9 @@ def million() -> Iterator[None]:
     with connection.cursor() as cursor:
         cursor.execute(
             "TRUNCATE chroniker_job, chroniker_jobstate, chroniker_run, chroniker_outputchunk,"
-            " chroniker_jobdependency, chroniker_host, chroniker_job_subscribers"
+            " chroniker_jobdependency, chroniker_host, chroniker_job_subscribers,"
+            " chroniker_job_subscriber_groups, chroniker_maintenance, chroniker_maintenancejob,"
+            " chroniker_incident, chroniker_notification"
         )
 
 
@@ -110,7 +112,16 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     assert JobState.objects.count() == Job.objects.count() == 1_000_000
     assert not Job.objects.needing_planning().exists()
 
-    due = JobState.objects.due(datetime.now(UTC)).for_host(HOST).unblocked(datetime.now(UTC))
+    now = datetime.now(UTC)
+    due = JobState.objects.due(now).for_host(HOST).unpaused(now).unblocked(now)
+    plan = (
+        JobState.objects.overdue(datetime.now(UTC) - timedelta(seconds=300), datetime.now(UTC))
+        .order_by()[:1]
+        .explain()
+    )
+    assert "chroniker_state_due" in plan, plan
+    assert "Seq Scan on chroniker_jobstate" not in plan, plan
+
     plan = due.order_by("-job__priority", "due_at", "pk")[:10].explain()
     assert "chroniker_state_due" in plan, plan
     assert "Seq Scan on chroniker_jobstate" not in plan, plan

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 
-MINE = {"chroniker.E001", "chroniker.E002", "chroniker.E020", "chroniker.E021", "chroniker.W001"}
+MINE = {"chroniker.E001", "chroniker.E002", "chroniker.E024", "chroniker.E025", "chroniker.W001"}
 
 
 def ids() -> list[str]:
@@ -32,7 +32,7 @@ def test_good_values_are_accepted(settings: Any) -> None:
 )
 def test_a_callback_that_is_not_there_is_found(settings: Any, path: str) -> None:
     settings.CHRONIKER_JOB_ERROR_CALLBACK = path
-    assert ids() == ["chroniker.E020"]
+    assert ids() == ["chroniker.E024"]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_a_callback_that_is_not_there_is_found(settings: Any, path: str) -> None
 )
 def test_a_url_that_cannot_be_fetched_is_found(settings: Any, url: str) -> None:
     settings.CHRONIKER_HEARTBEAT_URL = url
-    assert ids() == ["chroniker.E021"]
-    messages = [str(message) for message in run_checks() if message.id == "chroniker.E021"]
+    assert ids() == ["chroniker.E025"]
+    messages = [str(message) for message in run_checks() if message.id == "chroniker.E025"]
     assert url.removeprefix("https://") not in messages[0] or url == "https://"
 
 

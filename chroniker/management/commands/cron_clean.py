@@ -1,4 +1,4 @@
-"""Delete old runs and their output."""
+"""Delete old runs and their output, and the incidents of that time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.endings import delete_runs
 from chroniker.exceptions import ChronikerError
+from chroniker.incidents import delete_old
 from chroniker.models import Run
 from chroniker.patience import database_told_plainly
 
@@ -23,7 +24,10 @@ def _number(text: str) -> int:
 
 
 class Command(BaseCommand):
-    help = "Delete the runs that ended longer ago than so much. Counters and metrics stay."
+    help = (
+        "Delete the runs and incidents that ended longer ago than so much. Counters and metrics "
+        "stay."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("unit", choices=("weeks", "days", "hours", "minutes"))
@@ -34,6 +38,7 @@ class Command(BaseCommand):
         try:
             with database_told_plainly():
                 deleted = delete_runs(Run.objects.ended_before(before))
+                delete_old(before)
         except ChronikerError as error:
             raise CommandError(str(error)) from error
         if options["verbosity"]:

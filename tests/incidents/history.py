@@ -1,0 +1,112 @@
+"""Runs as a tick would record them, at moments that a test chooses, without processes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+from chroniker.claims import Claimant, claim, new_token
+from chroniker.endings import Ended, end_run
+from chroniker.enums import RunStatus
+from chroniker.incidents import attend, open_overdue
+from chroniker.models import Host, Job, JobState, Run
+from chroniker.notifications import deliver
+from chroniker.output import Piece, Taken
+from chroniker.planning import plan_changed_jobs
+from chroniker.supervisor import Outcome
+from chroniker.transactions import run_transaction
+from tests.support import make_job
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+STATUSES = {
+    "S": RunStatus.SUCCEEDED,
+    "F": RunStatus.FAILED,
+    "T": RunStatus.TIMED_OUT,
+    "L": RunStatus.LOST,
+    "X": RunStatus.STOPPED,
+}
+
+
+def make_user(name: str, **fields: Any) -> Any:
+    fields.setdefault("email", f"{name}@example.com")
+    return get_user_model().objects.create_user(username=name, **fields)
+
+
+def watched_job(*subscribers: str, **fields: Any) -> Job:
+    """A job with subscribers (by default ``ann``)."""
+    job = make_job(**fields)
+    for name in subscribers or ("ann",):
+        job.subscribers.add(make_user(name))
+    return job
+
+
+class Story:
+    """What happens to jobs, minute by minute."""
+
+    def __init__(self, host: str = "web1") -> None:
+        self.host = host
+        self.now = START
+        Host.objects.get_or_create(name=host)
+        plan_changed_jobs(self.now)
+
+    def later(self, **delta: float) -> Story:
+        self.now += timedelta(**delta)
+        return self
+
+    def run(self, job: Job, letters: str, *, every: float = 10, **outcome: Any) -> list[Run]:
+        """Runs that end as the letters say, ``every`` so many minutes, each told at once."""
+        runs = []
+        for letter in letters:
+            runs.append(self.one(job, letter, **outcome))
+            self.look()
+            self.send()
+            self.later(minutes=every)
+        return runs
+
+    def start(self, job: Job) -> Any:
+        plan_changed_jobs(self.now)
+        claimant = Claimant(self.host, "tick-0-test.lock", 100, only=frozenset([job.pk]))
+        token = new_token()
+        taken = run_transaction(lambda: claim(claimant, self.now, self.now, token, force=True))
+        (item,) = taken.started
+        return item
+
+    def end(self, item: Any, letter: str, *, error: str = "", stderr: str = "") -> Run:
+        status = STATUSES[letter]
+        if not error and letter != "S":
+            error = {"T": "Ran longer than 5 s.", "L": "Lost."}.get(letter, "ValueError: boom")
+        taken = Taken()
+        if stderr:
+            data = stderr.encode("utf-8", "backslashreplace").decode()
+            taken.pieces = [
+                Piece("stderr", at, len(data[at : at + 60000]), data[at : at + 60000])
+                for at in range(0, len(data), 60000)
+            ]
+        ended = Ended(
+            state=item.state,
+            job=item.job,
+            run=item.run,
+            token=item.token,
+            outcome=Outcome(status, error),
+            ended_at=self.now,
+            has_dependents=False,
+            output=taken,
+        )
+        assert run_transaction(lambda: end_run(ended))
+        return Run.objects.get(pk=item.run.pk)
+
+    def one(self, job: Job, letter: str, **outcome: Any) -> Run:
+        return self.end(self.start(job), letter, **outcome)
+
+    def look(self) -> None:
+        """What a tick does for incidents."""
+        open_overdue(self.now)
+        attend(self.now)
+
+    def send(self) -> int:
+        return deliver(lambda: self.now, 5)
+
+    def state(self, job: Job) -> JobState:
+        return JobState.objects.get(job=job)

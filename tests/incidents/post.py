@@ -1,0 +1,140 @@
+"""A mail server and a web server on loopback that keep what they get, and can misbehave."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.support import free_port
+
+
+class PostOffice:
+    """What came, and how the server behaves: ``refuse`` (by recipient or all) or ``die`` (says
+    nothing after the message was accepted, ``die`` times)."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.refuse: set[str] = set()
+        self.die = 0
+        self.port = 0
+
+    def reset(self) -> None:
+        self.mails.clear()
+        self.refuse.clear()
+        self.die = 0
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any
+    ) -> str:
+        if address in self.refuse or "*" in self.refuse:
+            return "451 not today"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        content = envelope.content
+        assert isinstance(content, bytes)
+        message = email.message_from_bytes(content, policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        message.envelope_to = list(envelope.rcpt_tos)  # type: ignore[attr-defined]
+        message.raw = content  # type: ignore[attr-defined]
+        self.mails.append(message)
+        if self.die:
+            self.die -= 1
+            assert server.transport is not None
+            server.transport.abort()
+        return "250 OK"
+
+    # --- for looking at ---
+
+    def subjects(self) -> list[str]:
+        return [str(mail["Subject"]) for mail in self.mails]
+
+    def words(self) -> list[str]:
+        """The event of each mail, in the order in which they came."""
+        return [str(mail["X-Chroniker-Event"]) for mail in self.mails]
+
+    def to(self, address: str) -> list[EmailMessage]:
+        return [mail for mail in self.mails if mail["To"] == address]
+
+
+def text_of(message: EmailMessage) -> str:
+    body = message.get_body(("plain",))
+    assert body is not None
+    return str(body.get_content()).replace("\r\n", "\n")
+
+
+def html_of(message: EmailMessage) -> str:
+    body = message.get_body(("html",))
+    assert body is not None
+    return str(body.get_content()).replace("\r\n", "\n")
+
+
+@contextmanager
+def post_office() -> Iterator[PostOffice]:
+    office = PostOffice()
+    office.port = free_port()
+    controller = Controller(
+        office, hostname="127.0.0.1", port=office.port, ready_timeout=30, decode_data=False
+    )
+    controller.start()
+    try:
+        yield office
+    finally:
+        controller.stop()
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener.getsockname()[1]
+
+
+class WebHook:
+    """What was posted: headers and body; ``statuses`` are given out before 200."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.statuses: list[int] = []
+        self.url = ""
+
+
+@contextmanager
+def web_hook() -> Iterator[WebHook]:
+    hook = WebHook()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            hook.requests.append((dict(self.headers.items()), body))
+            self.send_response(hook.statuses.pop(0) if hook.statuses else 200)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    hook.url = f"http://127.0.0.1:{server.server_port}/hook"
+    try:
+        yield hook
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

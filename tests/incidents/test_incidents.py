@@ -1,0 +1,207 @@
+"""The rules of incidents, as whoever opens and resolves them meets them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from chroniker.enums import IncidentKind, Severity
+from chroniker.incidents import open_or_update, resolve
+from chroniker.models import Incident, Job, Maintenance, Notification
+from chroniker.signals import incident_opened, incident_resolved
+from chroniker.transactions import run_transaction
+from tests.incidents.history import START, Story, watched_job
+from tests.incidents.post import PostOffice
+from tests.support import make_job, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MINUTE = timedelta(minutes=1)
+
+
+def open_monitor(job: Job, severity: str, now: datetime = START, summary: str = "x") -> Incident:
+    return run_transaction(
+        lambda: open_or_update(job, "", IncidentKind.MONITOR, severity, summary, now)
+    )
+
+
+def resolve_monitor(job: Job, now: datetime = START + MINUTE) -> Incident | None:
+    return run_transaction(lambda: resolve(job, "", IncidentKind.MONITOR, "ok again", now))
+
+
+def test_a_second_opening_is_the_same_incident() -> None:
+    job = make_job()
+    first = open_monitor(job, "warning", summary="80 %")
+    second = open_monitor(job, "warning", START + MINUTE, summary="85 %")
+    assert first.pk == second.pk
+    assert (second.occurrences, second.summary) == (2, "85 %")
+    assert (second.opened_at, second.last_at) == (START, START + MINUTE)
+
+
+def test_an_end_of_what_is_not_open_is_none() -> None:
+    job = make_job()
+    assert resolve_monitor(job) is None
+    open_monitor(job, "warning")
+    ended = resolve_monitor(job)
+    assert ended is not None and ended.resolution == "ok again"
+    assert resolve_monitor(job) is None
+
+
+def test_kinds_and_host_slots_are_apart() -> None:
+    job = make_job()
+    for host, kind in [("", "monitor"), ("web1", "monitor"), ("", "overdue"), ("", "failing")]:
+        run_transaction(
+            lambda host=host, kind=kind: open_or_update(  # type: ignore[misc]
+                job, host, kind, "info", "x", START
+            )
+        )
+    assert Incident.objects.open().count() == 4
+    resolve_monitor(job)
+    assert Incident.objects.open().count() == 3
+
+
+def test_every_database_refuses_a_second_open_incident() -> None:
+    job = make_job()
+    fields: dict[str, Any] = {
+        "job": job, "kind": "monitor", "severity": "info", "opened_at": START, "last_at": START,
+    }  # fmt: skip
+    Incident.objects.create(**fields, resolved_at=START)
+    Incident.objects.create(**fields, resolved_at=START)
+    Incident.objects.create(**fields)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Incident.objects.create(**fields)
+
+
+def test_what_gets_worse_is_told_again_and_what_gets_better_is_not(office: PostOffice) -> None:
+    job, story = watched_job(), Story()
+    for severity in ("warning", "critical", "warning", "critical"):
+        open_monitor(job, severity, story.later(minutes=1).now)
+        story.send()
+    resolve_monitor(job, story.later(minutes=1).now)
+    story.send()
+    assert office.words() == ["opened", "worsened", "resolved"]
+    assert "Worse, now critical" in office.subjects()[1]
+
+
+def test_what_was_acknowledged_and_gets_worse_is_not_acknowledged_any_more() -> None:
+    job = watched_job()
+    incident = open_monitor(job, "warning")
+    Incident.objects.update(acknowledged_at=START, attention_at=None)
+    open_monitor(job, "critical", START + MINUTE)
+    incident.refresh_from_db()
+    assert incident.acknowledged_at is None and incident.attention_at is not None
+
+
+def test_what_gets_worse_within_a_window_is_told_after_it(office: PostOffice) -> None:
+    job, story = watched_job(), Story()
+    open_monitor(job, "warning", story.now)
+    story.later(minutes=1)
+    window = Maintenance.objects.create(starts_at=story.now, ends_at=story.now + 2 * MINUTE)
+    open_monitor(job, "critical", story.now)
+    story.send()
+    assert office.words() == ["opened"]
+    open_monitor(job, "critical", story.later(minutes=3).now)
+    assert window.ends_at < story.now
+    story.send()
+    assert office.words() == ["opened", "worsened"]
+
+
+def test_severities_have_an_order() -> None:
+    assert sorted(Severity, key=lambda severity: severity.rank) == ["info", "warning", "critical"]
+
+
+def test_nothing_is_told_of_what_was_rolled_back(office: PostOffice) -> None:
+    job, story = watched_job(), Story()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        open_or_update(job, "", "monitor", "critical", "x", story.now)
+        raise ZeroDivisionError
+    story.send()
+    assert office.mails == []
+    assert not Incident.objects.exists() and not Notification.objects.exists()
+
+
+@contextmanager
+def heard(sent: Any) -> Iterator[list[tuple[Incident, Job]]]:
+    got: list[tuple[Incident, Job]] = []
+
+    def hear(incident: Incident, job: Job, **_: Any) -> None:
+        got.append((incident, job))
+
+    sent.connect(hear)
+    try:
+        yield got
+    finally:
+        sent.disconnect(hear)
+
+
+def test_signals_are_sent_after_the_commit() -> None:
+    job = make_job()
+    with heard(incident_opened) as opened, heard(incident_resolved) as resolved:
+        with transaction.atomic():
+            incident = open_or_update(job, "", "monitor", "info", "x", START)
+            open_or_update(job, "", "monitor", "info", "x", START)
+            assert opened == []
+        assert opened == [(incident, job)]
+        with transaction.atomic():
+            resolve(job, "", "monitor", "ok", START + MINUTE)
+            assert resolved == []
+        assert resolved == [(incident, job)]
+        assert len(opened) == 1
+
+
+def test_many_at_the_same_time_open_one(in_fork: Callable[..., Any], office: PostOffice) -> None:
+    job = watched_job()
+    now = datetime.now(UTC)
+
+    def open_it() -> None:
+        for _ in range(5):
+            run_transaction(lambda: open_or_update(job, "", "monitor", "critical", "x", now))
+
+    for process in [in_fork(open_it) for _ in range(4)]:
+        ended = process.wait(60)
+        assert ended.exit_code == 0, ended.output
+    assert Incident.objects.get().occurrences == 20
+    assert Notification.objects.count() == 1
+
+
+# --- as ticks make them ---
+
+
+def due_job(deed: str, **fields: Any) -> Job:
+    return watched_job(
+        command="act",
+        args=deed,
+        schedule="@every 1h",
+        created_at=datetime.now(UTC) - timedelta(minutes=61),
+        **fields,
+    )
+
+
+def test_a_timeout_is_told(run_tick: Callable[..., Any], office: PostOffice) -> None:
+    due_job("sleep 60", timeout_seconds=1, kill_grace_seconds=1)
+    run_tick()
+    assert office.words() == ["opened"]
+    assert "longer than 1 s" in str(office.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
+
+
+def test_a_run_that_was_lost_with_its_tick_is_told_by_the_next(
+    start_tick: Callable[..., Any], run_tick: Callable[..., Any], office: PostOffice, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    due_job(f"sleep 60 {started}")
+    tick = start_tick()
+    wait_until(started.exists)
+    tick.kill(signal.SIGKILL)
+    tick.wait(20)
+    wait_until(lambda: run_tick() and office.words(), timeout=30)
+    assert office.words() == ["opened"]
+    assert "Lost" in str(office.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
+    run_tick()
+    assert office.words() == ["opened"]
