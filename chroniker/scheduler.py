@@ -38,7 +38,7 @@ from .output import Masker, Taken
 from .patience import Patience, explain, short_waits_for_locks
 from .planning import explain_blocked, plan_changed_jobs, plan_for_new_host
 from .reaping import reap
-from .signals import run_finished, run_missed, run_started
+from .signals import forking, run_finished, run_missed, run_started
 from .starting import before_fork, lease_deadline, request_for, site_secrets
 from .supervisor import Child, Outcome, RunRequest, Supervisor
 from .transactions import is_outage, run_transaction
@@ -320,6 +320,8 @@ class Runner:
         if not requests:
             return
         if self._supervisor is None:
+            jobs = [item.job for item in by_key.values()]
+            forking.send_robust(sender=None, jobs=jobs, lasting=self.every is not None)
             self._supervisor = Supervisor(before_fork, Masker(site_secrets()))
             self._renewed_at = self._flushed_at = time.monotonic()
         for child in self._supervisor.start(requests):

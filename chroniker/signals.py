@@ -14,6 +14,11 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
+forking = Signal()
+"""In the tick's process: the one that runs are forked from is about to be forked. What a receiver
+imports now, jobs need not import each by itself; it must not start threads. Sender None. Arguments:
+``jobs`` (the first to be started), ``lasting`` (whether this scheduler goes on for ever)."""
+
 run_started = Signal()
 """A run was claimed and its process was started. Arguments: ``run``, ``job``."""
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from chroniker import incidents
+from chroniker.enums import IncidentKind
+from chroniker.enums import Severity as IncidentSeverity
 from chroniker.models import Job, Run
 
 from .enums import Severity
@@ -12,12 +15,11 @@ from .models import Probe
 from .taken import Taken
 from .thresholds import Change
 
-KIND = "monitor"
 SEVERITIES = {
-    Severity.WARNING: "warning",
-    Severity.CRITICAL: "critical",
+    Severity.WARNING: IncidentSeverity.WARNING,
+    Severity.CRITICAL: IncidentSeverity.CRITICAL,
     # Somebody has to look at it; but nobody knows that anything is wrong.
-    Severity.UNKNOWN: "warning",
+    Severity.UNKNOWN: IncidentSeverity.WARNING,
 }
 """How bad the incident is. Each is one: whoever sets a threshold wants to be told."""
 SUMMARY_KEPT = 2000
@@ -34,11 +36,12 @@ def tell(
     run_id: int | None = None,
 ) -> None:
     """Open, change or resolve the incident of a monitor; to be called in a transaction."""
-    incidents = _incidents()
-    if incidents is None:
-        return
     run = Run.objects.filter(pk=run_id, job=job.pk).first() if run_id else None
-    about: dict[str, Any] = {"kind": KIND, "summary": summary(probe, change, taken), "now": now}
+    about: dict[str, Any] = {
+        "kind": IncidentKind.MONITOR,
+        "summary": summary(probe, change, taken),
+        "now": now,
+    }
     if change.recovered:
         incidents.resolve(job, host, run=run, **about)
     else:
@@ -55,11 +58,3 @@ def summary(probe: Probe, change: Change, taken: Taken) -> str:
     head = ", ".join(words) + (f" ({probe.operator} {bound:g})" if bound is not None else "")
     said = taken.error or taken.message
     return (f"{head}: {said}" if said else head)[:SUMMARY_KEPT]
-
-
-def _incidents() -> Any:
-    try:
-        from chroniker import incidents  # type: ignore[attr-defined,unused-ignore]
-    except ImportError:
-        return None
-    return incidents

@@ -15,10 +15,11 @@ class ChronikerMonitorsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks and the receivers; nothing is read or served."""
-        from chroniker.signals import run_finished
+        from chroniker.signals import forking, run_finished
 
         from . import checks, sentry  # noqa: F401
-        from .receivers import note_unmeasured
+        from .receivers import note_unmeasured, preload
 
         sentry.connect()
+        forking.connect(preload, dispatch_uid="chroniker_monitors.preload")
         run_finished.connect(note_unmeasured, dispatch_uid="chroniker_monitors.unmeasured")

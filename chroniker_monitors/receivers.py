@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from chroniker.enums import RunStatus
@@ -15,6 +16,20 @@ _UNMEASURED = {
     RunStatus.LOST: "The check was lost with the process that watched it.",
 }
 """Endings that say something about what is measured. A person who stops a check says nothing."""
+
+
+def preload(sender: object, jobs: Sequence[Job], lasting: bool, **kwargs: Any) -> None:
+    """Import once what every check would import anew in a process of its own."""
+    if not lasting and not any(job.command == COMMAND for job in jobs):
+        return
+    from .models import Probe
+
+    kinds = list(Probe.objects.order_by().values_list("kind", flat=True).distinct())
+    if kinds:
+        from . import probes
+        from .management.commands import check_monitor  # noqa: F401
+
+        probes.preload(kinds)
 
 
 def note_unmeasured(sender: object, run: Run, job: Job, **kwargs: Any) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from chroniker.exceptions import ChronikerError
+from chroniker_monitors.probes import lookups
 
 MODEL, FIELD = "param_model", "param_field"
 FIELDS_LIST = "chroniker-fields"
@@ -15,9 +15,8 @@ FIELDS_LIST = "chroniker-fields"
 def field_names(label: str) -> list[str]:
     """The fields of a model that monitors may look at; none where they may not look at it."""
     try:
-        lookups: Any = import_module("chroniker_monitors.probes.lookups")
         return list(lookups.field_names(label))
-    except (ImportError, ChronikerError):
+    except ChronikerError:
         return []
 
 

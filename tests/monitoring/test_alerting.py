@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from chroniker.models import Incident
 from chroniker_monitors.alerting import summary
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, Probe
@@ -47,9 +48,7 @@ def check(monitor: Monitor) -> None:
 
 
 def incidents_of(monitor: Monitor) -> list[Any]:
-    models: Any = pytest.importorskip("chroniker.models")
-    pytest.importorskip("chroniker.incidents")
-    return list(models.Incident.objects.filter(job=monitor.pk).order_by("pk"))
+    return list(Incident.objects.filter(job=monitor.pk).order_by("pk"))
 
 
 @pytest.mark.django_db

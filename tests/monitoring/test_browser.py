@@ -146,7 +146,6 @@ def test_a_form_is_tried_without_a_script(
 
 
 def test_the_fields_that_can_be_chosen_follow_the_model(live_server: Any, sign_in: SignIn) -> None:
-    pytest.importorskip("chroniker_monitors.probes.lookups")
 
     def do(page: Any) -> None:
         page.goto(f"{live_server.url}{url_of('add')}?kind=records")
