@@ -83,15 +83,28 @@ def html_of(message: EmailMessage) -> str:
 @contextmanager
 def post_office() -> Iterator[PostOffice]:
     office = PostOffice()
-    office.port = free_port()
-    controller = Controller(
-        office, hostname="127.0.0.1", port=office.port, ready_timeout=30, decode_data=False
-    )
-    controller.start()
+    controller = _start(office)
     try:
         yield office
     finally:
         controller.stop()
+
+
+def _start(office: PostOffice, attempts: int = 5) -> Controller:
+    """On a free port, which somebody else may take before we do."""
+    for attempt in range(1, attempts + 1):
+        office.port = free_port()
+        controller = Controller(
+            office, hostname="127.0.0.1", port=office.port, ready_timeout=60, decode_data=False
+        )
+        try:
+            controller.start()
+        except OSError:
+            if attempt == attempts:
+                raise
+        else:
+            return controller
+    raise AssertionError("unreachable")
 
 
 @contextmanager

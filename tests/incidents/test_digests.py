@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 
 from chroniker.digests import next_time, write_digests
 from chroniker.models import Digest, Notification
-from tests.incidents.history import START, Story, make_user, watched_job
+from tests.incidents.history import START, Story, watched_job
 from tests.incidents.post import PostOffice, html_of, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -69,6 +69,7 @@ def test_whoever_is_gone_gets_nothing(office: PostOffice) -> None:
     assert not Notification.objects.filter(event="digest").exists()
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("hour", "zone", "after", "expected"),
     [
@@ -99,4 +100,3 @@ def test_a_tick_writes_and_sends_it(run_tick: object, office: PostOffice) -> Non
     )
     run_tick()  # type: ignore[operator]
     assert office.words() == ["digest"]
-    assert make_user("other")

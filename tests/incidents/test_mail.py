@@ -67,6 +67,7 @@ HOSTILE_NAMES = [
 ]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_a_hostile_name_makes_one_correct_mail(office: PostOffice, name: str) -> None:
     job = watched_job(name=name[:200])

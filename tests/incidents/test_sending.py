@@ -80,6 +80,7 @@ def test_what_a_tick_left_is_sent_by_the_next(run_tick: Tick, office: PostOffice
 def test_ticks_at_the_same_time_send_each_once(
     start_tick: Tick, office: PostOffice, settings: Any
 ) -> None:
+    settings.CHRONIKER_SEND_SECONDS = 60
     names = [f"user{number}" for number in range(30)]
     job = watched_job(*names)
     story = Story()
@@ -100,29 +101,30 @@ def test_a_server_that_hangs_holds_no_run_and_no_tick_back(
     run_tick: Tick, settings: Any, office: PostOffice
 ) -> None:
     settings.CHRONIKER_EMAIL_TIMEOUT = 1
-    settings.CHRONIKER_SEND_SECONDS = 2
+    settings.CHRONIKER_SEND_SECONDS = 10
     failing = due_job("fail boom", *[f"user{number}" for number in range(10)])
     other = due_job("sleep 3", "bob")
     with post.black_hole() as port:
         settings.EMAIL_PORT = port
         ended = run_tick()
     assert ended.exit_code == 0
-    assert ended.seconds < 30, "ten mails that hang would be 10 s, and more without a bound"
+    assert ended.seconds < 60
     assert Run.objects.get(job=failing).status == "failed"
     assert Run.objects.get(job=other).status == "succeeded"
     assert Notification.objects.pending().count() == 10
     assert Tally.objects.read(FAILURES) == 1, "the others were spared the same wait"
 
 
+@pytest.mark.slow
 def test_while_mails_hang_leases_are_renewed(
     start_tick: Tick, settings: Any, office: PostOffice, tmp_path: Path
 ) -> None:
-    settings.CHRONIKER_LEASE_SECONDS = 3
+    settings.CHRONIKER_LEASE_SECONDS = 5
     settings.CHRONIKER_HEARTBEAT_SECONDS = 0.3
-    settings.CHRONIKER_EMAIL_TIMEOUT = 4
+    settings.CHRONIKER_EMAIL_TIMEOUT = 6
     started = tmp_path / "started"
     due_job("fail boom")
-    job = due_job(f"sleep 5 {started}", "bob")
+    job = due_job(f"sleep 7 {started}", "bob")
     with post.black_hole() as port:
         settings.EMAIL_PORT = port
         assert start_tick().wait(60).exit_code == 0
@@ -146,7 +148,7 @@ def test_a_sender_dies_with_its_tick(start_tick: Tick, settings: Any, office: Po
         settings.CHRONIKER_EMAIL_TIMEOUT = 60
         settings.CHRONIKER_SEND_SECONDS = 60
         tick = start_tick()
-        wait_until(lambda: Notification.objects.exclude(claim_token="").exists())
+        wait_until(lambda: Notification.objects.exclude(claim_token="").exists(), timeout=30)
         tick.kill(signal.SIGKILL)
         tick.wait(10)
     # the fixture fails the test if the sender lives on; what it had claimed comes again
@@ -161,7 +163,7 @@ def test_a_sender_that_takes_too_long_is_ended(
     due_job("fail boom")
     ended = run_tick()
     assert ended.exit_code == 0
-    assert ended.seconds < 25
+    assert ended.seconds < 60
     assert Notification.objects.get(channel__endswith="Stuck").sent_at is None
 
 
@@ -285,6 +287,7 @@ def test_who_is_told(office: PostOffice, settings: Any) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("address", "good"),
     [

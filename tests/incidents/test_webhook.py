@@ -13,7 +13,7 @@ from chroniker.webhook import SignatureRefused, Webhook, sign, verify
 from tests.incidents.history import Story, watched_job
 from tests.incidents.post import PostOffice, WebHook
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 SECRET = "a secret of the receiver"
 
