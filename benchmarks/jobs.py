@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 
 from django.db import connection
 from django.db.models import Model
@@ -36,10 +37,10 @@ def make_due() -> None:
 
 def expect_success(number: int) -> None:
     """Raise RuntimeError unless that many runs have succeeded, and no other was made."""
-    statuses = list(Run.objects.values_list("status", flat=True))
-    if statuses != [RunStatus.SUCCEEDED] * number:
+    statuses = Counter(Run.objects.values_list("status", flat=True))
+    if statuses != {RunStatus.SUCCEEDED: number}:
         errors = set(Run.objects.values_list("error", flat=True))
-        raise RuntimeError(f"{number} runs were to succeed, and there are {statuses}: {errors}")
+        raise RuntimeError(f"{number} runs were to succeed, and there are {dict(statuses)}: {errors}")
 
 
 def add_many(number: int) -> None:
