@@ -18,6 +18,8 @@ _PARTS = (
     "unplanned", "due", "owned", "stale", "overdue", "attention", "digest", "outbox",
 )  # fmt: skip
 """The yes-or-noes of a glance."""
+_LONGEST_BREAK_SECONDS = 1200
+"""After a longer one a host has just come up. Not every cron line ticks each minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,10 @@ def beat(host: str, pinned_now: datetime | None = None) -> Glance:
     ``pinned_now`` stands in for the database's clock, for tests.
     """
     patience = conf.OVERDUE_SECONDS
-    if not Host.objects.beat(host, __version__, patience):
+    longest_break = max(patience, _LONGEST_BREAK_SECONDS)
+    if not Host.objects.beat(host, __version__, longest_break):
         Host.objects.bulk_create([Host(name=host)], ignore_conflicts=True)
-        Host.objects.beat(host, __version__, patience)
+        Host.objects.beat(host, __version__, longest_break)
     states = JobState.objects
     moment: Any = StatementNow() if pinned_now is None else Value(pinned_now)
     # All hosts of an SQLite file are one machine, so that each can see who is dead.

@@ -122,6 +122,16 @@ def test_a_break_makes_a_host_new() -> None:
     assert Host.objects.get().up_since == up_since
 
 
+def test_a_host_that_ticks_every_ten_minutes_is_not_new_each_time() -> None:
+    now = datetime.now(UTC)
+    up_since = now - timedelta(days=1)
+    Host.objects.create(
+        name="web1", up_since=up_since, last_tick_at=now - timedelta(minutes=10, seconds=20)
+    )
+    beat("web1")
+    assert Host.objects.get().up_since == up_since
+
+
 def test_after_downtime_of_all_hosts_what_starts_is_not_told(
     run_tick: Tick, office: PostOffice
 ) -> None:
