@@ -28,7 +28,7 @@ Numbers = dict[str, Column]
 
 JOB_COLUMNS = (
     "pk", "name", "command", "raw_command", "schedule", "timezone", "hostname", "enabled",
-    "expected_seconds", "timeout_seconds", "start_deadline_seconds",
+    "expected_seconds", "timeout_seconds", "start_deadline_seconds", "failures_before_alert",
 )  # fmt: skip
 PLAIN_COLUMNS = (
     "consecutive_failures", "runs_total", "retries_total",
@@ -119,6 +119,7 @@ def job_numbers(rows: Sequence[Row]) -> Numbers:
         "expected_seconds": cells["expected_seconds"],
         "timeout_seconds": cells["timeout_seconds"],
         "start_deadline_seconds": cells["start_deadline_seconds"],
+        "failures_before_alert": cells["failures_before_alert"],
     }
 
 
