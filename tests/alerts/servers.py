@@ -89,6 +89,7 @@ class Alertmanager:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.url = f"http://{address}"
 
     @classmethod
     @contextlib.contextmanager
@@ -112,15 +113,26 @@ class Alertmanager:
         with running(command, folder / "alertmanager.log"):
             yield cls(address)
 
-    def inhibited(self, alertname: str) -> list[dict[str, str]]:
-        """The labels of alerts of that name which another one keeps quiet."""
-        with contextlib.suppress(OSError):
-            url = f"http://{self.address}/api/v2/alerts?filter=alertname={alertname}"
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return [
-                    alert["labels"] for alert in json.load(answer) if alert["status"]["inhibitedBy"]
-                ]
+    def standing(self) -> list[tuple[dict[str, str], bool]]:
+        """The labels of each alert that it knows, and whether another one keeps it quiet."""
+        alerts = f"{self.url}/api/v2/alerts"
+        with contextlib.suppress(OSError), urllib.request.urlopen(alerts, timeout=5) as answer:
+            return [
+                (dict(sorted(alert["labels"].items())), bool(alert["status"]["inhibitedBy"]))
+                for alert in json.load(answer)
+            ]
         return []
+
+    def post(self, alerts: list[dict[str, str]]) -> bool:
+        """Tell it that these fire, by their labels; False for as long as it does not listen."""
+        request = urllib.request.Request(
+            f"{self.url}/api/v2/alerts",
+            json.dumps([{"labels": labels} for labels in alerts]).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:
+            return bool(answer.status == 200)
+        return False
 
 
 def _hurry(route: dict[str, Any]) -> None:

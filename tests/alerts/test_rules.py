@@ -23,7 +23,7 @@ from tests.alerts.rules import (
     records,
     rules,
 )
-from tests.support import program, require
+from tests.support import program
 
 DASHBOARDS = {"chroniker-fleet", "chroniker-job", "chroniker-monitors", "chroniker-hosts"}
 LATER = {
@@ -52,6 +52,7 @@ def test_promtool_accepts_the_rules() -> None:
     promtool("check", "rules", str(RULES))
 
 
+@pytest.mark.slow
 @pytest.mark.prometheus
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
 def test_promtool_tests(file: Path) -> None:
@@ -69,16 +70,6 @@ def test_example_of_prometheus_loads_the_rules(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a token")
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     promtool("check", "config", str(tmp_path / "prometheus.yml"))
-
-
-def test_example_of_alertmanager_is_accepted() -> None:
-    require("alertmanager")
-    done = subprocess.run(
-        [str(program("amtool")), "check-config", str(ALERTS / "alertmanager.example.yml")],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_example_of_alertmanager_names_alerts_that_exist() -> None:
