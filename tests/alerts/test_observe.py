@@ -45,7 +45,7 @@ def test_an_alert_can_be_watched_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> No
         [address] = re.findall(r"Prometheus +(http://\S+)/alerts", said)
         prometheus = Prometheus(address)
         wait_until(
-            lambda: prometheus.query("job_name:chroniker_job_watched:max"),
+            lambda: prometheus.query("job:chroniker_collector_up:max == 1"),
             timeout=90,
             interval=0.3,
         )
