@@ -13,7 +13,7 @@ export PYTHON3 PYTHON NEWEST_VENV TEST_JOBS
 
 .DEFAULT_GOAL := help
 .PHONY: help venv services lint lint-ruff lint-format lint-types lint-imports lint-migrations \
-        format test test-fast test-newest newest demo smoke bench faults faults-long clean
+        format test test-fast test-newest newest demo observe smoke bench faults faults-long clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ test-newest: venv newest ## the fast tests on SQLite with the newest Python and 
 
 demo: venv ## a bookshop on SQLite whose jobs do real work: site, admin, metrics
 	@$(PYTHON) -m demo
+
+observe: services venv ## the demonstration, watched by Prometheus, Alertmanager, and Grafana if there
+	@$(PYTHON) -m demo observe
 
 smoke: venv ## the demonstration, looked at by a program instead of a person
 	@$(PYTHON) -m demo smoke

@@ -40,7 +40,9 @@ def expect_success(number: int) -> None:
     statuses = Counter(Run.objects.values_list("status", flat=True))
     if statuses != {RunStatus.SUCCEEDED: number}:
         errors = set(Run.objects.values_list("error", flat=True))
-        raise RuntimeError(f"{number} runs were to succeed, and there are {dict(statuses)}: {errors}")
+        raise RuntimeError(
+            f"{number} runs were to succeed, and there are {dict(statuses)}: {errors}"
+        )
 
 
 def add_many(number: int) -> None:

@@ -1,4 +1,5 @@
-"""``python -m demo serve``, to click through; ``python -m demo smoke``, looked at by a program."""
+"""``python -m demo serve``, to click through; ``python -m demo observe``, with a Prometheus and an
+Alertmanager beside it; ``python -m demo smoke``, looked at by a program."""
 
 from __future__ import annotations
 
@@ -49,19 +50,25 @@ def serve(port: int) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("serve", "smoke"), default="serve")
+    parser.add_argument("what", nargs="?", choices=("serve", "observe", "smoke"), default="serve")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell told to ignore the first
         signal.signal(number, _interrupt)
     try:
-        return smoke.main() if options.what == "smoke" else serve(options.port)
+        if options.what == "smoke":
+            return smoke.main()
+        if options.what == "observe":
+            from . import observe  # it needs what only developers have
+
+            return observe.main(options.port)
+        return serve(options.port)
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nEnded.")
-        return 0 if options.what == "serve" else 130
+        return 130 if options.what == "smoke" else 0
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -15,7 +15,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -44,7 +44,7 @@ class Site:
 
     def __init__(self, directory: Path, port: int) -> None:
         self.directory = directory
-        self.port = port if port and _is_free(port) else _free_port()
+        self.port = free_or_other_port(port)
         self.url = f"http://127.0.0.1:{self.port}"
         self._mark = uuid.uuid4().hex
         self.env = os.environ | {
@@ -148,15 +148,23 @@ class Site:
         elsewhere = f"DEMO_DIR={self.directory} " if os.environ.get("DEMO_DIR") else ""
         return f"* * * * * {elsewhere}{chroniker} -s bookshop_site.settings -p {PROJECT}"
 
+    def start_program(self, name: str, command: list[str], log: Path, **env: str) -> None:
+        """A program that watches the site, and ends with it; what it says goes to a file."""
+        with log.open("w") as file:
+            self._popen(name, command, env=self.env | env, stdout=file, stderr=file)
+
     def _start(self, name: str, command: list[str]) -> None:
+        self._popen(name, [sys.executable, *command], env=self.env)
+
+    def _popen(self, name: str, command: list[str], **options: Any) -> None:
         # Sessions of their own: Ctrl-C reaches this process alone, which ends them in order.
         self._children[name] = subprocess.Popen(
-            [sys.executable, *command],
+            command,
             cwd=PROJECT,
-            env=self.env,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=_end_with_parent,
+            **options,
         )
 
     def _answers(self) -> bool:
@@ -170,6 +178,11 @@ class Site:
 def _end_with_parent() -> None:
     """In the child: SIGTERM from the kernel when this program is killed."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def free_or_other_port(port: int) -> int:
+    """This port of loopback, or any other one where it is taken, or 0."""
+    return port if port and _is_free(port) else _free_port()
 
 
 def _is_free(port: int) -> bool:

@@ -168,6 +168,14 @@ JOB_FAMILIES = (
         number="start_deadline_seconds",
         optional=True,
     ),
+    Family(
+        "chroniker_job_failures_before_alert",
+        GAUGE,
+        "How many failures in a row make an alert.",
+        "max by (job_name, host) (chroniker_job_consecutive_failures) >= on (job_name)"
+        " group_left () max by (job_name) (chroniker_job_failures_before_alert)",
+        number="failures_before_alert",
+    ),
 )
 
 SLOT_FAMILIES = (

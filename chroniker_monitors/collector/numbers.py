@@ -28,7 +28,8 @@ Numbers = dict[str, Column]
 
 JOB_COLUMNS = (
     "pk", "name", "command", "raw_command", "schedule", "timezone", "hostname", "enabled",
-    "expected_seconds", "timeout_seconds", "start_deadline_seconds", "muted",
+    "expected_seconds", "timeout_seconds", "start_deadline_seconds", "failures_before_alert",
+    "muted",
 )  # fmt: skip
 """Of a job, and whether a maintenance window mutes it."""
 PLAIN_COLUMNS = (
@@ -130,6 +131,7 @@ def job_numbers(rows: Sequence[Row]) -> Numbers:
         "expected_seconds": cells["expected_seconds"],
         "timeout_seconds": cells["timeout_seconds"],
         "start_deadline_seconds": cells["start_deadline_seconds"],
+        "failures_before_alert": cells["failures_before_alert"],
     }
 
 

@@ -75,6 +75,7 @@ jobs = st.fixed_dictionaries(
         "timeout_seconds": st.one_of(st.none(), whole),
         "start_deadline_seconds": st.one_of(st.none(), whole),
         "muted": st.one_of(st.booleans(), st.integers(0, 1)),
+        "failures_before_alert": whole,
     }
 )
 states = st.fixed_dictionaries(
@@ -203,7 +204,7 @@ def test_every_byte_is_prometheus_clients(
 def test_hostile_name_stays_one_sample(name: str) -> None:
     job = dict.fromkeys(JOB_COLUMNS, "") | {"name": name, "hostname": "*", "command": "x"}
     job |= {"enabled": True, "muted": False, "expected_seconds": 5, "timeout_seconds": None}
-    job["start_deadline_seconds"] = None
+    job |= {"start_deadline_seconds": None, "failures_before_alert": 1}
     state = dict.fromkeys(STATE_COLUMNS) | {"host": f"host of {name}"}
     page = fast(Renderer(Contract((1.0,), True)), snapshot([(job, [state])], []), OPENMETRICS)
     families = {f.name: f for f in text_string_to_metric_families(page.decode())}
@@ -228,6 +229,7 @@ def test_numbers_are_written_as_go_does(number: float) -> None:
 def test_row_that_did_not_change_is_not_written_again() -> None:
     job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True, "muted": 0}
     job |= {"expected_seconds": None, "timeout_seconds": None, "start_deadline_seconds": None}
+    job["failures_before_alert"] = 1
     state = dict.fromkeys(STATE_COLUMNS) | {"host": ""}
 
     def take(runs: int) -> Snapshot:

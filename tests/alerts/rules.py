@@ -1,0 +1,68 @@
+"""The shipped files, read; and the rules in a hurry."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support import REPO
+
+ALERTS = REPO / "alerts"
+RULES = ALERTS / "chroniker.rules.yml"
+TESTS = sorted((ALERTS / "tests").glob("*.yml"))
+RUNBOOKS = REPO / "docs" / "runbooks.md"
+
+QUICK = {
+    # What the rules have, and what a test can wait for. A host is silent before its jobs are
+    # overdue, as it is with the real bounds.
+    "> 300": "> 15",
+    "> 900": "> 30",
+    "> 180": "> 22",
+}
+
+
+@cache
+def load(file: Path) -> Any:
+    """A file; each only once, because reading YAML takes its time."""
+    return yaml.safe_load(file.read_text())
+
+
+@cache
+def rules() -> list[dict[str, Any]]:
+    """All of them, in their order."""
+    return [
+        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    ]
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def records() -> list[dict[str, Any]]:
+    return [rule for rule in rules() if "record" in rule]
+
+
+def names_in(expression: str) -> set[str]:
+    """The metrics that an expression reads, recorded ones included."""
+    without_texts = re.sub(r'"[^"]*"', "", expression)
+    return {name for name in re.findall(r"[\w:]+", without_texts) if "chroniker_" in name}
+
+
+def in_a_hurry(text: str) -> str:
+    """The rules with the bounds of ``QUICK``, evaluated each second; without metrics after 15 s."""
+    for usual, quick in QUICK.items():
+        assert re.search(rf"{usual}\b", text), f"no rule has {usual}"
+        text = re.sub(rf"{usual}\b", quick, text)
+    loaded = yaml.safe_load(text)
+    for group in loaded["groups"]:
+        group["interval"] = "1s"
+        for rule in group["rules"]:
+            if "for" in rule:
+                rule["for"] = "15s" if rule["alert"].startswith("ChronikerMetrics") else "1s"
+    quickened: str = yaml.safe_dump(loaded)
+    return quickened

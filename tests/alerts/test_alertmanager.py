@@ -1,0 +1,131 @@
+"""The example of Alertmanager's configuration: who is told what, and what is kept quiet."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.alerts.rules import ALERTS, alerts, load
+from tests.alerts.servers import Alertmanager
+from tests.support import program, require, wait_until
+
+EXAMPLE = ALERTS / "alertmanager.example.yml"
+RECEIVERS = {"critical": "on-call", "warning": "people", "info": "people-for-information"}
+Labels = dict[str, str]
+
+
+@pytest.fixture(autouse=True)
+def _needs_alertmanager() -> None:
+    require("alertmanager")
+
+
+def amtool(*arguments: str) -> str:
+    done = subprocess.run(
+        [str(program("amtool")), *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def test_example_is_accepted() -> None:
+    amtool("check-config", str(EXAMPLE))
+
+
+@pytest.mark.parametrize("severity", RECEIVERS)
+def test_who_is_told_depends_on_the_severity(severity: str) -> None:
+    [some, *_] = [a["alert"] for a in alerts() if a["labels"]["severity"] == severity]
+    labels = [f"alertname={some}", "job=chroniker", f"severity={severity}"]
+    route = ["config", "routes", "test", f"--config.file={EXAMPLE}"]
+    assert amtool(*route, *labels) == RECEIVERS[severity]
+
+
+def test_only_what_is_for_information_is_not_told_when_it_is_over() -> None:
+    sent = {
+        (receiver["name"], channel["send_resolved"])
+        for receiver in load(EXAMPLE)["receivers"]
+        for kind in ("email_configs", "webhook_configs")
+        for channel in receiver.get(kind, [])
+    }
+    assert sent == {("on-call", True), ("people", True), ("people-for-information", False)}
+
+
+def named(alertname: str, **labels: str) -> Labels:
+    return {"alertname": alertname, "job": "chroniker"} | labels
+
+
+BACKUP = {"job_name": "backup"}
+ON_WEB1 = BACKUP | {"host": "web1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("firing", "quiet"),
+    [
+        (
+            [
+                named("ChronikerHostNotTicking", host="web1"),
+                named("ChronikerJobOverdue", **ON_WEB1),
+                named("ChronikerMonitorSilent", **ON_WEB1),
+                named("ChronikerJobOverdue", job_name="backup", host="web2"),
+                named("ChronikerJobOverdue", job_name="any host"),
+                named("ChronikerJobFailing", **ON_WEB1),
+                named("ChronikerJobOverdue", **ON_WEB1) | {"job": "staging"},
+            ],
+            [1, 2],
+        ),
+        (
+            [
+                named("ChronikerNoHostTicking"),
+                named("ChronikerHostNotTicking", host="web1"),
+                named("ChronikerJobOverdue", job_name="any host"),
+                named("ChronikerMonitorSilent", **BACKUP),
+                named("ChronikerJobFailing", **BACKUP),
+                named("ChronikerHostNotTicking", host="web1") | {"job": "staging"},
+            ],
+            [1, 2, 3],
+        ),
+        (
+            [
+                named("ChronikerMetricsDown"),
+                named("ChronikerJobFailing", **BACKUP),
+                named("ChronikerNoHostTicking"),
+                named("ChronikerJobFailing", **BACKUP) | {"job": "staging"},
+                {"alertname": "NodeDown", "job": "chroniker"},
+            ],
+            [1, 2],
+        ),
+        (
+            [
+                named("ChronikerJobFailingRepeatedly", **BACKUP),
+                named("ChronikerJobFailing", **BACKUP),
+                named("ChronikerJobLost", job_name="import"),
+                named("ChronikerJobFailing", job_name="import"),
+                named("ChronikerJobFlapping", **ON_WEB1),
+                named("ChronikerJobFailing", **ON_WEB1),
+                named("ChronikerJobFailing", job_name="other"),
+                named("ChronikerMonitorCritical", job_name="other"),
+            ],
+            [1, 3, 5],
+        ),
+    ],
+    ids=["a host does not tick", "no host ticks", "metrics are down", "one trouble, two words"],
+)
+def test_what_follows_from_something_else_is_kept_quiet(
+    firing: list[Labels], quiet: list[int], tmp_path: Path
+) -> None:
+    """``quiet``: which of those that fire, by their places in the list."""
+    with Alertmanager.telling(tmp_path, "127.0.0.1:1", "127.0.0.1:1") as alertmanager:
+        wait_until(lambda: alertmanager.post(firing), timeout=60, interval=0.1)
+
+        def is_as_it_should_be() -> bool:
+            standing = alertmanager.standing()
+            found = [labels for labels, inhibited in standing if inhibited]
+            return len(standing) == len(firing) and sorted(map(str, found)) == sorted(
+                str(dict(sorted(firing[place].items()))) for place in quiet
+            )
+
+        wait_until(
+            is_as_it_should_be, timeout=60, interval=0.1, message=f"{quiet} of {firing} to be quiet"
+        )

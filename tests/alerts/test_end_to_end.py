@@ -1,0 +1,135 @@
+"""From a job that fails to the people who are told, by real programs all the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chroniker.models import Host, Job, JobState
+from tests.alerts.rules import rules
+from tests.alerts.servers import Alertmanager, people, prometheus
+from tests.monitors.servers import Prometheus, gunicorn
+from tests.support import make_job, require, wait_until
+
+SITE = {"DJANGO_SETTINGS_MODULE": "tests.alerts.site_settings"}
+FIRING, RESOLVED = "firing", "resolved"
+PATIENCE = 90
+"""Seconds. What is waited for takes one to thirty of them on a machine with nothing else to do."""
+
+
+ALWAYS_RECORDED = (
+    "job:chroniker_collector_up:max",
+    "host:chroniker_host_tick_age_seconds:max",
+    "job_name:chroniker_job_duration_seconds:p95_1d",
+    "job_name_host:chroniker_job_duration_seconds:mean_1w",
+)
+
+
+def run_soon(job: Job) -> None:
+    wait_until(lambda: JobState.objects.filter(job=job).request_run(), timeout=PATIENCE)
+
+
+@pytest.mark.slow
+@pytest.mark.one_database
+@pytest.mark.prometheus
+@pytest.mark.timeout(600)
+def test_people_are_told_once_that_it_fails_and_once_that_it_is_well(
+    site_env: dict[str, str],
+    start_manage: Callable[..., subprocess.Popen[bytes]],
+    tmp_path: Path,
+) -> None:
+    """A job, then a host, then the site: each fails for real, and is told by mail and webhook."""
+    require("alertmanager")
+    job = make_job(name="nightly import", command="act", args="fail no such table")
+    tied = make_job(name="tied to web1", schedule="@every 2s", hostname="web1")
+    with contextlib.ExitStack() as stack:
+        told, smtp, webhooks = stack.enter_context(people())
+        alertmanager = stack.enter_context(Alertmanager.telling(tmp_path, smtp, webhooks))
+        site = stack.enter_context(contextlib.ExitStack())
+        address = site.enter_context(gunicorn(site_env, tmp_path, "--threads=2"))
+        web1 = start_manage("cronserver", "1", env=SITE | {"TEST_HOSTNAME": "web1"})
+        start_manage("cronserver", "1", env=SITE | {"TEST_HOSTNAME": "web2"})
+        # Jobs without a host that ticks would be told, too.
+        wait_until(
+            lambda: Host.objects.filter(last_tick_at__isnull=False).count() == 2, timeout=PATIENCE
+        )
+        asked = stack.enter_context(prometheus(tmp_path, address, alertmanager.address))
+
+        def wait(predicate: Callable[[], bool], what: str) -> None:
+            try:
+                wait_until(predicate, timeout=PATIENCE, interval=0.2, message=what)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{told}") from error
+
+        def wait_for_post(alertname: str, *posts: tuple[str, str]) -> None:
+            wait(lambda: told.by_webhook(alertname) == list(posts), f"{alertname}: {posts}")
+
+        def wait_for_mail(*subjects: str) -> None:
+            wait(lambda: [s for s in told.mails if s in subjects] == list(subjects), str(subjects))
+
+        # A job.
+        run_soon(job)
+        wait_for_post("ChronikerJobFailing", ("/people", FIRING))
+        wait_for_mail("[firing] nightly import is failing")
+        Job.objects.filter(pk=job.pk).update(args="say done")
+        run_soon(job)
+        wait_for_post("ChronikerJobFailing", ("/people", FIRING), ("/people", RESOLVED))
+        wait_for_mail("[firing] nightly import is failing", "[resolved] nightly import is failing")
+        each_rule_works_and_has_data(asked, tied)
+
+        # A host.
+        web1.terminate()
+        web1.wait(PATIENCE)
+        wait_for_post("ChronikerHostNotTicking", ("/people", FIRING))
+        wait(
+            lambda: (
+                [
+                    (labels["job_name"], labels["host"])
+                    for labels, inhibited in alertmanager.standing()
+                    if inhibited and labels["alertname"] == "ChronikerJobOverdue"
+                ]
+                == [(tied.name, "web1")]
+            ),
+            "its job is overdue, and that is kept quiet",
+        )
+
+        # The site.
+        site.close()
+        wait_for_post("ChronikerMetricsDown", ("/on-call", FIRING))
+        wait_for_mail("[firing] Chroniker's metrics are down")
+
+        # And nothing of it twice, nor of what follows from it.
+        assert {(labels["alertname"], how) for _, how, labels in told.posts} == {
+            ("ChronikerJobFailing", FIRING),
+            ("ChronikerJobFailing", RESOLVED),
+            ("ChronikerHostNotTicking", FIRING),
+            ("ChronikerMetricsDown", FIRING),
+        }
+        assert len(told.posts) == 4
+        assert sorted(told.mails) == [
+            "[firing] Chroniker's metrics are down",
+            "[firing] nightly import is failing",
+            "[firing] web1 does not tick",
+            "[resolved] nightly import is failing",
+        ]
+
+
+def each_rule_works_and_has_data(asked: Prometheus, often: Job) -> None:
+    """No rule of the file stumbles over real series, and what is not about trouble has data."""
+    wait_until(
+        lambda: JobState.objects.get(job=often).duration_count >= 5, timeout=PATIENCE, interval=0.2
+    )
+    for name in ALWAYS_RECORDED:
+        wait_until(lambda name=name: asked.query(name), timeout=PATIENCE, message=name)  # type: ignore[misc]
+    with urllib.request.urlopen(f"{asked.url}/api/v1/rules", timeout=10) as answer:
+        loaded: Any = json.load(answer)["data"]["groups"]
+    found = [rule for group in loaded for rule in group["rules"]]
+    assert len(found) == len(rules())
+    assert [rule for rule in found if rule["health"] != "ok"] == []

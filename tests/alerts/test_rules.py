@@ -1,0 +1,203 @@
+"""The rules as files: what promtool and amtool say, and what they cannot know."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from chroniker_monitors.collector.families import LEVELS
+from tests.alerts.rules import (
+    ALERTS,
+    RULES,
+    RUNBOOKS,
+    TESTS,
+    alerts,
+    load,
+    names_in,
+    records,
+    rules,
+)
+from tests.support import program
+
+DASHBOARDS = {"chroniker-fleet", "chroniker-job", "chroniker-monitors", "chroniker-hosts"}
+LATER = {
+    # Of the contract, and not of every version's page: the rules do without where they are missing.
+    "chroniker_job_muted",
+    "chroniker_monitor_info",
+    "chroniker_monitor_last_sample_timestamp_seconds",
+    "chroniker_monitor_severity",
+    "chroniker_monitor_threshold",
+    "chroniker_monitor_value",
+    "chroniker_notifications_pending",
+}
+SIDES = ("source", "target")
+each_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
+
+
+def promtool(*arguments: str, folder: Path = ALERTS) -> None:
+    done = subprocess.run(
+        [str(program("promtool")), *arguments], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.prometheus
+def test_promtool_accepts_the_rules() -> None:
+    promtool("check", "rules", str(RULES))
+
+
+@pytest.mark.slow
+@pytest.mark.prometheus
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
+def test_promtool_tests(file: Path) -> None:
+    promtool("test", "rules", file.name, folder=file.parent)
+
+
+@pytest.mark.prometheus
+def test_example_of_prometheus_loads_the_rules(tmp_path: Path) -> None:
+    config = yaml.safe_load((ALERTS / "prometheus.example.yml").read_text())
+    [named] = config["rule_files"]
+    assert named.endswith(f"/{RULES.name}")
+    config["rule_files"] = [str(RULES)]
+    [scrape] = config["scrape_configs"]
+    scrape["authorization"]["credentials_file"] = str(tmp_path / "token")
+    (tmp_path / "token").write_text("a token")
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    promtool("check", "config", str(tmp_path / "prometheus.yml"))
+
+
+def test_example_of_alertmanager_names_alerts_that_exist() -> None:
+    known = {alert["alert"] for alert in alerts()}
+    config = load(ALERTS / "alertmanager.example.yml")
+    sides = [rule[f"{side}_matchers"] for rule in config["inhibit_rules"] for side in SIDES]
+    for [matcher] in sides:
+        [pattern] = re.findall(r'^alertname=~?"(.+)"$', matcher)
+        matched = {name for name in known if re.fullmatch(pattern, name)}
+        wanted = 2 if "|" in pattern else 1
+        assert len(matched) >= wanted, f"{matcher} matches only {matched}"
+
+
+@each_alert
+def test_alert_says_what_is_wrong_and_where_to_look(alert: dict[str, Any]) -> None:
+    name, told = alert["alert"], alert["annotations"]
+    assert name.startswith("Chroniker")
+    assert alert["labels"] == {"severity": alert["labels"]["severity"]}
+    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+    assert set(told) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert told["runbook_url"] == f"https://docs.example/runbooks.md#{name.lower()}"
+    assert told["description"].endswith((".", "?"))
+    assert not told["summary"].endswith(".")
+    link = urlsplit(told["dashboard_url"])
+    assert (link.scheme, link.netloc) == ("https", "grafana.example")
+    assert link.path.removeprefix("/d/") in DASHBOARDS
+    # Whatever a job is called.
+    for value in re.findall(r"=(\{\{.*?\}\})", told["dashboard_url"]):
+        assert value.endswith("| urlquery }}")
+
+
+@each_alert
+def test_alert_is_shown_to_fire_and_to_stay_silent_before_and_after(alert: dict[str, Any]) -> None:
+    shown = False
+    for file in TESTS:
+        for case in load(file)["tests"]:
+            moments = [
+                (_seconds(test["eval_time"]), bool(test["exp_alerts"]))
+                for test in case.get("alert_rule_test", [])
+                if test["alertname"] == alert["alert"]
+            ]
+            fired = [at for at, fires in moments if fires]
+            silent = [at for at, fires in moments if not fires]
+            shown |= bool(fired and silent) and min(silent) < min(fired) < max(silent)
+    assert shown
+
+
+def _seconds(text: str) -> int:
+    units = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
+
+
+@each_alert
+def test_runbook_has_a_section_for_it(alert: dict[str, Any]) -> None:
+    sections = _sections()
+    assert alert["alert"] in sections
+    for part in ("**Means.**", "**Look at.**", "**Do.**"):
+        assert part in sections[alert["alert"]]
+    assert f"| {alert['alert']}" in RUNBOOKS.read_text() or f", {alert['alert']} |" in (
+        RUNBOOKS.read_text()
+    ), "it is not in the table"
+
+
+def test_runbook_has_no_other_sections() -> None:
+    titles = {title for title in _sections() if title.startswith("Chroniker")}
+    assert titles == {alert["alert"] for alert in alerts()}
+
+
+def _sections() -> dict[str, str]:
+    parts = re.split(r"(?m)^## (.+)$", RUNBOOKS.read_text())
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_names_are_of_the_contract_or_recorded_here() -> None:
+    contract = LATER | {
+        series.name
+        for families in LEVELS.values()
+        for family in families
+        for series in family.series((1.0,))
+    }
+    recorded = [rule["record"] for rule in records()]
+    assert len(set(recorded)) == len(recorded)
+    for rule in rules():
+        assert names_in(rule["expr"]) <= contract | set(recorded), rule
+
+
+def test_what_alerts_are_made_from_goes_on_being_recorded_in_a_gap() -> None:
+    recorded = {record["record"]: record["expr"] for record in records()}
+    for alert in alerts():
+        for name in names_in(alert["expr"]) & set(recorded):
+            held = f"or {name} and on (job) job:chroniker_scrape_gap:max\n"
+            assert recorded[name].endswith(held), name
+
+
+@each_alert
+def test_jobs_that_are_disabled_or_muted_are_silent(alert: dict[str, Any]) -> None:
+    """By what it is recorded from; that it works is among promtool's tests."""
+    recorded = {record["record"]: record["expr"] for record in records()}
+
+    def made_from(names: set[str]) -> set[str]:
+        more = names.union(*(names_in(recorded[name]) for name in names if name in recorded))
+        return more if more == names else made_from(more)
+
+    sources = made_from(names_in(alert["expr"]))
+    about_a_job = "$labels.job_name" in alert["annotations"]["summary"]
+    assert about_a_job == ("job_name" in alert["annotations"]["dashboard_url"])
+    if about_a_job:
+        assert "job_name:chroniker_job_silenced:max" in sources
+        assert {"chroniker_job_enabled", "chroniker_job_muted"} <= sources
+
+
+def test_only_rules_about_the_scrape_name_its_job() -> None:
+    """So that a site can replace it as text."""
+    text = RULES.read_text()
+    naming = [alert["alert"] for alert in alerts() if 'job="chroniker"' in alert["expr"]]
+    assert naming == ["ChronikerMetricsDown", "ChronikerMetricsAbsent"]
+    assert "job=~" not in text
+    assert set(re.findall(r"https?://[\w.-]+", text)) == {
+        "https://docs.example",
+        "https://grafana.example",
+    }
+
+
+def test_recorded_names_tell_their_labels() -> None:
+    """level:metric:operation; ``job`` goes without saying, as one scrape job is one site."""
+    for record in records():
+        level, metric, operation = record["record"].split(":")
+        assert metric.startswith("chroniker_")
+        assert operation in {"max", "min", "p95_1d", "mean_1w", "resets_1d"}
+        assert level in {"job", "job_name", "job_name_host", "job_name_host_reason", "host"}
+    assert "job_name:chroniker_job_duration_seconds:p95_1d" in {r["record"] for r in records()}
