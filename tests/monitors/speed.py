@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.db.models import Value
 from prometheus_client import generate_latest
 
 from chroniker.models import Job, JobState
@@ -81,7 +82,8 @@ def measure(jobs: int, repeats: int = 3) -> Speed:
 def fetch_all() -> None:
     """What the page cannot do without, the plain way."""
     state = [field.attname for field in JobState._meta.concrete_fields if field.name != "due_at"]
-    list(Job.objects.order_by("pk").values_list(*JOB_COLUMNS, *[f"states__{n}" for n in state]))
+    jobs = Job.objects.order_by("pk").annotate(muted=Value(False))
+    list(jobs.values_list(*JOB_COLUMNS, *[f"states__{n}" for n in state]))
 
 
 class _Registry:

@@ -12,6 +12,7 @@ import pytest
 from chroniker.enums import RunStatus
 from chroniker.models import Host, Job
 from chroniker_monitors.collector.families import COLLECTOR_FAMILIES, LEVELS
+from chroniker_monitors.models import MonitorState, Probe
 from tests.monitors.factories import NOON, make_state, scrape
 from tests.monitors.life import live
 from tests.monitors.servers import PlainProxy, Prometheus, gunicorn
@@ -29,6 +30,11 @@ def fill() -> None:
     make_state(job, host="web1", runs_total=2_000_000, last_ended_at=NOON, duration_count=3)
     for name in ("new", *HOSTILE_NAMES[1:]):
         make_job(name=name)
+    monitor = make_job(name="monitor")
+    Probe.objects.create(job=monitor, kind="disk", unit="%", warning=80, critical=90)
+    MonitorState.objects.create(
+        job=monitor, severity=1, value=85, latency_seconds=0.1, last_sample_at=NOON
+    )
     Host.objects.create(name="web1", last_tick_at=NOON, tick_seconds=0.25)
 
 
@@ -82,7 +88,7 @@ def test_prometheus_scrapes_both_formats_and_answers_for_each_name(
         assert [sample["value"][1] for sample in runs] == ["2000000"] * 2
         enabled = prometheus.query('chroniker_job_enabled{job="text"}')
         assert {sample["metric"]["job_name"] for sample in enabled} == {
-            "new", "failing", *HOSTILE_NAMES
+            "new", "failing", "monitor", *HOSTILE_NAMES
         }  # fmt: skip
         collectors = {family.name for family in COLLECTOR_FAMILIES}
         own = prometheus.query('{__name__=~"chroniker_[cb].*"}')

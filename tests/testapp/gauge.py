@@ -20,6 +20,7 @@ class Gauge(BaseProbe):
 
     kind: ClassVar[str] = "test_gauge"
     label: ClassVar[str] = "Gauge"
+    description: ClassVar[str] = "A number in a file."
     unit: ClassVar[str] = "V"
     path: str = param(label="path", help="of a file that holds a number")
 
