@@ -367,6 +367,40 @@ def test_sql_needs_a_permission_of_its_own(sign_in: SignIn) -> None:
     assert trusted.get(url).status_code == 200
 
 
+SECRET_PAGE = {
+    "param_url": "https://shop.example.com/health", "param_headers": "", "param_method": "GET",
+    "param_measure": "latency", "param_expected_status": "200-299", "param_max_redirects": "5",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("test", [{}, {"_test": "1"}])
+def test_what_is_secret_is_sent_to_no_other_host(sign_in: SignIn, test: dict[str, str]) -> None:
+    """Whoever may change a monitor need not know its secrets, and is not to learn them so."""
+    headers = "Authorization: Bearer hunter2"
+    url = "https://shop.example.com/"
+    monitor = make_monitor("http", params={"url": url, "headers": headers})
+    keeper = sign_in("view_monitor", "change_monitor")
+    elsewhere = form_data(**SECRET_PAGE, **test) | {"param_url": "https://evil.example.net/"}
+    page = keeper.post(url_of("change", monitor), elsewhere)
+    assert "another host" in str(page.context["adminform"].form.errors["param_headers"])
+    assert "hunter2" not in page.content.decode()
+    assert Probe.objects.get().params == {"url": url, "headers": headers}
+
+
+def test_what_is_secret_stays_with_its_host(sign_in: SignIn) -> None:
+    headers = "Authorization: Bearer hunter2"
+    params = {"url": "https://shop.example.com/", "headers": headers}
+    monitor = make_monitor("http", params=params)
+    keeper = sign_in("view_monitor", "change_monitor")
+    keeper.post(url_of("change", monitor), form_data(**SECRET_PAGE))
+    found = Probe.objects.get().params
+    assert (found["url"], found["headers"]) == ("https://shop.example.com/health", headers)
+    other = {"param_url": "https://new.example.net/", "param_headers": "X-Key: 1"}
+    keeper.post(url_of("change", monitor), form_data(**SECRET_PAGE) | other)
+    found = Probe.objects.get().params
+    assert (found["url"], found["headers"]) == ("https://new.example.net/", "X-Key: 1")
+
+
 def test_deleting_takes_its_history_along(root: Client) -> None:
     monitor = make_monitor()
     make_state(monitor)
