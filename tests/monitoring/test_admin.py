@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -134,6 +135,26 @@ def test_a_state_on_its_way_says_how_far(root: Client) -> None:
     monitor = make_monitor(consecutive=3)
     make_state(monitor, measured=Severity.CRITICAL, toward_warning=2, toward_critical=1)
     assert "2 of 3 worse samples" in text(root.get(url_of("changelist")))
+
+
+@pytest.mark.one_database  # MariaDB takes no such number
+@pytest.mark.parametrize("unit", ["", "s", "bytes"])
+@pytest.mark.parametrize("bound", [math.inf, -math.inf, 1e308])
+def test_one_strange_threshold_spoils_no_board(root: Client, unit: str, bound: float) -> None:
+    monitor = make_monitor(unit=unit)
+    Probe.objects.update(critical=bound)
+    make_state(monitor, value=bound / 2 if math.isfinite(bound) else 1.0)
+    page = root.get(url_of("changelist"))
+    assert len(max(text(page).split(), key=len)) < 100
+    assert root.get(url_of("change", monitor)).status_code == 200
+
+
+@pytest.mark.parametrize("bound", ["nan", "inf", "-inf", "1e999"])
+def test_a_threshold_is_a_finite_number(root: Client, tmp_path: Path, bound: str) -> None:
+    page = root.post(
+        f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, probe_critical=bound)
+    )
+    assert "probe_critical" in page.context["adminform"].form.errors
 
 
 @pytest.mark.parametrize("name", ["run_now", "stop", "enable", "disable"])
