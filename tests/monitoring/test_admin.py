@@ -388,6 +388,20 @@ def test_sql_needs_a_permission_of_its_own(sign_in: SignIn) -> None:
     assert trusted.get(url).status_code == 200
 
 
+def test_a_command_is_for_those_who_may_define_jobs(sign_in: SignIn) -> None:
+    """Else "Test now" would run any of them for somebody who may run nothing."""
+    url = f"{url_of('add')}?kind=command"
+    data = form_data(param_command="check", param_mode="stderr", _test="1")
+    keeper = sign_in("add_monitor", "change_monitor")
+    assert b"kind=command" not in keeper.get(url_of("add")).content
+    assert keeper.post(url, data).status_code == 403
+    monitor = make_monitor("command", params={"command": "check"})
+    assert keeper.post(url_of("change", monitor), data).status_code == 403
+    trusted = sign_in("add_monitor", "add_job")
+    assert b"kind=command" in trusted.get(url_of("add")).content
+    assert trusted.get(url).status_code == 200
+
+
 SECRET_PAGE = {
     "param_url": "https://shop.example.com/health", "param_headers": "", "param_method": "GET",
     "param_measure": "latency", "param_expected_status": "200-299", "param_max_redirects": "5",
