@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.core.management import load_command_class
 from django.db.models import Q
 
 from chroniker.enums import RunStatus
@@ -30,8 +31,8 @@ def preload(sender: object, jobs: Sequence[Job], lasting: bool, **kwargs: Any) -
     kinds = list(Probe.objects.order_by().values_list("kind", flat=True).distinct())
     if kinds:
         from . import probes
-        from .management.commands import check_monitor  # noqa: F401
 
+        load_command_class("chroniker_monitors", COMMAND)
         probes.preload(kinds)
 
 
