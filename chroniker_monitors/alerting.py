@@ -8,12 +8,12 @@ from typing import Any
 from chroniker import incidents
 from chroniker.enums import IncidentKind
 from chroniker.enums import Severity as IncidentSeverity
-from chroniker.models import Job, Run
+from chroniker.models import Incident, Job, Run
 
 from .enums import Severity
 from .models import Probe
 from .taken import Taken
-from .thresholds import Change
+from .thresholds import Change, rank
 
 SEVERITIES = {
     Severity.WARNING: IncidentSeverity.WARNING,
@@ -35,7 +35,12 @@ def tell(
     now: datetime,
     run_id: int | None = None,
 ) -> None:
-    """Open, change or resolve the incident of a monitor; to be called in a transaction."""
+    """Open, change or resolve the incident of a monitor; to be called in a transaction.
+
+    None is opened of a disabled one, which may be pinged or checked by hand all the same.
+    """
+    if not change.recovered and not Job.objects.filter(pk=job.pk, enabled=True).exists():
+        return
     run = Run.objects.filter(pk=run_id, job=job.pk).first() if run_id else None
     about: dict[str, Any] = {
         "kind": IncidentKind.MONITOR,
@@ -47,6 +52,19 @@ def tell(
     else:
         severity = SEVERITIES[change.after]
         incidents.open_or_update(job, host, severity=severity, run=run, **about)
+
+
+def untold(job: Job, host: str, standing: Severity, measured: Severity) -> Change | None:
+    """The change to where a monitor stands, if it measured so again and no incident says it.
+
+    Such as after it was disabled, which ended its incident, and enabled again: what is bad still
+    has not changed since.
+    """
+    if standing is Severity.OK or rank(measured) < rank(standing):
+        return None
+    if Incident.objects.of_slot(job.pk, host, IncidentKind.MONITOR).open().exists():
+        return None
+    return Change(Severity.OK, standing)
 
 
 def summary(probe: Probe, change: Change, taken: Taken) -> str:

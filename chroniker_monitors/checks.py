@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -15,6 +15,7 @@ from django.db import connections
 from chroniker.conf import conf as chroniker_conf
 
 from .conf import Conf, all_settings, conf
+from .enums import COMMAND
 
 SHORT_TOKEN = 16
 _UNSHOWN = ("CHRONIKER_MONITORS_BROKERS",)
@@ -104,7 +105,15 @@ def _token() -> Iterator[CheckMessage]:
 
 
 def _monitors() -> Iterator[CheckMessage]:
-    """What the probes would stumble over: models, databases and brokers that are not there."""
+    """What monitors would stumble over: models, databases and brokers that are not there."""
+    allowed = chroniker_conf.ALLOWED_COMMANDS
+    if isinstance(allowed, Container) and COMMAND not in allowed:
+        # Whether there are monitors only the database knows, which checks do not ask.
+        yield Warning(
+            f"CHRONIKER_ALLOWED_COMMANDS lacks {COMMAND}, so that no monitor can run.",
+            hint=f"Add {COMMAND!r}; SILENCED_SYSTEM_CHECKS where there are to be no monitors.",
+            id="chroniker_monitors.W002",
+        )
     for label in conf.MONITORS_MODELS or ():
         try:
             apps.get_model(label)

@@ -19,6 +19,10 @@ class UnknownKind(ChronikerError):
     """A monitor is of a kind that nothing installed here registers."""
 
 
+class TooManyTrials(ChronikerError):
+    """As many monitors are being tried as a site's process tries at once."""
+
+
 class ParamsInvalid(ChronikerError):
     """Parameters that a kind of probe cannot use: ``errors`` has the messages by parameter."""
 

@@ -29,8 +29,10 @@ def take(
         severity = thresholds.evaluate(value)
     except KeyError:
         return unknown(f"There is no operator {thresholds.operator!r}; save the monitor again.")
+    if severity is Severity.UNKNOWN:
+        return unknown("A threshold is no number (NaN); save the monitor again.")
     return Taken(
-        severity=Severity(severity),
+        severity=severity,
         value=value,
         message=measured.message,
         unit=unit or measured.unit,

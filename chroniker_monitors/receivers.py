@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.core.management import load_command_class
+from django.db.models import Q
+
 from chroniker.enums import RunStatus
 from chroniker.models import Job, Run
 
 from .enums import COMMAND
 
 _UNMEASURED = {
+    RunStatus.SUCCEEDED: "The check ended without a sample: its probe ended the process.",
     RunStatus.FAILED: "The check failed before anything was measured.",
     RunStatus.TIMED_OUT: "The check was ended because it took too long.",
     RunStatus.LOST: "The check was lost with the process that watched it.",
@@ -27,13 +31,13 @@ def preload(sender: object, jobs: Sequence[Job], lasting: bool, **kwargs: Any) -
     kinds = list(Probe.objects.order_by().values_list("kind", flat=True).distinct())
     if kinds:
         from . import probes
-        from .management.commands import check_monitor  # noqa: F401
 
+        load_command_class("chroniker_monitors", COMMAND)
         probes.preload(kinds)
 
 
 def note_unmeasured(sender: object, run: Run, job: Job, **kwargs: Any) -> None:
-    """Record an unknown for a check that ended without a sample: its probe was killed."""
+    """Record an unknown for a check that ended without a sample: its probe was killed, or lied."""
     if job.command != COMMAND or run.status not in _UNMEASURED:
         return
     # Here: a tick that has nothing to run has no use for probes.
@@ -41,10 +45,13 @@ def note_unmeasured(sender: object, run: Run, job: Job, **kwargs: Any) -> None:
     from .recording import masked, record
     from .taken import unknown
 
+    # A ping, or a check by hand, may have come since.
+    began = run.started_at or run.scheduled_for
+    recorded = Q(last_run_id=run.pk) | Q(host=run.host, last_sample_at__gte=began)
+    if MonitorState.objects.filter(recorded, job=job.pk).exists():
+        return
     probe = Probe.objects.filter(job=job.pk).first()
     if probe is None:
-        return
-    if MonitorState.objects.filter(job=job.pk, last_run_id=run.pk).exists():
         return
     why = _UNMEASURED[RunStatus(run.status)]
     taken = masked(unknown(f"{why} {run.error}".strip(), run.duration_seconds).storable())

@@ -189,8 +189,9 @@ def write_sample(
         message=taken.message[:TEXT_KEPT],
         error=taken.error[:TEXT_KEPT],
     )
-    if change:
-        alerting.tell(job, probe, state.host, change, taken, now, run_id)
+    told = change or alerting.untold(job, state.host, standing.severity, taken.severity)
+    if told:
+        alerting.tell(job, probe, state.host, told, taken, now, run_id)
     return Recorded(taken, standing, change)
 
 

@@ -38,9 +38,12 @@ def rank(severity: Severity) -> int:
 def evaluate(
     value: float, operator: str, warning: float | None, critical: float | None
 ) -> Severity:
-    """How bad ``value`` is; what is no number (NaN) is unknown. Raises KeyError for no operator."""
+    """How bad ``value`` is. Raises KeyError for no operator.
+
+    Unknown where the value or a threshold is no number (NaN): compared with that all is well.
+    """
     bad = _BAD[operator]
-    if math.isnan(value):
+    if any(number is not None and math.isnan(number) for number in (value, warning, critical)):
         return Severity.UNKNOWN
     if critical is not None and bad(value, critical):
         return Severity.CRITICAL

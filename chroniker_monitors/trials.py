@@ -15,8 +15,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +26,7 @@ import psutil
 from chroniker.warden import become_subreaper, die_with_parent
 
 from .enums import Severity
+from .exceptions import TooManyTrials
 from .taken import Taken, unknown
 from .thresholds import Thresholds
 
@@ -34,14 +36,40 @@ GRACE_SECONDS = 2.0
 """What a probe may take beyond its limit to say itself that it was too slow."""
 START_SECONDS = 30.0
 """What the fresh interpreter may take to load the site."""
+MOST_AT_ONCE = 4
+"""Of one process of the site: each takes an interpreter, and a click costs nothing."""
 _MOST_BYTES = 1_000_000
+
+_places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
 
 def try_probe(
     kind: str, params: Mapping[str, Any], thresholds: Thresholds, *, timeout: float, unit: str = ""
 ) -> Taken:
-    """Measure once and record nothing; whatever goes wrong is an unknown with the reason."""
-    timeout = min(timeout, MOST_SECONDS)
+    """Measure once and record nothing; whatever goes wrong is an unknown with the reason.
+
+    Raises TooManyTrials.
+    """
+    with place():
+        return _try(kind, params, thresholds, timeout=min(timeout, MOST_SECONDS), unit=unit)
+
+
+@contextlib.contextmanager
+def place() -> Iterator[None]:
+    """One of the places for those that are tried. Raises TooManyTrials."""
+    if not _places.acquire(blocking=False):
+        raise TooManyTrials(
+            f"{MOST_AT_ONCE} monitors are being tried at this moment; try again in a minute."
+        )
+    try:
+        yield
+    finally:
+        _places.release()
+
+
+def _try(
+    kind: str, params: Mapping[str, Any], thresholds: Thresholds, *, timeout: float, unit: str
+) -> Taken:
     order = {
         "kind": kind,
         "params": dict(params),
@@ -127,6 +155,7 @@ def _guarded(order: dict[str, Any]) -> Taken:
         code = 1
         try:
             os.close(reader)
+            os.dup2(1, 2)  # nor is it a complaint, which the web worker would hold in memory
             die_with_parent(guard)
             os.write(writer, json.dumps(asdict(_measure(order))).encode())
             code = 0

@@ -115,6 +115,12 @@ class MonitorForm(MonitorModelForm):
     def _clean_params(self) -> None:
         if any(name.startswith(PARAM) for name in self.errors):
             return
+        for name in self.secrets_kept_back:
+            self.add_error(
+                PARAM + name,
+                _("What is stored was meant for another host and is not sent to this one; type it "
+                  "again."),
+            )  # fmt: skip
         try:
             build(self.kind, self.probe_params)
         except UnknownKind as error:
@@ -133,13 +139,22 @@ class MonitorForm(MonitorModelForm):
                 % {"cron": EVERY_MINUTE},
             )
 
+    @cached_property
+    def secrets_kept_back(self) -> list[str]:
+        """Parameters that are stored, were not typed again, and must not go to the new place."""
+        given = {param.name: self.cleaned_data.get(PARAM + param.name) for param in self.params}
+        kept = [p.name for p in self.params if p.secret and not given[p.name]]
+        kept = [name for name in kept if self.stored_params.get(name)]
+        trusted = not kept or kind_class(self.kind).keeps_secrets(self.stored_params, given)
+        return [] if trusted else kept
+
     @property
     def probe_params(self) -> dict[str, Any]:
         """The parameters as they are stored: what was left empty has its default."""
         params: dict[str, Any] = {}
         for param in self.params:
             value = self.cleaned_data.get(PARAM + param.name)
-            if param.secret and not value:
+            if param.secret and not value and param.name not in self.secrets_kept_back:
                 value = self.stored_params.get(param.name)
             if value is None or (value == "" and param.default in (None, "")):
                 continue

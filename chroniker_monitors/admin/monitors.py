@@ -21,7 +21,7 @@ from chroniker.admin import JobAdmin, formats
 from chroniker.models import Job
 from chroniker.output import MASK
 from chroniker_monitors.enums import HEARTBEAT, SQL, Severity
-from chroniker_monitors.exceptions import UnknownKind
+from chroniker_monitors.exceptions import TooManyTrials, UnknownKind
 from chroniker_monitors.models import Monitor, MonitorState, Probe
 from chroniker_monitors.probes import fields, kind_class, probe_kinds
 from chroniker_monitors.thresholds import LADDER, rank
@@ -294,13 +294,16 @@ class MonitorAdmin(JobAdmin):
         form = form_class(request.POST, instance=obj or Monitor())
         if form.errors:
             return None
-        taken = try_probe(
-            kind,
-            form.probe_params,
-            form.thresholds,
-            timeout=form.cleaned_data["probe_timeout"],
-            unit=form.cleaned_data["probe_unit"],
-        )
+        try:
+            taken = try_probe(
+                kind,
+                form.probe_params,
+                form.thresholds,
+                timeout=form.cleaned_data["probe_timeout"],
+                unit=form.cleaned_data["probe_unit"],
+            )
+        except TooManyTrials as error:
+            return {"taken": None, "error": str(error)}
         return {
             "taken": taken,
             "badge": _badge(taken.severity),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.template.defaultfilters import filesizeformat
 
 from chroniker.admin import formats
 
 EMPTY = formats.EMPTY
+_LARGE = 1e18
 _BYTES = frozenset({"B", "byte", "bytes"})
 _SECONDS = frozenset({"s", "second", "seconds"})
 
@@ -16,6 +19,8 @@ def shown(value: float | None, unit: str = "") -> str:
     """``93.1 %``, ``4.2 GB``, ``3 min 05 s``, ``1,204 rows``."""
     if value is None:
         return EMPTY
+    if abs(value) >= _LARGE or math.isnan(value):  # no unit makes that easier to read
+        return f"{value:.4g} {unit}".strip()
     if unit in _BYTES:
         return filesizeformat(value) if value >= 0 else f"-{filesizeformat(-value)}"
     if unit in _SECONDS and value >= 0:
@@ -24,8 +29,8 @@ def shown(value: float | None, unit: str = "") -> str:
 
 
 def number(value: float) -> str:
-    """Four digits that matter; all of a whole number."""
-    if value == int(value) and abs(value) < 1e15:
+    """Four digits that matter of a finite number; all of a whole one."""
+    if value == int(value):
         return str(intcomma(int(value)))
     if abs(value) >= 1000:
         return str(intcomma(round(value)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass
 from importlib import import_module
@@ -105,6 +105,14 @@ class BaseProbe:
     def preload(cls) -> None:
         """Do what is worth doing once, before the fork, instead of in each probe's process."""
         import_modules(cls.modules)
+
+    @classmethod
+    def keeps_secrets(cls, stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+        """Whether the secret parameters that are stored may go where the given ones lead.
+
+        Else they have to be typed again: whoever may change a monitor need not know its secrets.
+        """
+        return True
 
     def run(self) -> Reading:
         """Measure. Whatever is raised means that the value is unknown, and why."""

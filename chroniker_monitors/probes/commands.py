@@ -33,6 +33,7 @@ class Command(BaseProbe):
     label: ClassVar[str] = "Management command"
     description: ClassVar[str] = "What a command of the site reports, or whether it complains."
     unit: ClassVar[str] = "number"
+    permission: ClassVar[str] = "chroniker.add_job"  # which is the right to have any command run
 
     command: str = param(label="Command", help="A management command that jobs may run.")
     args: str = param("", label="Arguments", help="As on a command line; quotes work.")

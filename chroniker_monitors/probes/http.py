@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -81,6 +82,15 @@ class Http(BaseProbe):
         """Read the certificate authorities as well, which takes longer than a request."""
         import_modules(cls.modules)
         load_authorities()
+
+    @classmethod
+    def keeps_secrets(cls, stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+        """At the same scheme, host and port."""
+        try:
+            before, after = (_split(str(params.get("url", ""))) for params in (stored, given))
+        except ProbeError:
+            return False
+        return _origin(before) == _origin(after)
 
     def clean(self) -> None:
         """The URL, the statuses and the headers can be read; a JSON path goes with ``json``."""

@@ -27,16 +27,18 @@ from .registry import register_probe
 _BEGINS = re.compile(r"(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)
 _NEVER = re.compile(
     r"""\b(?:
-        pg_(?:read|ls|stat_file|write|file|terminate|cancel|reload|rotate|promote|switch|create
-            |drop|logical|replication|advisory|try_advisory|notify|export|import|backup|hba
-            |current_logfile)\w*
+        pg_(?:read|ls|stat_(?:file|reset|statements_reset)|write|file|terminate|cancel|reload
+            |rotate|promote|switch|create|drop|logical|replication|advisory|try_advisory|notify|export|import|backup|hba
+            |current_logfile|wal_replay|copy_|sync_|log_|prewarm|buffercache_evict)\w*
         |lo_\w+|loread|lowrite|dblink\w*|set_config|query_to_xml\w*|nextval|setval
+        |cursor_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table|heap_force_\w+
         |load_file|load_extension|get_lock|release_lock|release_all_locks
         |sys_exec|sys_eval|sys_get|sys_set|outfile|dumpfile
     )\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""Functions with which even a SELECT reaches files, other sessions or other servers."""
+"""Functions with which even a SELECT reaches files, other sessions or other servers, or that run
+a statement out of a text, in which no name can be found."""
 
 
 @register_probe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -134,6 +135,26 @@ def test_a_state_on_its_way_says_how_far(root: Client) -> None:
     monitor = make_monitor(consecutive=3)
     make_state(monitor, measured=Severity.CRITICAL, toward_warning=2, toward_critical=1)
     assert "2 of 3 worse samples" in text(root.get(url_of("changelist")))
+
+
+@pytest.mark.one_database  # MariaDB takes no such number
+@pytest.mark.parametrize("unit", ["", "s", "bytes"])
+@pytest.mark.parametrize("bound", [math.inf, -math.inf, 1e308])
+def test_one_strange_threshold_spoils_no_board(root: Client, unit: str, bound: float) -> None:
+    monitor = make_monitor(unit=unit)
+    Probe.objects.update(critical=bound)
+    make_state(monitor, value=bound / 2 if math.isfinite(bound) else 1.0)
+    page = root.get(url_of("changelist"))
+    assert len(max(text(page).split(), key=len)) < 100
+    assert root.get(url_of("change", monitor)).status_code == 200
+
+
+@pytest.mark.parametrize("bound", ["nan", "inf", "-inf", "1e999"])
+def test_a_threshold_is_a_finite_number(root: Client, tmp_path: Path, bound: str) -> None:
+    page = root.post(
+        f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, probe_critical=bound)
+    )
+    assert "probe_critical" in page.context["adminform"].form.errors
 
 
 @pytest.mark.parametrize("name", ["run_now", "stop", "enable", "disable"])
@@ -365,6 +386,54 @@ def test_sql_needs_a_permission_of_its_own(sign_in: SignIn) -> None:
     trusted = sign_in("view_monitor", "add_monitor", "change_monitor", "use_sql_probe")
     assert b"kind=sql" in trusted.get(url_of("add")).content
     assert trusted.get(url).status_code == 200
+
+
+def test_a_command_is_for_those_who_may_define_jobs(sign_in: SignIn) -> None:
+    """Else "Test now" would run any of them for somebody who may run nothing."""
+    url = f"{url_of('add')}?kind=command"
+    data = form_data(param_command="check", param_mode="stderr", _test="1")
+    keeper = sign_in("add_monitor", "change_monitor")
+    assert b"kind=command" not in keeper.get(url_of("add")).content
+    assert keeper.post(url, data).status_code == 403
+    monitor = make_monitor("command", params={"command": "check"})
+    assert keeper.post(url_of("change", monitor), data).status_code == 403
+    trusted = sign_in("add_monitor", "add_job")
+    assert b"kind=command" in trusted.get(url_of("add")).content
+    assert trusted.get(url).status_code == 200
+
+
+SECRET_PAGE = {
+    "param_url": "https://shop.example.com/health", "param_headers": "", "param_method": "GET",
+    "param_measure": "latency", "param_expected_status": "200-299", "param_max_redirects": "5",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("test", [{}, {"_test": "1"}])
+def test_what_is_secret_is_sent_to_no_other_host(sign_in: SignIn, test: dict[str, str]) -> None:
+    """Whoever may change a monitor need not know its secrets, and is not to learn them so."""
+    headers = "Authorization: Bearer hunter2"
+    url = "https://shop.example.com/"
+    monitor = make_monitor("http", params={"url": url, "headers": headers})
+    keeper = sign_in("view_monitor", "change_monitor")
+    elsewhere = form_data(**SECRET_PAGE, **test) | {"param_url": "https://evil.example.net/"}
+    page = keeper.post(url_of("change", monitor), elsewhere)
+    assert "another host" in str(page.context["adminform"].form.errors["param_headers"])
+    assert "hunter2" not in page.content.decode()
+    assert Probe.objects.get().params == {"url": url, "headers": headers}
+
+
+def test_what_is_secret_stays_with_its_host(sign_in: SignIn) -> None:
+    headers = "Authorization: Bearer hunter2"
+    params = {"url": "https://shop.example.com/", "headers": headers}
+    monitor = make_monitor("http", params=params)
+    keeper = sign_in("view_monitor", "change_monitor")
+    keeper.post(url_of("change", monitor), form_data(**SECRET_PAGE))
+    found = Probe.objects.get().params
+    assert (found["url"], found["headers"]) == ("https://shop.example.com/health", headers)
+    other = {"param_url": "https://new.example.net/", "param_headers": "X-Key: 1"}
+    keeper.post(url_of("change", monitor), form_data(**SECRET_PAGE) | other)
+    found = Probe.objects.get().params
+    assert (found["url"], found["headers"]) == ("https://new.example.net/", "X-Key: 1")
 
 
 def test_deleting_takes_its_history_along(root: Client) -> None:

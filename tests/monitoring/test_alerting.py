@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from chroniker.models import Incident
+from chroniker.models import Incident, Job
 from chroniker_monitors.alerting import summary
 from chroniker_monitors.enums import Severity
-from chroniker_monitors.models import Monitor, Probe
+from chroniker_monitors.models import Monitor, MonitorState, Probe
 from chroniker_monitors.taken import Taken
 from chroniker_monitors.thresholds import Change
 from tests.monitoring.factories import make_gauge, make_heartbeat, set_gauge
@@ -109,3 +109,36 @@ def test_a_failing_probe_opens_one_incident_and_not_two(tmp_path: Path, run_tick
     (incident,) = incidents_of(monitor)
     assert incident.kind == "monitor"
     assert "the wire is cut" in incident.summary
+
+
+@pytest.mark.django_db
+def test_of_a_disabled_monitor_nothing_is_told(tmp_path: Path, client: Any) -> None:
+    gauge, heartbeat = make_gauge(tmp_path, 95, enabled=False), make_heartbeat(enabled=False)
+    check(gauge)
+    client.get(f"/ping/{heartbeat.probe.ping_uuid}/fail")
+    assert not Incident.objects.exists()
+    assert {state.severity for state in MonitorState.objects.all()} == {CRITICAL}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_still_bad_when_it_is_enabled_again_is_told_again(
+    tmp_path: Path, run_tick: Any
+) -> None:
+    monitor = make_gauge(tmp_path, 95, recovery=2, schedule="@yearly")
+    run_tick()
+    check(monitor)
+    for enabled in (False, True):
+        Job.objects.filter(pk=monitor.pk).update(enabled=enabled)
+        run_tick()
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False]
+    set_gauge(tmp_path, 50)
+    check(monitor)  # on its way back: nothing to open an incident for
+    assert len(incidents_of(monitor)) == 1
+    set_gauge(tmp_path, 95)
+    check(monitor)
+    check(monitor)
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False, True]
+    set_gauge(tmp_path, 50)
+    check(monitor)
+    check(monitor)
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False, False]

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import Client
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import JobState, Run
+from chroniker.signals import run_finished
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Sample
-from chroniker_monitors.recording import PRUNE_EVERY
-from tests.monitoring.factories import make_gauge, make_monitor, set_gauge, state_of
+from chroniker_monitors.recording import PRUNE_EVERY, check
+from tests.monitoring.factories import make_gauge, make_heartbeat, make_monitor, set_gauge, state_of
 from tests.support import Ended, make_job
 
 pytestmark = pytest.mark.django_db
@@ -202,8 +204,11 @@ def test_a_run_fails_with_what_the_probe_said(tmp_path: Path, run_tick: Tick) ->
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("told", "status", "word"),
-    [("kill", "failed", "SIGKILL"), ("exit 0", "succeeded", ""), ("sleep 60", "timed_out", "")],
-)
+    [
+        ("kill", "failed", "SIGKILL"), ("exit 0", "succeeded", "without a sample"),
+        ("sleep 60", "timed_out", ""),
+    ],
+)  # fmt: skip
 def test_a_probe_that_was_killed_is_unknown(
     tmp_path: Path, run_tick: Tick, told: str, status: str, word: str
 ) -> None:
@@ -212,9 +217,6 @@ def test_a_probe_that_was_killed_is_unknown(
     run_tick(only=frozenset({monitor.pk}), force=True)
     run = Run.objects.get()
     assert run.status == status
-    if status == "succeeded":
-        assert not Sample.objects.exists()  # it lied, and the next check will tell
-        return
     state = state_of(monitor)
     assert (state.severity, state.value, state.last_run_id) == (Severity.UNKNOWN, None, run.pk)
     assert word in state.error
@@ -245,10 +247,20 @@ def test_another_jobs_run_is_no_run_of_the_monitor(
     assert state_of(monitor).last_run_id is None
 
 
+def test_a_check_is_not_missed_where_another_came_right_after_it(client: Client) -> None:
+    monitor = make_heartbeat()
+    run = Run.objects.create(job_id=monitor.pk, scheduled_for=utc_now(), started_at=utc_now())
+    check(monitor, monitor.probe, "", now=utc_now(), run_id=run.pk)
+    client.get(f"/ping/{monitor.probe.ping_uuid}/")
+    Run.objects.filter(pk=run.pk).update(status="succeeded", ended_at=utc_now())
+    run.refresh_from_db()
+    run_finished.send(sender=Run, run=run, job=monitor)
+    assert Sample.objects.count() == 2
+    assert state_of(monitor).severity == Severity.OK
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_stopped_check_says_nothing_of_what_it_measures(run_tick: Tick) -> None:
-    from chroniker.signals import run_finished
-
     monitor = make_monitor()
     run = Run.objects.create(job_id=monitor.pk, scheduled_for=utc_now(), status="stopped")
     run_finished.send(sender=Run, run=run, job=monitor)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ from django.test import Client
 
 from chroniker.models import Job
 from chroniker_monitors.models import Monitor, Sample
+from chroniker_monitors.taken import Taken
+from chroniker_monitors.thresholds import Thresholds
+from chroniker_monitors.trials import MOST_AT_ONCE, place, try_probe
 from tests.monitoring.conftest import SignIn, url_of
 from tests.monitoring.factories import make_gauge
 from tests.monitoring.test_admin import gauge_data, text
@@ -49,6 +54,33 @@ def test_a_probe_that_hangs_is_ended_in_time(root: Client, tmp_path: Path) -> No
     page = root.post(f"{url_of('add')}?kind=test_gauge", data)
     assert "unknown" in text(page)
     assert "0.5 s" in text(page)
+
+
+def test_what_a_probe_writes_is_not_held_by_the_site(tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("flood 64")
+    tracemalloc.start()
+    try:
+        taken = try_gauge(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (taken.message, taken.error) == ("said a lot", "")
+    assert peak < 16 * 1024 * 1024
+
+
+def test_no_more_are_tried_at_once_than_a_few(root: Client, tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("50 calm")
+    data, url = gauge_data(tmp_path, _test="1"), f"{url_of('add')}?kind=test_gauge"
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST_AT_ONCE):
+            stack.enter_context(place())
+        assert "being tried" in text(root.post(url, data))
+    assert "calm" in text(root.post(url, data))
+
+
+def try_gauge(path: Path) -> Taken:
+    params = {"path": str(path / "gauge")}
+    return try_probe("test_gauge", params, Thresholds(">", 80, 90), timeout=30)
 
 
 def test_a_form_that_says_too_little_is_not_tried(root: Client, tmp_path: Path) -> None:

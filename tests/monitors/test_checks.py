@@ -49,6 +49,19 @@ def test_wrong_settings_are_found(
     assert all(message.hint for message in messages)
 
 
+@pytest.mark.parametrize(
+    ("allowed", "expected"),
+    [(None, []), (["check_monitor", "noop"], []), ({"noop"}, ["chroniker_monitors.W002"])],
+)
+def test_a_site_whose_monitors_cannot_run_is_warned(
+    settings: Any, allowed: Any, expected: list[str]
+) -> None:
+    settings.CHRONIKER_ALLOWED_COMMANDS = allowed
+    messages = check_settings()
+    assert [message.id for message in messages] == expected
+    assert all("check_monitor" in message.msg and message.hint for message in messages)
+
+
 def test_they_run_with_manage_py_check(settings: Any) -> None:
     settings.CHRONIKER_METRICS_MAX_JOBS = "many"
     assert "chroniker_monitors.E001" in [message.id for message in run_checks()]

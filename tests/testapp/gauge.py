@@ -34,6 +34,10 @@ class Gauge(BaseProbe):
                 raise RuntimeError(rest)
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "flood":
+                for _ in range(int(rest)):
+                    os.write(2, b"x" * 1024 * 1024)
+                return Reading(0, "said a lot")
             case "exit":
                 sys.stdout.flush()
                 os._exit(int(rest))
