@@ -31,7 +31,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from .site import PROJECT, DemoError, Site
 
-WATCH_SECONDS = 50
+WATCH_SECONDS = 60
+TILL_SECONDS = 3
 IMPORT = "Import sales"
 REPORT = "Build the sales report"
 BACKUP = "Back up the database"
@@ -91,11 +92,13 @@ def _run(site: Site, checks: Checks) -> None:
         detail(f"{site.url} answers")
     _use_django(site)
     site.start_scheduler(1)
+    site.start_till(TILL_SECONDS)
     progress: list[float] = []
     with checks.named("watch") as detail:
         _watch(site, progress)
-        detail("every job has run")
+        detail("every job and monitor has run")
     with checks.named("stop") as detail:
+        site.stop("till")
         code = site.stop("cronserver")
         _expect(code == 0, f"cronserver ended with exit code {code}")
         detail("cronserver ended by SIGTERM, exit code 0")
@@ -107,6 +110,9 @@ def _run(site: Site, checks: Checks) -> None:
         ("backup", _check_backup),
         ("sessions", _check_sessions),
         ("feed", _check_feed),
+        ("monitors", _check_monitors),
+        ("incidents", _check_incidents),
+        ("mail", _check_mail),
     ):
         with checks.named(name) as detail:
             detail(check(site.directory))
@@ -114,7 +120,9 @@ def _run(site: Site, checks: Checks) -> None:
         _expect(_rises(progress), f"of {REINDEX!r} while it ran: {progress}")
         detail(f"{REINDEX!r} was seen at " + ", ".join(f"{ratio:.0%}" for ratio in progress))
     with checks.named("metrics") as detail:
-        detail(_check_metrics(Metrics.scraped(site)))
+        metrics = Metrics.scraped(site)
+        detail(_check_metrics(metrics))
+        detail(_check_monitor_metrics(metrics))
     with checks.named("admin") as detail:
         detail(_check_admin(site))
 
@@ -151,13 +159,22 @@ def _watch(site: Site, progress: list[float]) -> None:
 
 def _not_yet() -> list[str]:
     """What has yet to happen."""
-    from chroniker.models import Job, Run
+    from chroniker.models import Incident, Job, Notification, Run
+    from chroniker_monitors.models import Monitor, Sample
 
     ended_well = set(Run.objects.filter(status="succeeded").values_list("job__name", flat=True))
     names = Job.objects.values_list("name", flat=True)
     missing = [f"{name!r} has not ended well" for name in names if name not in ended_well]
     if Run.objects.filter(job__name=FEED, status="failed").count() < 2:
         missing.append(f"{FEED!r} has not failed twice")
+    for monitor in Monitor.objects.exclude(samples__in=Sample.objects.exclude(value=None)):
+        missing.append(f"{monitor.name!r} has measured nothing")
+    told = Notification.objects.filter(job__name=FEED, sent_at__isnull=False)
+    for event in ("opened", "resolved"):
+        if not told.filter(event=event).exists():
+            missing.append(f"nobody was told that {FEED!r} is {event}")
+    if Incident.objects.open().filter(job__name=FEED).exists():
+        missing.append(f"{FEED!r} has not recovered")
     if not missing and not _backups_of_the_report():
         missing.append("no backup was begun after the report")
     return missing
