@@ -99,7 +99,12 @@ def plans() -> list[MonitorPlan]:
             "Last announcement of the publisher",
             "Its age. Where the feed fails, it grows: first a warning, then critical, then well.",
             "records",
-            {"model": "shop.FeedItem", "measure": "newest_seconds", "field": "fetched_at"},
+            {
+                "model": "shop.FeedItem",
+                "measure": "newest_seconds",
+                "field": "fetched_at",
+                "when_empty": 0,
+            },
             "Look at “Fetch the publisher's feed”.",
             {"warning": 50, "critical": 75, "schedule": "@every 10s"},
             {"warning": 5, "critical": 7, "schedule": "@every 3s"},
