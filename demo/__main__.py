@@ -14,9 +14,14 @@ from .site import DemoError, Site, default_directory
 LEGEND = """
   Site       {url}/
   Admin      {url}/admin/          (user admin, password {password})
+  Monitors   {url}/admin/chroniker_monitors/monitor/
+  Incidents  {url}/admin/chroniker/incident/
   Metrics    {url}/metrics
+  Mail       {directory}/mail      (what the admin is sent)
 
-The jobs start within two minutes; all that is written lies in {directory}.
+The jobs start within two minutes; all that is written lies in {directory}. The feed fails every
+third time, and is told in a mail, as is its recovery, until it counts as flapping. The monitors
+show ok, warning and critical after about three minutes.
 In a real installation, this line in the crontab takes the place of `cronserver`:
 
   {crontab}
@@ -24,6 +29,7 @@ In a real installation, this line in the crontab takes the place of `cronserver`
 Ctrl-C ends it.
 """
 TICK_SECONDS = 5
+TILL_SECONDS = 20
 
 
 def serve(port: int) -> int:
@@ -35,6 +41,7 @@ def serve(port: int) -> int:
         site.seed()
         site.start_web()
         site.start_scheduler(TICK_SECONDS)
+        site.start_till(TILL_SECONDS)
         print(
             LEGEND.format(
                 url=site.url,

@@ -49,7 +49,7 @@ brother. To see both clear:
 
   mv {sales}.away {sales}
 
-The feed fails every third time, which it may: after a few minutes it is told as flapping, once.
+The feed fails every third time: it is told as failing at first and then, once, as flapping.
 Ctrl-C ends all of it. What is written lies in {directory}.
 """
 
@@ -257,6 +257,7 @@ def main(port: int) -> int:
         site.seed("--quick")
         site.start_web()
         site.start_scheduler(TICK_SECONDS)
+        site.start_till(TICK_SECONDS)
         observers.start()
         print(
             LEGEND.format(

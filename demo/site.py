@@ -111,6 +111,11 @@ class Site:
         """What system cron does elsewhere: a tick every so often."""
         self._start("cronserver", ["manage.py", "cronserver", str(seconds)])
 
+    def start_till(self, seconds: float) -> None:
+        """A program outside Django that pings its heartbeat."""
+        url = (self.directory / "till-url").read_text()
+        self._start("till", ["till.py", url, str(seconds)])
+
     def check(self) -> None:
         """Raise DemoError where a child has ended by itself."""
         for name, child in self._children.items():

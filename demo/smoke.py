@@ -3,7 +3,7 @@
 It builds the site from nothing in a directory of its own, with schedules of seconds, waits until
 every job has run, stops the scheduler, and then holds what it finds against what it works out by
 itself: the report against the CSV file, the backup against the database, the metrics against the
-rows of the runs.
+rows of the runs and the samples, the mails against the incidents.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -31,13 +34,25 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from .site import PROJECT, DemoError, Site
 
-WATCH_SECONDS = 50
+PAGES = (
+    "chroniker/run", "chroniker/host", "chroniker/incident", "chroniker/notification",
+    "chroniker/maintenance", "chroniker/digest", "shop/dailyreport", "shop/sale",
+)  # fmt: skip
+WATCH_SECONDS = 60
+TILL_SECONDS = 3
 IMPORT = "Import sales"
 REPORT = "Build the sales report"
 BACKUP = "Back up the database"
 SESSIONS = "Clear expired sessions"
 FEED = "Fetch the publisher's feed"
 REINDEX = "Reindex the search"
+LOW = "Books about to run out"
+SHORT = "Books that will not last a week"
+NEWEST = "Age of the newest backup"
+PAGE = "Front page"
+TILL = "Till number one"
+FIRST_UNKNOWN = {SHORT, NEWEST}
+"""Monitors of what is not there until the jobs have run; until then their checks fail."""
 
 
 class DisagreementError(Exception):
@@ -91,11 +106,13 @@ def _run(site: Site, checks: Checks) -> None:
         detail(f"{site.url} answers")
     _use_django(site)
     site.start_scheduler(1)
+    site.start_till(TILL_SECONDS)
     progress: list[float] = []
     with checks.named("watch") as detail:
         _watch(site, progress)
-        detail("every job has run")
+        detail("every job and monitor has run")
     with checks.named("stop") as detail:
+        site.stop("till")
         code = site.stop("cronserver")
         _expect(code == 0, f"cronserver ended with exit code {code}")
         detail("cronserver ended by SIGTERM, exit code 0")
@@ -107,6 +124,9 @@ def _run(site: Site, checks: Checks) -> None:
         ("backup", _check_backup),
         ("sessions", _check_sessions),
         ("feed", _check_feed),
+        ("monitors", _check_monitors),
+        ("incidents", _check_incidents),
+        ("mail", _check_mail),
     ):
         with checks.named(name) as detail:
             detail(check(site.directory))
@@ -114,7 +134,9 @@ def _run(site: Site, checks: Checks) -> None:
         _expect(_rises(progress), f"of {REINDEX!r} while it ran: {progress}")
         detail(f"{REINDEX!r} was seen at " + ", ".join(f"{ratio:.0%}" for ratio in progress))
     with checks.named("metrics") as detail:
-        detail(_check_metrics(Metrics.scraped(site)))
+        metrics = Metrics.scraped(site)
+        detail(_check_metrics(metrics))
+        detail(_check_monitor_metrics(metrics))
     with checks.named("admin") as detail:
         detail(_check_admin(site))
 
@@ -151,13 +173,20 @@ def _watch(site: Site, progress: list[float]) -> None:
 
 def _not_yet() -> list[str]:
     """What has yet to happen."""
-    from chroniker.models import Job, Run
+    from chroniker.models import Job, Notification, Run
+    from chroniker_monitors.models import Monitor, Sample
 
     ended_well = set(Run.objects.filter(status="succeeded").values_list("job__name", flat=True))
     names = Job.objects.values_list("name", flat=True)
     missing = [f"{name!r} has not ended well" for name in names if name not in ended_well]
     if Run.objects.filter(job__name=FEED, status="failed").count() < 2:
         missing.append(f"{FEED!r} has not failed twice")
+    for monitor in Monitor.objects.exclude(samples__in=Sample.objects.exclude(value=None)):
+        missing.append(f"{monitor.name!r} has measured nothing")
+    told = Notification.objects.filter(job__name=FEED, sent_at__isnull=False)
+    for event in ("opened", "resolved"):
+        if not told.filter(event=event).exists():
+            missing.append(f"nobody was told that {FEED!r} is {event}")
     if not missing and not _backups_of_the_report():
         missing.append("no backup was begun after the report")
     return missing
@@ -191,9 +220,13 @@ def _check_runs(directory: Path) -> str:
         _expect(by_status["succeeded"] > 0, f"{job} never succeeded: {dict(by_status)}")
         # The scheduler was told to stop while it ran: that is no fault of the job.
         unexpected = set(by_status) - {"succeeded", "stopped", "missed"}
-        _expect(job.name == FEED or not unexpected, f"{job} ended as {dict(by_status)}")
-        told.append(f"{job.command} {sum(by_status.values())}")
-    return ", ".join(told)
+        if job.name == FEED or job.name in FIRST_UNKNOWN:
+            unexpected -= {"failed"}
+        _expect(not unexpected, f"{job} ended as {dict(by_status)}")
+        if job.command != "check_monitor":
+            told.append(f"{job.command} {sum(by_status.values())}")
+    checks = Run.objects.filter(job__command="check_monitor").count()
+    return ", ".join(told) + f", and {checks} checks of monitors"
 
 
 def _check_import(directory: Path) -> str:
@@ -309,6 +342,108 @@ def _check_feed(directory: Path) -> str:
     return f"{failed.count()} of {runs.count()} runs failed, and say why"
 
 
+def _check_monitors(directory: Path) -> str:
+    """Each was measured, and what some of them measured can be known from elsewhere."""
+    from chroniker_monitors.enums import Severity
+    from chroniker_monitors.models import Monitor, MonitorState, Sample
+
+    states = {state.job.name: state for state in MonitorState.objects.select_related("job__probe")}
+    names = set(Monitor.objects.values_list("name", flat=True))
+    _expect(names == set(states), f"of {names ^ set(states)} there is no state")
+    for name, state in states.items():
+        samples = Sample.objects.filter(job=state.job).order_by("at", "id")
+        last = samples.last()
+        _expect(last is not None and last.value is not None, f"{name}: {state.error}")
+        assert last
+        _expect(len(samples) == state.samples_total, f"{name}: {len(samples)} samples are kept")
+        _expect(
+            (last.value, last.at) == (state.value, state.last_sample_at), f"{name}: {last} is last"
+        )
+        _expect(not (samples[0].error and name not in FIRST_UNKNOWN), f"{name}: {samples[0].error}")
+    with closing(sqlite3.connect(directory / "bookshop.sqlite3")) as database:
+        [low] = database.execute("SELECT count(*) FROM shop_book WHERE stock < 5").fetchone()
+    measured = {name: state.value or 0 for name, state in states.items()}
+    severity = {name: Severity(state.severity) for name, state in states.items()}
+    _expect(measured[LOW] == low, f"{LOW!r} measured {measured[LOW]}, and there are {low}")
+    for name, wanted in ((LOW, "WARNING"), (SHORT, "CRITICAL"), (TILL, "OK")):
+        found = severity[name].name
+        _expect(found == wanted, f"{name!r} is {found}, not {wanted}: {measured[name]}")
+    _expect(0 < measured[PAGE] < 10, f"{PAGE!r} took {measured[PAGE]} s")
+    _expect(0 <= measured[NEWEST] < WATCH_SECONDS, f"{NEWEST!r} is {measured[NEWEST]} s")
+    till = states[TILL]
+    _expect(
+        (till.last_ping_kind, till.last_ping_body) == ("success", "sold some books"),
+        f"the till told {till.last_ping_kind!r} and {till.last_ping_body!r}",
+    )
+    by_severity = Counter(found.name.lower() for found in severity.values())
+    told = ", ".join(f"{number} {name}" for name, number in sorted(by_severity.items()))
+    return f"{len(states)} were measured {Sample.objects.count()} times: {told}"
+
+
+def _check_incidents(directory: Path) -> str:
+    """The feed fails once at a time: each is an incident, and over with the next success."""
+    from chroniker.models import Incident, Run
+
+    failed = Run.objects.filter(job__name=FEED, status="failed").order_by("id")
+    incidents = list(Incident.objects.filter(job__name=FEED).order_by("id"))
+    opened = [incident.first_run_id for incident in incidents]
+    _expect(opened == [run.pk for run in failed], f"opened by the runs {opened}")
+    for incident in incidents:
+        _expect(incident.occurrences == 1, f"{incident} was seen {incident.occurrences} times")
+        if incident.resolved_at is None:
+            _expect(incident == incidents[-1], f"{incident} is still open")
+        else:
+            run = incident.last_run
+            _expect(run is not None and run.status == "succeeded", f"{run} ended {incident}")
+    return f"{len(incidents)} of the feed, {Incident.objects.count()} in all"
+
+
+def _check_mail(directory: Path) -> str:
+    """One mail tells of an opening, one of its end; of what flaps, one tells that."""
+    from chroniker.models import Incident, Notification
+
+    mails = [*_mails(directory / "mail")]
+    keys = Counter(mail["Message-ID"] for mail in mails)
+    _expect(max(keys.values()) == 1, f"sent twice: {keys}")
+    addresses = {mail["To"] for mail in mails}
+    _expect(addresses == {"admin@bookshop.example"}, f"sent to {addresses}")
+    found = Counter(_told(mail) for mail in mails if mail["X-Chroniker-Job"] == FEED)
+    _expect(max(found.values()) == 1, f"told twice: {found}")
+    expected = set()
+    for incident in Incident.objects.filter(job__name=FEED).order_by("id"):
+        if incident.flapping:
+            expected.add(("flapping", incident.pk))
+            break
+        expected.add(("opened", incident.pk))
+        if incident.resolved_at is not None:
+            expected.add(("resolved", incident.pk))
+    # What happened last may not have been sent before the scheduler was told to stop.
+    pending = Notification.objects.pending().filter(job__name=FEED)
+    waiting = set(pending.values_list("event", "incident"))
+    _expect(
+        expected - waiting <= set(found) <= expected,
+        f"told {sorted(found)}, and waiting {waiting}, not {sorted(expected)}",
+    )
+    return f"{len(mails)} mails, {len(found)} of them of the feed, one for each event"
+
+
+def _mails(folder: Path) -> Iterator[EmailMessage]:
+    """Those that Django's backend has put into files."""
+    for path in sorted(folder.iterdir()):
+        for text in path.read_bytes().split(b"-" * 79 + b"\n"):
+            if text.strip():
+                yield message_from_bytes(text, policy=default)
+
+
+def _told(mail: EmailMessage) -> tuple[str, int]:
+    """The event, and the incident that the mail links to."""
+    body = mail.get_body(("plain",))
+    found = re.search(r"/admin/chroniker/incident/(\d+)/", body.get_content() if body else "")
+    _expect(found is not None, f"{mail['Subject']!r} links to no incident")
+    assert found
+    return mail["X-Chroniker-Event"], int(found[1])
+
+
 # --- metrics --------------------------------------------------------------------------------
 
 
@@ -341,11 +476,13 @@ class Metrics:
 def _check_metrics(metrics: Metrics) -> str:
     """Counted from the rows of the runs; the exporter reads the counters of the job states."""
     from chroniker.enums import FAILURE_REASONS, MissedReason, RunStatus
-    from chroniker.models import Job, Run
+    from chroniker.models import Job, JobState, Run
     from django.db.models import Sum
 
     compared = 0
-    for job in Job.objects.all():
+    jobs = [(job, {}) for job in Job.objects.exclude(hostname="*")]
+    jobs += [(s.job, {"host": s.host}) for s in JobState.objects.filter(job__hostname="*")]
+    for job, host in jobs:
         ended = Run.objects.filter(job=job).ended().exclude(status="missed")
         by_status = Counter(ended.values_list("status", flat=True))
         last = ended.latest("ended_at", "id")
@@ -369,14 +506,58 @@ def _check_metrics(metrics: Metrics) -> str:
         ratio = (last.parts_done or 0) / last.parts_total if last.parts_total else 0
         expected["progress_ratio", "", ""] = ratio
         for (name, label, value), number in expected.items():
-            labels = {"job_name": job.name} | ({label: value} if label else {})
+            labels = {"job_name": job.name} | host | ({label: value} if label else {})
             scraped = metrics.value(f"chroniker_job_{name}", **labels)
             _expect(
                 abs(scraped - number) < 1e-6,
                 f"chroniker_job_{name}{labels} is {scraped}, the database says {number}",
             )
             compared += 1
-    return f"{compared} values of {Job.objects.count()} jobs agree with the database"
+    return f"{compared} values of {len(jobs)} jobs agree with the database"
+
+
+def _check_monitor_metrics(metrics: Metrics) -> str:
+    """From the samples; the exporter reads the states."""
+    from chroniker.models import Incident, Notification
+    from chroniker_monitors.models import Monitor, Sample
+
+    expected: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+
+    def expect(number: float, name: str, **labels: str) -> None:
+        expected[name, frozenset(pair for pair in labels.items() if pair[1])] = number
+
+    for monitor in Monitor.objects.select_related("probe"):
+        last = Sample.objects.filter(job=monitor).latest("at", "id")
+        labels = {"job_name": monitor.name, "host": last.host}
+        if last.value is not None:
+            expect(last.value, "chroniker_monitor_value", **labels)
+        if last.latency_seconds is not None:  # a heartbeat's ping takes no time
+            expect(last.latency_seconds, "chroniker_monitor_latency_seconds", **labels)
+        moment = last.at.timestamp()
+        expect(moment, "chroniker_monitor_last_sample_timestamp_seconds", **labels)
+        state = monitor.monitor_states.get(host=last.host)
+        expect(state.severity, "chroniker_monitor_severity", **labels)
+        for severity in ("warning", "critical"):
+            limit = getattr(monitor.probe, severity)
+            if limit is not None:
+                expect(
+                    limit,
+                    "chroniker_monitor_threshold",
+                    job_name=monitor.name,
+                    severity=severity,
+                    operator=monitor.probe.operator,
+                )
+    for severity in ("critical", "warning"):
+        number = Incident.objects.open().filter(severity=severity).count()
+        expect(number, "chroniker_incidents_open", severity=severity)
+    expect(Notification.objects.pending().count(), "chroniker_notifications_pending")
+    for (name, pairs), number in expected.items():
+        scraped = metrics.value(name, **dict(pairs))
+        _expect(
+            abs(scraped - number) < 1e-6,
+            f"{name}{dict(pairs)} is {scraped}, the database says {number}",
+        )
+    return f"{len(expected)} of {Monitor.objects.count()} monitors and of incidents, too"
 
 
 # --- admin ----------------------------------------------------------------------------------
@@ -385,6 +566,7 @@ def _check_metrics(metrics: Metrics) -> str:
 def _check_admin(site: Site) -> str:
     """As a browser does it: with cookies, a session and the token of the form."""
     from chroniker.models import Job
+    from chroniker_monitors.models import Monitor
 
     cookies = CookieJar()
     browser = build_opener(HTTPCookieProcessor(cookies))
@@ -406,6 +588,16 @@ def _check_admin(site: Site) -> str:
     _expect(any(cookie.name == "sessionid" for cookie in cookies), "there is no session")
     for job in Job.objects.all():
         _expect(f"/admin/chroniker/job/{job.pk}/change/" in text, f"{job} is not in the list")
-    for path in ("chroniker/run/", "shop/dailyreport/", "shop/sale/"):
-        browser.open(f"{site.url}/admin/{path}", timeout=10)
-    return f"logged in; the list has all {Job.objects.count()} jobs"
+    board = browser.open(f"{site.url}/admin/chroniker_monitors/monitor/", timeout=10)
+    _expect(board.status == 200, f"the board answered {board.status}")
+    text = board.read().decode()
+    for monitor in Monitor.objects.all():
+        address = f"/admin/chroniker_monitors/monitor/{monitor.pk}/change/"
+        _expect(address in text, f"{monitor} is not on the board")
+        browser.open(site.url + address, timeout=10)
+    for path in PAGES:
+        browser.open(f"{site.url}/admin/{path}/", timeout=10)
+    return (
+        f"logged in; the list has all {Job.objects.count()} jobs, the board all "
+        f"{Monitor.objects.count()} monitors, and their pages open"
+    )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
     DigestModelForm = forms.ModelForm
 
-SEVERITY_WORDS = {"critical": "failed", "warning": "timed_out", "info": "idle"}
+SEVERITY_WORDS = {"critical": "failed", "warning": "missed", "info": "idle"}
 """Which of the badges of runs a severity looks like."""
 
 

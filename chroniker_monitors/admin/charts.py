@@ -228,8 +228,14 @@ def _figures(low: float, high: float) -> Iterator[float]:
 
 
 def _times(begin: datetime, end: datetime, span: Span) -> Iterator[tuple[datetime, str]]:
-    """Whole hours of a day, midnights of the site's zone of a week or a month."""
+    """Tens of minutes, whole hours of a day, midnights of the site's zone of what is longer."""
     at = localtime(begin).replace(minute=0, second=0, microsecond=0)
+    if span.name == "hour":
+        for tens in range(13):
+            time = at + timedelta(minutes=10 * tens)
+            if begin <= time <= end:
+                yield time, date_format(time, "H:i")
+        return
     if span.name == "day":
         for hours in range(26):
             time = at + timedelta(hours=hours)

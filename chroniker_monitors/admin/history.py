@@ -31,6 +31,7 @@ class Span:
 SPANS = {
     span.name: span
     for span in (
+        Span("hour", _("hour"), timedelta(hours=1), timedelta(minutes=1), hours=False),
         Span("day", _("day"), timedelta(days=1), timedelta(minutes=5), hours=False),
         Span("week", _("week"), timedelta(days=7), timedelta(hours=1), hours=True),
         Span("month", _("month"), timedelta(days=31), timedelta(hours=1), hours=True),

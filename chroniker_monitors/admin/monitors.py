@@ -381,10 +381,10 @@ class MonitorAdmin(JobAdmin):
         context.update(may_test=may_save and kind != HEARTBEAT)
         form = context["adminform"].form
         if pickers.link(form.fields, self._admin_url(self._name("fields"))):
-            context.update(
-                picks_fields=True,
-                field_names=pickers.field_names(form[pickers.MODEL].value() or ""),
-            )
+            names = pickers.field_names(form[pickers.MODEL].value() or "")
+            context.update(picks_fields=True, field_names=names)
+            field = form[pickers.FIELD]
+            field.help_text = _render("field_help.html", {"help": field.help_text, "names": names})
         if add:
             context["title"] = _("Add monitor: %(kind)s") % {"kind": _label(kind)}
         return super().render_change_form(request, context, add, change, form_url, obj)

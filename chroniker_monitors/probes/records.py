@@ -134,7 +134,7 @@ class Records(BaseProbe):
             return self._empty(label)
         if self.measure in _AGES:
             age = (now - _moment(found)).total_seconds()
-            return Reading(age, f"{self.field} of {label}: {found}", "seconds")
+            return Reading(age, f"{self.field} of {label}: {_shown(found)}", "seconds")
         if isinstance(found, timedelta):
             return Reading(found.total_seconds(), f"{self.measure} of {self.field}", "seconds")
         return Reading(float(found), f"{self.measure} of {self.field} of {label}", "number")
@@ -161,6 +161,15 @@ def _narrowed(
     for condition in exclude:
         rows = rows.exclude(Q(condition))
     return rows
+
+
+def _shown(found: date | datetime) -> str:
+    """To the second, in the site's zone, as people read it."""
+    if not isinstance(found, datetime):
+        return str(found)
+    if timezone.is_aware(found):
+        found = timezone.localtime(found)
+    return found.isoformat(" ", "seconds")
 
 
 def _moment(found: date | datetime) -> datetime:

@@ -91,7 +91,10 @@ TEMPLATES = [
 
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = STATE_DIR / "mail"
+DEFAULT_FROM_EMAIL = "The bookshop <chroniker@bookshop.example>"
 
 CHRONIKER_SITE_URL = SITE_URL
 CHRONIKER_RUNTIME_DIR = str(STATE_DIR / "run")
 CHRONIKER_KILL_GRACE_SECONDS = 5
+# The shop watches its own front page, which is not on the public net.
+CHRONIKER_MONITORS_ALLOWED_NETWORKS = ["127.0.0.0/8", "::1/128"]

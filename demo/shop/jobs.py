@@ -7,6 +7,7 @@ from typing import Any
 
 from chroniker.models import Job, JobDependency
 from django.conf import settings
+from django.contrib.auth.models import AbstractUser
 from django.db import transaction
 
 
@@ -23,7 +24,13 @@ class JobPlan:
     args: str = ""
     quick_args: str = ""
     after: str = ""
+    subscribed: bool = False
     more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def anchor(self) -> str:
+        """Where its runbook is on the shop's page."""
+        return self.command
 
 
 JOBS = (
@@ -35,6 +42,7 @@ JOBS = (
         quick_schedule="@every 12s",
         runbook="The lines named on stderr are wrong in the file: tell the shop, correct them, "
         "run the job again. What is imported already is passed over.",
+        subscribed=True,
         more={"timeout_seconds": 300, "expected_seconds": 60, "priority": 10, "max_retries": 2},
     ),
     JobPlan(
@@ -56,6 +64,7 @@ JOBS = (
         schedule="RRULE:FREQ=MINUTELY;INTERVAL=2",
         quick_schedule="RRULE:FREQ=SECONDLY;INTERVAL=10",
         runbook="Is the disk full? Copies lie in the folder backups beside the database.",
+        subscribed=True,
         more={"timeout_seconds": 120, "expected_seconds": 20},
     ),
     JobPlan(
@@ -69,12 +78,14 @@ JOBS = (
     ),
     JobPlan(
         name="Fetch the publisher's feed",
-        description="Every third time the publisher has trouble, and so has this job.",
+        description="Every third time the publisher has trouble, and so has this job. Each "
+        "trouble is an incident, until there are too many: then it is flapping.",
         command="fetch_feed",
         schedule="@every 45s",
         quick_schedule="@every 3s",
         runbook="The publisher is at fault. Where it lasts, ring them up: extension 42.",
-        more={"timeout_seconds": 30, "failures_before_alert": 2},
+        subscribed=True,
+        more={"timeout_seconds": 30},
     ),
     JobPlan(
         name="Reindex the search",
@@ -99,14 +110,14 @@ JOBS = (
 )
 
 
-def define_jobs(*, quick: bool) -> int:
+def define_jobs(subscriber: AbstractUser, *, quick: bool) -> int:
     """Define those that are missing, validated as in the admin; how many that were.
 
     What somebody changed in the admin stays, but for runbooks, whose address may have changed.
     """
     new = 0
     for plan in JOBS:
-        runbook_url = f"{settings.SITE_URL}/#{plan.command}"
+        runbook_url = f"{settings.SITE_URL}/#{plan.anchor}"
         if Job.objects.filter(name=plan.name).update(runbook_url=runbook_url):
             continue
         job = Job(
@@ -121,6 +132,8 @@ def define_jobs(*, quick: bool) -> int:
         job.full_clean()
         with transaction.atomic():
             job.save()
+            if plan.subscribed:
+                job.subscribers.add(subscriber)
             if plan.after:
                 dependee = Job.objects.get(name=plan.after)
                 dependency = JobDependency(dependent=job, dependee=dependee)

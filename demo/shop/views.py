@@ -8,11 +8,12 @@ from django.views.decorators.http import require_safe
 
 from .jobs import JOBS
 from .models import Book, DailyReport, FeedItem, FeedRequest, Sale
+from .monitors import plans
 
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    """What the shop knows, links to what Chroniker shows, and the runbooks of the jobs."""
+    """What the shop knows, links to what Chroniker shows, and the runbooks."""
     words = request.GET.get("q", "").lower().split()
     found = Book.objects.all()
     for word in words:
@@ -26,7 +27,7 @@ def home(request: HttpRequest) -> HttpResponse:
         .values("category")
         .annotate(copies=Sum("copies"), euros=Sum("revenue_cents") / 100),
         "news": FeedItem.objects.all()[:5],
-        "jobs": JOBS,
+        "plans": [*JOBS, *plans()],
     }
     return render(request, "shop/home.html", context)
 

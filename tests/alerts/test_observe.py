@@ -14,6 +14,8 @@ import pytest
 from tests.monitors.servers import Prometheus
 from tests.support import REPO, available, require, wait_until
 
+FIRING = "FIRING    ChronikerJobFailing (warning, to people)"
+
 
 @pytest.mark.slow
 @pytest.mark.prometheus
@@ -51,7 +53,7 @@ def test_an_alert_can_be_watched_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> No
         )
         (shop / "sales.csv").rename(shop / "sales.csv.away")
         wait_until(
-            lambda: "FIRING    ChronikerJobFailing (warning, to people)" in log.read_text(),
+            lambda: f"{FIRING}: Import sales is failing" in log.read_text(),
             timeout=120,
             interval=0.3,
             message="ChronikerJobFailing is told",

@@ -14,13 +14,17 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from django.contrib.auth.models import User
 from django.db.models import F
+from django.utils.timezone import now as utc_now
 
 from chroniker.buckets import add_observation
 from chroniker.enums import RunStatus
-from chroniker.models import Host, Job, JobState
+from chroniker.models import Host, Job, JobState, Maintenance, MaintenanceJob, Tally
 from chroniker_monitors.exposition.page import chroniker_page
-from tests.dashboards.boards import PLANNED
+from chroniker_monitors.models import Monitor
+from chroniker_monitors.recording import record
+from chroniker_monitors.taken import Taken
 from tests.monitors.factories import NOON
 from tests.monitors.life import begin, live
 from tests.support import make_job, program
@@ -29,9 +33,11 @@ STEP = timedelta(minutes=4)
 BEGAN = NOON - timedelta(hours=26)
 JOBS = (
     "hourly", "daily", "broken", "late", "waiting", "long", "everywhere", "disabled",
-    "disk", "orders",
 )  # fmt: skip
-MONITORS = ("disk", "orders")
+MONITORS = {"disk": 85, "orders": 95}
+"""What they measure at the end; it rises by one an hour. 80 is a warning, 90 is critical."""
+MUTED = ("broken", "disk")
+"""From an hour and a half before the end on, for an hour and some minutes."""
 PODS = 31
 """Steps for which a replica lives that is replaced by another."""
 LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
@@ -46,6 +52,18 @@ class Site:
 
     def __init__(self) -> None:
         self.jobs = {name: make_job(name=name, **DEFINITIONS.get(name, {})) for name in JOBS}
+        for name in MONITORS:
+            self.jobs[name] = Monitor.objects.define(
+                name=name,
+                kind="disk",
+                params={"path": "/"},
+                warning=80,
+                critical=90,
+                schedule="0 * * * *",
+            )
+        reader = User.objects.create_user("reader", "reader@example.com")
+        self.jobs["broken"].subscribers.add(reader)
+        Tally.objects.add("notification_failures", 2)
         for name in ("web1", "web2"):
             Host.objects.create(name=name, last_tick_at=BEGAN, tick_seconds=0.2)
         for job in self.jobs.values():
@@ -70,6 +88,23 @@ class Site:
             state.start_lag_seconds_sum += 0.4
             state.save()
 
+    def measure(self, name: str, now: datetime) -> None:
+        """A sample, as a check records it, with the incident that it may open."""
+        job = self.jobs[name]
+        assert isinstance(job, Monitor)
+        value = MONITORS[name] - (NOON - now) / timedelta(hours=1)
+        severity = job.probe.evaluate(value)
+        taken = Taken(severity, value, f"{value:.1f} % of /", "%", latency_seconds=0.02)
+        record(job, job.probe, "", lambda state: taken, now=now)
+
+    def mute(self) -> None:
+        """A window that is open; by the database's clock, which the page asks."""
+        window = Maintenance.objects.create(
+            starts_at=utc_now() - minutes(60), ends_at=utc_now() + minutes(60)
+        )
+        for name in MUTED:
+            MaintenanceJob.objects.create(maintenance=window, job=self.jobs[name])
+
     def step(self, number: int, now: datetime) -> None:
         """What happens until this moment."""
         left = NOON - now
@@ -82,7 +117,13 @@ class Site:
             self.run("hourly", now, seconds=20)
             self.run("everywhere", now)
             self.run("broken", now, ok=left > minutes(200))
-            self.run("disk", now, seconds=0.4, ok=number != 30)
+            for name in MONITORS:
+                self.measure(name, now)
+                self.run(name, now, seconds=0.4, ok=(name, number) != ("disk", 30))
+        if left == minutes(88):
+            self.mute()
+        if left == minutes(20):
+            Maintenance.objects.all().delete()
         if number % 60 == 0:
             self.states("hourly").update(missed_overlap=F("missed_overlap") + 1)
         if left == minutes(40):
@@ -98,36 +139,11 @@ class Site:
             self.states("late").update(blocked_reason="lock: somebody has it")
             self.states("waiting").update(blocked_reason="dependency: waits for hourly")
 
-    def page(self, now: datetime) -> Iterator[str]:
-        """The lines of the page as it is, and of families that it cannot have yet."""
+    def page(self) -> Iterator[str]:
+        """The lines of the page as it is."""
         text, up = chroniker_page()
         assert up
-        for line in text.decode().splitlines():
-            name = line.partition("{")[0].partition(" ")[0]
-            if not line.startswith("#") and name not in PLANNED:
-                yield line
-        left = (NOON - now) / minutes(1)
-        for name in JOBS:
-            muted = int(name in ("broken", "disk") and 20 < left < 90)
-            yield f'chroniker_job_muted{{job_name="{name}"}} {muted}'
-            yield f'chroniker_job_failures_before_alert{{job_name="{name}"}} 1'
-        for number, name in enumerate(MONITORS, 1):
-            labels = f'job_name="{name}"'
-            yield f'chroniker_monitor_info{{{labels},kind="disk",unit="%"}} 1'
-            yield f"chroniker_monitor_value{{{labels}}} {90 - number - left / 60}"
-            yield f"chroniker_monitor_severity{{{labels}}} {int(left < 300) * number}"
-            yield f"chroniker_monitor_latency_seconds{{{labels}}} 0.02"
-            yield (
-                f"chroniker_monitor_last_sample_timestamp_seconds{{{labels}}} "
-                f"{now.timestamp() - 30}"
-            )
-            for severity, limit in (("warning", 80), ("critical", 90)):
-                more = f'severity="{severity}",operator=">"'
-                yield f"chroniker_monitor_threshold{{{labels},{more}}} {limit}"
-        for severity in ("warning", "critical"):
-            yield f'chroniker_incidents_open{{severity="{severity}"}} {int(left < 200)}'
-        yield "chroniker_notifications_pending 0"
-        yield "chroniker_notification_failures_total 2"
+        return (line for line in text.decode().splitlines() if not line.startswith("#"))
 
 
 DEFINITIONS = {
@@ -147,7 +163,7 @@ def scraped(path: Path) -> None:
     with path.open("w") as file:
         while now <= NOON:
             site.step(number, now)
-            lines = [*site.page(now)]
+            lines = [*site.page()]
             for job, instance in (
                 ("chroniker", "web1:80"),
                 ("chroniker", "web2:80"),

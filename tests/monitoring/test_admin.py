@@ -284,15 +284,15 @@ def test_a_heartbeat_without_a_schedule_would_notice_nothing(root: Client) -> No
 # --- the page of one ---
 
 
-@pytest.mark.parametrize("span", ["", "day", "week", "month", "nonsense"])
+@pytest.mark.parametrize("span", ["", "hour", "day", "week", "month", "nonsense"])
 def test_its_chart_shows_values_and_thresholds(root: Client, span: str) -> None:
     monitor = make_monitor()
     make_state(monitor, Severity.CRITICAL, value=95.0, unit="V")
     now = utc_now()
     Sample.objects.bulk_create(
         Sample(
-            job_id=monitor.pk, at=now - timedelta(minutes=7 * n),
-            value=None if n == 50 else 60 + n % 35, severity=3 if n == 50 else 0,
+            job_id=monitor.pk, at=now - timedelta(minutes=(2 if span == "hour" else 7) * n),
+            value=None if n == 20 else 60 + n % 35, severity=3 if n == 20 else 0,
         )
         for n in range(200)
     )  # fmt: skip
@@ -313,7 +313,7 @@ def test_a_page_without_samples_says_so(root: Client) -> None:
     monitor = make_monitor()
     assert "No sample yet" in text(root.get(url_of("change", monitor)))
     make_state(monitor)
-    assert "Nothing was measured within a day" in text(root.get(url_of("change", monitor)))
+    assert "Nothing was measured within the last day" in text(root.get(url_of("change", monitor)))
 
 
 def test_what_was_sent_with_a_ping_is_shown_as_text(root: Client, client: Client) -> None:

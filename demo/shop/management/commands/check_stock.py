@@ -4,6 +4,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
+from chroniker_monitors import Monitor
 from django.core.management.base import BaseCommand
 from django.db.models import Max, Sum
 
@@ -32,5 +33,6 @@ class Command(BaseCommand):
             if book.stock == 0:
                 logger.warning("%s is sold out; %d asked for it", book.isbn, sold[book.pk])
             self.stdout.write(f"order {sold[book.pk] - book.stock} × {book.isbn} {book.title}")
+        Monitor.report(len(short), "will not last a week")  # to the monitor, where one asks
         if short:
             self.stderr.write(f"{len(short)} books will not last a week")

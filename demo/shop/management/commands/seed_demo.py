@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
+from chroniker.models import Job, Maintenance, MaintenanceJob
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
@@ -13,7 +14,10 @@ from django.utils import timezone
 from shop import sample
 from shop.jobs import define_jobs
 from shop.models import Book
+from shop.monitors import TILL, define_monitors, ping_address
 
+MAILBOX = "admin@bookshop.example"
+"""Whose mail lies in the folder of mails."""
 EXPIRED = 2_000
 EXPIRING = 2_000
 
@@ -34,15 +38,33 @@ class Command(BaseCommand):
             username="admin", defaults={"is_staff": True, "is_superuser": True}
         )
         admin.set_password(password)
-        admin.save(update_fields=["password"])
+        admin.email = admin.email or MAILBOX
+        admin.save(update_fields=["password", "email"])
         if not Book.objects.exists():
             Book.objects.bulk_create(sample.books())
             self._leave_sessions()
         if not settings.SALES_FILE.exists():
             yesterday = timezone.localdate() - timedelta(days=1)
             sample.write_sales(settings.SALES_FILE, yesterday)
-        jobs = define_jobs(quick=quick)
-        self.stdout.write(f"{Book.objects.count()} books, {sample.SALES} sales, {jobs} new jobs")
+        jobs = define_jobs(admin, quick=quick)
+        monitors = define_monitors(admin, quick=quick)
+        if not Maintenance.objects.exists():
+            self._announce_maintenance()
+        (settings.STATE_DIR / "till-url").write_text(ping_address())
+        self.stdout.write(
+            f"{Book.objects.count()} books, {sample.SALES} sales, {jobs} new jobs, "
+            f"{monitors} new monitors"
+        )
+
+    def _announce_maintenance(self) -> None:
+        """Tomorrow at two the tills get another printer: nobody is told of their trouble."""
+        tomorrow = timezone.localdate() + timedelta(days=1)
+        starts_at = timezone.make_aware(datetime.combine(tomorrow, time(2)))
+        window = Maintenance.objects.create(
+            starts_at=starts_at, ends_at=starts_at + timedelta(hours=1), reason="New till printers"
+        )
+        for job in Job.objects.filter(name__in=("Import sales", TILL)):
+            MaintenanceJob.objects.create(maintenance=window, job=job)
 
     def _leave_sessions(self) -> None:
         """Sessions that have expired, and some that will one by one in the next hour."""
