@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import DatabaseError, InterfaceError
-from django.db.models import F
+from django.db.models import Case, F, Value, When
 from django.utils.module_loading import import_string
 
 from .clock import boottime
@@ -32,12 +32,15 @@ from .models import Notification, Tally
 from .notifying import ChannelDown, Notifier
 from .outbox import MAIL
 from .querysets import NotificationQuerySet
-from .transactions import run_transaction
+from .transactions import drop_connection, run_transaction
 
 logger = logging.getLogger(__name__)
 
 FAILURES = "notification_failures"
 """The tally of attempts that failed: ``chroniker_notification_failures_total``."""
+
+UNFINISHED = "It was begun, and its sender was not heard of again."
+"""The error of one that is being sent, until it is known how that ended."""
 
 _BATCH = 20
 _FIRST_DELAY = timedelta(seconds=30)
@@ -127,17 +130,37 @@ def _try(
         else:
             _mine(notification, token).update(next_attempt_at=now() + _OPENING_WAIT, claim_token="")
         return 0
+    if notification.last_error == UNFINISHED and _is_too_old(notification, now()):
+        _settle(notification, token, dropped_at=now(), last_error=UNFINISHED)
+        return 0
+    _expect_the_worst(notification, token, now())
     try:
         channels.get(notification.channel).send(notification)
-    except (DatabaseError, InterfaceError):
-        raise
     except Exception as error:
+        if isinstance(error, DatabaseError | InterfaceError):
+            drop_connection()  # the channel's trouble, unless it cannot be written down
         if isinstance(error, ChannelDown):
             down.add(notification.channel)
         _failed(notification, token, error, now())
         return 0
-    _settle(notification, token, sent_at=now(), last_error="")
+    _settle(notification, token, sent_at=now(), last_error="", attempts=notification.attempts)
     return 1
+
+
+def _expect_the_worst(notification: Notification, token: str, now: datetime) -> None:
+    """Count it as failed before it is tried.
+
+    One that makes its sender hang or die would otherwise be the first again each time, and
+    whatever comes after it would wait for ever.
+    """
+    again = now + _delay(notification)
+    _mine(notification, token).update(
+        attempts=notification.attempts + 1,
+        last_error=UNFINISHED,
+        next_attempt_at=Case(
+            When(next_attempt_at__lt=again, then=Value(again)), default=F("next_attempt_at")
+        ),
+    )
 
 
 def _judge(notification: Notification) -> str | None:
@@ -188,12 +211,11 @@ def _failed(notification: Notification, token: str, error: Exception, now: datet
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = f"{type(error).__name__}: {reason}".encode("utf-8", "backslashreplace").decode()
     reason = reason.replace("\0", "")[:500]
-    delay = min(_FIRST_DELAY * 2 ** min(notification.attempts, 10), _LONGEST_DELAY)
-    too_old = now - notification.created_at > timedelta(days=conf.GIVE_UP_DAYS)
+    delay, too_old = _delay(notification), _is_too_old(notification, now)
 
     def note() -> None:
         _mine(notification, token).update(
-            attempts=F("attempts") + 1,
+            attempts=notification.attempts + 1,
             last_error=reason,
             claim_token="",
             next_attempt_at=None if too_old else now + delay,
@@ -211,6 +233,15 @@ def _failed(notification: Notification, token: str, error: Exception, now: datet
         "is given up" if too_old else f"is tried again in {delay}",
         reason,
     )
+
+
+def _delay(notification: Notification) -> timedelta:
+    """How long after a failure it is tried again."""
+    return min(_FIRST_DELAY * 2 ** min(notification.attempts, 10), _LONGEST_DELAY)
+
+
+def _is_too_old(notification: Notification, now: datetime) -> bool:
+    return now - notification.created_at > timedelta(days=conf.GIVE_UP_DAYS)
 
 
 def _give_back(notification: Notification, token: str, now: datetime) -> None:

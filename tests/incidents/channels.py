@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from django.db import OperationalError, ProgrammingError
+
 from chroniker.models import Notification
 from chroniker.notifying import Notifier
 
@@ -14,3 +16,17 @@ class Stuck(Notifier):
     def send(self, notification: Notification) -> None:
         while True:
             time.sleep(60)
+
+
+class Clumsy(Notifier):
+    """Asks a database of its own for what is not there."""
+
+    def send(self, notification: Notification) -> None:
+        raise ProgrammingError("relation chat_rooms does not exist")
+
+
+class Cut(Notifier):
+    """Has lost the connection to a database of its own."""
+
+    def send(self, notification: Notification) -> None:
+        raise OperationalError("server has gone away")
