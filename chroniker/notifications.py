@@ -49,6 +49,7 @@ _OPENING_WAIT = timedelta(seconds=15)
 _LEASE_SPARE = timedelta(seconds=60)
 """How long after the sender has to stop nobody else takes what it has claimed."""
 _KILL_AFTER_SECONDS = 5.0
+_FORK_AGAIN_SECONDS = 0.02
 _MARK_SECONDS = 5.0
 """For how long it is tried to note that something was sent."""
 _PR_SET_PDEATHSIG = 1
@@ -237,7 +238,8 @@ def _failed(notification: Notification, token: str, error: Exception, now: datet
 
 def _delay(notification: Notification) -> timedelta:
     """How long after a failure it is tried again."""
-    return min(_FIRST_DELAY * 2 ** min(notification.attempts, 10), _LONGEST_DELAY)
+    delay: timedelta = _FIRST_DELAY * 2 ** min(notification.attempts, 10)
+    return min(delay, _LONGEST_DELAY)
 
 
 def _is_too_old(notification: Notification, now: datetime) -> bool:
@@ -255,17 +257,20 @@ def _give_back(notification: Notification, token: str, now: datetime) -> None:
 class Postman:
     """Lets a process of its own send, whenever something was written.
 
-    ``now`` gives the database's time; ``before_fork`` closes what must not be shared, and
-    ``not_theirs`` are the descriptors that the process must not keep.
+    ``now`` gives the database's time; ``may_fork`` says whether this is a moment to fork;
+    ``before_fork`` closes what must not be shared, and ``not_theirs`` are the descriptors that the
+    process must not keep.
     """
 
     def __init__(
         self,
         now: Callable[[], datetime],
+        may_fork: Callable[[], bool],
         before_fork: Callable[[], None],
         not_theirs: Callable[[], Iterable[int]],
     ) -> None:
         self._now = now
+        self._may_fork = may_fork
         self._before_fork = before_fork
         self._not_theirs = not_theirs
         self._pid = 0
@@ -291,7 +296,7 @@ class Postman:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             self._has_ended(1.0)
             self._bury()
-        if self._wanted and not self._pid:
+        if self._wanted and not self._pid and self._may_fork():
             self._wanted = False
             if Notification.objects.due(self._now()).exists():
                 try:
@@ -305,6 +310,8 @@ class Postman:
             self._has_ended(seconds)
         elif not self._wanted:
             time.sleep(seconds)
+        elif not self._may_fork():
+            time.sleep(min(seconds, _FORK_AGAIN_SECONDS))
 
     def close(self) -> None:
         """Leave nothing behind; what is not sent is the next tick's."""
