@@ -31,7 +31,9 @@ from .mail import Mail
 from .models import Notification, Tally
 from .notifying import ChannelDown, Notifier
 from .outbox import MAIL
+from .output import Masker
 from .querysets import NotificationQuerySet
+from .starting import site_secrets
 from .transactions import drop_connection, run_transaction
 
 logger = logging.getLogger(__name__)
@@ -125,11 +127,11 @@ def _try(
     now: Callable[[], datetime],
 ) -> int:
     """Send one, or note why not; 1 where it was sent."""
-    if (verdict := _judge(notification)) is not None:
-        if verdict:
-            _settle(notification, token, dropped_at=now(), last_error=verdict)
+    if (verdict := _judge(notification, now())) is not None:
+        if isinstance(verdict, datetime):
+            _mine(notification, token).update(next_attempt_at=verdict, claim_token="")
         else:
-            _mine(notification, token).update(next_attempt_at=now() + _OPENING_WAIT, claim_token="")
+            _settle(notification, token, dropped_at=now(), last_error=verdict)
         return 0
     if notification.last_error == UNFINISHED and _is_too_old(notification, now()):
         _settle(notification, token, dropped_at=now(), last_error=UNFINISHED)
@@ -164,8 +166,8 @@ def _expect_the_worst(notification: Notification, token: str, now: datetime) -> 
     )
 
 
-def _judge(notification: Notification) -> str | None:
-    """None: send it. A reason: it will never be sent. Empty: not yet."""
+def _judge(notification: Notification, now: datetime) -> str | datetime | None:
+    """None: send it. A reason: it will never be sent. A moment: not before then."""
     incident = notification.incident
     if incident is None:
         return None
@@ -177,8 +179,12 @@ def _judge(notification: Notification) -> str | None:
         if before.filter(sent_at__isnull=False).exists():
             return None
         openings = (NotificationEvent.OPENED, NotificationEvent.FLAPPING)
-        waiting = before.pending().filter(event__in=openings).exists()
-        return "" if waiting else "Its opening was never sent."
+        opening = before.pending().filter(event__in=openings).order_by("pk").last()
+        if opening is None or opening.next_attempt_at is None:
+            return "Its opening was never sent."
+        soon = now + _OPENING_WAIT
+        # Not at once again: many that only look would keep their openings from their turn.
+        return soon if opening.claim_token else max(soon, opening.next_attempt_at)
     stale = (NotificationEvent.REMINDER, NotificationEvent.WORSENED)
     if event in stale and incident.resolved_at is not None:
         return "It was over before this could be sent."
@@ -211,7 +217,8 @@ def _settle(notification: Notification, token: str, **changes: object) -> None:
 def _failed(notification: Notification, token: str, error: Exception, now: datetime) -> None:
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = f"{type(error).__name__}: {reason}".encode("utf-8", "backslashreplace").decode()
-    reason = reason.replace("\0", "")[:500]
+    # It may name an address with a key in it; and masked before it is cut.
+    reason = Masker(site_secrets()).mask_text(reason.replace("\0", ""))[:500]
     delay, too_old = _delay(notification), _is_too_old(notification, now)
 
     def note() -> None:

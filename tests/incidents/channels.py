@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from django.conf import settings
 from django.db import OperationalError, ProgrammingError
 
 from chroniker.models import Notification
@@ -23,6 +24,13 @@ class Clumsy(Notifier):
 
     def send(self, notification: Notification) -> None:
         raise ProgrammingError("relation chat_rooms does not exist")
+
+
+class Talkative(Notifier):
+    """Names in its error the address that it has called, as HTTP clients do."""
+
+    def send(self, notification: Notification) -> None:
+        raise OSError(f"401 for url: https://chat.example.com/{settings.CHAT_TOKEN}")
 
 
 class Cut(Notifier):

@@ -302,6 +302,32 @@ def test_a_channel_that_has_trouble_with_a_database_holds_nothing_else_back(
     assert {one.attempts for one in Notification.objects.pending()} == {1}
 
 
+def test_ends_that_wait_for_their_openings_do_not_keep_these_waiting(office: PostOffice) -> None:
+    """Each would be looked at again every few seconds, before what failed once."""
+    job = watched_job(*[f"user{number}" for number in range(30)])
+    story = Story()
+    story.one(job, "F")
+    Notification.objects.update(attempts=3, next_attempt_at=story.now + timedelta(minutes=10))
+    story.later(minutes=1).one(job, "S")
+    assert story.send() == 0
+    assert not Notification.objects.due(story.now + timedelta(minutes=8)).exists()
+    assert story.later(minutes=10).send() == 30
+    story.later(minutes=1).send()
+    assert office.words() == ["opened"] * 30 + ["resolved"] * 30
+
+
+def test_an_error_of_a_channel_gives_no_secret_away(
+    office: PostOffice, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CHAT_TOKEN = "canary-of-the-chat-1234"
+    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Talkative"]
+    story = failed_job()
+    story.send()
+    told = Notification.objects.pending().get().last_error
+    assert "401" in told
+    assert "canary" not in told + caplog.text
+
+
 def test_what_was_begun_and_not_heard_of_again_is_given_up_at_last(office: PostOffice) -> None:
     story = failed_job()
     Notification.objects.update(attempts=3, last_error=UNFINISHED)
