@@ -3,7 +3,8 @@
 A service elsewhere raises the alarm when it has not been fetched for a while: because the machine
 is gone, cron is, or the database, and with them whatever could have told of it from inside. It is
 fetched by a thread, because neither looking up a name nor a server that sends a byte a second keeps
-to a timeout.
+to a timeout. A fork of a process with threads may inherit a lock that nobody will release, so the
+tick forks while the thread is :attr:`~LifeSign.talking` nothing that it can fork later.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 1024
 """What is read of the answer, so that the server can end it in peace."""
+
+
+_LINGER_SECONDS = 5.0
+"""How much longer than its time a thread may take whose sockets keep to it."""
 
 
 class LifeSign:
@@ -49,6 +54,13 @@ class LifeSign:
             self._thread = None
             _note_failure(url, str(error))
         return self
+
+    @property
+    def talking(self) -> bool:
+        """Whether the thread lives, and is going to end soon."""
+        if self._thread is None or not self._thread.is_alive():
+            return False
+        return time.monotonic() < self._give_up_at + _LINGER_SECONDS
 
     def wait(self) -> None:
         """Until it has been fetched, or its time is up."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import smtplib
 from datetime import datetime
 from email.utils import formataddr, parseaddr
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
+from django.template.backends.django import DjangoTemplates
 from django.template.loader import select_template
 
 from .conf import conf
@@ -28,6 +32,8 @@ from .notifying import (
 from .outbox import MAIL, key_of
 from .output import Masker
 from .starting import site_secrets
+
+logger = logging.getLogger(__name__)
 
 TAIL_LINES = 20
 _TAIL_CHARACTERS = 16_000
@@ -86,9 +92,7 @@ def build(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
     if event == NotificationEvent.SUCCEEDED:
         kind = "succeeded"
     subject, text, html = (
-        select_template([f"chroniker/mail/{event}{part}", f"chroniker/mail/{kind}{part}"]).render(
-            context
-        )
+        _render([f"chroniker/mail/{word}{part}" for word in (event, kind)], context)
         for part in ("_subject.txt", ".txt", ".html")
     )
     subject = one_line(subject, 400)
@@ -101,6 +105,34 @@ def build(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
     )
     message.attach_alternative(html, "text/html")
     return message
+
+
+def _render(names: list[str], context: dict[str, Any]) -> str:
+    """By the first of the templates; by our own where the site's is broken: better than late."""
+    try:
+        text: str = select_template(names).render(context)
+    except Exception as error:
+        if names[0] not in _broken:  # said once by each process, not once for each mail
+            _broken.add(names[0])
+            logger.error("A template for %s cannot be used: %r", " or ".join(names), error)
+        text = _own_templates().get_template(names[-1]).render(context)
+    return text
+
+
+_broken: set[str] = set()
+
+
+@cache
+def _own_templates() -> DjangoTemplates:
+    """Those of this package, whatever the site has set up."""
+    return DjangoTemplates(
+        {
+            "NAME": "chroniker",
+            "DIRS": [Path(__file__).parent / "templates"],
+            "APP_DIRS": False,
+            "OPTIONS": {},
+        }
+    )
 
 
 def sender() -> str:
@@ -164,6 +196,7 @@ def _context(notification: Notification, masker: Masker) -> dict[str, Any]:
         "job": job,
         "job_name": line(job.name) if job else "",
         "job_url": admin_link(job),
+        "command": line(job.command) if job else "",
         "description": block(job.description, 1000) if job else "",
         "runbook_url": runbook_of(notification),
         "run": run,

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import DatabaseError, InterfaceError
-from django.db.models import F
+from django.db.models import Case, F, Value, When
 from django.utils.module_loading import import_string
 
 from .clock import boottime
@@ -31,13 +31,18 @@ from .mail import Mail
 from .models import Notification, Tally
 from .notifying import ChannelDown, Notifier
 from .outbox import MAIL
+from .output import Masker
 from .querysets import NotificationQuerySet
-from .transactions import run_transaction
+from .starting import site_secrets
+from .transactions import drop_connection, run_transaction
 
 logger = logging.getLogger(__name__)
 
 FAILURES = "notification_failures"
 """The tally of attempts that failed: ``chroniker_notification_failures_total``."""
+
+UNFINISHED = "It was begun, and its sender was not heard of again."
+"""The error of one that is being sent, until it is known how that ended."""
 
 _BATCH = 20
 _FIRST_DELAY = timedelta(seconds=30)
@@ -46,6 +51,7 @@ _OPENING_WAIT = timedelta(seconds=15)
 _LEASE_SPARE = timedelta(seconds=60)
 """How long after the sender has to stop nobody else takes what it has claimed."""
 _KILL_AFTER_SECONDS = 5.0
+_FORK_AGAIN_SECONDS = 0.02
 _MARK_SECONDS = 5.0
 """For how long it is tried to note that something was sent."""
 _PR_SET_PDEATHSIG = 1
@@ -121,27 +127,47 @@ def _try(
     now: Callable[[], datetime],
 ) -> int:
     """Send one, or note why not; 1 where it was sent."""
-    if (verdict := _judge(notification)) is not None:
-        if verdict:
-            _settle(notification, token, dropped_at=now(), last_error=verdict)
+    if (verdict := _judge(notification, now())) is not None:
+        if isinstance(verdict, datetime):
+            _mine(notification, token).update(next_attempt_at=verdict, claim_token="")
         else:
-            _mine(notification, token).update(next_attempt_at=now() + _OPENING_WAIT, claim_token="")
+            _settle(notification, token, dropped_at=now(), last_error=verdict)
         return 0
+    if notification.last_error == UNFINISHED and _is_too_old(notification, now()):
+        _settle(notification, token, dropped_at=now(), last_error=UNFINISHED)
+        return 0
+    _expect_the_worst(notification, token, now())
     try:
         channels.get(notification.channel).send(notification)
-    except (DatabaseError, InterfaceError):
-        raise
     except Exception as error:
+        if isinstance(error, DatabaseError | InterfaceError):
+            drop_connection()  # the channel's trouble, unless it cannot be written down
         if isinstance(error, ChannelDown):
             down.add(notification.channel)
         _failed(notification, token, error, now())
         return 0
-    _settle(notification, token, sent_at=now(), last_error="")
+    _settle(notification, token, sent_at=now(), last_error="", attempts=notification.attempts)
     return 1
 
 
-def _judge(notification: Notification) -> str | None:
-    """None: send it. A reason: it will never be sent. Empty: not yet."""
+def _expect_the_worst(notification: Notification, token: str, now: datetime) -> None:
+    """Count it as failed before it is tried.
+
+    One that makes its sender hang or die would otherwise be the first again each time, and
+    whatever comes after it would wait for ever.
+    """
+    again = now + _delay(notification)
+    _mine(notification, token).update(
+        attempts=notification.attempts + 1,
+        last_error=UNFINISHED,
+        next_attempt_at=Case(
+            When(next_attempt_at__lt=again, then=Value(again)), default=F("next_attempt_at")
+        ),
+    )
+
+
+def _judge(notification: Notification, now: datetime) -> str | datetime | None:
+    """None: send it. A reason: it will never be sent. A moment: not before then."""
     incident = notification.incident
     if incident is None:
         return None
@@ -153,8 +179,12 @@ def _judge(notification: Notification) -> str | None:
         if before.filter(sent_at__isnull=False).exists():
             return None
         openings = (NotificationEvent.OPENED, NotificationEvent.FLAPPING)
-        waiting = before.pending().filter(event__in=openings).exists()
-        return "" if waiting else "Its opening was never sent."
+        opening = before.pending().filter(event__in=openings).order_by("pk").last()
+        if opening is None or opening.next_attempt_at is None:
+            return "Its opening was never sent."
+        soon = now + _OPENING_WAIT
+        # Not at once again: many that only look would keep their openings from their turn.
+        return soon if opening.claim_token else max(soon, opening.next_attempt_at)
     stale = (NotificationEvent.REMINDER, NotificationEvent.WORSENED)
     if event in stale and incident.resolved_at is not None:
         return "It was over before this could be sent."
@@ -187,13 +217,13 @@ def _settle(notification: Notification, token: str, **changes: object) -> None:
 def _failed(notification: Notification, token: str, error: Exception, now: datetime) -> None:
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = f"{type(error).__name__}: {reason}".encode("utf-8", "backslashreplace").decode()
-    reason = reason.replace("\0", "")[:500]
-    delay = min(_FIRST_DELAY * 2 ** min(notification.attempts, 10), _LONGEST_DELAY)
-    too_old = now - notification.created_at > timedelta(days=conf.GIVE_UP_DAYS)
+    # It may name an address with a key in it; and masked before it is cut.
+    reason = Masker(site_secrets()).mask_text(reason.replace("\0", ""))[:500]
+    delay, too_old = _delay(notification), _is_too_old(notification, now)
 
     def note() -> None:
         _mine(notification, token).update(
-            attempts=F("attempts") + 1,
+            attempts=notification.attempts + 1,
             last_error=reason,
             claim_token="",
             next_attempt_at=None if too_old else now + delay,
@@ -213,6 +243,16 @@ def _failed(notification: Notification, token: str, error: Exception, now: datet
     )
 
 
+def _delay(notification: Notification) -> timedelta:
+    """How long after a failure it is tried again."""
+    delay: timedelta = _FIRST_DELAY * 2 ** min(notification.attempts, 10)
+    return min(delay, _LONGEST_DELAY)
+
+
+def _is_too_old(notification: Notification, now: datetime) -> bool:
+    return now - notification.created_at > timedelta(days=conf.GIVE_UP_DAYS)
+
+
 def _give_back(notification: Notification, token: str, now: datetime) -> None:
     """It was claimed and not tried: the next tick may."""
     _mine(notification, token).update(next_attempt_at=now + _OPENING_WAIT, claim_token="")
@@ -224,17 +264,20 @@ def _give_back(notification: Notification, token: str, now: datetime) -> None:
 class Postman:
     """Lets a process of its own send, whenever something was written.
 
-    ``now`` gives the database's time; ``before_fork`` closes what must not be shared, and
-    ``not_theirs`` are the descriptors that the process must not keep.
+    ``now`` gives the database's time; ``may_fork`` says whether this is a moment to fork;
+    ``before_fork`` closes what must not be shared, and ``not_theirs`` are the descriptors that the
+    process must not keep.
     """
 
     def __init__(
         self,
         now: Callable[[], datetime],
+        may_fork: Callable[[], bool],
         before_fork: Callable[[], None],
         not_theirs: Callable[[], Iterable[int]],
     ) -> None:
         self._now = now
+        self._may_fork = may_fork
         self._before_fork = before_fork
         self._not_theirs = not_theirs
         self._pid = 0
@@ -260,7 +303,7 @@ class Postman:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             self._has_ended(1.0)
             self._bury()
-        if self._wanted and not self._pid:
+        if self._wanted and not self._pid and self._may_fork():
             self._wanted = False
             if Notification.objects.due(self._now()).exists():
                 try:
@@ -274,6 +317,8 @@ class Postman:
             self._has_ended(seconds)
         elif not self._wanted:
             time.sleep(seconds)
+        elif not self._may_fork():
+            time.sleep(min(seconds, _FORK_AGAIN_SECONDS))
 
     def close(self) -> None:
         """Leave nothing behind; what is not sent is the next tick's."""

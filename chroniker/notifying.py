@@ -92,4 +92,5 @@ def runbook_of(notification: Notification) -> str:
     """The job's, where it is a link that is safe to follow."""
     job: Any = notification.job
     url = job.runbook_url if job else ""
-    return url if url.lower().startswith(("http://", "https://")) else ""
+    safe = url.lower().startswith(("http://", "https://")) and url.isprintable() and " " not in url
+    return url if safe else ""

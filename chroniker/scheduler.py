@@ -192,8 +192,14 @@ class Runner:
     def _give_sign_of_life(self) -> None:
         from .deadman import LifeSign
 
+        if self._postman is not None:
+            self._guarded(self._postman.turn)  # what is to be sent is forked before the thread
         self._life_sign = self._life_sign or LifeSign()
         self._life_sign.send()
+
+    def _may_fork(self) -> bool:
+        """Whether no thread of ours could hold a lock that a child would wait for."""
+        return self._life_sign is None or not self._life_sign.talking
 
     def _look_after_incidents(self, glance: Glance) -> None:
         """After the claim: what has just been started is not overdue."""
@@ -213,7 +219,7 @@ class Runner:
         if self._postman is None:
             from .notifications import Postman
 
-            self._postman = Postman(self._now, before_fork, self._descriptors)
+            self._postman = Postman(self._now, self._may_fork, before_fork, self._descriptors)
         self._postman.want()
 
     def _descriptors(self) -> list[int]:
@@ -234,6 +240,8 @@ class Runner:
         """Take what is due and start it."""
         if self._stop_signals and not self._claim_in_doubt:
             return
+        if self._supervisor is None and not self._may_fork():
+            return  # the first run forks the zygote; it is wanted still
         claimant = Claimant(
             host=self.host,
             owner=self._owner_name(),

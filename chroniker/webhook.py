@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +29,8 @@ from .starting import site_secrets
 SIGNATURE = "X-Chroniker-Signature"
 TIMESTAMP = "X-Chroniker-Timestamp"
 DELIVERY = "X-Chroniker-Delivery"
+_DIGITS = re.compile(r"[0-9]{1,15}")
+_PLAIN = re.compile(r"[0-9a-zA-Z_-]{1,200}")
 
 
 class SignatureRefused(ChronikerError):
@@ -151,8 +154,11 @@ def verify(
     given = by_name.get(SIGNATURE.lower(), "")
     if not secret:
         raise SignatureRefused("There is no secret to verify with.")
+    if not _DIGITS.fullmatch(timestamp) or not _PLAIN.fullmatch(delivery):
+        # What was signed has full stops between its parts: none may be moved.
+        raise SignatureRefused("It is not as a delivery of ours looks.")
     expected = sign(secret, timestamp, delivery, body)
-    if not hmac.compare_digest(given.encode(), expected.encode()):
+    if not hmac.compare_digest(given.encode("utf-8", "backslashreplace"), expected.encode()):
         raise SignatureRefused("The signature is not that of this body, delivery and time.")
     age = (time.time() if now is None else now) - int(timestamp)
     if abs(age) > tolerance_seconds:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+from django.conf import settings
+from django.db import OperationalError, ProgrammingError
+
 from chroniker.models import Notification
 from chroniker.notifying import Notifier
 
@@ -14,3 +17,24 @@ class Stuck(Notifier):
     def send(self, notification: Notification) -> None:
         while True:
             time.sleep(60)
+
+
+class Clumsy(Notifier):
+    """Asks a database of its own for what is not there."""
+
+    def send(self, notification: Notification) -> None:
+        raise ProgrammingError("relation chat_rooms does not exist")
+
+
+class Talkative(Notifier):
+    """Names in its error the address that it has called, as HTTP clients do."""
+
+    def send(self, notification: Notification) -> None:
+        raise OSError(f"401 for url: https://chat.example.com/{settings.CHAT_TOKEN}")
+
+
+class Cut(Notifier):
+    """Has lost the connection to a database of its own."""
+
+    def send(self, notification: Notification) -> None:
+        raise OperationalError("server has gone away")

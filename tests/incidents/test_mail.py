@@ -122,6 +122,18 @@ def assert_harmless(mail: Any) -> None:
     assert max(map(len, mail.raw.splitlines())) <= 998
 
 
+@pytest.mark.one_database
+def test_a_command_and_a_runbook_that_no_form_has_seen_are_harmless(office: PostOffice) -> None:
+    job = watched_job()
+    Job.objects.filter(pk=job.pk).update(
+        command="no\x1b[2J\u202esuch", runbook_url="https://a.b/\n\x1b[2J<b>x"
+    )
+    Story().run(Job.objects.get(), "F")
+    (mail,) = office.mails
+    assert_harmless(mail)
+    assert "no\\x1b[2J\\u202esuch" in text_of(mail)
+
+
 def test_an_error_with_surrogates_can_be_stored_and_sent(office: PostOffice) -> None:
     from chroniker.incidents import open_or_update
     from chroniker.transactions import run_transaction
@@ -222,6 +234,38 @@ def test_a_site_overrides_templates(office: PostOffice, settings: Any, tmp_path:
     assert opened["Subject"] == "[Chroniker] till broke"
     assert text_of(opened).strip() == "Call the shop about till."
     assert "well again" in text_of(resolved)
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "{% nonsense %}",
+        "{% include 'not/there.html' %}",
+        "{% for a, b in job_name %}{% endfor %}",
+    ],
+)
+@pytest.mark.parametrize("name", ["incident_subject.txt", "incident.txt", "opened.html"])
+def test_a_broken_template_of_a_site_costs_no_mail(
+    office: PostOffice,
+    settings: Any,
+    tmp_path: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    broken: str,
+) -> None:
+    monkeypatch.setattr("chroniker.mail._broken", set())
+    folder = tmp_path / "chroniker" / "mail"
+    folder.mkdir(parents=True)
+    (folder / name).write_text(broken)
+    (engine,) = settings.TEMPLATES
+    settings.TEMPLATES = [{**engine, "DIRS": [str(tmp_path)]}]
+    Story().run(watched_job(name="till"), "F")
+    (message,) = office.mails
+    assert message["Subject"] == "[Chroniker] Critical: till (failing)"
+    assert "ValueError: boom" in text_of(message) and "ValueError: boom" in html_of(message)
+    assert name in caplog.text
 
 
 def test_lines_and_texts_are_made_harmless() -> None:

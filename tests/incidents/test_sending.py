@@ -12,7 +12,7 @@ import pytest
 
 from chroniker.incidents import delete_old
 from chroniker.models import Incident, JobState, Notification, Run, Tally
-from chroniker.notifications import FAILURES
+from chroniker.notifications import FAILURES, UNFINISHED
 from chroniker.outbox import usable
 from tests.incidents import post
 from tests.incidents.history import Story, make_user, watched_job
@@ -167,6 +167,31 @@ def test_a_sender_that_takes_too_long_is_ended(
     assert Notification.objects.get(channel__endswith="Stuck").sent_at is None
 
 
+def test_what_makes_a_sender_hang_or_die_holds_nothing_else_back_for_ever(
+    start_tick: Tick, settings: Any, office: PostOffice
+) -> None:
+    settings.CHRONIKER_SEND_SECONDS = 60
+    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Stuck"]
+    due_job("fail boom", email_on_failure=False)
+    tick = start_tick()
+    stuck = Notification.objects.filter(channel__endswith="Stuck")
+    wait_until(lambda: stuck.filter(attempts=1).exists(), timeout=30)
+    tick.kill(signal.SIGKILL)
+    tick.wait(10)
+    assert stuck.get().last_error == UNFINISHED
+    settings.CHRONIKER_NOTIFIERS = []
+    story = Story()
+    story.now = datetime.now(UTC)
+    story.one(watched_job("cleo"), "F")
+    stuck.update(next_attempt_at=datetime.now(UTC) - timedelta(hours=1))
+    tick = start_tick()
+    wait_until(lambda: len(office.mails) == 1, timeout=30)
+    wait_until(lambda: stuck.filter(attempts=2).exists(), timeout=30)
+    tick.kill(signal.SIGKILL)
+    tick.wait(10)
+    assert office.mails[0]["To"] == "cleo@example.com"
+
+
 # --- without processes ---
 
 
@@ -263,6 +288,56 @@ def test_a_channel_that_does_not_exist_is_an_error_and_not_an_end(
     story.send()
     assert office.words() == ["opened"]
     assert "No module" in Notification.objects.pending().get().last_error
+
+
+@pytest.mark.parametrize("channel", ["Clumsy", "Cut"])
+def test_a_channel_that_has_trouble_with_a_database_holds_nothing_else_back(
+    office: PostOffice, settings: Any, channel: str
+) -> None:
+    settings.CHRONIKER_NOTIFIERS = [f"tests.incidents.channels.{channel}"]
+    story = failed_job()
+    story.later(seconds=1).one(watched_job("bob"), "F")
+    story.send()
+    assert office.words() == ["opened", "opened"]
+    assert {one.attempts for one in Notification.objects.pending()} == {1}
+
+
+def test_ends_that_wait_for_their_openings_do_not_keep_these_waiting(office: PostOffice) -> None:
+    """Each would be looked at again every few seconds, before what failed once."""
+    job = watched_job(*[f"user{number}" for number in range(30)])
+    story = Story()
+    story.one(job, "F")
+    Notification.objects.update(attempts=3, next_attempt_at=story.now + timedelta(minutes=10))
+    story.later(minutes=1).one(job, "S")
+    assert story.send() == 0
+    assert not Notification.objects.due(story.now + timedelta(minutes=8)).exists()
+    assert story.later(minutes=10).send() == 30
+    story.later(minutes=1).send()
+    assert office.words() == ["opened"] * 30 + ["resolved"] * 30
+
+
+def test_an_error_of_a_channel_gives_no_secret_away(
+    office: PostOffice, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CHAT_TOKEN = "canary-of-the-chat-1234"
+    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Talkative"]
+    story = failed_job()
+    story.send()
+    told = Notification.objects.pending().get().last_error
+    assert "401" in told
+    assert "canary" not in told + caplog.text
+
+
+def test_what_was_begun_and_not_heard_of_again_is_given_up_at_last(office: PostOffice) -> None:
+    story = failed_job()
+    Notification.objects.update(attempts=3, last_error=UNFINISHED)
+    story.later(days=6).send()
+    assert office.words() == ["opened"]
+    story = failed_job("bob")
+    Notification.objects.pending().update(attempts=3, last_error=UNFINISHED)
+    story.later(days=8).send()
+    assert office.words() == ["opened"]
+    assert Notification.objects.get(recipient="bob@example.com").dropped_at is not None
 
 
 def test_who_is_told(office: PostOffice, settings: Any) -> None:

@@ -109,6 +109,28 @@ class TestVerify:
             with pytest.raises(SignatureRefused):
                 verify(SECRET, {**headers, f"x-chroniker-{name}": value}, body)
 
+    def test_refuses_a_border_that_was_moved(self) -> None:
+        body = b'{"seconds": 2.1}'
+        moment = str(int(time.time()))
+        signature = sign(SECRET, moment, "1f", body)
+        for stamp, delivery, rest in [
+            (moment, '1f.{"seconds": 2', b"1}"),
+            (f"{moment}.1f", "", body),
+        ]:
+            headers = {
+                "x-chroniker-timestamp": stamp,
+                "x-chroniker-delivery": delivery,
+                "x-chroniker-signature": signature,
+            }
+            with pytest.raises(SignatureRefused):
+                verify(SECRET, headers, rest)
+
+    def test_refuses_headers_that_are_no_text(self) -> None:
+        headers, body = self.request()
+        for name in headers:
+            with pytest.raises(SignatureRefused):
+                verify(SECRET, {**headers, name: "\udcff"}, body)
+
     def test_refuses_what_is_not_signed(self) -> None:
         _, body = self.request()
         for headers in ({}, {"X-Chroniker-Signature": "sha256="}, {"X-Chroniker-Signature": "é"}):

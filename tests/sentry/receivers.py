@@ -21,6 +21,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.take(self.command, self.path, body)
         if self.server.mode == "hang":
             self.server.released.wait(120)
+        if self.server.mode == "drip":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 600\r\n\r\n")
+            while not self.server.released.wait(0.2):
+                self.wfile.write(b".")
+            return
         self.send_response(500 if self.server.mode == "fail" else 200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -33,7 +38,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps what it is sent; ``mode`` is how it answers: "ok", "fail", or "hang"."""
+    """Keeps what it is sent; ``mode`` is how it answers: "ok", "fail", "hang",
+    or "drip", a byte at a time."""
 
     daemon_threads = True
     request_queue_size = 128

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from chroniker.deadman import LifeSign
-from chroniker.models import Run
+from chroniker.models import Notification, Run
 from tests.sentry.jobs import due_job
 from tests.sentry.receivers import Receiver
 from tests.support import Ended, Forked, free_port, make_job, wait_until
@@ -131,6 +133,77 @@ def test_a_run_is_recorded_while_a_server_hangs(in_fork: InFork, receiver: Recei
     assert still.alive
     receiver.released.set()
     assert still.wait().exit_code == 0
+
+
+def note_threads_at_forks(path: Path) -> None:
+    """Write down, at each fork, which threads the new process will not have."""
+
+    def note() -> None:
+        names = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+        with path.open("a") as file:
+            file.write(" ".join(names) + "\n")
+
+    os.register_at_fork(before=note)
+
+
+def tick_noting_threads(path: Path) -> None:
+    note_threads_at_forks(path)
+    tick()
+
+
+@pytest.fixture
+def watched(settings: Any, tmp_path: Path, django_user_model: Any) -> Any:
+    """A job that fails, and whose subscriber's mails are written to files."""
+    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    settings.EMAIL_FILE_PATH = str(tmp_path / "mails")
+    job = due_job("fail boom")
+    job.subscribers.add(django_user_model.objects.create_user("ann", email="ann@example.com"))
+    return job
+
+
+@pytest.mark.one_database
+def test_what_sends_mail_is_not_forked_while_the_thread_lives(
+    in_fork: InFork, receiver: Receiver, settings: Any, tmp_path: Path, watched: Any
+) -> None:
+    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 2
+    receiver.mode = "hang"
+    assert in_fork(tick_noting_threads, tmp_path / "forks").wait().exit_code == 0
+    assert Notification.objects.get().sent_at is not None
+    assert set((tmp_path / "forks").read_text().splitlines()) == {""}
+
+
+@pytest.mark.one_database
+@pytest.mark.slow
+def test_a_thread_that_never_ends_keeps_no_mail_for_ever(
+    in_fork: InFork, receiver: Receiver, settings: Any, watched: Any
+) -> None:
+    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 1
+    receiver.mode = "drip"
+    ticked(in_fork)
+    assert Notification.objects.get().sent_at is not None
+
+
+@pytest.mark.one_database
+def test_a_loop_that_starts_its_first_run_forks_without_the_thread(
+    in_fork: InFork, receiver: Receiver, settings: Any, tmp_path: Path
+) -> None:
+    ticked(in_fork)  # so that the loop begins with an idle tick
+    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 2
+    receiver.mode = "hang"
+    loop = in_fork(loop_noting_threads, tmp_path / "forks")
+    wait_until(lambda: pings(receiver) == 2, timeout=25)
+    job = due_job()
+    wait_until(lambda: Run.objects.filter(job=job, status="succeeded").exists(), timeout=25)
+    loop.kill(signal.SIGTERM)
+    assert loop.wait().exit_code == 0
+    assert set((tmp_path / "forks").read_text().splitlines()) == {""}
+
+
+def loop_noting_threads(path: Path) -> None:
+    from chroniker.scheduler import Runner
+
+    note_threads_at_forks(path)
+    Runner(every=0.1).run()
 
 
 @pytest.mark.one_database
