@@ -221,7 +221,6 @@ ALL_WELL = {
     "job_name_host:chroniker_job_stalled_seconds:max",
     "job_name_host:chroniker_job_lost:max",
     "job_name_host:chroniker_job_slow_seconds:max",
-    "job_name_host:chroniker_job_consecutive_failures:resets_1d",
     "job_name_host:chroniker_monitor_silent:max",
 }
 """What is recorded only where something is wrong that never was on that day."""
