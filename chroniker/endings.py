@@ -166,7 +166,7 @@ def _tell(ended: Ended) -> None:
             job,
             state.host,
             IncidentKind.FAILING,
-            Severity.CRITICAL,
+            Severity.WARNING,
             outcome.error or f"The run {outcome.status}.",
             now,
             run=run,

@@ -169,7 +169,7 @@ def _open_overdue(state: JobState, moment: datetime, now: datetime) -> None:
     who = f"host {where}" if where not in ("", "*") else state.host or "any host"
     due = f"{state.due_at:%Y-%m-%d %H:%M:%S}Z" if state.due_at else "a while ago"
     summary = f"Due at {due}, and not started by {who}."
-    open_or_update(state.job, state.host, IncidentKind.OVERDUE, Severity.CRITICAL, summary, now)
+    open_or_update(state.job, state.host, IncidentKind.OVERDUE, Severity.WARNING, summary, now)
 
 
 def attend(now: datetime) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.conf import settings
-
+from chroniker.conf import conf
 from chroniker.models import Job
 
 from .exceptions import ParamsInvalid, UnknownKind
@@ -70,7 +69,7 @@ def starters() -> Iterator[Starter]:
         },
         {"warning": 0, "critical": 10, "schedule": "*/5 * * * *"},
     )  # fmt: skip
-    site = urlsplit(str(getattr(settings, "CHRONIKER_SITE_URL", "") or ""))
+    site = urlsplit(conf.SITE_URL)
     if site.scheme == "https" and site.hostname:
         yield Starter(
             f"Certificate of {site.hostname}", "tls", "Days until it expires.",

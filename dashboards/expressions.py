@@ -11,10 +11,10 @@ from dataclasses import dataclass
 SITE = 'job="$job"'
 """The series of the chosen site: one scrape job is one site."""
 
-LATE_SECONDS = 120
-"""A start is late when two ticks have gone by."""
-SILENT_SECONDS = 180
-"""A host is silent when three have."""
+LATE_SECONDS = 300
+"""When a start is late: as ``CHRONIKER_OVERDUE_SECONDS`` and ChronikerJobOverdue have it."""
+SILENT_SECONDS = 300
+"""When a host is silent: as ChronikerHostNotTicking has it."""
 RESOLUTIONS = {"1h": "1m", "1d": "10m", "7d": "1h"}
 """How far apart a counter is read within a window."""
 DEPENDENCY = 'reason="dependency"'

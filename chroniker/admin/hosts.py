@@ -18,8 +18,8 @@ from chroniker.models import Host, JobState
 from . import formats
 from .saving import PatientAdmin
 
-SILENT_AFTER = timedelta(minutes=3)
-"""A host ticks each minute; after this long without a tick, something is wrong with it."""
+SILENT_AFTER = timedelta(minutes=5)
+"""As ChronikerHostNotTicking and the dashboards have it."""
 
 
 @admin.register(Host)

@@ -399,7 +399,7 @@ HOST_FAMILIES = (
         "chroniker_host_last_tick_timestamp_seconds",
         GAUGE,
         "When a host last ticked; 0 if never.",
-        "time() - max by (host) (chroniker_host_last_tick_timestamp_seconds) > 180",
+        "time() - max by (host) (chroniker_host_last_tick_timestamp_seconds) > 300",
         number="last_tick_at",
     ),
     Family(

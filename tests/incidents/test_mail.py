@@ -26,7 +26,7 @@ def test_it_has_what_somebody_on_call_needs(office: PostOffice, settings: Any) -
     lines = "\n".join(f"line {number}" for number in range(1, 41))
     (run,) = story.run(job, "F", error="OSError: disk full", stderr=lines + "\n")
     (mail,) = office.mails
-    assert mail["Subject"] == "[Chroniker] Critical: import sales (failing)"
+    assert mail["Subject"] == "[Chroniker] Warning: import sales (failing)"
     assert mail["From"] == "Chroniker at the shop <cron@shop.example.com>"
     assert mail["To"] == "ann@example.com"
     assert mail["Auto-Submitted"] == "auto-generated"

@@ -34,7 +34,7 @@ def test_it_is_told_what_mail_tells(story: Story, hook: WebHook, office: PostOff
     assert len(office.mails) == 4
     opened, resolved = told
     assert opened["job"]["name"] == "till"
-    assert opened["incident"]["severity"] == "critical"
+    assert opened["incident"]["severity"] == "warning"
     assert opened["incident"]["resolved_at"] is None
     assert resolved["incident"]["id"] == opened["incident"]["id"]
     assert resolved["incident"]["occurrences"] == 2

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from chroniker.conf import conf
 from chroniker_monitors.exporting import Copy, ExportRefusedError, Options, rendered, unfilled
 
 
@@ -30,7 +30,7 @@ NAME = _text(r"[^\s\"'\\{}$][^\"'\\\n{}$]*", "plain name: no quotes, braces, bac
 
 
 def _site_url() -> str:
-    return str(getattr(settings, "CHRONIKER_SITE_URL", "") or "")
+    return conf.SITE_URL
 
 
 class Command(BaseCommand):
