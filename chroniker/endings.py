@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import DatabaseError
 from django.db.models import F, Q
 
 from . import incidents
@@ -88,7 +90,10 @@ def end_run(ended: Ended, *, only_if_stale: bool = False) -> bool:
 
 
 def release(ended: Ended) -> None:
-    """Let go of a state whose run's end cannot be written at all."""
+    """Let go of a state whose run's end cannot be written, and of the run if that can be."""
+    mine = Run.objects.running().filter(pk=ended.run.pk, current_state__lease_token=ended.token)
+    with contextlib.suppress(DatabaseError):  # what stays running is found: reaping.adopt()
+        mine.update(status=RunStatus.LOST, ended_at=ended.ended_at, error=ended.outcome.error[:500])
     JobState.objects.filter(pk=ended.state.pk, lease_token=ended.token).update(**NOBODYS)
 
 
