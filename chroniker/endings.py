@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F, Q
+from django.db import DatabaseError
+from django.db.models import SET_NULL, F, ForeignObjectRel, Q
 
 from . import incidents
 from .buckets import add_observation
@@ -88,7 +90,10 @@ def end_run(ended: Ended, *, only_if_stale: bool = False) -> bool:
 
 
 def release(ended: Ended) -> None:
-    """Let go of a state whose run's end cannot be written at all."""
+    """Let go of a state whose run's end cannot be written, and of the run if that can be."""
+    mine = Run.objects.running().filter(pk=ended.run.pk, current_state__lease_token=ended.token)
+    with contextlib.suppress(DatabaseError):  # what stays running is found: reaping.adopt()
+        mine.update(status=RunStatus.LOST, ended_at=ended.ended_at, error=ended.outcome.error[:500])
     JobState.objects.filter(pk=ended.state.pk, lease_token=ended.token).update(**NOBODYS)
 
 
@@ -281,7 +286,21 @@ def delete_runs(runs: Any) -> int:
     """Delete runs and their output in small transactions, so that nothing waits for it."""
     deleted = 0
     while keys := list(runs.order_by("pk").values_list("pk", flat=True)[:_DELETE_BATCH]):
+        _forget(keys)
         OutputChunk.objects.filter(run__in=keys).delete()
         Run.objects.filter(pk__in=keys).delete()
         deleted += len(keys)
     return deleted
+
+
+def _forget(runs: list[int]) -> None:
+    """Let go of runs that are to be deleted, as SET_NULL would, but one statement at a time.
+
+    In the transaction that deletes them, a state whose next run is running would stay locked, and
+    so would an incident that this run's end may have to write.
+    """
+    for relation in Run._meta.get_fields(include_hidden=True):  # hidden: related_name="+"
+        if isinstance(relation, ForeignObjectRel) and relation.on_delete is SET_NULL:
+            name = relation.field.name
+            pointing = relation.related_model._base_manager.filter(**{f"{name}__in": runs})
+            pointing.update(**{name: None})

@@ -8,15 +8,18 @@ import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from django.db import connection
+from django.db import DatabaseError, connection
+from django.db.models import F
 
+from .claims import new_token
+from .clock import database_now_plus
 from .conf import conf, runtime_dir
 from .endings import Ended, end_run
 from .enums import RunStatus
 from .locks import FileLock, forget_owner, owner_is_dead, owner_is_stopped
-from .models import JobDependency, JobState
+from .models import JobDependency, JobState, Run
 from .supervisor import Outcome
-from .transactions import run_transaction
+from .transactions import is_outage, run_transaction
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +118,33 @@ def _lose(state: JobState, now: datetime, why: str, *, only_if_stale: bool) -> l
         ended_at=now,
         has_dependents=JobDependency.objects.filter(dependee=state.job_id).exists(),
     )
-    if run_transaction(lambda: end_run(ended, only_if_stale=only_if_stale)):
-        return [ended]
-    return []
+    try:
+        done = run_transaction(lambda: end_run(ended, only_if_stale=only_if_stale))
+    except DatabaseError as error:
+        if is_outage(error):
+            raise
+        logger.exception("The end of run %s is refused", run.pk)  # the others' need not be
+        return []
+    return [ended] if done else []
+
+
+def adopt(state: int) -> bool:
+    """Give a lease to a run that is running for this state, but owned by nobody; False if none is.
+
+    That happens where a state was deleted and made anew behind our back. The run would keep its
+    job from running for ever. Its process may still be alive: so nobody's lease has to run out
+    first, by when that process has been ended, and then the run is lost like any other.
+    """
+    free = JobState.objects.filter(pk=state, lease_token__isnull=True)
+    for orphan in Run.objects.running().filter(job__states=state, job__states__host=F("host")):
+        logger.warning("Run %s is running, but nobody owns it", orphan.pk)
+        return bool(
+            free.update(
+                lease_token=new_token(),
+                lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
+                lease_host=orphan.ran_on,
+                lease_owner="",
+                current_run=orphan,
+            )
+        )
+    return False

@@ -37,7 +37,7 @@ from .models import Job, JobState, Run
 from .output import Masker, Taken
 from .patience import Patience, explain, short_waits_for_locks
 from .planning import explain_blocked, plan_changed_jobs, plan_for_new_host
-from .reaping import reap
+from .reaping import adopt, reap
 from .signals import forking, run_finished, run_missed, run_started
 from .starting import before_fork, lease_deadline, request_for, site_secrets
 from .supervisor import Child, Outcome, RunRequest, Supervisor
@@ -295,11 +295,19 @@ class Runner:
             except DatabaseError as error:
                 if is_outage(error):
                     break  # what was taken has to be started; the others are taken later
-                block(key, f"command: the database refused to start it: {error}")
+                self._set_aside(key, error)
             else:
                 taken.started += one.started
                 taken.missed += one.missed
         return taken
+
+    def _set_aside(self, key: int, error: DatabaseError) -> None:
+        """A state that cannot be claimed as it is: for a while, or until somebody looks at it."""
+        try:
+            if not run_transaction(partial(adopt, key)):
+                block(key, f"command: the database refused to start it: {error}")
+        except (DatabaseError, InterfaceError):
+            logger.exception("State %s is left as it is", key)  # others have to be started
 
     def _places(self) -> int:
         """How many runs this host may have at one time, for this claim."""
@@ -454,10 +462,14 @@ class Runner:
         ended.refusals += 1
         ended.output = Taken()
         ended.run_is_gone = not Run.objects.filter(pk=ended.run.pk).exists()
-        if ended.refusals < _MOST_REFUSALS:
-            self.unfinished.append(ended)
-        else:
+        if ended.refusals == _MOST_REFUSALS:
             release(ended)
+            return
+        if ended.refusals == _MOST_REFUSALS - 1:
+            said = f"It {ended.outcome.status}, but the database refused to record that: {error}"
+            ended.outcome = Outcome(RunStatus.LOST, said)
+            ended.parts, ended.pid, ended.written = None, None, {}
+        self.unfinished.append(ended)
 
     def _after_end(self, ended: Ended) -> None:
         self._tell_end(ended)

@@ -262,11 +262,19 @@ def fail_on_leftovers(mark: ProcessMark, grace: float) -> None:
     while left := mark.bearers():
         if time.monotonic() >= deadline:
             told = [_describe(process) for process in left]
-            for process in left:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+            _kill_all(mark)
             pytest.fail("processes outlived the test and were killed:\n" + "\n".join(told))
         time.sleep(0.02)
+
+
+def _kill_all(mark: ProcessMark) -> None:
+    """Kill hard, and those as well that were forked while the others were being looked for."""
+    deadline = time.monotonic() + 10
+    while (left := mark.bearers()) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.01)
 
 
 def _describe(process: psutil.Process) -> str:

@@ -11,6 +11,7 @@ from chroniker.exceptions import ScheduleError
 from chroniker.schedules.cron_calendar import CronCalendar, DayRule
 from chroniker.schedules.interval import FINER_THAN_A_TICK
 from chroniker.schedules.recurrence_text import SHORT_FREQUENCIES, Recipe, read
+from chroniker.schedules.strides import strides
 from chroniker.schedules.walltime import Calendar, WallSchedule, from_wall, to_wall
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _times(recipe: Recipe) -> Calendar:
     """Return the times of a rule by the cheapest means that can tell them."""
     if recipe.is_grid:
         return Steps(to_wall(recipe.anchor), recipe.step // timedelta(seconds=1))
-    return _days_and_times(recipe) or Library(recipe)
+    return _days_and_times(recipe) or strides(recipe) or Library(recipe)
 
 
 def _days_and_times(recipe: Recipe) -> CronCalendar | None:

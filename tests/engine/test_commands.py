@@ -178,13 +178,14 @@ class TestRunJob:
         self, manage: Manage, start_tick: Any, tmp_path: Path
     ) -> None:
         started = tmp_path / "started"
-        job = acting(f"sleep 6 {started}")
+        job = acting(f"sleep 100 {started}")
         tick = start_tick()
         wait_until(started.exists)
         ended = manage("run_job", job.name)
         assert ended.returncode == 1
         assert "it is running on" in ended.stderr
-        tick.wait(20)
+        JobState.objects.filter(job=job).request_stop(now())
+        tick.wait(30)
         assert Run.objects.filter(job=job).count() == 1
 
     def test_of_several_and_of_an_unknown_one(self, manage: Manage) -> None:

@@ -324,6 +324,51 @@ def test_recurrences_agree_with_dateutil_from_their_start(rule: str, days: int, 
     assert found == (last and last.replace(tzinfo=UTC))
 
 
+@st.composite
+def stride_texts(draw: st.DrawFn) -> str:
+    intervals = {"SECONDLY": (90, 97, 1001), "MINUTELY": (2, 7, 90), "HOURLY": (1, 5, 7, 24)}
+    frequency = draw(st.sampled_from(tuple(intervals)))
+    words = [f"FREQ={frequency}", f"INTERVAL={draw(st.sampled_from(intervals[frequency]))}"]
+    for key, lowest, highest in (
+        ("BYMONTHDAY", -31, 31), ("BYHOUR", 0, 23), ("BYMINUTE", 0, 59), ("BYSECOND", 0, 59),
+    ):  # fmt: skip
+        if draw(st.booleans()):
+            number = st.integers(lowest, highest).filter(lambda n, lowest=lowest: n or not lowest)
+            chosen = draw(st.lists(number, min_size=1, max_size=9, unique=True))
+            words.append(f"{key}={','.join(map(str, chosen))}")
+    if draw(st.booleans()):
+        words.append("BYDAY=MO,TU,SA")
+    return ";".join(words)
+
+
+@settings(quick, max_examples=50)
+@given(stride_texts(), st.integers(0, 80), st.integers(0, 59))
+@example("FREQ=HOURLY;INTERVAL=5;BYMONTHDAY=-1;BYMINUTE=3,9;BYSECOND=0", 3, 59)
+@example("FREQ=MINUTELY;INTERVAL=90;BYHOUR=1,22;BYMINUTE=10,40", 3, 59)
+def test_short_recurrences_agree_with_dateutil(rule: str, days: int, second: int) -> None:
+    """Over two days, as dateutil goes through each of the periods that it is not to pick."""
+    anchor = datetime(2019, 5, 15, 22, 10, second)
+    text = f"DTSTART:{anchor:%Y%m%dT%H%M%S} RRULE:{rule}"
+    begin = anchor + timedelta(days=days)
+    end = begin + timedelta(days=2)
+    try:
+        schedule = parse(text, zone="UTC", after=datetime(1970, 1, 1, tzinfo=UTC))
+    except ScheduleError as refusal:
+        assert "never fires" in str(refusal)
+        return
+    try:
+        oracle = rrulestr(f"DTSTART:{anchor:%Y%m%dT%H%M%S}\nRRULE:{rule}")
+        expected = oracle.between(begin, end)
+    except ValueError:  # dateutil's word for a rule that never fires
+        expected = []
+    expected = [when.replace(tzinfo=UTC) for when in expected if begin < when < end]
+    after, until = begin.replace(tzinfo=UTC), (end - timedelta(seconds=1)).replace(tzinfo=UTC)
+    assert schedule.count(after, until) == len(expected)
+    assert schedule.latest(after, until) == (expected[-1] if expected else None)
+    slot = schedule.next(after)
+    assert slot == expected[0] if expected else slot is None or slot > until
+
+
 alphabet = "0123456789*/-,#?@LWHRhr()wdms MONFRIJAn:;=TZ\n\t\x00é٣"
 
 
