@@ -146,6 +146,7 @@ def test_building_the_site_twice_changes_nothing(shop: Bookshop) -> None:
 
 @pytest.mark.slow
 @pytest.mark.no_leftovers
+@pytest.mark.timeout(180)
 def test_smoke() -> None:
     """Builds the site, runs every job under the scheduler and looks at what came of it."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO_")}
@@ -157,6 +158,6 @@ def test_smoke() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=110,
+        timeout=170,
     )
     assert ended.returncode == 0, ended.stdout
