@@ -151,9 +151,7 @@ def test_one_strange_threshold_spoils_no_board(root: Client, unit: str, bound: f
 
 @pytest.mark.parametrize("bound", ["nan", "inf", "-inf", "1e999"])
 def test_a_threshold_is_a_finite_number(root: Client, tmp_path: Path, bound: str) -> None:
-    page = root.post(
-        f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, probe_critical=bound)
-    )
+    page = root.post(f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, probe_critical=bound))
     assert "probe_critical" in page.context["adminform"].form.errors
 
 
