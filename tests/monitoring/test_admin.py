@@ -322,6 +322,36 @@ def test_what_was_sent_with_a_ping_is_shown_as_text(root: Client, client: Client
     assert b"<script>alert(1)" not in page.content
 
 
+EVIL = '"><script>alert(1)</script>'
+SHORT_EVIL = "<b onclick=x>"
+
+
+def test_whatever_is_written_is_shown_as_text(root: Client, sign_in: SignIn) -> None:
+    monitor = make_monitor(
+        name=f"name {EVIL}", description=EVIL, unit=SHORT_EVIL, hostname="*",
+        params={"path": f"/{EVIL}"},
+    )  # fmt: skip
+    for host, error in ((SHORT_EVIL, EVIL), ("web1", "")):
+        state = make_state(monitor, Severity.CRITICAL, host=host, message=EVIL, error=error)
+        Sample.objects.create(
+            job_id=monitor.pk, host=state.host, at=utc_now(), value=95, severity=2, message=EVIL
+        )
+    viewer = sign_in("view_monitor")
+    pages = [
+        client.get(url)
+        for client in (root, viewer)
+        for url in (url_of("changelist"), url_of("change", monitor), url_of("history", monitor))
+    ]
+    pages += [root.get(url_of("delete", monitor)), root.get(url_of("add"), {"kind": EVIL})]
+    pages.append(root.post(url_of("change", monitor), form_data(name=EVIL, unit=EVIL)))
+    pages.append(root.get(url_of("changelist"), {"q": EVIL, "state": EVIL, "kind": EVIL}))
+    for page in pages:
+        shown = page.content.decode()
+        assert "<script>alert" not in shown
+        assert "<b onclick" not in shown
+    assert "&lt;script&gt;alert(1)" in pages[0].content.decode()
+
+
 def test_a_monitor_of_a_kind_that_is_gone_can_be_seen_and_deleted(root: Client) -> None:
     monitor = make_monitor()
     Probe.objects.update(kind="gone")
