@@ -223,6 +223,16 @@ def test_a_monitor_is_changed_and_its_state_is_not(root: Client, tmp_path: Path)
     assert MonitorState.objects.get().severity == Severity.CRITICAL
 
 
+def test_a_longer_time_limit_is_not_cut_by_that_of_the_run(root: Client, tmp_path: Path) -> None:
+    monitor = make_gauge(tmp_path)
+    assert monitor.timeout_seconds == 30
+    data = gauge_data(tmp_path, probe_timeout="90", timeout_seconds="30")
+    root.post(url_of("change", monitor), data)
+    assert Monitor.objects.get().timeout_seconds == 110
+    root.post(url_of("change", monitor), data | {"timeout_seconds": "100"})
+    assert Monitor.objects.get().timeout_seconds == 100
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
