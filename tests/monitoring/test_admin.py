@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.core.management import call_command
+from django.db.models import JSONField, Value
 from django.test import Client
 from django.utils.timezone import now as utc_now
 
@@ -330,6 +333,22 @@ def test_what_was_sent_with_a_ping_is_shown_as_text(root: Client, client: Client
     page = root.get(url_of("change", monitor))
     assert b"&lt;script&gt;alert(1)" in page.content
     assert b"<script>alert(1)" not in page.content
+
+
+@pytest.mark.parametrize("params", [[1], 5, "x", None, {"path": 5}, {"path": "/x", "y": 1}])
+def test_parameters_that_no_form_stored_can_be_seen_and_mended(
+    root: Client, sign_in: SignIn, tmp_path: Path, params: Any
+) -> None:
+    monitor = make_gauge(tmp_path)
+    Probe.objects.update(params=Value(params, JSONField()))
+    with pytest.raises(SystemExit) as ended:
+        call_command("check_monitor", monitor.name, stdout=StringIO())
+    assert ended.value.code == 3
+    for client in (root, sign_in("view_monitor")):
+        for url in (url_of("changelist"), url_of("change", monitor)):
+            assert client.get(url).status_code == 200
+    root.post(url_of("change", monitor), gauge_data(tmp_path))
+    assert Probe.objects.get().params == {"path": str(tmp_path / "gauge")}
 
 
 EVIL = '"><script>alert(1)</script>'
