@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
+from django.db import connection
 from django.db.models import JSONField, Value
 from django.test import Client
 from django.utils.timezone import now as utc_now
@@ -106,7 +107,6 @@ def test_it_is_narrowed(root: Client, query: dict[str, str], names: set[str]) ->
 
 
 def test_its_queries_do_not_grow(root: Client, django_assert_num_queries: Any) -> None:
-    from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
     def number() -> int:
@@ -140,10 +140,11 @@ def test_a_state_on_its_way_says_how_far(root: Client) -> None:
     assert "2 of 3 worse samples" in text(root.get(url_of("changelist")))
 
 
-@pytest.mark.one_database  # MariaDB takes no such number
 @pytest.mark.parametrize("unit", ["", "s", "bytes"])
 @pytest.mark.parametrize("bound", [math.inf, -math.inf, 1e308])
 def test_one_strange_threshold_spoils_no_board(root: Client, unit: str, bound: float) -> None:
+    if connection.vendor == "mysql" and math.isinf(bound):
+        return  # it takes no such number
     monitor = make_monitor(unit=unit)
     Probe.objects.update(critical=bound)
     make_state(monitor, value=bound / 2 if math.isfinite(bound) else 1.0)
