@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils.timezone import now as utc_now
 
 from chroniker.models import Incident, Job
 from chroniker_monitors.alerting import summary
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe
+from chroniker_monitors.recording import check as record_check
 from chroniker_monitors.taken import Taken
 from chroniker_monitors.thresholds import Change
 from tests.monitoring.factories import make_gauge, make_heartbeat, set_gauge
@@ -164,5 +166,7 @@ def test_what_is_no_monitor_any_more_has_no_open_incident(tmp_path: Path) -> Non
     Probe.objects.filter(pk=monitor.pk).delete()
     assert [incident.is_open for incident in incidents_of(monitor)] == [False]
     assert [incident.is_open for incident in incidents_of(other)] == [True]
+    record_check(monitor, monitor.probe, "", now=utc_now())  # which had begun before
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False]
     other.delete()
     assert not incidents_of(other)
