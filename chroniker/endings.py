@@ -147,7 +147,8 @@ def _is_alarming(ended: Ended) -> bool:
 
     Of a monitor, the severity of what it measured tells.
     """
-    if ended.job.command == CHECK_MONITOR:
+    job = ended.job
+    if job.command == CHECK_MONITOR and job.args == f"--job-id {job.pk}":
         return False
     state = ended.state  # read when it was claimed; only the owner of the token writes these
     return state.failing_incident or (

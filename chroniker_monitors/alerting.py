@@ -11,7 +11,7 @@ from chroniker.enums import Severity as IncidentSeverity
 from chroniker.models import Incident, Job, Run
 
 from .enums import Severity
-from .models import Probe
+from .models import Monitor, Probe
 from .taken import Taken
 from .thresholds import Change, rank
 
@@ -37,9 +37,10 @@ def tell(
 ) -> None:
     """Open, change or resolve the incident of a monitor; to be called in a transaction.
 
-    None is opened of a disabled one, which may be pinged or checked by hand all the same.
+    None is opened of a disabled one, which may be pinged or checked by hand all the same, nor of
+    one that has become a mere job meanwhile.
     """
-    if not change.recovered and not Job.objects.filter(pk=job.pk, enabled=True).exists():
+    if not change.recovered and not Monitor.objects.filter(pk=job.pk, enabled=True).exists():
         return
     run = Run.objects.filter(pk=run_id, job=job.pk).first() if run_id else None
     about: dict[str, Any] = {

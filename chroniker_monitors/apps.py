@@ -15,11 +15,15 @@ class ChronikerMonitorsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks and the receivers; nothing is read or served."""
+        from django.db.models.signals import post_delete
+
         from chroniker.signals import forking, run_finished
 
         from . import checks, sentry  # noqa: F401
-        from .receivers import note_unmeasured, preload
+        from .models import Probe
+        from .receivers import forget, note_unmeasured, preload
 
         sentry.connect()
         forking.connect(preload, dispatch_uid="chroniker_monitors.preload")
+        post_delete.connect(forget, sender=Probe, dispatch_uid="chroniker_monitors.forget")
         run_finished.connect(note_unmeasured, dispatch_uid="chroniker_monitors.unmeasured")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from .enums import Severity
@@ -13,11 +12,11 @@ from .thresholds import Thresholds
 
 
 def take(
-    kind: str, params: Mapping[str, Any], thresholds: Thresholds, *, timeout: float, unit: str = ""
+    kind: str, params: Any, thresholds: Thresholds, *, timeout: float, unit: str = ""
 ) -> Taken:
     """Measure once; whatever goes wrong is an unknown with the reason, never an exception."""
     try:
-        probe = build(kind, dict(params))
+        probe = build(kind, params)
     except (UnknownKind, ParamsInvalid) as error:
         return unknown(str(error))
     measured = measure(probe, timeout=timeout)

@@ -7,9 +7,10 @@ from typing import Any
 
 from django.core.management import load_command_class
 from django.db.models import Q
+from django.utils.timezone import now as utc_now
 
-from chroniker.enums import RunStatus
-from chroniker.models import Job, Run
+from chroniker.enums import IncidentKind, RunStatus
+from chroniker.models import Incident, Job, Run
 
 from .enums import COMMAND
 
@@ -58,3 +59,14 @@ def note_unmeasured(sender: object, run: Run, job: Job, **kwargs: Any) -> None:
     host = "" if probe.passive else run.host
     assert run.ended_at is not None
     record(job, probe, host, lambda state: taken, now=run.ended_at, run_id=run.pk)
+
+
+def forget(sender: object, instance: Any, origin: object = None, **kwargs: Any) -> None:
+    """End the incidents of what is no monitor any more; a job that goes takes its own along."""
+    if getattr(origin, "model", type(origin)) is not sender:
+        return
+    from chroniker import incidents
+
+    monitors = Incident.objects.open().filter(job=instance.pk, kind=IncidentKind.MONITOR)
+    for incident in monitors.select_related("job"):
+        incidents.withdraw(incident, "The job is no monitor any more.", utc_now())

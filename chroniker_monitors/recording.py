@@ -76,7 +76,7 @@ def measure(probe: Probe) -> Taken:
 def heartbeat(job: Job, probe: Probe, state: MonitorState, now: datetime) -> Taken:
     """What a heartbeat's state says at ``now``."""
     try:
-        built: Any = build(probe.kind, dict(probe.params))
+        built: Any = build(probe.kind, probe.params)
     except (UnknownKind, ParamsInvalid) as error:
         return unknown(str(error))
     return heartbeats.read_heartbeat(

@@ -66,6 +66,7 @@ def starters() -> Iterator[Starter]:
             "model": "chroniker.Run",
             "measure": "count",
             "filters": "status__in = failed, timed_out, lost\nended_at__gte = now-1h",
+            "exclude": "job__command = check_monitor",  # each of which alerts by itself
         },
         {"warning": 0, "critical": 10, "schedule": "*/5 * * * *"},
     )  # fmt: skip

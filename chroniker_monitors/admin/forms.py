@@ -69,13 +69,13 @@ class MonitorForm(MonitorModelForm):
         for name, source in OF_PROBE.items():
             self.initial.setdefault(name, getattr(probe, source))
         for param in self.params:
-            if param.name in probe.params and not param.secret:
-                self.initial[PARAM + param.name] = probe.params[param.name]
+            if param.name in probe.parameters and not param.secret:
+                self.initial[PARAM + param.name] = probe.parameters[param.name]
 
     @cached_property
     def stored_params(self) -> dict[str, Any]:
         """Those of the monitor as it is stored."""
-        return dict(self.instance.probe.params) if self.instance.pk else {}
+        return self.instance.probe.parameters if self.instance.pk else {}
 
     def is_valid(self) -> bool:
         """Never where it is to be shown again."""

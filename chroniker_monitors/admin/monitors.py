@@ -342,7 +342,7 @@ class MonitorAdmin(JobAdmin):
             return str(error)
         rows = [
             (known[name].label, MASK if known[name].secret else value)
-            for name, value in probe.params.items()
+            for name, value in probe.parameters.items()
             if name in known
         ]
         return _render("params.html", {"rows": rows})

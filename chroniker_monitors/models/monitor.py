@@ -105,7 +105,8 @@ class Monitor(Job):
         if probe.passive and self.every_host:
             self.hostname = ""  # what is pinged is one thing, whoever looks at it
         self.stderr_is_failure = False
-        if self.timeout_seconds is None:
+        if self.timeout_seconds is None or self.timeout_seconds <= probe.timeout_seconds:
+            # Killed before its time, it could not even say that it was too slow.
             self.timeout_seconds = math.ceil(probe.timeout_seconds) + TIMEOUT_MARGIN_SECONDS
         if (
             self._state.adding

@@ -87,6 +87,11 @@ class Probe(models.Model):
         return self.kind == HEARTBEAT
 
     @property
+    def parameters(self) -> dict[str, Any]:
+        """Those that can be shown: a fixture may have stored what is no object at all."""
+        return dict(self.params) if isinstance(self.params, dict) else {}
+
+    @property
     def thresholds(self) -> Thresholds:
         """What a value is held against."""
         return Thresholds(self.operator, self.warning, self.critical)

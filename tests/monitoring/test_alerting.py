@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils.timezone import now as utc_now
 
 from chroniker.models import Incident, Job
 from chroniker_monitors.alerting import summary
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe
+from chroniker_monitors.recording import check as record_check
 from chroniker_monitors.taken import Taken
 from chroniker_monitors.thresholds import Change
 from tests.monitoring.factories import make_gauge, make_heartbeat, set_gauge
+from tests.support import make_job
 
 OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
 
@@ -142,3 +145,28 @@ def test_what_is_still_bad_when_it_is_enabled_again_is_told_again(
     check(monitor)
     check(monitor)
     assert [incident.is_open for incident in incidents_of(monitor)] == [False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_checks_a_monitor_beside_it_fails_as_any_job(
+    tmp_path: Path, run_tick: Any
+) -> None:
+    monitor = make_gauge(tmp_path, 95, name="volts")
+    job = make_job(command="check_monitor", args="volts")
+    run_tick(only=frozenset({job.pk}), force=True)
+    kinds = dict(Incident.objects.values_list("job", "kind"))
+    assert kinds == {monitor.pk: "monitor", job.pk: "failing"}
+
+
+@pytest.mark.django_db
+def test_what_is_no_monitor_any_more_has_no_open_incident(tmp_path: Path) -> None:
+    monitor, other = make_gauge(tmp_path, 95), make_gauge(tmp_path, 95)
+    check(monitor)
+    check(other)
+    Probe.objects.filter(pk=monitor.pk).delete()
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False]
+    assert [incident.is_open for incident in incidents_of(other)] == [True]
+    record_check(monitor, monitor.probe, "", now=utc_now())  # which had begun before
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False]
+    other.delete()
+    assert not incidents_of(other)

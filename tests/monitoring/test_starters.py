@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils.timezone import now as utc_now
 
-from chroniker.models import Job
+from chroniker.models import Job, Run
 from chroniker_monitors.models import Monitor
 from chroniker_monitors.probes import build, probe_kinds
+from chroniker_monitors.recording import look
 from chroniker_monitors.starters import starters
+from tests.support import make_job
 
 pytestmark = pytest.mark.django_db
 
@@ -58,3 +61,12 @@ def test_what_was_made_measures() -> None:
         call_command("check_monitor", "Disk space", stdout=(out := StringIO()))
     assert ended.value.code in (0, 1, 2)
     assert " | value=" in out.getvalue()
+
+
+def test_failed_checks_are_no_failed_runs_beside_their_own_alert() -> None:
+    add()
+    failed = Monitor.objects.get(name="Failed runs")
+    for job in (Job.objects.get(name="Memory"), make_job()):
+        now = utc_now()
+        Run.objects.create(job=job, scheduled_for=now, status="failed", ended_at=now)
+    assert look(failed, failed.probe, now=utc_now()).value == 1

@@ -137,6 +137,15 @@ def test_a_redirect_leads_nowhere_that_could_not_be_asked_for(
     assert said in error_of("http", url=web.answer("/", 302, Location=location))
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_no_proxy_of_the_environment_stands_between(
+    web: Web, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It would connect to whatever it is asked for, also where no monitor may."""
+    monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    assert value_of("http", url=web.answer("/"), measure="status") == 200
+
+
 def test_headers_go_to_no_other_host(web: Web) -> None:
     with serve_http() as other:
         other.answer("/")
