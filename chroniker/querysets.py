@@ -46,9 +46,9 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(Exists(_windows(now).filter(pause=True).covering(OuterRef("pk"))))
 
 
-def _windows(now: Any) -> MaintenanceQuerySet:
+def _windows(now: Any, since: Any = None) -> MaintenanceQuerySet:
     model: Any = apps.get_model("chroniker", "Maintenance")
-    windows: MaintenanceQuerySet = model.objects.active(now)
+    windows: MaintenanceQuerySet = model.objects.active(now, since)
     return windows
 
 
@@ -107,9 +107,10 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
             (Q(host="") & ~Q(job__hostname="*")) | (~Q(host="") & Q(job__hostname="*"))
         )
 
-    def unpaused(self, now: Any) -> JobStateQuerySet:
-        """Which no maintenance window keeps from being started at ``now``."""
-        return self.filter(~Exists(_windows(now).filter(pause=True).covering(OuterRef("job"))))
+    def unpaused(self, now: Any, since: Any = None) -> JobStateQuerySet:
+        """Which no maintenance window keeps from being started at ``now``, nor did ``since``."""
+        pausing = _windows(now, since).filter(pause=True).covering(OuterRef("job"))
+        return self.filter(~Exists(pausing))
 
     def paused(self, now: Any) -> JobStateQuerySet:
         """Which a maintenance window keeps from being started at ``now``."""
@@ -122,13 +123,14 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
     def overdue(self, moment: Any, now: Any) -> JobStateQuerySet:
         """Those of them that nothing keeps from starting.
 
-        What waits for another job, or rests in a maintenance window, is not overdue.
+        What waits for another job, or rests in a maintenance window, is not overdue. After the
+        window it has as long to start as any other: its host may tick a minute after ours.
         """
         return (
             self.long_due(moment)
             .filter(job__needs_planning=False)
             .current()
-            .unpaused(now)
+            .unpaused(now, moment)
             .unblocked(now)
         )
 
@@ -272,9 +274,9 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 class MaintenanceQuerySet(models.QuerySet["Maintenance"]):
     """Maintenance windows."""
 
-    def active(self, now: Any) -> MaintenanceQuerySet:
-        """Begun and not ended."""
-        return self.filter(starts_at__lte=now, ends_at__gt=now)
+    def active(self, now: Any, since: Any = None) -> MaintenanceQuerySet:
+        """Begun and not ended or, given ``since``, not ended by then."""
+        return self.filter(starts_at__lte=now, ends_at__gt=now if since is None else since)
 
     def covering(self, job: Any) -> MaintenanceQuerySet:
         """Those for a job (its key, or a reference to one), by name or because they are for all."""

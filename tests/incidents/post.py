@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import socket
@@ -19,19 +20,21 @@ from tests.support import free_port
 
 
 class PostOffice:
-    """What came, and how the server behaves: ``refuse`` (by recipient or all) or ``die`` (says
-    nothing after the message was accepted, ``die`` times)."""
+    """What came, and how the server behaves: ``refuse`` (by recipient or all), ``die`` (hangs up
+    after the message was accepted, ``die`` times) or ``silent`` (takes it and says nothing)."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.refuse: set[str] = set()
         self.die = 0
+        self.silent = False
         self.port = 0
 
     def reset(self) -> None:
         self.mails.clear()
         self.refuse.clear()
         self.die = 0
+        self.silent = False
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any
@@ -53,6 +56,8 @@ class PostOffice:
             self.die -= 1
             assert server.transport is not None
             server.transport.abort()
+        while self.silent:
+            await asyncio.sleep(0.02)
         return "250 OK"
 
     # --- for looking at ---

@@ -195,6 +195,40 @@ def test_secrets_of_a_real_run_appear_nowhere(
     assert "********" in text_of(mail)
 
 
+def test_a_secret_that_is_split_over_two_writes_appears_nowhere(
+    run_tick: Any, office: PostOffice, settings: Any, monkeypatch: Any, client: Any
+) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from django.core import serializers
+
+    from chroniker import models
+
+    monkeypatch.setenv("SHOP_DB_PASSWORD", "canary-of-environment")
+    settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
+    script = (
+        "for out in 1 2; do printf 'a canary-of' >&$out; sleep 0.3; "
+        "printf -- '-environment\\n' >&$out; done; exit 3"
+    )
+    watched_job(
+        raw_command="sh -c", args=f'"{script}"', schedule="@every 1h",
+        created_at=datetime.now(UTC) - timedelta(minutes=61),
+    )  # fmt: skip
+    ended = run_tick()
+    (mail,) = office.mails
+    assert "a ********" in text_of(mail)
+    stored = "".join(
+        serializers.serialize("json", model.objects.all())  # type: ignore[attr-defined]
+        for model in (models.Incident, models.Notification, models.Run, models.OutputChunk,
+                      models.JobState)
+    )  # fmt: skip
+    assert stored.count("a ********") == 2
+    page = client.get("/metrics").content.decode()
+    assert "chroniker_job_failures_total" in page
+    everything = mail.raw.decode() + text_of(mail) + html_of(mail) + stored + ended.output + page  # type: ignore[attr-defined]
+    assert "canary-of-env" not in everything and "-environment" not in everything
+
+
 # --- pieces ---
 
 

@@ -88,6 +88,30 @@ def test_what_is_kept_from_starting_is_not_overdue(why: str) -> None:
     assert not Incident.objects.exists()
 
 
+@pytest.mark.parametrize("ended", ["by itself", "early"])
+def test_what_a_window_held_back_has_time_to_start_after_it(office: PostOffice, ended: str) -> None:
+    """The host that is to start it may tick a minute after the one that looks."""
+    job = watched_job(hostname="web2", **DUE)
+    story = Story()
+    window = Maintenance.objects.create(
+        starts_at=START - timedelta(minutes=1), ends_at=START + timedelta(minutes=30), pause=True
+    )
+    story.later(minutes=30)
+    if ended == "early":
+        story.later(minutes=-10)
+        window.ends_at = story.now
+        window.save()
+    story.look()
+    story.later(minutes=4).look()
+    assert not Incident.objects.exists()
+    story.later(minutes=2).look()
+    story.send()
+    assert office.words() == ["opened"]
+    Story("web2").later(minutes=40).start(job)
+    story.later(minutes=30).send()
+    assert office.words() == ["opened", "resolved"]
+
+
 def test_each_is_told_once_however_many_hosts_look(office: PostOffice) -> None:
     watched_job(hostname="gone", **DUE)
     stories = [Story("web1").later(minutes=6), Story("web2").later(minutes=6)]

@@ -167,6 +167,40 @@ def test_a_sender_that_takes_too_long_is_ended(
     assert Notification.objects.get(channel__endswith="Stuck").sent_at is None
 
 
+def test_a_tick_that_is_killed_after_the_mail_was_taken_sends_it_once_more_as_the_same_mail(
+    start_tick: Tick, run_tick: Tick, settings: Any, office: PostOffice
+) -> None:
+    settings.CHRONIKER_SEND_SECONDS = settings.CHRONIKER_EMAIL_TIMEOUT = 60
+    job = due_job("fail boom")
+    office.silent = True
+    tick = start_tick()
+    wait_until(lambda: len(office.mails) == 1, timeout=30)
+    tick.kill(signal.SIGKILL)
+    tick.wait(10)
+    office.silent = False
+    assert Run.objects.get(job=job).status == "failed"
+    for _ in range(2):
+        Notification.objects.pending().update(next_attempt_at=datetime.now(UTC))
+        run_tick()
+    first, second = office.mails
+    assert first["Message-ID"] == second["Message-ID"]
+    assert Notification.objects.get().sent_at is not None
+
+
+def test_a_server_that_takes_a_mail_and_says_nothing_changes_nothing_for_the_run(
+    run_tick: Tick, settings: Any, office: PostOffice
+) -> None:
+    settings.CHRONIKER_EMAIL_TIMEOUT = 1
+    job = due_job("fail boom", "ann", "bob")
+    office.silent = True
+    ended = run_tick()
+    office.silent = False
+    assert ended.exit_code == 0 and ended.seconds < 60
+    assert Run.objects.get(job=job).status == "failed"
+    assert Notification.objects.pending().count() == 2
+    assert len(office.mails) == 1, "the other was spared the same wait"
+
+
 def test_what_makes_a_sender_hang_or_die_holds_nothing_else_back_for_ever(
     start_tick: Tick, settings: Any, office: PostOffice
 ) -> None:
