@@ -16,21 +16,6 @@ FOLDER = REPO / "dashboards"
 RULES = REPO / "alerts" / "chroniker.rules.yml"
 Board = dict[str, Any]
 
-PLANNED = {
-    "chroniker_job_muted": {"job_name"},
-    "chroniker_job_failures_before_alert": {"job_name"},
-    "chroniker_monitor_value": {"job_name", "host"},
-    "chroniker_monitor_severity": {"job_name", "host"},
-    "chroniker_monitor_threshold": {"job_name", "severity", "operator"},
-    "chroniker_monitor_last_sample_timestamp_seconds": {"job_name", "host"},
-    "chroniker_monitor_latency_seconds": {"job_name", "host"},
-    "chroniker_monitor_info": {"job_name", "kind", "unit"},
-    "chroniker_incidents_open": {"severity"},
-    "chroniker_notifications_pending": set[str](),
-    "chroniker_notification_failures_total": set[str](),
-}
-"""Families of the contract that the collector does not have yet, with their labels."""
-
 
 def boards() -> dict[str, Board]:
     """By uid."""
@@ -88,4 +73,4 @@ def contract() -> dict[str, set[str]]:
             suffixes = ("_bucket", "_count", "_sum") if family.type == "histogram" else ("",)
             for suffix in suffixes:
                 found[family.name + suffix] = set(family.labels(level))
-    return {**PLANNED, **found}
+    return found

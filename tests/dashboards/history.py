@@ -11,16 +11,20 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from django.db import transaction
 from django.db.models import F
 
 from chroniker.buckets import add_observation
 from chroniker.enums import RunStatus
-from chroniker.models import Host, Job, JobState
+from chroniker.models import Host, Job, JobState, Maintenance
 from chroniker_monitors.exposition.page import chroniker_page
-from tests.dashboards.boards import PLANNED
+from chroniker_monitors.recording import record
+from chroniker_monitors.taken import Taken
+from tests.monitoring.factories import make_monitor
 from tests.monitors.factories import NOON
 from tests.monitors.life import begin, live
 from tests.support import make_job, program
@@ -31,7 +35,8 @@ JOBS = (
     "hourly", "daily", "broken", "late", "waiting", "long", "everywhere", "disabled",
     "disk", "orders",
 )  # fmt: skip
-MONITORS = ("disk", "orders")
+MONITORS = {"disk": 85, "orders": 95}
+"""What they measure of late: a warning, and critical."""
 PODS = 31
 """Steps for which a replica lives that is replaced by another."""
 LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
@@ -45,7 +50,12 @@ class Site:
     """Jobs that succeed, fail, are late, go on, and have gone unseen since yesterday."""
 
     def __init__(self) -> None:
-        self.jobs = {name: make_job(name=name, **DEFINITIONS.get(name, {})) for name in JOBS}
+        self.jobs: dict[str, Any] = {
+            name: make_monitor(name=name, unit="%")
+            if name in MONITORS
+            else make_job(name=name, **DEFINITIONS.get(name, {}))
+            for name in JOBS
+        }
         for name in ("web1", "web2"):
             Host.objects.create(name=name, last_tick_at=BEGAN, tick_seconds=0.2)
         for job in self.jobs.values():
@@ -54,6 +64,10 @@ class Site:
         for name in ("late", "waiting"):
             self.states(name).update(next_run_at=NOON - minutes(10))
         self.states("disabled").update(next_run_at=None)
+        window = Maintenance.objects.create(
+            starts_at=NOON - minutes(90), ends_at=NOON - minutes(20), reason="new disks"
+        )
+        window.jobs.set([self.jobs["broken"], self.jobs["disk"]])
 
     def states(self, name: str):  # type: ignore[no-untyped-def]
         return JobState.objects.filter(job=self.jobs[name])
@@ -76,6 +90,8 @@ class Site:
         Host.objects.filter(name="web1").update(last_tick_at=now - timedelta(seconds=20))
         if left > minutes(60):
             Host.objects.filter(name="web2").update(last_tick_at=now - timedelta(seconds=50))
+        for name, bad in MONITORS.items():
+            self.measure(name, now - timedelta(seconds=30), bad if left < minutes(300) else 50)
         if number == 90:
             self.run("daily", now, seconds=900)
         if number % 15 == 0:
@@ -98,36 +114,22 @@ class Site:
             self.states("late").update(blocked_reason="lock: somebody has it")
             self.states("waiting").update(blocked_reason="dependency: waits for hourly")
 
+    def measure(self, name: str, now: datetime, value: float) -> None:
+        probe = self.jobs[name].probe
+        taken = Taken(probe.thresholds.evaluate(value), value, latency_seconds=0.02)
+        record(self.jobs[name], probe, "", lambda state: taken, now=now)
+
     def page(self, now: datetime) -> Iterator[str]:
-        """The lines of the page as it is, and of families that it cannot have yet."""
-        text, up = chroniker_page()
-        assert up
-        for line in text.decode().splitlines():
-            name = line.partition("{")[0].partition(" ")[0]
-            if not line.startswith("#") and name not in PLANNED:
-                yield line
-        left = (NOON - now) / minutes(1)
-        for name in JOBS:
-            muted = int(name in ("broken", "disk") and 20 < left < 90)
-            yield f'chroniker_job_muted{{job_name="{name}"}} {muted}'
-            yield f'chroniker_job_failures_before_alert{{job_name="{name}"}} 1'
-        for number, name in enumerate(MONITORS, 1):
-            labels = f'job_name="{name}"'
-            yield f'chroniker_monitor_info{{{labels},kind="disk",unit="%"}} 1'
-            yield f"chroniker_monitor_value{{{labels}}} {90 - number - left / 60}"
-            yield f"chroniker_monitor_severity{{{labels}}} {int(left < 300) * number}"
-            yield f"chroniker_monitor_latency_seconds{{{labels}}} 0.02"
-            yield (
-                f"chroniker_monitor_last_sample_timestamp_seconds{{{labels}}} "
-                f"{now.timestamp() - 30}"
+        """Its lines. The windows are moved to the database's clock, by which it is another time."""
+        with transaction.atomic():
+            ahead = datetime.now(UTC) - now
+            Maintenance.objects.update(
+                starts_at=F("starts_at") + ahead, ends_at=F("ends_at") + ahead
             )
-            for severity, limit in (("warning", 80), ("critical", 90)):
-                more = f'severity="{severity}",operator=">"'
-                yield f"chroniker_monitor_threshold{{{labels},{more}}} {limit}"
-        for severity in ("warning", "critical"):
-            yield f'chroniker_incidents_open{{severity="{severity}"}} {int(left < 200)}'
-        yield "chroniker_notifications_pending 0"
-        yield "chroniker_notification_failures_total 2"
+            text, up = chroniker_page()
+            transaction.set_rollback(True)
+        assert up
+        return (line for line in text.decode().splitlines() if not line.startswith("#"))
 
 
 DEFINITIONS = {
