@@ -280,7 +280,8 @@ class Site:
     def _scrape(self, minute: int) -> None:
         """By the database's clock it is another time, to which the windows are moved meanwhile."""
         with transaction.atomic():
-            ahead = datetime.now(UTC) - self.story.now
+            # A second earlier, because SQLite's clock has no microseconds.
+            ahead = datetime.now(UTC) - self.story.now - timedelta(seconds=1)
             Maintenance.objects.update(
                 starts_at=F("starts_at") + ahead, ends_at=F("ends_at") + ahead
             )

@@ -122,7 +122,8 @@ class Site:
     def page(self, now: datetime) -> Iterator[str]:
         """Its lines. The windows are moved to the database's clock, by which it is another time."""
         with transaction.atomic():
-            ahead = datetime.now(UTC) - now
+            # A second earlier, because SQLite's clock has no microseconds.
+            ahead = datetime.now(UTC) - now - timedelta(seconds=1)
             Maintenance.objects.update(
                 starts_at=F("starts_at") + ahead, ends_at=F("ends_at") + ahead
             )
