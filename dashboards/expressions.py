@@ -82,8 +82,12 @@ class Facts:
         slot, job = scope.slot, scope.job
         self.enabled = f"{job('chroniker_job_enabled')} == 1"
         self.running = f"{slot('chroniker_job_running')} == 1"
+        # As ChronikerJobFailing has it. Monitors have a severity of their own.
         self.failing = (
-            f"{slot('chroniker_job_consecutive_failures')} > 0 and on (job_name) {self.enabled}"
+            f"({slot('chroniker_job_consecutive_failures')} > 0)"
+            f" >= on (job_name) group_left () {job('chroniker_job_failures_before_alert')}"
+            f" and on (job_name) {self.enabled}"
+            f" unless on (job_name) {job('chroniker_monitor_info')}"
         )
         self.blocked = f"{scope.by('job_name, host, reason', 'chroniker_job_blocked')} == 1"
         self.due = f"time() - ({slot('chroniker_job_next_run_timestamp_seconds')} > 0)"

@@ -41,7 +41,8 @@ def now_row() -> Row:
     numbers = [
         number(
             "Failing jobs",
-            "Enabled jobs whose last run ended otherwise than well. The table below names them.",
+            "Enabled jobs of which as many runs in a row failed as make an alert; monitors are "
+            "counted apart. The table below names them.",
             e.count(FACTS.failing),
             thresholds=bad_from(1),
         ),
@@ -96,8 +97,8 @@ def now_row() -> Row:
 def trouble_row() -> Row:
     failing = listing(
         "What is failing",
-        "Enabled jobs whose last run ended otherwise than well, the longest series of failures "
-        "first. Click a name to look at the job.",
+        "Enabled jobs of which as many runs in a row failed as make an alert, the longest series "
+        "of failures first. Click a name to look at the job.",
         Column("Failures in a row", FACTS.failing),
         Column(
             "How",

@@ -26,16 +26,6 @@ from tests.alerts.rules import (
 from tests.support import program
 
 DASHBOARDS = {"chroniker-fleet", "chroniker-job", "chroniker-monitors", "chroniker-hosts"}
-LATER = {
-    # Of the contract, and not of every version's page: the rules do without where they are missing.
-    "chroniker_job_muted",
-    "chroniker_monitor_info",
-    "chroniker_monitor_last_sample_timestamp_seconds",
-    "chroniker_monitor_severity",
-    "chroniker_monitor_threshold",
-    "chroniker_monitor_value",
-    "chroniker_notifications_pending",
-}
 SIDES = ("source", "target")
 each_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
 
@@ -151,7 +141,7 @@ def _sections() -> dict[str, str]:
 
 
 def test_names_are_of_the_contract_or_recorded_here() -> None:
-    contract = LATER | {
+    contract = {
         series.name
         for families in LEVELS.values()
         for family in families

@@ -65,11 +65,12 @@ class Story:
             self.later(minutes=every)
         return runs
 
-    def start(self, job: Job) -> Any:
+    def start(self, job: Job, *, force: bool = True) -> Any:
+        """``force``: also where it is not due."""
         plan_changed_jobs(self.now)
         claimant = Claimant(self.host, "tick-0-test.lock", 100, only=frozenset([job.pk]))
         token = new_token()
-        taken = run_transaction(lambda: claim(claimant, self.now, self.now, token, force=True))
+        taken = run_transaction(lambda: claim(claimant, self.now, self.now, token, force=force))
         (item,) = taken.started
         return item
 

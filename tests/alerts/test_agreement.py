@@ -1,0 +1,420 @@
+"""Mail and Prometheus, over one history: they open and close for the same jobs, minute by minute.
+
+Only the clock is the test's. The site's own rules run over the history and send real mails to a
+real server; the real page is read each minute, and the shipped rules are evaluated over what it
+said by Prometheus's own engine (``promtool test rules``), with the inhibitions of the shipped
+example of Alertmanager.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.db.models import F
+
+from chroniker.models import Host, Job, JobDependency, Maintenance
+from chroniker.planning import explain_blocked, plan_changed_jobs, plan_for_new_host
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.exposition.page import chroniker_page
+from chroniker_monitors.recording import record
+from chroniker_monitors.taken import Taken
+from tests.alerts.rules import ALERTS, RULES, alerts, load, names_in, rules
+from tests.incidents.history import START, STATUSES, Story, make_user
+from tests.incidents.post import PostOffice, post_office
+from tests.monitoring.factories import make_monitor
+from tests.support import make_job, program
+
+LENGTH = 180
+"""Minutes of the history."""
+LAG = 2
+"""Minutes by which one may be ahead of the other: the ticks and the scrapes count five minutes
+each from their own beginning."""
+GAP = range(140, 148)
+"""Minutes in which no scrape succeeds."""
+BEFORE = 10
+"""Minutes of promtool's time before the history: its clock begins at 0, which means never."""
+LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+MEASURED = {
+    "ok": Taken(Severity.OK, 50),
+    "warning": Taken(Severity.WARNING, 85),
+    "critical": Taken(Severity.CRITICAL, 95),
+    "unknown": Taken(Severity.UNKNOWN, error="refused"),
+}
+
+TELLS = {
+    # What an alert tells, in the words of the site's mails.
+    "ChronikerJobFailing": "failing, warning",
+    "ChronikerJobFlapping": "flapping",
+    "ChronikerJobOverdue": "overdue, warning",
+    "ChronikerMonitorSilent": "overdue, warning",
+    "ChronikerMonitorWarning": "monitor, warning",
+    "ChronikerMonitorUnknown": "monitor, warning",
+    "ChronikerMonitorCritical": "monitor, critical",
+}
+INSTEAD = {
+    # What Alertmanager sends in its place: of these the site knows no other word.
+    "ChronikerJobFailingRepeatedly": "failing, warning",
+    "ChronikerJobLost": "failing, warning",
+}
+
+Key = tuple[str, str]
+"""A job's name and its host slot."""
+
+
+@dataclass
+class Thread:
+    """What happens to a job, and the mails that are to come of it, each by its minute."""
+
+    happens: dict[int, str]
+    """Letters of :mod:`tests.incidents.history`, severities of a sample, ``disabled``."""
+    mails: dict[int, str]
+    job: dict[str, Any] = field(default_factory=dict)
+    monitor: bool = False
+    muted: tuple[int, int] | None = None
+    pause: bool = False
+    host: str = "web1"
+    """Where it runs, at last."""
+
+
+def due(minute: int) -> dict[str, Any]:
+    """Due in that minute, and not again."""
+    return {
+        "schedule": "@every 4h",
+        "created_at": START + timedelta(minutes=minute) - timedelta(hours=4),
+    }
+
+
+HISTORY = {
+    "backup": Thread({5: "S", 10: "F", 20: "F", 40: "S"}, {10: "opened", 40: "resolved"}),
+    "import": Thread(
+        # Three failures are one too many, and nine are worse.
+        dict.fromkeys([10, 15], "F")
+        | {20: "S"}
+        | dict.fromkeys(range(30, 90, 5), "F")
+        | {90: "S"},
+        {40: "opened", 90: "resolved"},
+        {"failures_before_alert": 3},
+    ),
+    "report": Thread({15: "T", 35: "S"}, {15: "opened", 35: "resolved"}),
+    "sync": Thread({20: "L", 30: "F", 45: "S"}, {20: "opened", 45: "resolved"}),
+    "stopped by hand": Thread({10: "X", 20: "X"}, {}),
+    "everywhere": Thread(
+        {20: "F", 50: "S"}, {20: "opened", 50: "resolved"}, {"hostname": "*"}, host="web2"
+    ),
+    "switched off": Thread({20: "F", 40: "disabled"}, {20: "opened", 40: "resolved"}),
+    "all the while": Thread(
+        {20: "F", 120: "F", 170: "S"},
+        {20: "opened", 80: "reminder", 140: "reminder", 170: "resolved"},
+        {"reminder_hours": 1},
+    ),
+    # Flapping.
+    "feed": Thread(
+        {10: "F", 15: "S", 20: "F", 25: "S", 30: "F", 35: "S", 40: "F", 45: "S"},
+        {
+            10: "opened", 15: "resolved", 20: "opened", 25: "resolved", 30: "flapping",
+            105: "resolved",
+        },
+    ),
+    "stays down": Thread(
+        {10: "F", 20: "S", 30: "F", 40: "S", 50: "F", 60: "F", 130: "S"},
+        {
+            10: "opened", 20: "resolved", 30: "opened", 40: "resolved", 50: "flapping",
+            110: "opened", 130: "resolved",
+        },
+    ),
+    # Maintenance.
+    "within a window": Thread({35: "F", 50: "S"}, {}, muted=(30, 60)),
+    "beyond a window": Thread(
+        {40: "F", 55: "F", 75: "S"}, {60: "opened", 75: "resolved"}, muted=(30, 60)
+    ),
+    "mended in a window": Thread(
+        {20: "F", 45: "S"}, {20: "opened", 45: "resolved"}, muted=(30, 60)
+    ),
+    "before and after a window": Thread(
+        {20: "F", 50: "F", 80: "S"}, {20: "opened", 80: "resolved"}, muted=(30, 60)
+    ),
+    "at rest": Thread({60: "S"}, {}, due(30), muted=(25, 60), pause=True),
+    # Overdue.
+    "of a host that is gone": Thread(
+        {70: "S"}, {35: "opened", 70: "resolved"}, due(30) | {"hostname": "gone"}, host="gone"
+    ),
+    "started just in time": Thread({33: "S"}, {}, due(30)),
+    "overdue in a window": Thread(
+        {120: "S"},
+        {100: "opened", 120: "resolved"},
+        due(30) | {"hostname": "gone"},
+        muted=(20, 100),
+        host="gone",
+    ),
+    "waits for another": Thread({}, {}, due(30)),
+    "never": Thread({}, {}),
+    # Monitors.
+    "disk": Thread(
+        {5: "ok", 20: "warning", 40: "critical", 60: "ok"},
+        {20: "opened", 40: "worsened", 60: "resolved"},
+        monitor=True,
+    ),
+    "orders": Thread({20: "unknown", 50: "ok"}, {20: "opened", 50: "resolved"}, monitor=True),
+    "load": Thread(
+        # Two bad samples in a row.
+        {20: "critical", 25: "ok", 30: "critical", 35: "critical", 40: "critical", 50: "ok"},
+        {35: "opened", 50: "resolved"},
+        {"consecutive": 2},
+        monitor=True,
+    ),
+    "queue": Thread(
+        {40: "critical", 90: "ok"}, {60: "opened", 90: "resolved"}, monitor=True, muted=(30, 60)
+    ),
+    "unmeasured": Thread(
+        {}, {35: "opened"}, due(30) | {"hostname": "gone"}, monitor=True, host="gone"
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def office(settings: Any) -> Iterator[PostOffice]:
+    with post_office() as office:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", office.port
+        settings.CHRONIKER_EMAIL_TIMEOUT = 60
+        yield office
+
+
+class Site:
+    """It ticks and is scraped each minute."""
+
+    def __init__(self, office: PostOffice) -> None:
+        self.office = office
+        self.story = Story("web1")
+        plan_for_new_host("web1", START)
+        self.jobs = {name: self._define(name, thread) for name, thread in HISTORY.items()}
+        JobDependency.objects.create(
+            dependent=self.jobs["waits for another"], dependee=self.jobs["never"]
+        )
+        plan_changed_jobs(START)
+        Host.objects.create(name="web2")
+        plan_for_new_host("web2", START)
+        self.open: dict[Key, dict[str, str]] = {}
+        self.mails: dict[str, dict[int, str]] = {name: {} for name in HISTORY}
+        self.told: list[dict[Key, set[str]]] = []
+        """By minute: what is wrong by the mails, where no window wants silence."""
+        self.series: dict[str, dict[int, float]] = {}
+        """What was scraped, by minute."""
+
+    def _define(self, name: str, thread: Thread) -> Job:
+        make: Any = make_monitor if thread.monitor else make_job
+        job: Job = make(name=name, **thread.job)
+        job.subscribers.add(make_user(name.replace(" ", "-")))
+        if thread.muted:
+            begins, ends = (START + timedelta(minutes=minute) for minute in thread.muted)
+            window = Maintenance.objects.create(
+                starts_at=begins, ends_at=ends, pause=thread.pause, reason="new disks"
+            )
+            window.jobs.add(job)
+        return job
+
+    def live(self) -> None:
+        for minute in range(LENGTH):
+            self.story.now = START + timedelta(minutes=minute)
+            for name, thread in HISTORY.items():
+                if minute in thread.happens:
+                    self._happen(self.jobs[name], thread.happens[minute], thread.host)
+            self._tick()
+            self._read_mails(minute)
+            if minute not in GAP:
+                self._scrape(minute)
+
+    def _happen(self, job: Job, what: str, host: str) -> None:
+        if what == "disabled":
+            Job.objects.filter(pk=job.pk).update(enabled=False)
+        elif what in STATUSES:
+            Host.objects.get_or_create(name=host)
+            self.story.host = host
+            self.story.end(self.story.start(job, force=not job.schedule), what)
+        else:
+            monitor: Any = job
+            record(job, monitor.probe, "", lambda state: MEASURED[what], now=self.story.now)
+
+    def _tick(self) -> None:
+        now = self.story.now
+        plan_changed_jobs(now)
+        explain_blocked(now, "web1")
+        Host.objects.filter(name__startswith="web").update(last_tick_at=now)
+        self.story.look()
+        while self.story.send():
+            pass
+
+    def _read_mails(self, minute: int) -> None:
+        for mail in self.office.mails:
+            name, event = str(mail["X-Chroniker-Job"]), str(mail["X-Chroniker-Event"])
+            found = re.search(rf": {name}(?: on (\w+))? \((\w+)\)$", str(mail["Subject"]))
+            assert found, mail["Subject"]
+            host, kind = found[1] or "", found[2]
+            assert minute not in self.mails[name], "two mails at once"
+            self.mails[name][minute] = event
+            standing = self.open.setdefault((name, host), {})
+            if event == "resolved":
+                del standing[kind]
+            elif event == "flapping":
+                standing[kind] = "flapping"
+            elif event != "reminder":
+                standing[kind] = f"{kind}, {mail['X-Chroniker-Severity']}"
+        self.office.reset()
+        muted = set(Job.objects.muted(self.story.now).values_list("name", flat=True))
+        self.told.append(
+            {
+                key: set() if key[0] in muted else {*kinds.values()}
+                for key, kinds in self.open.items()
+            }
+        )
+
+    def _scrape(self, minute: int) -> None:
+        """By the database's clock it is another time, to which the windows are moved meanwhile."""
+        with transaction.atomic():
+            # A second earlier, because SQLite's clock has no microseconds.
+            ahead = datetime.now(UTC) - self.story.now - timedelta(seconds=1)
+            Maintenance.objects.update(
+                starts_at=F("starts_at") + ahead, ends_at=F("ends_at") + ahead
+            )
+            text, up = chroniker_page()
+            transaction.set_rollback(True)
+        assert up
+        wanted = set().union(*(names_in(rule["expr"]) for rule in rules()))
+        for line in ["up 1", *text.decode().splitlines()]:
+            found = LINE.fullmatch(line)
+            if found and (found[1] in wanted or found[1] == "up"):
+                value = float(found[3])
+                if value and "timestamp" in found[1]:
+                    value += 60 * BEFORE - START.timestamp()
+                for instance in ("a:80", "b:80"):
+                    labels = ",".join(
+                        filter(None, ('job="chroniker"', f'instance="{instance}"', found[2]))
+                    )
+                    self.series.setdefault(f"{found[1]}{{{labels}}}", {})[minute] = value
+
+
+def sent(jobs: list[str]) -> str:
+    """PromQL: what Alertmanager sends of these jobs, in the words of the mails."""
+    tells = TELLS | INSTEAD
+    chosen = f'alertname=~"{"|".join(tells)}", job_name=~"{"|".join(jobs)}"'
+    expr = f'ALERTS{{alertstate="firing", {chosen}}}'
+    for rule in load(ALERTS / "alertmanager.example.yml")["inhibit_rules"]:
+        target, source = (
+            f'ALERTS{{alertstate="firing", {matcher}}}'
+            for side in ("target", "source")
+            for matcher in rule[f"{side}_matchers"]
+        )
+        expr += f" unless ({target} and on ({', '.join(rule['equal'])}) {source})"
+    for told in set(tells.values()):
+        names = "|".join(name for name, tale in tells.items() if tale == told)
+        expr = f'label_replace({expr}, "told", "{told}", "alertname", "{names}")'
+    # A mail names the host slot; an alert, also the only host that may run the job.
+    tied = "|".join(name for name, thread in HISTORY.items() if thread.job.get("hostname") != "*")
+    expr = f'label_replace({expr}, "host", "", "job_name", "{tied}")'
+    return f"group by (job_name, host, told) ({expr})"
+
+
+def values(scraped: dict[int, float]) -> str:
+    """In promtool's notation; what is not scraped any more is marked so."""
+    texts = ["_"] * BEFORE
+    for minute in range(LENGTH):
+        if minute in scraped:
+            texts.append(f"{scraped[minute]:.3f}".rstrip("0").rstrip("."))
+        else:
+            texts.append("stale" if minute - 1 in scraped else "_")
+    return " ".join(texts)
+
+
+def questions(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, list[str], set[str]]]:
+    """For each minute the jobs of which nothing has just been told, and what stands of them."""
+
+    def of(name: str, minute: int) -> set[tuple[str, str]]:
+        return {
+            (host, tale)
+            for (job, host), tales in told[minute].items()
+            if job == name
+            for tale in tales
+        }
+
+    for minute in range(LAG, LENGTH - LAG):
+        near = range(minute - LAG, minute + LAG + 1)
+        jobs = [name for name in HISTORY if all(of(name, at) == of(name, minute) for at in near)]
+        standing = {
+            f'{{{f"""host="{host}", """ if host else ""}job_name="{name}", told="{tale}"}}'
+            for name in jobs
+            for host, tale in of(name, minute)
+        }
+        yield minute, jobs, standing
+
+
+def agree(site: Site, told: list[dict[Key, set[str]]], folder: Path) -> str:
+    """What promtool has against it that this is what Alertmanager sends; nothing, if it is."""
+    asked = list(questions(told))
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": name, "values": values(scraped)} for name, scraped in site.series.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": sent(jobs),
+                "eval_time": f"{minute + BEFORE}m",
+                "exp_samples": [{"labels": labels, "value": 1} for labels in sorted(standing)],
+            }
+            for minute, jobs, standing in asked
+        ],
+    }
+    file = folder / "agreement.yml"
+    file.write_text(
+        json.dumps(
+            {
+                "rule_files": [str(RULES)],
+                "group_eval_order": [group["name"] for group in load(RULES)["groups"]],
+                "evaluation_interval": "1m",
+                "tests": [test],
+            }
+        )
+    )
+    done = subprocess.run(
+        [str(program("promtool")), "test", "rules", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.one_database
+@pytest.mark.prometheus
+@pytest.mark.timeout(400)
+@pytest.mark.django_db(transaction=True)
+def test_mail_and_prometheus_tell_of_the_same_jobs_at_the_same_time(
+    office: PostOffice, tmp_path: Path
+) -> None:
+    site = Site(office)
+    site.live()
+    assert site.mails == {name: thread.mails for name, thread in HISTORY.items()}
+    assert agree(site, site.told, tmp_path) == ""
+    # That is not because nothing was compared.
+    late = [{}] * (2 * LAG + 1) + site.told
+    said = agree(site, late[:LENGTH], tmp_path)
+    for name, thread in HISTORY.items():
+        if any(event == "opened" for event in thread.mails.values()):
+            assert f'job_name="{name}"' in re.sub(r"expr: .*", "", said), name
+
+
+def test_what_both_tell_is_as_bad_for_both() -> None:
+    """Mails bear these severities: that is compared above."""
+    severities = {alert["alert"]: alert["labels"]["severity"] for alert in alerts()}
+    for name, told in TELLS.items():
+        assert told == "flapping" or told.endswith(f", {severities[name]}"), name
