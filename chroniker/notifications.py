@@ -136,7 +136,8 @@ def _try(
     if notification.last_error == UNFINISHED and _is_too_old(notification, now()):
         _settle(notification, token, dropped_at=now(), last_error=UNFINISHED)
         return 0
-    _expect_the_worst(notification, token, now())
+    if not _expect_the_worst(notification, token, now()):
+        return 0  # its job was deleted, or it is not ours any more
     try:
         channels.get(notification.channel).send(notification)
     except Exception as error:
@@ -150,14 +151,14 @@ def _try(
     return 1
 
 
-def _expect_the_worst(notification: Notification, token: str, now: datetime) -> None:
-    """Count it as failed before it is tried.
+def _expect_the_worst(notification: Notification, token: str, now: datetime) -> int:
+    """Count it as failed before it is tried; 0 where it is not to be.
 
     One that makes its sender hang or die would otherwise be the first again each time, and
     whatever comes after it would wait for ever.
     """
     again = now + _delay(notification)
-    _mine(notification, token).update(
+    return _mine(notification, token).update(
         attempts=notification.attempts + 1,
         last_error=UNFINISHED,
         next_attempt_at=Case(

@@ -350,6 +350,16 @@ def test_ends_that_wait_for_their_openings_do_not_keep_these_waiting(office: Pos
     assert office.words() == ["opened"] * 30 + ["resolved"] * 30
 
 
+def test_nothing_is_sent_of_a_job_that_was_deleted_after_it_was_claimed(
+    office: PostOffice, settings: Any
+) -> None:
+    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Sweeper"]
+    story = failed_job()
+    story.later(seconds=1).one(watched_job("bob"), "F")
+    assert story.send() == 2
+    assert [str(mail["To"]) for mail in office.mails] == ["ann@example.com"]
+
+
 def test_an_error_of_a_channel_gives_no_secret_away(
     office: PostOffice, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
