@@ -11,20 +11,20 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from django.db import transaction
+from django.contrib.auth.models import User
 from django.db.models import F
+from django.utils.timezone import now as utc_now
 
 from chroniker.buckets import add_observation
 from chroniker.enums import RunStatus
-from chroniker.models import Host, Job, JobState, Maintenance
+from chroniker.models import Host, Job, JobState, Maintenance, MaintenanceJob, Tally
 from chroniker_monitors.exposition.page import chroniker_page
+from chroniker_monitors.models import Monitor
 from chroniker_monitors.recording import record
 from chroniker_monitors.taken import Taken
-from tests.monitoring.factories import make_monitor
 from tests.monitors.factories import NOON
 from tests.monitors.life import begin, live
 from tests.support import make_job, program
@@ -33,10 +33,11 @@ STEP = timedelta(minutes=4)
 BEGAN = NOON - timedelta(hours=26)
 JOBS = (
     "hourly", "daily", "broken", "late", "waiting", "long", "everywhere", "disabled",
-    "disk", "orders",
 )  # fmt: skip
 MONITORS = {"disk": 85, "orders": 95}
-"""What they measure of late: a warning, and critical."""
+"""What they measure at the end; it rises by one an hour. 80 is a warning, 90 is critical."""
+MUTED = ("broken", "disk")
+"""From an hour and a half before the end on, for an hour and some minutes."""
 PODS = 31
 """Steps for which a replica lives that is replaced by another."""
 LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
@@ -50,12 +51,19 @@ class Site:
     """Jobs that succeed, fail, are late, go on, and have gone unseen since yesterday."""
 
     def __init__(self) -> None:
-        self.jobs: dict[str, Any] = {
-            name: make_monitor(name=name, unit="%")
-            if name in MONITORS
-            else make_job(name=name, **DEFINITIONS.get(name, {}))
-            for name in JOBS
-        }
+        self.jobs = {name: make_job(name=name, **DEFINITIONS.get(name, {})) for name in JOBS}
+        for name in MONITORS:
+            self.jobs[name] = Monitor.objects.define(
+                name=name,
+                kind="disk",
+                params={"path": "/"},
+                warning=80,
+                critical=90,
+                schedule="0 * * * *",
+            )
+        reader = User.objects.create_user("reader", "reader@example.com")
+        self.jobs["broken"].subscribers.add(reader)
+        Tally.objects.add("notification_failures", 2)
         for name in ("web1", "web2"):
             Host.objects.create(name=name, last_tick_at=BEGAN, tick_seconds=0.2)
         for job in self.jobs.values():
@@ -64,10 +72,6 @@ class Site:
         for name in ("late", "waiting"):
             self.states(name).update(next_run_at=NOON - minutes(10))
         self.states("disabled").update(next_run_at=None)
-        window = Maintenance.objects.create(
-            starts_at=NOON - minutes(90), ends_at=NOON - minutes(20), reason="new disks"
-        )
-        window.jobs.set([self.jobs["broken"], self.jobs["disk"]])
 
     def states(self, name: str):  # type: ignore[no-untyped-def]
         return JobState.objects.filter(job=self.jobs[name])
@@ -84,21 +88,42 @@ class Site:
             state.start_lag_seconds_sum += 0.4
             state.save()
 
+    def measure(self, name: str, now: datetime) -> None:
+        """A sample, as a check records it, with the incident that it may open."""
+        job = self.jobs[name]
+        assert isinstance(job, Monitor)
+        value = MONITORS[name] - (NOON - now) / timedelta(hours=1)
+        severity = job.probe.evaluate(value)
+        taken = Taken(severity, value, f"{value:.1f} % of /", "%", latency_seconds=0.02)
+        record(job, job.probe, "", lambda state: taken, now=now)
+
+    def mute(self) -> None:
+        """A window that is open; by the database's clock, which the page asks."""
+        window = Maintenance.objects.create(
+            starts_at=utc_now() - minutes(60), ends_at=utc_now() + minutes(60)
+        )
+        for name in MUTED:
+            MaintenanceJob.objects.create(maintenance=window, job=self.jobs[name])
+
     def step(self, number: int, now: datetime) -> None:
         """What happens until this moment."""
         left = NOON - now
         Host.objects.filter(name="web1").update(last_tick_at=now - timedelta(seconds=20))
         if left > minutes(60):
             Host.objects.filter(name="web2").update(last_tick_at=now - timedelta(seconds=50))
-        for name, bad in MONITORS.items():
-            self.measure(name, now - timedelta(seconds=30), bad if left < minutes(300) else 50)
         if number == 90:
             self.run("daily", now, seconds=900)
         if number % 15 == 0:
             self.run("hourly", now, seconds=20)
             self.run("everywhere", now)
             self.run("broken", now, ok=left > minutes(200))
-            self.run("disk", now, seconds=0.4, ok=number != 30)
+            for name in MONITORS:
+                self.measure(name, now)
+                self.run(name, now, seconds=0.4, ok=(name, number) != ("disk", 30))
+        if left == minutes(88):
+            self.mute()
+        if left == minutes(20):
+            Maintenance.objects.all().delete()
         if number % 60 == 0:
             self.states("hourly").update(missed_overlap=F("missed_overlap") + 1)
         if left == minutes(40):
@@ -114,21 +139,9 @@ class Site:
             self.states("late").update(blocked_reason="lock: somebody has it")
             self.states("waiting").update(blocked_reason="dependency: waits for hourly")
 
-    def measure(self, name: str, now: datetime, value: float) -> None:
-        probe = self.jobs[name].probe
-        taken = Taken(probe.thresholds.evaluate(value), value, latency_seconds=0.02)
-        record(self.jobs[name], probe, "", lambda state: taken, now=now)
-
-    def page(self, now: datetime) -> Iterator[str]:
-        """Its lines. The windows are moved to the database's clock, by which it is another time."""
-        with transaction.atomic():
-            # A second earlier, because SQLite's clock has no microseconds.
-            ahead = datetime.now(UTC) - now - timedelta(seconds=1)
-            Maintenance.objects.update(
-                starts_at=F("starts_at") + ahead, ends_at=F("ends_at") + ahead
-            )
-            text, up = chroniker_page()
-            transaction.set_rollback(True)
+    def page(self) -> Iterator[str]:
+        """The lines of the page as it is."""
+        text, up = chroniker_page()
         assert up
         return (line for line in text.decode().splitlines() if not line.startswith("#"))
 
@@ -150,7 +163,7 @@ def scraped(path: Path) -> None:
     with path.open("w") as file:
         while now <= NOON:
             site.step(number, now)
-            lines = [*site.page(now)]
+            lines = [*site.page()]
             for job, instance in (
                 ("chroniker", "web1:80"),
                 ("chroniker", "web2:80"),
