@@ -28,8 +28,10 @@ TOKEN = "the token of its tick"
 COUNTERS = [
     field.name
     for field in JobState._meta.local_concrete_fields
-    if field.name.endswith(("s_total", "_sum", "_count", "_buckets"))
-    and field.name != "parts_total"
+    if (
+        field.name.endswith(("s_total", "_sum", "_count", "_buckets"))
+        and field.name != "parts_total"
+    )
     or field.name.startswith(("failures_", "missed_"))
 ]
 
