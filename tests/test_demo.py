@@ -148,7 +148,10 @@ def test_building_the_site_twice_changes_nothing(shop: Bookshop) -> None:
 @pytest.mark.no_leftovers
 @pytest.mark.timeout(180)
 def test_smoke() -> None:
-    """Builds the site, runs every job under the scheduler and looks at what came of it."""
+    """Builds the site, runs every job under the scheduler and looks at what came of it.
+
+    All of it in less than two minutes, so that `make demo` serves long before three are over.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO_")}
     ended = subprocess.run(
         [sys.executable, "-m", "demo", "smoke"],

@@ -70,6 +70,44 @@ def copy_job(job: Job, number: int) -> None:
         cursor.execute("ANALYZE chroniker_jobstate")
 
 
+def work_of(action: Callable[[], object], *, by_index: bool = False) -> tuple[int, int]:
+    """How many rows and index entries PostgreSQL looks at for it, and how many pages it takes up.
+
+    Its own count for this very transaction: unlike a clock it says the same on a busy machine.
+    ``by_index``: in the way of a large table, also where a small one is read as a whole.
+    """
+    with transaction.atomic():
+        if by_index:
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL enable_seqscan = off")
+        action()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT sum(pg_stat_get_xact_tuples_returned(oid)"
+                " + pg_stat_get_xact_tuples_fetched(oid))::int,"
+                " sum(pg_stat_get_xact_blocks_fetched(oid))::int"
+                " FROM pg_class WHERE relname LIKE 'chroniker%'"
+            )
+            rows, pages = cursor.fetchone()
+        transaction.set_rollback(True)
+    return rows, pages
+
+
+def claim_ten() -> None:
+    keys = list(JobState.objects.order_by("pk").values_list("pk", flat=True)[:10])
+    moment = datetime.now(UTC) - timedelta(seconds=1)
+    JobState.objects.filter(pk__in=keys).update(next_slot_at=moment, next_run_at=moment)
+    claimant = Claimant(host=HOST, owner="tick-0-test.lock", max_parallel=10)
+    assert len(claim(claimant, moment, moment, new_token()).started) == 10
+
+
+def vacuum() -> None:
+    """What earlier versions of the rows left behind costs, however many jobs there are."""
+    with connection.cursor() as cursor:
+        for table in ("job", "jobstate", "run", "host"):
+            cursor.execute(f"VACUUM ANALYZE chroniker_{table}")
+
+
 def seconds_of_idle_tick() -> float:
     times = []
     for _ in range(60):
@@ -104,10 +142,23 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     plan_changed_jobs(datetime.now(UTC))
     Host.objects.create(name=HOST)
     copy_job(job, 999)
+    vacuum()
+    few = {
+        "idle": work_of(lambda: beat(HOST), by_index=True),
+        "ten": work_of(claim_ten, by_index=True),
+    }
     idle, ten = seconds_of_idle_tick(), seconds_of_claiming_ten()
     copy_job(Job.objects.order_by("-pk")[0], 999_000)
     assert JobState.objects.count() == Job.objects.count() == 1_000_000
     assert not Job.objects.needing_planning().exists()
+
+    vacuum()
+    many = {"idle": work_of(lambda: beat(HOST)), "ten": work_of(claim_ten)}
+    print(f"rows and pages with a thousand {few}, with a million {many}")
+    for what, (rows, pages) in many.items():
+        assert rows <= 1.2 * few[what][0], what
+        # An index of a million has a level or two more than one of a thousand.
+        assert pages <= 3 * few[what][1], what
 
     now = datetime.now(UTC)
     due = JobState.objects.due(now).for_host(HOST).unpaused(now).unblocked(now)
