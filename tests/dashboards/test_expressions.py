@@ -201,7 +201,6 @@ RECORDED = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule
 UNSEEN = {
     "job:chroniker_scrape_gap:max",
     "job:chroniker_host_silent_seconds:min",
-    "job_name_host:chroniker_job_consecutive_failures:resets_1d",
     "job_name_host:chroniker_job_lost:max",
     "job_name_host:chroniker_job_running_too_long_seconds:max",
     "job_name_host:chroniker_job_slow_seconds:max",

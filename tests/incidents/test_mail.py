@@ -297,7 +297,7 @@ def test_a_broken_template_of_a_site_costs_no_mail(
     settings.TEMPLATES = [{**engine, "DIRS": [str(tmp_path)]}]
     Story().run(watched_job(name="till"), "F")
     (message,) = office.mails
-    assert message["Subject"] == "[Chroniker] Critical: till (failing)"
+    assert message["Subject"] == "[Chroniker] Warning: till (failing)"
     assert "ValueError: boom" in text_of(message) and "ValueError: boom" in html_of(message)
     assert name in caplog.text
 
