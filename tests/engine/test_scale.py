@@ -73,23 +73,29 @@ def copy_job(job: Job, number: int) -> None:
 def work_of(action: Callable[[], object], *, by_index: bool = False) -> tuple[int, int]:
     """How many rows and index entries PostgreSQL looks at for it, and how many pages it takes up.
 
-    Its own count for this very transaction: unlike a clock it says the same on a busy machine.
+    Its own count, which, unlike a clock, says the same on a busy machine.
     ``by_index``: in the way of a large table, also where a small one is read as a whole.
     """
     with transaction.atomic():
         if by_index:
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL enable_seqscan = off")
+        rows_before, pages_before = _looked_at()
         action()
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT sum(pg_stat_get_xact_tuples_returned(oid)"
-                " + pg_stat_get_xact_tuples_fetched(oid))::int,"
-                " sum(pg_stat_get_xact_blocks_fetched(oid))::int"
-                " FROM pg_class WHERE relname LIKE 'chroniker%'"
-            )
-            rows, pages = cursor.fetchone()
+        rows, pages = _looked_at()
         transaction.set_rollback(True)
+    return rows - rows_before, pages - pages_before
+
+
+def _looked_at() -> tuple[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT sum(pg_stat_get_xact_tuples_returned(oid)"
+            " + pg_stat_get_xact_tuples_fetched(oid))::int,"
+            " sum(pg_stat_get_xact_blocks_fetched(oid))::int"
+            " FROM pg_class WHERE relname LIKE 'chroniker%'"
+        )
+        rows, pages = cursor.fetchone()
     return rows, pages
 
 
@@ -156,9 +162,10 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     many = {"idle": work_of(lambda: beat(HOST)), "ten": work_of(claim_ten)}
     print(f"rows and pages with a thousand {few}, with a million {many}")
     for what, (rows, pages) in many.items():
-        assert rows <= 1.2 * few[what][0], what
-        # An index of a million has a level or two more than one of a thousand.
-        assert pages <= 3 * few[what][1], what
+        # The planner may choose differently among the smallest tables, and an index of a million
+        # has a level more than one of a thousand.
+        assert rows <= 1.2 * few[what][0] + 100, what
+        assert pages <= 2 * few[what][1], what
 
     now = datetime.now(UTC)
     due = JobState.objects.due(now).for_host(HOST).unpaused(now).unblocked(now)
