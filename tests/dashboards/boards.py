@@ -57,9 +57,7 @@ def queries(board: Board) -> Iterator[Query]:
 
 
 def rules() -> list[dict[str, Any]]:
-    """The alert and recording rules, where there are any."""
-    if not RULES.exists():
-        return []
+    """The alert and recording rules."""
     return [
         rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
     ]

@@ -237,8 +237,6 @@ def test_rules_are_answered(prometheus: Prometheus) -> None:
         for labels in map(dict, found):
             if labels.get("job") == "chroniker":
                 firing.add((where, labels.get("job_name", labels.get("host", ""))))
-    if not firing:
-        pytest.skip("no rules in this checkout")
     assert firing >= {
         ("ChronikerJobFailing", "broken"),
         ("ChronikerJobOverdue", "late"),
