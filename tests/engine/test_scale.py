@@ -162,10 +162,10 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     many = {"idle": work_of(lambda: beat(HOST)), "ten": work_of(claim_ten)}
     print(f"rows and pages with a thousand {few}, with a million {many}")
     for what, (rows, pages) in many.items():
-        # The planner may choose differently among the smallest tables, and an index of a million
-        # has a level more than one of a thousand.
-        assert rows <= 1.2 * few[what][0] + 100, what
-        assert pages <= 2 * few[what][1], what
+        # The planner chooses differently among the smallest tables from run to run, and an index of
+        # a million has a level more; but one look at all of the jobs would be a million rows.
+        assert rows <= 2 * few[what][0] + 1000, what
+        assert pages <= 4 * few[what][1], what
 
     now = datetime.now(UTC)
     due = JobState.objects.due(now).for_host(HOST).unpaused(now).unblocked(now)
