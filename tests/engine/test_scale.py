@@ -163,9 +163,10 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     print(f"rows and pages with a thousand {few}, with a million {many}")
     for what, (rows, pages) in many.items():
         # The planner chooses differently among the smallest tables from run to run, and an index of
-        # a million has a level more; but one look at all of the jobs would be a million rows.
-        assert rows <= 2 * few[what][0] + 1000, what
-        assert pages <= 4 * few[what][1], what
+        # a million has a level more; but one look at all of the jobs would be a million rows, and
+        # more than 30,000 pages.
+        assert rows <= few[what][0] + 3_000, what
+        assert pages <= few[what][1] + 10_000, what
 
     now = datetime.now(UTC)
     due = JobState.objects.due(now).for_host(HOST).unpaused(now).unblocked(now)
