@@ -110,8 +110,9 @@ def claim_ten() -> None:
 def vacuum() -> None:
     """What earlier versions of the rows left behind costs, however many jobs there are."""
     with connection.cursor() as cursor:
-        for table in ("job", "jobstate", "run", "host"):
-            cursor.execute(f"VACUUM ANALYZE chroniker_{table}")
+        for table in connection.introspection.table_names():
+            if table.startswith("chroniker"):  # what earlier tests left in the others, too
+                cursor.execute(f"VACUUM ANALYZE {table}")
 
 
 def seconds_of_idle_tick() -> float:
@@ -162,11 +163,10 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     many = {"idle": work_of(lambda: beat(HOST)), "ten": work_of(claim_ten)}
     print(f"rows and pages with a thousand {few}, with a million {many}")
     for what, (rows, pages) in many.items():
-        # The planner chooses differently among the smallest tables from run to run, and an index of
-        # a million has a level more; but one look at all of the jobs would be a million rows, and
-        # more than 30,000 pages.
-        assert rows <= few[what][0] + 3_000, what
-        assert pages <= few[what][1] + 10_000, what
+        # The planner may choose differently among the smallest tables, and an index of a million
+        # has a level more than one of a thousand.
+        assert rows <= 1.2 * few[what][0] + 100, what
+        assert pages <= 2 * few[what][1], what
 
     now = datetime.now(UTC)
     due = JobState.objects.due(now).for_host(HOST).unpaused(now).unblocked(now)

@@ -28,7 +28,7 @@ def laboratory() -> Iterator[Laboratory]:
 
 
 def test_ten_hosts_share_what_is_due_at_once(laboratory: Laboratory) -> None:
-    for _ in range(3):  # a host that gets no processor in time gets no job
+    for _ in range(8):  # a host that gets no processor in time gets no job
         report = laboratory.perform("ten_hosts", jobs=300, ticks=5, at_once=True)
         assert report["violations"] == []
         assert report["begun"] == report["distinct"] == 300
@@ -40,12 +40,8 @@ def test_ten_hosts_share_what_is_due_at_once(laboratory: Laboratory) -> None:
 
 
 def is_even(shares: list[int]) -> bool:
-    """Thirty jobs each, more or less. Within 30 % it is with a thousand jobs (`make faults-long`).
-
-    With so few, and other tests on the same cores, one host may be a whole turn behind.
-    """
     even = sum(shares) / len(shares)
-    return all(abs(share - even) <= 0.6 * even for share in shares)
+    return all(abs(share - even) <= 0.3 * even for share in shares)
 
 
 def test_what_becomes_due_on_the_way_is_started_soon(laboratory: Laboratory) -> None:

@@ -35,7 +35,7 @@ def seconds(call: Callable[[], object], times: int) -> float:
 @pytest.mark.parametrize(
     "text", ["* * * * *", "30 2 * * *", "*/15 8-18 * * MON-FRI", "0 0 29 2 *", "0 0 L * *"]
 )
-def test_next_is_several_times_as_fast_as_croniter(text: str) -> None:
+def test_next_is_at_least_five_times_as_fast_as_croniter(text: str) -> None:
     schedule = parse(text, zone=ZONE)
     local = AFTER.astimezone(ZONE)
     oracle = croniter(text, local)
@@ -44,8 +44,7 @@ def test_next_is_several_times_as_fast_as_croniter(text: str) -> None:
         theirs = seconds(lambda: oracle.get_next(datetime, start_time=local), 40)
         return theirs / seconds(lambda: schedule.next(AFTER), 200)
 
-    # 5.2 and more on a quiet machine; another processor may weigh the two otherwise
-    assert any(times_as_fast() > 4 for _ in range(10))
+    assert any(times_as_fast() > 5 for _ in range(20))  # 5.2 and more on a quiet machine
 
 
 @pytest.mark.parametrize("text", ["* * * * *", "* * * * * *", "RRULE:FREQ=MINUTELY", "@every 1m"])
