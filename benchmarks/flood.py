@@ -53,8 +53,8 @@ def figures(database: Database) -> list[Figure]:
 
 def time_tick(megabytes: int, kind: str) -> dict[str, float]:
     """Seconds and bytes of a tick with one job that prints so much."""
+    from chroniker.engine.entrypoints import run_single_tick
     from chroniker.models import OutputChunk, Run
-    from chroniker.ticks import tick_once
 
     from .jobs import add, expect_success, make_due
 
@@ -64,7 +64,7 @@ def time_tick(megabytes: int, kind: str) -> dict[str, float]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on (proc(5))
     before = _memory("VmRSS")
     with Clock() as clock:
-        tick_once()
+        run_single_tick()
     grown = _memory("VmHWM") - before
     expect_success(1)
     texts = list(OutputChunk.objects.order_by("offset").values_list("text", flat=True))
@@ -79,7 +79,7 @@ def time_reader(megabytes: int, kind: str) -> dict[str, float]:
     """Seconds of a process that reads the same from the same kind of pipe and forgets it."""
     from django.core.management import call_command
 
-    from chroniker.supervisor import _PIPE_BYTES, _READ_BYTES
+    from chroniker.processes.supervisor import _PIPE_BYTES, _READ_BYTES
 
     with Clock() as clock:
         ours, theirs = os.pipe()

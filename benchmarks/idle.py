@@ -61,7 +61,7 @@ def count_queries() -> int:
     """How many statements a tick sends over a connection that is open."""
     from django.db import connection
 
-    from chroniker.scheduler import Runner
+    from chroniker.engine.scheduler import Scheduler
 
     sent = 0
 
@@ -72,7 +72,7 @@ def count_queries() -> int:
 
     connection.ensure_connection()
     with connection.execute_wrapper(count):
-        Runner().run()
+        Scheduler().run()
     return sent
 
 

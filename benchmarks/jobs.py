@@ -8,11 +8,11 @@ from collections import Counter
 from django.db import connection
 from django.db.models import Model
 
+from chroniker.engine.planning import plan_changed_jobs
+from chroniker.engine.scheduler import Scheduler
 from chroniker.enums import RunStatus
 from chroniker.models import Job, JobState, Run
 from chroniker.models.job import _definition_expression
-from chroniker.planning import plan_changed_jobs
-from chroniker.scheduler import Runner
 
 HOURLY = "0 * * * *"
 """Due at full hours: what was made due stays one slot late while minutes go by."""
@@ -24,7 +24,7 @@ def add(number: int, command: str = "noop", args: str = "") -> None:
         Job(name=f"job {command} {n}", command=command, args=args, schedule=HOURLY)
         for n in range(number)
     )
-    Runner().run()
+    Scheduler().run()
 
 
 def make_due() -> None:
@@ -72,7 +72,7 @@ def add_many(number: int) -> None:
         cursor.execute(copies + where, [state.pk, first.pk])
         if connection.vendor == "postgresql":  # what autovacuum would do within a minute
             cursor.execute("ANALYZE")
-    Runner().run()
+    Scheduler().run()
     if JobState.objects.count() != number or Job.objects.needing_planning().exists():
         raise RuntimeError("the jobs are not as they were meant to be")
 

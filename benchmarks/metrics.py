@@ -48,8 +48,8 @@ def measure() -> dict[str, Any]:
     """Seconds, bytes, and numbers of queries."""
     from prometheus_client import generate_latest
 
-    from chroniker_monitors.collector.prometheus import current_contract, metrics
-    from chroniker_monitors.exposition.render import Renderer
+    from chroniker_monitors.collector.prometheus import current_config, metrics
+    from chroniker_monitors.exposition.renderer import Renderer
     from tests.monitors import speed
 
     databases.empty()
@@ -57,14 +57,14 @@ def measure() -> dict[str, Any]:
     queries = [_queries(speed.take)]
     speed.populate(MANY - FEW)
     queries.append(_queries(speed.take))
-    contract = current_contract()
+    config = current_config()
     lines = [
         (sample.name, ",".join(f'{k}="{v}"' for k, v in sample.labels.items()), sample.value)
-        for metric in metrics(speed.take(), contract)
+        for metric in metrics(speed.take(), config)
         for sample in metric.samples
     ]
     found: dict[str, Any] = {"queries": queries, "cold": [], "warm": [], "client": []}
-    renderer = Renderer(contract)
+    renderer = Renderer(config)
     found["page"] = len(speed.page(renderer))
 
     def plain() -> None:
@@ -74,14 +74,14 @@ def measure() -> dict[str, Any]:
     for number in range(ROUNDS):
         speed.change(MANY // 100)
         floor = _seconds(plain)
-        cold = _seconds(lambda: speed.page(Renderer(contract)))
+        cold = _seconds(lambda: speed.page(Renderer(config)))
         found["cold"].append((cold, floor))
         found["warm"].append((_seconds(lambda: speed.page(renderer)), floor))
         if not number:
-            client = _seconds(lambda: generate_latest(speed._Registry(contract)))
+            client = _seconds(lambda: generate_latest(speed._Registry(config)))
             found["client"].append((client, cold))
     lines.clear()
-    found["memory"] = speed.memory(contract)
+    found["memory"] = speed.memory(config)
     return found
 
 

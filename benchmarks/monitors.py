@@ -49,7 +49,7 @@ def figures(database: Database) -> list[Figure]:
 
 def prepare() -> None:
     """A database with that many monitors, whose host is known."""
-    from chroniker.scheduler import Runner
+    from chroniker.engine.scheduler import Scheduler
     from chroniker_monitors.models import Monitor
 
     from .jobs import HOURLY
@@ -60,7 +60,7 @@ def prepare() -> None:
         Monitor.objects.define(
             name=f"{kind} {number}", kind=kind, params=params, schedule=HOURLY, critical=1e15
         )
-    Runner().run()
+    Scheduler().run()
 
 
 def time_tick() -> dict[str, float]:

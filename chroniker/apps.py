@@ -15,6 +15,7 @@ class ChronikerConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks and the receivers; nothing here touches the database."""
-        from . import callbacks, checks  # noqa: F401
+        from . import checks  # noqa: F401
+        from .alerting import callbacks
 
         callbacks.connect()

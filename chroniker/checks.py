@@ -49,7 +49,7 @@ NAMES = ("CHRONIKER_ALLOWED_COMMANDS", "CHRONIKER_SECRET_NAMES", "CHRONIKER_NOTI
 
 BUCKETS = "CHRONIKER_METRICS_DURATION_BUCKETS"
 
-KNOWN_ELSEWHERE = (
+OTHER_SETTINGS = (
     BUCKETS,
 )  # fmt: skip
 """Settings that are read outside :mod:`chroniker.conf`."""
@@ -64,7 +64,7 @@ SQLITE_TIMEOUT = 10
 @register(Tags.compatibility)
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Every ``CHRONIKER_*`` setting, each by itself and those that depend on one another."""
-    return [message for find in _FINDERS for message in find()]
+    return [message for check in _CHECKS for message in check()]
 
 
 @register(Tags.compatibility)
@@ -129,9 +129,9 @@ def check_callback(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.compatibility)
-def check_heartbeat_url(**kwargs: Any) -> list[CheckMessage]:
+def check_deadman_url(**kwargs: Any) -> list[CheckMessage]:
     """Whether the URL of the dead man's switch can be fetched at all; it is not tried."""
-    url = conf.HEARTBEAT_URL
+    url = conf.DEADMAN_URL
     if not isinstance(url, str) or not url:
         return []
     try:
@@ -145,7 +145,7 @@ def check_heartbeat_url(**kwargs: Any) -> list[CheckMessage]:
     # Not the value itself: who has it can keep the switch from being noticed.
     return [
         Error(
-            "CHRONIKER_HEARTBEAT_URL is no address that can be fetched.",
+            "CHRONIKER_DEADMAN_URL is no address that can be fetched.",
             hint="Give a whole URL, https://… or http://…, without blanks.",
             id="chroniker.E025",
         )
@@ -158,7 +158,7 @@ def check_heartbeat_url(**kwargs: Any) -> list[CheckMessage]:
 def _types() -> Iterator[CheckMessage]:
     for setting in all_settings():
         value = getattr(settings, setting.name, None)
-        if value is not None and not _is_of(value, setting.types):
+        if value is not None and not _has_type(value, setting.types):
             wanted = " or ".join(dict.fromkeys(kind.__name__ for kind in setting.types))
             yield Error(
                 f"{setting.name} is {value!r}, a {type(value).__name__}; it must be {wanted}.",
@@ -169,7 +169,7 @@ def _types() -> Iterator[CheckMessage]:
 
 def _minimums() -> Iterator[CheckMessage]:
     for setting in all_settings():
-        value = _usable(setting)
+        value = _valid_value(setting)
         if setting.minimum is None or value is None:
             continue
         if not math.isfinite(value) or value < setting.minimum:
@@ -182,22 +182,22 @@ def _minimums() -> Iterator[CheckMessage]:
 
 def _lease() -> Iterator[CheckMessage]:
     values = {setting.name: setting for setting in all_settings()}
-    given = [values["CHRONIKER_LEASE_SECONDS"], values["CHRONIKER_HEARTBEAT_SECONDS"]]
-    if any(getattr(settings, s.name, None) is not None and _usable(s) is None for s in given):
+    given = [values["CHRONIKER_LEASE_SECONDS"], values["CHRONIKER_LEASE_RENEW_SECONDS"]]
+    if any(getattr(settings, s.name, None) is not None and _valid_value(s) is None for s in given):
         return  # one of them is no number, which E001 says
-    lease, heartbeat = conf.LEASE_SECONDS, conf.HEARTBEAT_SECONDS
-    if not heartbeat < lease / 3:
+    lease, renew = conf.LEASE_SECONDS, conf.LEASE_RENEW_SECONDS
+    if not renew < lease / 3:
         yield Error(
-            f"CHRONIKER_HEARTBEAT_SECONDS is {heartbeat:g}, and CHRONIKER_LEASE_SECONDS {lease:g}: "
+            f"CHRONIKER_LEASE_RENEW_SECONDS is {renew:g}, and CHRONIKER_LEASE_SECONDS {lease:g}: "
             "one or two slow renewals would end jobs that are well.",
-            hint=f"Set CHRONIKER_HEARTBEAT_SECONDS below {lease / 3:g}, or a longer lease.",
+            hint=f"Set CHRONIKER_LEASE_RENEW_SECONDS below {lease / 3:g}, or a longer lease.",
             id="chroniker.E003",
         )
 
 
 def _choices() -> Iterator[CheckMessage]:
     for setting in all_settings():
-        value, choices = _usable(setting), CHOICES.get(setting.name)
+        value, choices = _valid_value(setting), CHOICES.get(setting.name)
         if choices and value is not None and value not in choices:
             yield Error(
                 f"{setting.name} is {value!r}, which there is not.",
@@ -242,7 +242,7 @@ def _buckets() -> Iterator[CheckMessage]:
         return
     rising = (
         bool(value)
-        and all(_is_of(bound, (int, float)) and 0 < bound < math.inf for bound in value)
+        and all(_has_type(bound, (int, float)) and 0 < bound < math.inf for bound in value)
         and all(low < high for low, high in pairwise(value))
     )
     if not rising:
@@ -255,7 +255,7 @@ def _buckets() -> Iterator[CheckMessage]:
 
 def _names() -> Iterator[CheckMessage]:
     for setting in all_settings():
-        value = _usable(setting)
+        value = _valid_value(setting)
         if setting.name not in NAMES or value is None:
             continue
         strange = [entry for entry in value if not isinstance(entry, str) or not entry]
@@ -270,12 +270,12 @@ def _names() -> Iterator[CheckMessage]:
 ADDRESSES = ("CHRONIKER_SITE_URL", "CHRONIKER_WEBHOOK_URL")
 """Settings that are addresses in the web."""
 
-WEBHOOK = "chroniker.webhook.Webhook"
+WEBHOOK = "chroniker.alerting.webhook.Webhook"
 
 
 def _addresses() -> Iterator[CheckMessage]:
     for setting in all_settings():
-        value = _usable(setting)
+        value = _valid_value(setting)
         if setting.name not in ADDRESSES or not value:
             continue
         try:
@@ -293,7 +293,7 @@ def _addresses() -> Iterator[CheckMessage]:
 
 def _notifiers() -> Iterator[CheckMessage]:
     paths: Any = getattr(settings, "CHRONIKER_NOTIFIERS", None)
-    if not _is_of(paths, (list, tuple)):
+    if not _has_type(paths, (list, tuple)):
         return
     for path in paths:
         if not isinstance(path, str):
@@ -305,7 +305,7 @@ def _notifiers() -> Iterator[CheckMessage]:
         if problem:
             yield Error(
                 f"CHRONIKER_NOTIFIERS names {path!r}, which cannot be used: {problem}.",
-                hint="Each is the dotted path of a subclass of chroniker.notifying.Notifier.",
+                hint="Each is the dotted path of a subclass of chroniker.alerting.notifiers.Notifier.",
                 id="chroniker.E021",
             )
     if WEBHOOK in paths and not (conf.WEBHOOK_URL and conf.WEBHOOK_SECRET):
@@ -328,7 +328,7 @@ def _subject_prefix() -> Iterator[CheckMessage]:
 
 
 def _unknown() -> Iterator[CheckMessage]:
-    known = {setting.name for setting in all_settings()} | set(KNOWN_ELSEWHERE)
+    known = {setting.name for setting in all_settings()} | set(OTHER_SETTINGS)
     for name in sorted(n for n in dir(settings) if n.startswith("CHRONIKER_")):
         if name in known or name.startswith(KNOWN_PREFIXES):
             continue
@@ -340,25 +340,25 @@ def _unknown() -> Iterator[CheckMessage]:
         )
 
 
-_FINDERS: tuple[Callable[[], Iterator[CheckMessage]], ...] = (
+_CHECKS: tuple[Callable[[], Iterator[CheckMessage]], ...] = (
     _types, _minimums, _lease, _choices, _log_level, _log_format, _buckets, _names, _addresses,
     _notifiers, _subject_prefix, _unknown,
 )  # fmt: skip
 
 
-def _is_of(value: Any, types: tuple[type, ...]) -> bool:
+def _has_type(value: Any, types: tuple[type, ...]) -> bool:
     """True is an int to Python, and a mistake to a person."""
     return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
 
 
-def _usable(setting: Setting[Any]) -> Any:
+def _valid_value(setting: Setting[Any]) -> Any:
     """The value that the site gives, where it is of the right type; otherwise None."""
     value = getattr(settings, setting.name, None)
-    return value if value is not None and _is_of(value, setting.types) else None
+    return value if value is not None and _has_type(value, setting.types) else None
 
 
 def _notifier() -> Any:
-    from .notifying import Notifier  # only when the models are loaded
+    from .alerting.notifiers import Notifier  # only when the models are loaded
 
     return Notifier
 

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_VARIABLE = "DJANGO_SETTINGS_MODULE"
-_CONTINUED = "_CHRONIKER_VIRTUALENV"
+_SETTINGS_VARIABLE = "DJANGO_SETTINGS_MODULE"
+_REEXEC_VARIABLE = "_CHRONIKER_VIRTUALENV"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,9 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     code = 0
     with contextlib.ExitStack() as stack:
         try:
-            if options.virtualenv and not os.environ.pop(_CONTINUED, ""):
-                _continue_in(Path(options.virtualenv), arguments)
-            stack.enter_context(_output_to(options.log, quiet=options.quiet))
+            if options.virtualenv and not os.environ.pop(_REEXEC_VARIABLE, ""):
+                _reexec_in(Path(options.virtualenv), arguments)
+            stack.enter_context(_redirect_output(options.log, quiet=options.quiet))
             _tick(options)
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
@@ -67,12 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _continue_in(directory: Path, arguments: list[str]) -> None:
+def _reexec_in(directory: Path, arguments: list[str]) -> None:
     """Become this program under the Python of a virtual environment; does not return."""
     python = directory / "bin" / "python"
     if not python.exists():
         sys.exit(f"chroniker: there is no virtual environment in {directory}: no bin/python")
-    os.environ[_CONTINUED] = "1"
+    os.environ[_REEXEC_VARIABLE] = "1"
     os.execv(python, [str(python), "-m", "chroniker.cli", *arguments])
 
 
@@ -82,12 +82,16 @@ def _tick(options: argparse.Namespace) -> None:
         sys.exit(f"chroniker: there is no directory {project}; -p names the one with manage.py")
     os.chdir(project)
     sys.path.insert(0, str(project))
-    settings = options.settings or os.environ.get(_VARIABLE) or settings_of(project / "manage.py")
+    settings = (
+        options.settings
+        or os.environ.get(_SETTINGS_VARIABLE)
+        or find_settings_module(project / "manage.py")
+    )
     if not settings:
         sys.exit(
             f"chroniker: {project}/manage.py does not tell the settings module; name it with -s"
         )
-    os.environ[_VARIABLE] = settings
+    os.environ[_SETTINGS_VARIABLE] = settings
     gc.disable()  # nothing that is imported becomes garbage
     import django
     from django.core.management import call_command
@@ -101,7 +105,7 @@ def _tick(options: argparse.Namespace) -> None:
         sys.exit(f"chroniker: {error}")
 
 
-def settings_of(manage: Path) -> str:
+def find_settings_module(manage: Path) -> str:
     """The settings module that a manage.py names, read without running it; "" if it names none."""
     try:
         tree = ast.parse(manage.read_bytes())
@@ -110,12 +114,12 @@ def settings_of(manage: Path) -> str:
     for node in ast.walk(tree):
         values = node.args if isinstance(node, ast.Call) else []
         texts = [value.value for value in values if isinstance(value, ast.Constant)]
-        if len(texts) == 2 and texts[0] == _VARIABLE and isinstance(texts[1], str):
+        if len(texts) == 2 and texts[0] == _SETTINGS_VARIABLE and isinstance(texts[1], str):
             return texts[1]
     return ""
 
 
-class _Stamped(io.TextIOBase):
+class _TimestampedWriter(io.TextIOBase):
     """Writes lines to a file, each with the time."""
 
     def __init__(self, path: str) -> None:
@@ -132,13 +136,13 @@ class _Stamped(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def _output_to(path: str | None, *, quiet: bool) -> Iterator[None]:
+def _redirect_output(path: str | None, *, quiet: bool) -> Iterator[None]:
     """Send what is printed to a log file, or nowhere, or where it goes anyway."""
     with contextlib.ExitStack() as stack:
         if path is not None or quiet:
             if path:
                 open(path, "a").close()  # now, where an error is still told
-            stream: Any = _Stamped(os.path.abspath(path)) if path else io.StringIO()
+            stream: Any = _TimestampedWriter(os.path.abspath(path)) if path else io.StringIO()
             stack.enter_context(contextlib.redirect_stdout(stream))
             stack.enter_context(contextlib.redirect_stderr(stream))
         yield

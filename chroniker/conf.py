@@ -103,7 +103,7 @@ class Conf:
     LEASE_SECONDS = setting(
         60, int, float, doc="How long a host owns a run without renewing, seconds.", minimum=1
     )
-    HEARTBEAT_SECONDS = setting(
+    LEASE_RENEW_SECONDS = setting(
         10, int, float, doc="How often leases are renewed, seconds; under a third of the lease.",
         minimum=0.1,
     )  # fmt: skip
@@ -159,13 +159,13 @@ class Conf:
         doc="Dotted path of a function that is called for each run that failed, timed out or was "
         "lost: `callback(job, stdout=…, stderr=…, run=…)`.",
     )
-    HEARTBEAT_URL = setting(
+    DEADMAN_URL = setting(
         "",
         str,
         doc="Fetched once a tick (GET), so that a service elsewhere notices when ticks stay away: "
         "a dead man's switch.",
     )
-    HEARTBEAT_TIMEOUT_SECONDS = setting(
+    DEADMAN_TIMEOUT_SECONDS = setting(
         5, int, float, doc="How long that may take, seconds; no run waits for it.", minimum=0.1
     )
     OVERDUE_SECONDS = setting(
@@ -178,7 +178,7 @@ class Conf:
         doc="How often within a day an incident may open and close before it counts as flapping.",
         minimum=2,
     )  # fmt: skip
-    FLAPPING_CALM_SECONDS = setting(
+    FLAPPING_QUIET_SECONDS = setting(
         3600, int, float, doc="After how long without a flip flapping is over, seconds.", minimum=1
     )
     EMAIL_SENDER = setting("", str, doc="The name that mails come from.")
@@ -208,20 +208,20 @@ class Conf:
         list,
         list,
         tuple,
-        doc="Dotted paths of channels besides mail, such as `chroniker.webhook.Webhook`.",
+        doc="Dotted paths of channels besides mail, such as `chroniker.alerting.webhook.Webhook`.",
         shown="`[]`",
     )
-    WEBHOOK_URL = setting("", str, doc="Where `chroniker.webhook.Webhook` posts to.")
+    WEBHOOK_URL = setting("", str, doc="Where `chroniker.alerting.webhook.Webhook` posts to.")
     WEBHOOK_SECRET = setting("", str, doc="What it signs with; the receiver has the same.")
     WEBHOOK_TIMEOUT = setting(
         10, int, float, doc="How long the receiver may take for one answer, seconds.", minimum=0.1
     )
-    SEND_SECONDS = setting(
+    DELIVERY_TIMEOUT_SECONDS = setting(
         20, int, float,
         doc="How long a tick sends what is in the outbox, seconds; the next one goes on.",
         minimum=1,
     )  # fmt: skip
-    GIVE_UP_DAYS = setting(
+    DELIVERY_MAX_AGE_DAYS = setting(
         7, int, float, doc="After how long a notification that cannot be sent is given up, days.",
         minimum=0.01,
     )  # fmt: skip
@@ -261,7 +261,7 @@ def runtime_dir() -> str:
     return path
 
 
-def reference(entries: list[Setting[Any]]) -> str:
+def settings_table(entries: list[Setting[Any]]) -> str:
     """Settings as a table in Markdown; ``docs/settings.md`` holds it."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for entry in entries:

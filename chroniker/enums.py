@@ -68,7 +68,7 @@ class Trigger(models.TextChoices):
     RETRY = "retry", _("retry")
     """The attempt before it failed and the job has retries left."""
     DEPENDENCY = "dependency", _("dependency")
-    """A job without a schedule whose dependee ended."""
+    """A job without a schedule whose upstream ended."""
 
 
 class Stream(models.TextChoices):

@@ -15,9 +15,9 @@ class CommandRefused(ChronikerError):
     """A job names a command that this site does not let jobs run, or that does not exist."""
 
 
-class HostUnready(ChronikerError):
+class HostNotReady(ChronikerError):
     """This machine cannot run jobs as it is set up."""
 
 
-class DatabaseUnready(ChronikerError):
+class DatabaseNotReady(ChronikerError):
     """The database cannot be reached, or its tables are not those of this version."""

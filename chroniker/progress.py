@@ -25,16 +25,16 @@ FD_VARIABLE = "CHRONIKER_PROGRESS_FD"
 _LAYOUT = struct.Struct("=qqqq")
 """When it was told (monotonic, nanoseconds), total, done, and a hash of the three: struct clears
 the memory before it fills it, so a reader could meet any mixture of new, old and nothing."""
-_STEP = 64  # bytes of a cache line
-_SLOTS = (0, _STEP)
+_SLOT_BYTES = 64  # bytes of a cache line
+_SLOTS = (0, _SLOT_BYTES)
 """Written in turn, so that a writer which is killed while it writes leaves the figures before."""
 PAGE_BYTES = 4096
-_MOST = 2**63 - 1
+_MAX_NUMBER = 2**63 - 1
 _NAME = "chroniker-progress"
 _pack_into = _LAYOUT.pack_into
 
 _page: mmap.mmap | None = None
-_looked_for_page = False
+_page_searched = False
 _slot = 0
 
 
@@ -52,12 +52,12 @@ class ProgressPage:
     def read(self) -> tuple[int, int, int] | None:
         """``(ticket, total, done)`` as last told, None where nothing was; tickets rise."""
         for slot in _SLOTS:
-            *told, check = _LAYOUT.unpack_from(self.memory, slot)
-            ticket, total, done = told
-            if check != hash((ticket, total, done)) or not ticket:
+            *values, check = _LAYOUT.unpack_from(self.memory, slot)
+            stamp, total, done = values
+            if check != hash((stamp, total, done)) or not stamp:
                 continue  # it is being written
-            if self._newest is None or ticket > self._newest[0]:
-                self._newest = ticket, total, done
+            if self._newest is None or stamp > self._newest[0]:
+                self._newest = stamp, total, done
         return self._newest
 
     def close(self) -> None:
@@ -68,9 +68,9 @@ class ProgressPage:
 
 def attach(page: mmap.mmap | None) -> None:
     """Make ``page`` the one that :func:`update_progress` writes, in a forked job."""
-    global _page, _looked_for_page
+    global _page, _page_searched
     _page = page
-    _looked_for_page = True
+    _page_searched = True
 
 
 def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None:
@@ -82,21 +82,21 @@ def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None
     global _slot
     page = _page
     if page is None:
-        if _looked_for_page:
+        if _page_searched:
             return
         page = _inherited_page()
         if page is None:
             return
-    ticket, slot = monotonic_ns(), _slot
+    stamp, slot = monotonic_ns(), _slot
     try:
-        check = hash((ticket, total_parts, total_parts_complete))
-        _pack_into(page, slot, ticket, total_parts, total_parts_complete, check)
+        check = hash((stamp, total_parts, total_parts_complete))
+        _pack_into(page, slot, stamp, total_parts, total_parts_complete, check)
     except (struct.error, TypeError):
         raise TypeError(
             "update_progress takes whole numbers below 2**63, not "
             f"{total_parts!r} and {total_parts_complete!r}."
         ) from None
-    _slot = _STEP - slot
+    _slot = _SLOT_BYTES - slot
 
 
 def track(iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
@@ -107,7 +107,7 @@ def track(iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
     asked.
     """
     if total is None:
-        inside = _page or (None if _looked_for_page else _inherited_page())
+        inside = _page or (None if _page_searched else _inherited_page())
         total = _length(iterable) if inside is not None else 0
     update_progress(total, 0)
     for done, item in enumerate(iterable, 1):
@@ -127,8 +127,8 @@ def _length(iterable: Any) -> int:
 
 def _inherited_page() -> mmap.mmap | None:
     """The page of a spawned job; found once, by its number and, to be sure, by its name."""
-    global _page, _looked_for_page
-    _looked_for_page = True
+    global _page, _page_searched
+    _page_searched = True
     number = os.environ.get(PAGE_VARIABLE, "")
     if not number.isdigit():
         return None
@@ -151,4 +151,4 @@ def parse_line(line: bytes) -> tuple[int, int] | None:
         parts = int(total or 0), int(done)
     except ValueError:
         return None
-    return parts if all(-_MOST <= number <= _MOST for number in parts) else None
+    return parts if all(-_MAX_NUMBER <= number <= _MAX_NUMBER for number in parts) else None

@@ -6,7 +6,7 @@ runs, after what was claimed has been started: a receiver that is slow keeps no 
 that starts threads does so after the process was forked that all jobs are forked from. A receiver
 that raises is logged and stops nothing.
 
-What is told in the process of a job has the :class:`~chroniker.child.CommandSpec` of the run, and
+What is told in the process of a job has the :class:`~chroniker.processes.child.CommandSpec` of the run, and
 ``sender`` None. Raw commands have no such process.
 """
 
@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-forking = Signal()
+pre_fork = Signal()
 """In the tick's process: the one that runs are forked from is about to be forked. What a receiver
 imports now, jobs need not import each by itself; it must not start threads. Sender None. Arguments:
-``jobs`` (the first to be started), ``lasting`` (whether this scheduler goes on for ever)."""
+``jobs`` (the first to be started), ``long_running`` (whether this scheduler goes on for ever)."""
 
 run_started = Signal()
 """A run was claimed and its process was started. Arguments: ``run``, ``job``."""

@@ -17,13 +17,17 @@ class ChronikerMonitorsConfig(AppConfig):
         """Register the system checks and the receivers; nothing is read or served."""
         from django.db.models.signals import post_delete
 
-        from chroniker.signals import forking, run_finished
+        from chroniker.signals import pre_fork, run_finished
 
         from . import checks, sentry  # noqa: F401
+        from .checking.receivers import preload, record_missing_measurement, withdraw_incidents
         from .models import Probe
-        from .receivers import forget, note_unmeasured, preload
 
         sentry.connect()
-        forking.connect(preload, dispatch_uid="chroniker_monitors.preload")
-        post_delete.connect(forget, sender=Probe, dispatch_uid="chroniker_monitors.forget")
-        run_finished.connect(note_unmeasured, dispatch_uid="chroniker_monitors.unmeasured")
+        pre_fork.connect(preload, dispatch_uid="chroniker_monitors.preload")
+        post_delete.connect(
+            withdraw_incidents, sender=Probe, dispatch_uid="chroniker_monitors.forget"
+        )
+        run_finished.connect(
+            record_missing_measurement, dispatch_uid="chroniker_monitors.unmeasured"
+        )

@@ -14,11 +14,11 @@ from django.db import connections
 
 from chroniker.conf import conf as chroniker_conf
 
-from .conf import Conf, all_settings, conf
+from .conf import MonitorsConf, all_settings, conf
 from .enums import COMMAND
 
 SHORT_TOKEN = 16
-_UNSHOWN = ("CHRONIKER_MONITORS_BROKERS",)
+_SECRET_SETTINGS = ("CHRONIKER_MONITORS_BROKERS",)
 
 
 @register("chroniker")
@@ -26,20 +26,20 @@ def check_settings(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Wrong values of ``CHRONIKER_METRICS_*`` and ``CHRONIKER_MONITORS_*``."""
-    wrong = list(_wrong_types())
-    return wrong or [*_wrong_networks(), *_wrong_buckets(), *_token(), *_monitors()]
+    wrong = list(_check_types())
+    return wrong or [*_check_networks(), *_check_buckets(), *_check_token(), *_check_monitors()]
 
 
-def _wrong_types() -> Iterator[CheckMessage]:
+def _check_types() -> Iterator[CheckMessage]:
     for setting in all_settings():
-        value: Any = setting.__get__(conf, Conf)
+        value: Any = setting.__get__(conf, MonitorsConf)
         if value is None and setting.default is None:
             continue
         # Not isinstance: bool is an int, but nobody means True jobs.
         if type(value) not in setting.types:
             names = " or ".join(sorted(kind.__name__ for kind in setting.types))
             # The URLs of brokers have passwords.
-            shown = f"a {type(value).__name__}" if setting.name in _UNSHOWN else repr(value)
+            shown = f"a {type(value).__name__}" if setting.name in _SECRET_SETTINGS else repr(value)
             yield Error(
                 f"{setting.name} is {shown}, which is no {names}.",
                 hint=setting.doc,
@@ -53,12 +53,12 @@ def _wrong_types() -> Iterator[CheckMessage]:
             )
 
 
-def _wrong_networks() -> Iterator[CheckMessage]:
+def _check_networks() -> Iterator[CheckMessage]:
     for name in ("METRICS_ALLOWED_NETWORKS", "MONITORS_ALLOWED_NETWORKS"):
-        yield from _wrong_networks_of(name)
+        yield from _check_networks_of(name)
 
 
-def _wrong_networks_of(name: str) -> Iterator[CheckMessage]:
+def _check_networks_of(name: str) -> Iterator[CheckMessage]:
     for network in getattr(conf, name):
         try:
             ipaddress.ip_network(network, strict=False)
@@ -70,7 +70,7 @@ def _wrong_networks_of(name: str) -> Iterator[CheckMessage]:
             )
 
 
-def _wrong_buckets() -> Iterator[CheckMessage]:
+def _check_buckets() -> Iterator[CheckMessage]:
     bounds = list(chroniker_conf.METRICS_DURATION_BUCKETS)
     numbers = all(
         isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds
@@ -88,7 +88,7 @@ def _wrong_buckets() -> Iterator[CheckMessage]:
         )
 
 
-def _token() -> Iterator[CheckMessage]:
+def _check_token() -> Iterator[CheckMessage]:
     token = conf.METRICS_TOKEN
     if token and not re.fullmatch("[!-~]+", token):
         yield Error(
@@ -104,7 +104,7 @@ def _token() -> Iterator[CheckMessage]:
         )
 
 
-def _monitors() -> Iterator[CheckMessage]:
+def _check_monitors() -> Iterator[CheckMessage]:
     """What monitors would stumble over: models, databases and brokers that are not there."""
     allowed = chroniker_conf.ALLOWED_COMMANDS
     if isinstance(allowed, Container) and COMMAND not in allowed:

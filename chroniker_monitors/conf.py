@@ -19,7 +19,7 @@ def default_brokers() -> dict[str, str]:
     return {"default": url} if isinstance(url, str) else {}
 
 
-class Conf:
+class MonitorsConf:
     """The settings of the metrics and monitors with their defaults."""
 
     METRICS_TOKEN = setting(
@@ -98,9 +98,9 @@ class Conf:
     )
 
 
-conf = Conf()
+conf = MonitorsConf()
 
 
 def all_settings() -> list[Setting[Any]]:
     """Every setting, for system checks and documentation."""
-    return [value for value in vars(Conf).values() if isinstance(value, Setting)]
+    return [value for value in vars(MonitorsConf).values() if isinstance(value, Setting)]

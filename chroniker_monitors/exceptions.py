@@ -19,7 +19,7 @@ class UnknownKind(ChronikerError):
     """A monitor is of a kind that nothing installed here registers."""
 
 
-class TooManyTrials(ChronikerError):
+class SandboxBusy(ChronikerError):
     """As many monitors are being tried as a site's process tries at once."""
 
 

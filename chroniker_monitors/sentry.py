@@ -26,9 +26,9 @@ from chroniker.enums import RunStatus, Trigger
 from chroniker.signals import job_process_started, job_raised, run_finished, run_started
 
 if TYPE_CHECKING:
-    from chroniker.child import CommandSpec
+    from chroniker.masking import Masker
     from chroniker.models import Job, Run
-    from chroniker.output import Masker
+    from chroniker.processes.child import CommandSpec
 
 FLUSH_SECONDS = 2.0
 """How long a process that has something to send waits for Sentry before it ends."""
@@ -42,13 +42,13 @@ _PLAIN = r"(?![0-9]+$)[a-z0-9][a-z0-9_-]{0,49}"
 _DIGESTED = r".*-[0-9a-f]{8}"
 
 # Sentry refuses a check-in whose monitor lies outside of these.
-_MOST_MINUTES = 28 * 24 * 60
-_MOST_FAILURES = 720
+_MAX_MINUTES = 28 * 24 * 60
+_MAX_FAILURES = 720
 
 _TAG_LENGTH = 200
-_PROCESS = os.getpid()  # of the interpreter that loaded this; its forks have another
-_inherited: list[Any] = []
-_ends_quietly: set[int] = set()
+_LOADER_PID = os.getpid()  # of the interpreter that loaded this; its forks have another
+_inherited_transports: list[Any] = []
+_registered_pids: set[int] = set()
 
 
 def connect() -> None:
@@ -88,8 +88,8 @@ def _check_in(status: str, run: Run, job: Job) -> None:
         return
     from sentry_sdk.crons import capture_checkin
 
-    _end_quietly()
-    slug = slug_of(job.name, run.host, _masker().mask_text)
+    _flush_at_exit()
+    slug = make_slug(job.name, run.host, _masker().mask_text)
     capture_checkin(
         monitor_slug=slug,
         check_in_id=check_in_id(run, slug, client.options.get("environment") or ""),
@@ -111,7 +111,7 @@ def check_in_id(run: Run, slug: str, environment: str) -> str:
     return uuid5(NAMESPACE_URL, f"chroniker:{environment}:{slug}:{run.pk}:{slot}").hex
 
 
-def slug_of(name: str, host: str = "", mask: Any = str) -> str:
+def make_slug(name: str, host: str = "", mask: Any = str) -> str:
     """The name of a job's monitor, unique among jobs, within Sentry's 50 characters.
 
     A name that is a slug already stays as it is. Any other loses something on the way, so a piece
@@ -119,14 +119,14 @@ def slug_of(name: str, host: str = "", mask: Any = str) -> str:
     """
     from hashlib import sha256
 
-    whole = f"{name}@{host}" if host else name
-    plain = re.fullmatch(_PLAIN, whole) and not re.fullmatch(_DIGESTED, whole)
-    if plain and mask(whole) == whole:
-        return whole
+    full_name = f"{name}@{host}" if host else name
+    plain = re.fullmatch(_PLAIN, full_name) and not re.fullmatch(_DIGESTED, full_name)
+    if plain and mask(full_name) == full_name:
+        return full_name
     from django.utils.text import slugify
 
-    readable = slugify(mask(whole).replace("@", "-"))[: SLUG_LENGTH - _DIGEST - 1].strip("-_")
-    digest = sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+    readable = slugify(mask(full_name).replace("@", "-"))[: SLUG_LENGTH - _DIGEST - 1].strip("-_")
+    digest = sha256(full_name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
     return f"{readable or 'job'}-{digest}"
 
 
@@ -135,23 +135,23 @@ def monitor_config(job: Job) -> Any:
     schedule = sentry_schedule(job.schedule, job.timezone, job.name)
     if schedule is None:
         return None
-    late = job.jitter_seconds + (job.start_deadline_seconds or DEFAULT_MARGIN_SECONDS)
-    longest = job.expected_seconds
+    margin_seconds = job.jitter_seconds + (job.start_deadline_seconds or DEFAULT_MARGIN_SECONDS)
+    max_duration = job.expected_seconds
     if job.timeout_seconds:
-        longest = job.timeout_seconds + int(job.grace_seconds)
+        max_duration = job.timeout_seconds + int(job.grace_seconds)
     return {
         "schedule": schedule,
         "timezone": job.timezone,
-        "checkin_margin": _minutes(late),
+        "checkin_margin": _minutes(margin_seconds),
         # Sentry's own default, half an hour, would call a long run failed that is allowed to be.
-        "max_runtime": _minutes(longest) if longest else _MOST_MINUTES,
-        "failure_issue_threshold": min(max(job.failures_before_alert, 1), _MOST_FAILURES),
+        "max_runtime": _minutes(max_duration) if max_duration else _MAX_MINUTES,
+        "failure_issue_threshold": min(max(job.failures_before_alert, 1), _MAX_FAILURES),
         "recovery_threshold": 1,
     }
 
 
 def _minutes(seconds: float) -> int:
-    return min(max(int(-(-seconds // 60)), 1), _MOST_MINUTES)
+    return min(max(int(-(-seconds // 60)), 1), _MAX_MINUTES)
 
 
 @lru_cache(maxsize=1024)
@@ -207,7 +207,7 @@ def prepare_job(sender: Any, *, spec: CommandSpec, **kwargs: Any) -> None:
     import sentry_sdk
 
     scope = sentry_sdk.get_isolation_scope()
-    if os.getpid() != _PROCESS:
+    if os.getpid() != _LOADER_PID:
         _renew_transport(client)
         scope.clear_breadcrumbs()  # what the scheduler did before the fork
     mask = _masker().mask_text
@@ -219,9 +219,9 @@ def prepare_job(sender: Any, *, spec: CommandSpec, **kwargs: Any) -> None:
     ):
         scope.set_tag(name, _tag(mask(value)))
     scope.set_transaction_name(_tag(mask(spec.job_name)), source="task")
-    scope.add_event_processor(lambda event, hint: masked(event, mask))
+    scope.add_event_processor(lambda event, hint: mask_event(event, mask))
     # What the job itself sends leaves as well: a fork has none of the scheduler's exit functions.
-    _end_quietly()
+    _flush_at_exit()
 
 
 def _renew_transport(client: Any) -> None:
@@ -231,7 +231,9 @@ def _renew_transport(client: Any) -> None:
     """
     from sentry_sdk.transport import make_transport
 
-    _inherited.append(client.transport)  # closing its connections is not this process's business
+    _inherited_transports.append(
+        client.transport
+    )  # closing its connections is not this process's business
     client.transport = make_transport(client.options)
 
 
@@ -263,18 +265,18 @@ def _tag(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:_TAG_LENGTH] or " "
 
 
-def masked(value: Any, mask: Any) -> Any:
+def mask_event(value: Any, mask: Any) -> Any:
     """An event with the secrets of all its texts masked, keys of mappings included."""
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, dict):
-        return {masked(key, mask): masked(inner, mask) for key, inner in value.items()}
+        return {mask_event(key, mask): mask_event(inner, mask) for key, inner in value.items()}
     if isinstance(value, list):
-        return [masked(inner, mask) for inner in value]
+        return [mask_event(inner, mask) for inner in value]
     if isinstance(value, tuple):
-        return tuple(masked(inner, mask) for inner in value)
+        return tuple(mask_event(inner, mask) for inner in value)
     if type(value).__name__ == "AnnotatedValue":  # of the SDK: a value, and what was done to it
-        value.value = masked(value.value, mask)
+        value.value = mask_event(value.value, mask)
     return value
 
 
@@ -284,17 +286,16 @@ def masked(value: Any, mask: Any) -> Any:
 @lru_cache(maxsize=1)
 def _masker() -> Masker:
     """Masks the site's secrets, also as they look in the ``repr`` of a local variable."""
-    from chroniker.output import Masker
-    from chroniker.starting import site_secrets
+    from chroniker.masking import Masker, site_secrets
 
     secrets = site_secrets()
     return Masker(secrets | {repr(secret)[1:-1] for secret in secrets})
 
 
-def _end_quietly() -> None:
+def _flush_at_exit() -> None:
     """Flush when this process ends, before the SDK does, which tells the console of its waiting."""
-    if os.getpid() not in _ends_quietly:
-        _ends_quietly.add(os.getpid())
+    if os.getpid() not in _registered_pids:
+        _registered_pids.add(os.getpid())
         atexit.register(flush)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from .enums import Severity
 
-_BAD: Mapping[str, Callable[[float, float], bool]] = {
+_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operators.gt,
     ">=": operators.ge,
     "<": operators.lt,
@@ -26,13 +26,13 @@ _BAD: Mapping[str, Callable[[float, float], bool]] = {
     "!=": operators.ne,
 }
 
-LADDER = (Severity.OK, Severity.WARNING, Severity.UNKNOWN, Severity.CRITICAL)
+SEVERITY_ORDER = (Severity.OK, Severity.WARNING, Severity.UNKNOWN, Severity.CRITICAL)
 """From good to bad."""
 
 
 def rank(severity: Severity) -> int:
     """The rung on which a severity stands, 0 for ok."""
-    return LADDER.index(severity)
+    return SEVERITY_ORDER.index(severity)
 
 
 def evaluate(
@@ -42,12 +42,12 @@ def evaluate(
 
     Unknown where the value or a threshold is no number (NaN): compared with that all is well.
     """
-    bad = _BAD[operator]
+    exceeds = _COMPARISONS[operator]
     if any(number is not None and math.isnan(number) for number in (value, warning, critical)):
         return Severity.UNKNOWN
-    if critical is not None and bad(value, critical):
+    if critical is not None and exceeds(value, critical):
         return Severity.CRITICAL
-    if warning is not None and bad(value, warning):
+    if warning is not None and exceeds(value, warning):
         return Severity.WARNING
     return Severity.OK
 
@@ -64,7 +64,7 @@ class Thresholds:
         """How bad ``value`` is."""
         return evaluate(value, self.operator, self.warning, self.critical)
 
-    def out_of_order(self) -> bool:
+    def warning_is_unreachable(self) -> bool:
         """Whether nothing could ever be a warning, because it is critical before."""
         if self.warning is None or self.critical is None:
             return False
@@ -76,52 +76,59 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SeverityState:
     """A monitor's severity, and for each rung how many samples in a row disagree with it."""
 
     severity: Severity = Severity.OK
-    toward_warning: int = 0
-    toward_unknown: int = 0
-    toward_critical: int = 0
+    warning_streak: int = 0
+    unknown_streak: int = 0
+    critical_streak: int = 0
 
     @property
     def streaks(self) -> tuple[int, int, int]:
         """As a tuple, from the lowest rung up."""
-        return self.toward_warning, self.toward_unknown, self.toward_critical
+        return self.warning_streak, self.unknown_streak, self.critical_streak
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SeverityChange:
     """From one severity to another."""
 
     before: Severity
     after: Severity
 
     @property
-    def worse(self) -> bool:
+    def is_worse(self) -> bool:
         """Whether it went up the ladder."""
         return rank(self.after) > rank(self.before)
 
     @property
-    def recovered(self) -> bool:
+    def is_recovery(self) -> bool:
         """Whether all is well again."""
         return self.after is Severity.OK
 
 
-def step(
-    standing: Standing, measured: Severity, *, consecutive: int = 1, recovery: int = 1
-) -> tuple[Standing, Change | None]:
+def advance(
+    severity_state: SeverityState, measured: Severity, *, consecutive: int = 1, recovery: int = 1
+) -> tuple[SeverityState, SeverityChange | None]:
     """Where a monitor stands after one more sample, and whether that is a change."""
-    here, there = rank(standing.severity), rank(measured)
+    current_rank, measured_rank = rank(severity_state.severity), rank(measured)
     streaks, reached = [], 0
-    for rung, streak in enumerate(standing.streaks, 1):
-        stands, agrees = here >= rung, (here >= rung) == (there >= rung)
+    for level, streak in enumerate(severity_state.streaks, 1):
+        at_level, agrees = (
+            current_rank >= level,
+            (current_rank >= level) == (measured_rank >= level),
+        )
         streak = 0 if agrees else streak + 1
-        if streak >= (recovery if stands else consecutive):
-            stands, streak = not stands, 0
+        if streak >= (recovery if at_level else consecutive):
+            at_level, streak = not at_level, 0
         streaks.append(streak)
-        if stands:
-            reached = rung
-    severity = LADDER[reached]
-    change = Change(standing.severity, severity) if severity is not standing.severity else None
-    return Standing(severity, *streaks), change
+        if at_level:
+            reached = level
+    severity = SEVERITY_ORDER[reached]
+    change = (
+        SeverityChange(severity_state.severity, severity)
+        if severity is not severity_state.severity
+        else None
+    )
+    return SeverityState(severity, *streaks), change

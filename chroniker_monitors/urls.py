@@ -10,7 +10,7 @@ app_name = "chroniker_monitors"
 urlpatterns = [
     path("metrics", views.metrics, name="metrics"),
     path("ping/<uuid:address>/", views.ping, name="ping"),
-    path("ping/<uuid:address>/start", views.ping, {"told": "start"}, name="ping_start"),
-    path("ping/<uuid:address>/fail", views.ping, {"told": "fail"}, name="ping_fail"),
+    path("ping/<uuid:address>/start", views.ping, {"event": "start"}, name="ping_start"),
+    path("ping/<uuid:address>/fail", views.ping, {"event": "fail"}, name="ping_fail"),
     path("ping/<uuid:address>/<int:exit_code>", views.ping, name="ping_exit_code"),
 ]

@@ -12,8 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
+from .checking.pings import MAX_BODY_BYTES, Ping, PingResult, record_ping
 from .exposition.response import respond
-from .pings import BODY_KEPT, Answer, Ping, receive
 
 
 @csrf_exempt  # it changes nothing, and a POST is told 405 rather than 403
@@ -31,37 +31,37 @@ def metrics(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def ping(
-    request: HttpRequest, address: UUID, told: str = "", exit_code: int | None = None
+    request: HttpRequest, address: UUID, event: str = "", exit_code: int | None = None
 ) -> HttpResponse:
     """What an outside job tells: nothing (it ended well), ``start``, ``fail``, an exit code."""
     if exit_code is not None and exit_code > 255:
         raise Http404
-    answer = receive(
+    result = record_ping(
         address,
         Ping(
             exit_code=exit_code,
-            failed=told == "fail" or bool(exit_code),
-            started=told == "start",
+            failed=event == "fail" or bool(exit_code),
+            started=event == "start",
             body=_body(request) if request.method == "POST" else b"",
         ),
         now=utc_now(),
     )
-    match answer:
-        case Answer.NOBODYS:
+    match result:
+        case PingResult.NOT_FOUND:
             raise Http404
-        case Answer.TOO_MANY:
-            return _plain("too many pings", status=429)
-        case Answer.TAKEN:
-            return _plain("ok")
+        case PingResult.RATE_LIMITED:
+            return _text_response("too many pings", status=429)
+        case PingResult.RECORDED:
+            return _text_response("ok")
 
 
 def _body(request: HttpRequest) -> bytes:
     """What was sent, from the socket and no further: a body of a gigabyte is never held."""
     try:
-        return bytes(request.read(BODY_KEPT))
+        return bytes(request.read(MAX_BODY_BYTES))
     except OSError:  # it broke off; that it pinged is what counts
         return b""
 
 
-def _plain(text: str, status: int = 200) -> HttpResponse:
+def _text_response(text: str, status: int = 200) -> HttpResponse:
     return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")

@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from . import fleet, hosts, job, layout, monitors
 
 HERE = Path(__file__).resolve().parent
-PICTURES = HERE.parent / "docs" / "img"
+IMAGES = HERE.parent / "docs" / "img"
 BOARDS = (fleet, job, monitors, hosts)
 
 
@@ -28,7 +28,7 @@ def files() -> dict[Path, str]:
         text = json.dumps(board, indent=2, ensure_ascii=False) + "\n"
         found[HERE / f"{board['uid']}.json"] = text
         name = board["uid"].replace("chroniker", "dashboard")
-        found[PICTURES / f"{name}.svg"] = layout.picture(board)
+        found[IMAGES / f"{name}.svg"] = layout.draw_layout(board)
     return found
 
 
@@ -43,7 +43,7 @@ def _tidy(part: Any) -> Any:
     return [_tidy(item) for item in part] if isinstance(part, list) else part
 
 
-def out_of_step() -> list[Path]:
+def outdated_files() -> list[Path]:
     """Files that are missing or differ."""
     return [path for path, text in files().items() if not path.exists() or path.read_text() != text]
 
@@ -52,10 +52,10 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m dashboards.build", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of step")
     if parser.parse_args(argv).check:
-        for path in (late := out_of_step()):
+        for path in (late := outdated_files()):
             print(f"{path} is out of step: python -m dashboards.build", file=sys.stderr)
         return bool(late)
-    PICTURES.mkdir(exist_ok=True)
+    IMAGES.mkdir(exist_ok=True)
     for path, text in files().items():
         path.write_text(text)
     return 0

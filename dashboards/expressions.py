@@ -34,7 +34,7 @@ class Scope:
         """A gauge, once for each value of these labels."""
         return f"max by ({labels}) ({self.raw(name, where)})"
 
-    def slot(self, name: str, where: str = "") -> str:
+    def placement(self, name: str, where: str = "") -> str:
         """A gauge of what the runner wrote."""
         return self.by("job_name, host", name, where)
 
@@ -48,18 +48,18 @@ class Scope:
 
     def increase(self, labels: str, name: str, window: str, where: str = "") -> str:
         """By how much a counter rose in that time, whichever replicas came and went in it."""
-        return f"increase({self._readings(labels, name, window, where)})"
+        return f"increase({self._subquery(labels, name, window, where)})"
 
     def quantile(self, quantile: float, labels: str, name: str, window: str) -> str:
         """Of a histogram; nothing of one that did not move, of which there is no quantile.
 
         Buckets of several hosts are added, those of replicas are not.
         """
-        rate = f"rate({self._readings('job_name, host, le', name + '_bucket', window)})"
+        rate = f"rate({self._subquery('job_name, host, le', name + '_bucket', window)})"
         by = ", ".join(filter(None, (labels, "le")))
         return f"histogram_quantile({quantile:g}, sum by ({by}) ({rate})) >= 0"
 
-    def _readings(self, labels: str, name: str, window: str, where: str = "") -> str:
+    def _subquery(self, labels: str, name: str, window: str, where: str = "") -> str:
         """A counter over that time. The replicas are brought together at each reading: a new one
         tells what the old one told. Few readings also spare a day of every scrape."""
         return f"({self.by(labels, name, where)})[{window}:{RESOLUTIONS[window]}]"
@@ -75,30 +75,30 @@ def count(expression: str) -> str:
     return or_zero(f"count({expression})")
 
 
-class Facts:
+class JobExpressions:
     """What a scope's jobs are up to; each is one series for each job and host slot."""
 
     def __init__(self, scope: Scope) -> None:
-        slot, job = scope.slot, scope.job
+        placement, job = scope.placement, scope.job
         self.enabled = f"{job('chroniker_job_enabled')} == 1"
-        self.running = f"{slot('chroniker_job_running')} == 1"
+        self.running = f"{placement('chroniker_job_running')} == 1"
         # As ChronikerJobFailing has it. Monitors have a severity of their own.
         self.failing = (
-            f"({slot('chroniker_job_consecutive_failures')} > 0)"
+            f"({placement('chroniker_job_consecutive_failures')} > 0)"
             f" >= on (job_name) group_left () {job('chroniker_job_failures_before_alert')}"
             f" and on (job_name) {self.enabled}"
             f" unless on (job_name) {job('chroniker_monitor_info')}"
         )
         self.blocked = f"{scope.by('job_name, host, reason', 'chroniker_job_blocked')} == 1"
-        self.due = f"time() - ({slot('chroniker_job_next_run_timestamp_seconds')} > 0)"
+        self.due = f"time() - ({placement('chroniker_job_next_run_timestamp_seconds')} > 0)"
         # A running job's next slot may have gone by: that is an overlap, and counted as missed.
         # To wait for another job is what some are told to.
-        waiting = f"{slot('chroniker_job_blocked', DEPENDENCY)} == 1"
+        waiting = f"{placement('chroniker_job_blocked', DEPENDENCY)} == 1"
         self.late = (
             f"{self.due} > {LATE_SECONDS} unless on (job_name, host) ({self.running} or {waiting})"
         )
         self.elapsed = (
-            f"clamp_min(time() - ({slot('chroniker_job_start_timestamp_seconds')} > 0), 0)"
+            f"clamp_min(time() - ({placement('chroniker_job_start_timestamp_seconds')} > 0), 0)"
         )
         self.to_start = self._share(
             f"clamp_min({self.due}, 0)", job("chroniker_job_start_deadline_seconds"), "start"
@@ -107,7 +107,7 @@ class Facts:
         self.to_expected = self._share(
             self.elapsed, job("chroniker_job_expected_seconds"), "expected"
         )
-        self.hurried = (
+        self.near_deadline = (
             f"({self.to_start} > 0.5) or ({self.to_end} > 0.5) or ({self.to_expected} > 0.8)"
         )
         self.status = f"{scope.by('job_name, host, status', 'chroniker_job_last_run_status')} == 1"

@@ -5,32 +5,32 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from . import expressions as e
-from .frame import chosen, compose, failed_runs, maintenance
+from .frame import compose, failed_runs, maintenance, query_variable
 from .panels import (
-    ENDINGS,
     HOURLY,
     PERCENT_BAR,
-    YES,
+    STATUS_COLORS,
+    YES_NO,
     Column,
     Line,
     Row,
-    bad_from,
     chart,
-    good_from,
-    listing,
-    number,
+    green_from,
     ranking,
+    red_from,
+    stat_panel,
+    table_panel,
 )
 
 ALL = e.Scope(f'{e.SITE}, job_name=~"$job_name"')
 HOSTS = e.Scope(e.SITE)
-FACTS = e.Facts(ALL)
+EXPRESSIONS = e.JobExpressions(ALL)
 KEYS = {"job_name": "Job", "host": "Host"}
 MUTED = ALL.job("chroniker_job_muted")
 SECONDS_AGO = {"custom.width": 130}
 
 
-def of(failing: str, which: str) -> str:
+def restrict_to(failing: str, which: str) -> str:
     """That metric of those jobs."""
     return f"{failing} and on (job_name, host) ({which})"
 
@@ -39,86 +39,86 @@ def now_row() -> Row:
     severities = f"max by (job_name, host) ({HOSTS.raw('chroniker_monitor_severity')})"
     silent = f"time() - {HOSTS.host('chroniker_host_last_tick_timestamp_seconds')}"
     numbers = [
-        number(
+        stat_panel(
             "Failing jobs",
             "Enabled jobs of which as many runs in a row failed as make an alert; monitors are "
             "counted apart. The table below names them.",
-            e.count(FACTS.failing),
-            thresholds=bad_from(1),
+            e.count(EXPRESSIONS.failing),
+            thresholds=red_from(1),
         ),
-        number(
+        stat_panel(
             "Late jobs",
             f"Jobs that should have started more than {e.LATE_SECONDS} seconds ago and do not "
             "run, but for those that wait for another one.",
-            e.count(FACTS.late),
-            thresholds=bad_from(1),
+            e.count(EXPRESSIONS.late),
+            thresholds=red_from(1),
         ),
-        number(
+        stat_panel(
             "About to miss a deadline",
             "Jobs that have used half of the time in which they may start or run, or most of the "
             "time that they are expected to take.",
-            e.count(f"max by (job_name, host) ({FACTS.hurried})"),
-            thresholds=bad_from(1, "orange"),
+            e.count(f"max by (job_name, host) ({EXPRESSIONS.near_deadline})"),
+            thresholds=red_from(1, "orange"),
         ),
-        number(
+        stat_panel(
             "Blocked jobs",
             "Jobs that are due and cannot start: they wait for another one, or something is "
             "wrong with their definition.",
-            e.count(f"max by (job_name, host) ({FACTS.blocked})"),
-            thresholds=bad_from(1, "orange"),
+            e.count(f"max by (job_name, host) ({EXPRESSIONS.blocked})"),
+            thresholds=red_from(1, "orange"),
         ),
-        number(
+        stat_panel(
             "Running now",
             "Runs that go on, on all hosts.",
-            e.or_zero(f"sum({ALL.slot('chroniker_job_running')})"),
+            e.or_zero(f"sum({ALL.placement('chroniker_job_running')})"),
         ),
-        number(
+        stat_panel(
             "Open incidents",
             "Incidents that have been mailed and are not over, of every severity.",
             e.or_zero(f"sum({HOSTS.by('severity', 'chroniker_incidents_open')})"),
-            thresholds=bad_from(1),
+            thresholds=red_from(1),
         ),
-        number(
+        stat_panel(
             "Monitors not ok",
             "Monitors that are warning, critical or unknown.",
             e.count(f"{severities} > 0"),
-            thresholds=bad_from(1),
+            thresholds=red_from(1),
         ),
-        number(
+        stat_panel(
             "Silent hosts",
             f"Hosts that have not ticked for more than {e.SILENT_SECONDS} seconds.",
             e.count(f"{silent} > {e.SILENT_SECONDS}"),
-            thresholds=bad_from(1),
+            thresholds=red_from(1),
         ),
     ]
     return Row(4, [(3, panel) for panel in numbers])
 
 
-def trouble_row() -> Row:
-    failing = listing(
+def problem_row() -> Row:
+    failing = table_panel(
         "What is failing",
         "Enabled jobs of which as many runs in a row failed as make an alert, the longest series "
         "of failures first. Click a name to look at the job.",
-        Column("Failures in a row", FACTS.failing),
+        Column("Failures in a row", EXPRESSIONS.failing),
         Column(
             "How",
-            of(FACTS.status, FACTS.failing),
+            restrict_to(EXPRESSIONS.status, EXPRESSIONS.failing),
             label="status",
-            mapping=ENDINGS,
+            mapping=STATUS_COLORS,
         ),
         Column(
             "Last failure",
-            of(
-                f"({ALL.slot('chroniker_job_last_failure_timestamp_seconds')} > 0) * 1000",
-                FACTS.failing,
+            restrict_to(
+                f"({ALL.placement('chroniker_job_last_failure_timestamp_seconds')} > 0) * 1000",
+                EXPRESSIONS.failing,
             ),
             unit="dateTimeFromNow",
         ),
         Column(
             "Last success",
-            of(
-                f"({ALL.slot('chroniker_job_last_success_timestamp_seconds')} > 0) * 1000",
-                FACTS.failing,
+            restrict_to(
+                f"({ALL.placement('chroniker_job_last_success_timestamp_seconds')} > 0) * 1000",
+                EXPRESSIONS.failing,
             ),
             unit="dateTimeFromNow",
         ),
@@ -126,19 +126,19 @@ def trouble_row() -> Row:
         sort="Failures in a row",
         none="nothing fails",
     )
-    late = listing(
+    late = table_panel(
         "What is late",
         "Jobs that should have started and do not run, but for those that wait for another one; "
         "with the reason where the scheduler knows one, and the time that is left until the slot "
         "is missed.",
-        Column("Late by", FACTS.late, unit="s"),
-        Column("Blocked by", of(FACTS.blocked, FACTS.late), label="reason"),
+        Column("Late by", EXPRESSIONS.late, unit="s"),
+        Column("Blocked by", restrict_to(EXPRESSIONS.blocked, EXPRESSIONS.late), label="reason"),
         Column(
             "Missed in",
-            of(
+            restrict_to(
                 f"({ALL.job('chroniker_job_start_deadline_seconds')} > 0)"
-                f" - on (job_name) group_right () ({FACTS.due})",
-                FACTS.late,
+                f" - on (job_name) group_right () ({EXPRESSIONS.due})",
+                EXPRESSIONS.late,
             ),
             unit="s",
         ),
@@ -150,40 +150,43 @@ def trouble_row() -> Row:
 
 
 def running_row() -> Row:
-    progress = ALL.slot("chroniker_job_progress_ratio")
-    running = listing(
+    progress = ALL.placement("chroniker_job_progress_ratio")
+    running = table_panel(
         "What runs, and how far it is",
         "Runs that go on. The time left is reckoned from the progress that the job tells.",
-        Column("Running for", FACTS.elapsed, unit="s"),
+        Column("Running for", EXPRESSIONS.elapsed, unit="s"),
         Column(
-            "Progress", of(f"{progress} > 0", FACTS.running), unit="percentunit", more=PERCENT_BAR
+            "Progress",
+            restrict_to(f"{progress} > 0", EXPRESSIONS.running),
+            unit="percentunit",
+            cell_options=PERCENT_BAR,
         ),
         Column(
             "Left",
-            f"({FACTS.elapsed}) * on (job_name, host)"
-            f" ((1 - {progress}) / ({progress} > 0)) and on (job_name, host) {FACTS.running}",
+            f"({EXPRESSIONS.elapsed}) * on (job_name, host)"
+            f" ((1 - {progress}) / ({progress} > 0)) and on (job_name, host) {EXPRESSIONS.running}",
             unit="s",
         ),
         Column(
             "Of its timeout",
-            f"max by (job_name, host) ({FACTS.to_end})",
+            f"max by (job_name, host) ({EXPRESSIONS.to_end})",
             unit="percentunit",
-            more=PERCENT_BAR,
+            cell_options=PERCENT_BAR,
         ),
         keys=KEYS,
         sort="Running for",
         none="nothing runs",
     )
-    hurried = listing(
+    near_deadline = table_panel(
         "What is about to miss its deadline",
         "The share of the time that is used, of those who have used half of the time until they "
         "must have started (start) or are ended (timeout), or 80 % of the expected time.",
-        Column("Used", FACTS.hurried, unit="percentunit", more=PERCENT_BAR),
+        Column("Used", EXPRESSIONS.near_deadline, unit="percentunit", cell_options=PERCENT_BAR),
         keys=KEYS | {"deadline": "Deadline"},
         sort="Used",
         none="everybody is in time",
     )
-    return Row(8, [(14, running), (10, hurried)])
+    return Row(8, [(14, running), (10, near_deadline)])
 
 
 def day_rows() -> list[Row]:
@@ -201,13 +204,13 @@ def day_rows() -> list[Row]:
             [
                 (
                     4,
-                    number(
+                    stat_panel(
                         "Success ratio, one day",
                         "Which part of the runs that ended within a day ended well.",
                         e.success_ratio(ALL, "1d"),
                         unit="percentunit",
                         decimals=1,
-                        thresholds=good_from(0.99, 0.9),
+                        thresholds=green_from(0.99, 0.9),
                         none="no run",
                     ),
                 ),
@@ -309,35 +312,35 @@ def every_job() -> Row:
         [
             (
                 24,
-                listing(
+                table_panel(
                     "All jobs",
                     "Every job, with its last ending, its next start and its day.",
                     Column(
                         "Last run",
-                        FACTS.status,
+                        EXPRESSIONS.status,
                         label="status",
-                        mapping=ENDINGS,
+                        mapping=STATUS_COLORS,
                     ),
                     Column(
                         "Ended",
-                        f"({ALL.slot('chroniker_job_last_run_timestamp_seconds')} > 0) * 1000",
+                        f"({ALL.placement('chroniker_job_last_run_timestamp_seconds')} > 0) * 1000",
                         unit="dateTimeFromNow",
                     ),
-                    Column("Took", ALL.slot("chroniker_job_last_duration_seconds"), unit="s"),
+                    Column("Took", ALL.placement("chroniker_job_last_duration_seconds"), unit="s"),
                     Column(
                         "Next start",
-                        f"({ALL.slot('chroniker_job_next_run_timestamp_seconds')} > 0) * 1000",
+                        f"({ALL.placement('chroniker_job_next_run_timestamp_seconds')} > 0) * 1000",
                         unit="dateTimeFromNow",
                     ),
-                    Column("Running", ALL.slot("chroniker_job_running"), mapping=YES),
-                    Column("Runs, one day", runs, more={"decimals": 0}),
+                    Column("Running", ALL.placement("chroniker_job_running"), mapping=YES_NO),
+                    Column("Runs, one day", runs, cell_options={"decimals": 0}),
                     Column(
                         "Failures, one day",
                         f"sum by (job_name, host) ({failures})",
-                        more={"decimals": 0},
+                        cell_options={"decimals": 0},
                     ),
-                    Column("Enabled", ALL.job("chroniker_job_enabled"), mapping=YES),
-                    Column("Muted", MUTED, mapping=YES),
+                    Column("Enabled", ALL.job("chroniker_job_enabled"), mapping=YES_NO),
+                    Column("Muted", MUTED, mapping=YES_NO),
                     keys=KEYS,
                     sort="Job",
                     ascending=True,
@@ -353,12 +356,12 @@ def build() -> Dashboard:
         "chroniker-fleet",
         "Is anything wrong, right now? Every job of a site.",
         {
-            "": [now_row(), trouble_row(), running_row()],
+            "": [now_row(), problem_row(), running_row()],
             "The day": day_rows(),
             "Every job": [every_job()],
         },
         variables=[
-            chosen(
+            query_variable(
                 "job_name",
                 "Job",
                 f"label_values(chroniker_job_enabled{{{e.SITE}}}, job_name)",
@@ -367,7 +370,7 @@ def build() -> Dashboard:
             )
         ],
         annotations=[
-            failed_runs(ALL.slot("chroniker_job_last_failure_timestamp_seconds")),
+            failed_runs(ALL.placement("chroniker_job_last_failure_timestamp_seconds")),
             maintenance(f"count({MUTED} == 1)", "Maintenance"),
         ],
         since="now-24h",

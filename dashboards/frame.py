@@ -17,13 +17,13 @@ TITLES = {
     "chroniker-monitors": "Chroniker / Monitors",
     "chroniker-hosts": "Chroniker / Hosts",
 }
-RECENT = 900
+RECENT_SECONDS = 900
 """Seconds for which a failed run is told, so that a crowd of jobs makes no crowd of marks."""
 
 # --- variables ------------------------------------------------------------------------------
 
 
-def chosen(
+def query_variable(
     name: str, label: str, values: str, description: str, *, several: bool
 ) -> dashboard.QueryVariable:
     """A list to choose from, read from Prometheus when the dashboard is opened."""
@@ -52,7 +52,7 @@ def base_variables() -> list[Any]:
         .label("Prometheus")
         .description("The Prometheus that scrapes the site.")
         .type("prometheus"),
-        chosen(
+        query_variable(
             "job",
             "Site",
             "label_values(chroniker_build_info, job)",
@@ -73,7 +73,7 @@ def failed_runs(expr: str) -> dashboard.AnnotationQuery:
         .datasource(SOURCE)
         .enable(True)
         .icon_color(RED)
-        .expr(f"(({expr}) > time() - {RECENT}) * 1000")
+        .expr(f"(({expr}) > time() - {RECENT_SECONDS}) * 1000")
         .use_value_for_time(True)
         .step("1m")
         .title_format("{{job_name}} {{host}} failed")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from . import expressions as e
-from .frame import chosen, compose, failed_runs, maintenance
+from .frame import compose, failed_runs, maintenance, query_variable
 from .panels import (
     HOURLY,
-    YES,
+    YES_NO,
     Column,
     Line,
     Row,
-    bad_from,
     chart,
-    listing,
-    number,
+    red_from,
+    stat_panel,
+    table_panel,
     timeline,
 )
 
@@ -28,42 +28,42 @@ PAUSED = HOSTS.host("chroniker_host_paused")
 SINCE = f"time() - ({TICK} > 0)"
 
 
-def alone(name: str, how: str = "max") -> str:
+def site_value(name: str, how: str = "max") -> str:
     """A number that the whole site has once."""
     return f"{how}({ALL.raw(name)})"
 
 
 def now_row() -> Row:
     numbers = [
-        number(
+        stat_panel(
             "Hosts",
             "Machines that tick, or did.",
             e.count(TICK),
         ),
-        number(
+        stat_panel(
             "Silent hosts",
             f"Hosts that have not ticked for more than {e.SILENT_SECONDS} seconds.",
             e.count(f"time() - {TICK} > {e.SILENT_SECONDS}"),
-            thresholds=bad_from(1),
+            thresholds=red_from(1),
         ),
-        number(
+        stat_panel(
             "Paused hosts",
             "Hosts that start nothing because somebody paused them.",
             e.count(f"{PAUSED} == 1"),
-            thresholds=bad_from(1, "orange"),
+            thresholds=red_from(1, "orange"),
         ),
-        number(
+        stat_panel(
             "Running now",
             "Runs that go on, on the chosen hosts.",
             e.or_zero(f"sum({RUNNING})"),
         ),
-        number(
+        stat_panel(
             "Mails that wait",
             "Notifications that are not sent yet. Where they stay, the mail server is down.",
-            e.or_zero(alone("chroniker_notifications_pending")),
-            thresholds=bad_from(1, "orange"),
+            e.or_zero(site_value("chroniker_notifications_pending")),
+            thresholds=red_from(1, "orange"),
         ),
-        number(
+        stat_panel(
             "Metrics",
             "Whether the database answered the last scrape in time.",
             f"min({ALL.raw('chroniker_collector_up')})",
@@ -81,13 +81,13 @@ def hosts_row() -> Row:
         [
             (
                 24,
-                listing(
+                table_panel(
                     "Every host",
                     "Who has not ticked for the longest time is at the top.",
                     Column("Last tick", SINCE, unit="s"),
                     Column("The tick took", TOOK, unit="s"),
                     Column("Running jobs", RUNNING),
-                    Column("Paused", PAUSED, mapping=YES),
+                    Column("Paused", PAUSED, mapping=YES_NO),
                     keys={"host": "Host"},
                     sort="Last tick",
                     none="no host has ever ticked",
@@ -165,12 +165,12 @@ def load_row() -> Row:
     )
 
 
-def trust_row() -> Row:
+def collector_row() -> Row:
     failed = ALL.increase("job", "chroniker_notification_failures_total", HOURLY)
     mails = chart(
         "Mails",
         "Notifications that wait, and attempts to send one that failed within an hour.",
-        Line(alone("chroniker_notifications_pending"), "waiting"),
+        Line(site_value("chroniker_notifications_pending"), "waiting"),
         Line(f"sum({failed})", "failed, one hour", color="red"),
     )
     scrapes = chart(
@@ -188,7 +188,7 @@ def trust_row() -> Row:
         mapping={0: ("down", "red"), 1: ("up", "green")},
         none="no scrape",
     )
-    versions = listing(
+    versions = table_panel(
         "Versions",
         "Which version of Chroniker the scraped instances run; and jobs that are not on their "
         "page, because there are too many.",
@@ -214,10 +214,10 @@ def build() -> Dashboard:
             "": [now_row(), hosts_row()],
             "Ticks": tick_rows(),
             "Load": [load_row()],
-            "Mail and metrics": [trust_row()],
+            "Mail and metrics": [collector_row()],
         },
         variables=[
-            chosen(
+            query_variable(
                 "host",
                 "Host",
                 f"label_values(chroniker_host_last_tick_timestamp_seconds{{{e.SITE}}}, host)",
@@ -226,7 +226,7 @@ def build() -> Dashboard:
             )
         ],
         annotations=[
-            failed_runs(ALL.slot("chroniker_job_last_failure_timestamp_seconds")),
+            failed_runs(ALL.placement("chroniker_job_last_failure_timestamp_seconds")),
             maintenance(f"count({ALL.job('chroniker_job_muted')} == 1)", "Maintenance"),
         ],
         since="now-6h",

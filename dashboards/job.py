@@ -5,25 +5,25 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from . import expressions as e
-from .frame import chosen, compose, failed_runs, maintenance
+from .frame import compose, failed_runs, maintenance, query_variable
 from .panels import (
     HOURLY,
     STATUSES,
-    YES,
+    YES_NO,
     Column,
     Line,
     Row,
-    bad_from,
     chart,
-    good_from,
-    listing,
-    number,
+    green_from,
+    red_from,
+    stat_panel,
+    table_panel,
     timeline,
 )
 
 ONE = e.Scope(f'{e.SITE}, job_name="$job_name", host=~"$host"')
 DEFINED = e.Scope(f'{e.SITE}, job_name="$job_name"')
-FACTS = e.Facts(ONE)
+EXPRESSIONS = e.JobExpressions(ONE)
 DURATION = "chroniker_job_duration_seconds"
 LAG = "chroniker_job_start_lag_seconds"
 
@@ -55,7 +55,7 @@ def now_row() -> Row:
     numbers = [
         (
             4,
-            number(
+            stat_panel(
                 "Now",
                 "Whether it runs, waits for its time, is due and held back, or is disabled.",
                 state,
@@ -65,7 +65,7 @@ def now_row() -> Row:
         ),
         (
             4,
-            number(
+            stat_panel(
                 "Last run",
                 "How the last run ended; of a job that runs on every host, the worst of them.",
                 f"max({status()})",
@@ -75,42 +75,42 @@ def now_row() -> Row:
         ),
         (
             4,
-            number(
+            stat_panel(
                 "Last success",
                 "When a run last ended well.",
-                f"max({ONE.slot('chroniker_job_last_success_timestamp_seconds')} > 0) * 1000",
+                f"max({ONE.placement('chroniker_job_last_success_timestamp_seconds')} > 0) * 1000",
                 unit="dateTimeFromNow",
                 none="never",
             ),
         ),
         (
             4,
-            number(
+            stat_panel(
                 "Next start",
                 "When the schedule starts it next.",
-                f"min({ONE.slot('chroniker_job_next_run_timestamp_seconds')} > 0) * 1000",
+                f"min({ONE.placement('chroniker_job_next_run_timestamp_seconds')} > 0) * 1000",
                 unit="dateTimeFromNow",
                 none="not by schedule",
             ),
         ),
         (
             4,
-            number(
+            stat_panel(
                 "Failures in a row",
                 "Failures since the last success; of several hosts, the most.",
-                f"max({ONE.slot('chroniker_job_consecutive_failures')})",
-                thresholds=bad_from(1),
+                f"max({ONE.placement('chroniker_job_consecutive_failures')})",
+                thresholds=red_from(1),
             ),
         ),
         (
             4,
-            number(
+            stat_panel(
                 "Success ratio, seven days",
                 "Which part of the runs that ended within a week ended well.",
                 e.success_ratio(ONE, "7d"),
                 unit="percentunit",
                 decimals=1,
-                thresholds=good_from(0.99, 0.9),
+                thresholds=green_from(0.99, 0.9),
                 none="no run",
             ),
         ),
@@ -129,7 +129,7 @@ def history_row() -> Row:
                     "How the last run had ended at each moment, and when the job ran and was "
                     "muted.",
                     Line(status(), "last run {{host}}"),
-                    Line(f"10 + {ONE.slot('chroniker_job_running')}", "running {{host}}"),
+                    Line(f"10 + {ONE.placement('chroniker_job_running')}", "running {{host}}"),
                     Line(f"20 + {defined('chroniker_job_muted')}", "muted"),
                     mapping={
                         **STATUSES,
@@ -149,7 +149,7 @@ def time_row() -> Row:
         "Duration",
         "What the last run took, what half and 19 of 20 of the runs within a day took at most, "
         "and the limits where the job has any.",
-        Line(ONE.slot("chroniker_job_last_duration_seconds"), "last {{host}}", color="blue"),
+        Line(ONE.placement("chroniker_job_last_duration_seconds"), "last {{host}}", color="blue"),
         Line(ONE.quantile(0.5, "job_name", DURATION, "1d"), "p50, one day", color="green"),
         Line(ONE.quantile(0.95, "job_name", DURATION, "1d"), "p95, one day", color="yellow"),
         Line(defined("chroniker_job_expected_seconds"), "expected", dashed=True, color="orange"),
@@ -160,9 +160,9 @@ def time_row() -> Row:
         "Progress",
         "How much of its work the run had done at each moment, where the job tells it.",
         Line(
-            f"{ONE.slot('chroniker_job_progress_ratio')}"
-            f" and on (job_name, host) {FACTS.running}"
-            f" or 0 * {ONE.slot('chroniker_job_running')}",
+            f"{ONE.placement('chroniker_job_progress_ratio')}"
+            f" and on (job_name, host) {EXPRESSIONS.running}"
+            f" or 0 * {ONE.placement('chroniker_job_running')}",
             "done {{host}}",
         ),
         unit="percentunit",
@@ -236,7 +236,7 @@ def cost_row() -> Row:
     memory = chart(
         "Memory of the last run",
         "The most that one of its processes had resident.",
-        Line(ONE.slot("chroniker_job_last_max_rss_bytes"), "resident {{host}}"),
+        Line(ONE.placement("chroniker_job_last_max_rss_bytes"), "resident {{host}}"),
         unit="bytes",
     )
     return Row(7, [(8, lag), (8, processor), (8, memory)])
@@ -244,12 +244,12 @@ def cost_row() -> Row:
 
 def definition_row() -> Row:
     labels = "job_name, command, kind, schedule, timezone, hostname"
-    definition = listing(
+    definition = table_panel(
         "Definition",
         "What people defined.",
         Column("Command", DEFINED.by(labels, "chroniker_job_info"), label="command"),
-        Column("Enabled", defined("chroniker_job_enabled"), mapping=YES),
-        Column("Muted", defined("chroniker_job_muted"), mapping=YES),
+        Column("Enabled", defined("chroniker_job_enabled"), mapping=YES_NO),
+        Column("Muted", defined("chroniker_job_muted"), mapping=YES_NO),
         keys={
             "job_name": "Job",
             "kind": "Kind",
@@ -259,12 +259,12 @@ def definition_row() -> Row:
         },
         none="no such job",
     )
-    blocked = listing(
+    blocked = table_panel(
         "Held back by",
         "Why it does not start although it is due.",
         Column(
             "Since",
-            f"({FACTS.blocked}) * 0 + on (job_name, host) group_left () ({FACTS.due})",
+            f"({EXPRESSIONS.blocked}) * 0 + on (job_name, host) group_left () ({EXPRESSIONS.due})",
             unit="s",
         ),
         keys={"reason": "Reason", "host": "Host"},
@@ -284,14 +284,14 @@ def build() -> Dashboard:
             "What people defined": [definition_row()],
         },
         variables=[
-            chosen(
+            query_variable(
                 "job_name",
                 "Job",
                 f"label_values(chroniker_job_enabled{{{e.SITE}}}, job_name)",
                 "The job to look at.",
                 several=False,
             ),
-            chosen(
+            query_variable(
                 "host",
                 "Host",
                 f'label_values(chroniker_job_running{{{e.SITE}, job_name="$job_name"}}, host)',
@@ -300,7 +300,7 @@ def build() -> Dashboard:
             ),
         ],
         annotations=[
-            failed_runs(ONE.slot("chroniker_job_last_failure_timestamp_seconds")),
+            failed_runs(ONE.placement("chroniker_job_last_failure_timestamp_seconds")),
             maintenance(f"{defined('chroniker_job_muted')} == 1", "Maintenance"),
         ],
         since="now-7d",

@@ -17,7 +17,7 @@ FILLS = {
 KINDS = {"timeseries": "chart", "bargauge": "bars", "state-timeline": "timeline", "stat": ""}
 
 
-def picture(board: dict[str, Any]) -> str:
+def draw_layout(board: dict[str, Any]) -> str:
     """An SVG."""
     panels = board["panels"]
     height = HEADER + max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels) * LINE + MARGIN

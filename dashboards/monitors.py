@@ -5,25 +5,25 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from . import expressions as e
-from .frame import chosen, compose, failed_runs, maintenance
+from .frame import compose, failed_runs, maintenance, query_variable
 from .panels import (
     SEVERITIES,
-    YES,
+    YES_NO,
     Column,
     Line,
     Row,
-    bad_from,
     chart,
-    listing,
-    number,
+    red_from,
+    stat_panel,
+    table_panel,
     timeline,
 )
 
 CHOSEN = e.Scope(f'{e.SITE}, job_name=~"$job_name"')
-SEVERITY = CHOSEN.slot("chroniker_monitor_severity")
+SEVERITY = CHOSEN.placement("chroniker_monitor_severity")
 KEYS = {"job_name": "Monitor", "host": "Host"}
-AGE = f"time() - ({CHOSEN.slot('chroniker_monitor_last_sample_timestamp_seconds')} > 0)"
-OURS = f"on (job_name) group by (job_name) ({CHOSEN.raw('chroniker_monitor_info')})"
+AGE = f"time() - ({CHOSEN.placement('chroniker_monitor_last_sample_timestamp_seconds')} > 0)"
+MONITORS_ONLY = f"on (job_name) group by (job_name) ({CHOSEN.raw('chroniker_monitor_info')})"
 
 
 def threshold(severity: str) -> str:
@@ -31,35 +31,35 @@ def threshold(severity: str) -> str:
 
 
 def now_row() -> Row:
-    def how_many(value: int, description: str, color: str) -> tuple[int, object]:
+    def count_panel(value: int, description: str, color: str) -> tuple[int, object]:
         word = SEVERITIES[value][0]
         counted = e.count(f"{SEVERITY} == {value}")
-        return 4, number(word.capitalize(), description, counted, thresholds=bad_from(1, color))
+        return 4, stat_panel(word.capitalize(), description, counted, thresholds=red_from(1, color))
 
     late = (
         f"time() - (max by (job_name, host) ("
         f"{CHOSEN.raw('chroniker_job_next_run_timestamp_seconds')}) > 0) > {e.LATE_SECONDS}"
-        f" and {OURS}"
+        f" and {MONITORS_ONLY}"
     )
-    muted = f"{CHOSEN.job('chroniker_job_muted')} == 1 and {OURS}"
+    muted = f"{CHOSEN.job('chroniker_job_muted')} == 1 and {MONITORS_ONLY}"
     return Row(
         4,
         [
-            how_many(2, "Monitors beyond their critical threshold.", "red"),
-            how_many(1, "Monitors beyond their warning threshold.", "orange"),
-            how_many(3, "Monitors whose probe itself failed: nothing is known.", "purple"),
-            how_many(0, "Monitors whose value is as it should be.", "green"),
+            count_panel(2, "Monitors beyond their critical threshold.", "red"),
+            count_panel(1, "Monitors beyond their warning threshold.", "orange"),
+            count_panel(3, "Monitors whose probe itself failed: nothing is known.", "purple"),
+            count_panel(0, "Monitors whose value is as it should be.", "green"),
             (
                 4,
-                number(
+                stat_panel(
                     "Late",
                     f"Monitors that should have been looked at more than {e.LATE_SECONDS} seconds "
                     "ago: their value is an old one.",
                     e.count(late),
-                    thresholds=bad_from(1),
+                    thresholds=red_from(1),
                 ),
             ),
-            (4, number("Muted", "Monitors in a maintenance window.", e.count(muted))),
+            (4, stat_panel("Muted", "Monitors in a maintenance window.", e.count(muted))),
         ],
     )
 
@@ -71,11 +71,11 @@ def table_row() -> Row:
         [
             (
                 24,
-                listing(
+                table_panel(
                     "Values against thresholds",
                     "What each monitor measured last. The worst is at the top.",
                     Column("Severity", SEVERITY, unit="none", mapping=SEVERITIES),
-                    Column("Value", CHOSEN.slot("chroniker_monitor_value")),
+                    Column("Value", CHOSEN.placement("chroniker_monitor_value")),
                     Column("Warning", threshold("warning")),
                     Column("Critical", threshold("critical")),
                     Column(
@@ -85,8 +85,12 @@ def table_row() -> Row:
                     ),
                     Column("Unit", CHOSEN.by(labels, "chroniker_monitor_info"), label="unit"),
                     Column("Measured", AGE, unit="s"),
-                    Column("Took", CHOSEN.slot("chroniker_monitor_latency_seconds"), unit="s"),
-                    Column("Muted", f"{CHOSEN.job('chroniker_job_muted')} and {OURS}", mapping=YES),
+                    Column("Took", CHOSEN.placement("chroniker_monitor_latency_seconds"), unit="s"),
+                    Column(
+                        "Muted",
+                        f"{CHOSEN.job('chroniker_job_muted')} and {MONITORS_ONLY}",
+                        mapping=YES_NO,
+                    ),
                     keys=KEYS | {"kind": "Kind"},
                     sort="Severity",
                     none="no monitor",
@@ -107,7 +111,7 @@ def time_rows() -> list[Row]:
     latency = chart(
         "Latency",
         "How long the probes took.",
-        Line(CHOSEN.slot("chroniker_monitor_latency_seconds"), "{{job_name}} {{host}}"),
+        Line(CHOSEN.placement("chroniker_monitor_latency_seconds"), "{{job_name}} {{host}}"),
         unit="s",
     )
     age = chart(
@@ -131,7 +135,7 @@ def value_row() -> Row:
     values = chart(
         "$job_name",
         "The value, and the lines beyond which it is a warning and critical.",
-        Line(CHOSEN.slot("chroniker_monitor_value"), "value {{host}}", color="blue"),
+        Line(CHOSEN.placement("chroniker_monitor_value"), "value {{host}}", color="blue"),
         line("warning", "orange"),
         line("critical", "red"),
         lowest=None,
@@ -146,7 +150,7 @@ def build() -> Dashboard:
         "What do the monitors measure, and against which thresholds?",
         {"": [now_row(), table_row()], "Over time": time_rows(), "Each monitor": [value_row()]},
         variables=[
-            chosen(
+            query_variable(
                 "job_name",
                 "Monitor",
                 f"label_values(chroniker_monitor_info{{{e.SITE}}}, job_name)",
@@ -156,10 +160,11 @@ def build() -> Dashboard:
         ],
         annotations=[
             failed_runs(
-                f"{CHOSEN.slot('chroniker_job_last_failure_timestamp_seconds')} and {OURS}"
+                f"{CHOSEN.placement('chroniker_job_last_failure_timestamp_seconds')} and {MONITORS_ONLY}"
             ),
             maintenance(
-                f"count({CHOSEN.job('chroniker_job_muted')} == 1 and {OURS})", "Maintenance"
+                f"count({CHOSEN.job('chroniker_job_muted')} == 1 and {MONITORS_ONLY})",
+                "Maintenance",
             ),
         ],
         since="now-24h",

@@ -41,8 +41,8 @@ STATUSES = {
     4: ("stopped", YELLOW),
     5: ("lost", PURPLE),
 }
-YES = {0: ("no", GREY), 1: ("yes", BLUE)}
-ENDINGS = {text: (text, colour) for text, colour in STATUSES.values()}
+YES_NO = {0: ("no", GREY), 1: ("yes", BLUE)}
+STATUS_COLORS = {text: (text, colour) for text, colour in STATUSES.values()}
 
 Panel = Any
 """A builder of a panel: each kind has a class of its own, with no common one but the protocol."""
@@ -60,16 +60,16 @@ class Row(NamedTuple):
 
 def query(expr: str, ref: str = "A", *, legend: str = "", step: str = "") -> prometheus.Dataquery:
     """A series over time."""
-    asked = prometheus.Dataquery().expr(expr).ref_id(ref).datasource(SOURCE).range()
+    dataquery = prometheus.Dataquery().expr(expr).ref_id(ref).datasource(SOURCE).range()
     if legend:
-        asked.legend_format(legend)
-    return asked.interval(step) if step else asked
+        dataquery.legend_format(legend)
+    return dataquery.interval(step) if step else dataquery
 
 
 def now(expr: str, ref: str = "A", *, legend: str = "") -> prometheus.Dataquery:
     """What it is at the end of the chosen time."""
-    asked = prometheus.Dataquery().expr(expr).ref_id(ref).datasource(SOURCE).instant()
-    return asked.legend_format(legend) if legend else asked
+    dataquery = prometheus.Dataquery().expr(expr).ref_id(ref).datasource(SOURCE).instant()
+    return dataquery.legend_format(legend) if legend else dataquery
 
 
 def refs(items: Iterable[Any]) -> Iterable[tuple[str, Any]]:
@@ -79,7 +79,7 @@ def refs(items: Iterable[Any]) -> Iterable[tuple[str, Any]]:
 # --- what things look like ------------------------------------------------------------------
 
 
-def steps(*limits: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
+def threshold_steps(*limits: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
     """Colours from these values up; the first has None."""
     return (
         dashboard.ThresholdsConfig()
@@ -88,18 +88,18 @@ def steps(*limits: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
     )
 
 
-def bad_from(value: float, color: str = RED) -> dashboard.ThresholdsConfig:
-    return steps((None, GREEN), (value, color))
+def red_from(value: float, color: str = RED) -> dashboard.ThresholdsConfig:
+    return threshold_steps((None, GREEN), (value, color))
 
 
-def good_from(value: float, fair: float) -> dashboard.ThresholdsConfig:
-    return steps((None, RED), (fair, ORANGE), (value, GREEN))
+def green_from(value: float, fair: float) -> dashboard.ThresholdsConfig:
+    return threshold_steps((None, RED), (fair, ORANGE), (value, GREEN))
 
 
-NEUTRAL = steps((None, BLUE))
+NEUTRAL = threshold_steps((None, BLUE))
 
 
-def words(mapping: dict[Any, tuple[str, str]]) -> list[models.ValueMap]:
+def value_mappings(mapping: dict[Any, tuple[str, str]]) -> list[models.ValueMap]:
     """Words and colours in place of values."""
     options = {
         str(value): models.ValueMappingResult(text=text, color=color, index=index)
@@ -108,7 +108,7 @@ def words(mapping: dict[Any, tuple[str, str]]) -> list[models.ValueMap]:
     return [models.ValueMap(options=options)]
 
 
-def _head(panel: Panel, title: str, description: str, unit: str) -> Panel:
+def _configure(panel: Panel, title: str, description: str, unit: str) -> Panel:
     panel.title(title).description(description).datasource(SOURCE).unit(unit)
     return panel
 
@@ -128,7 +128,7 @@ def job_link(field_name: str = "job_name") -> dashboard.DashboardLink:
 # --- panels ---------------------------------------------------------------------------------
 
 
-def number(
+def stat_panel(
     title: str,
     description: str,
     expr: str,
@@ -142,7 +142,7 @@ def number(
     names: bool = False,
 ) -> Panel:
     """One number to read from across the room."""
-    panel = _head(stat.Panel(), title, description, unit)
+    panel = _configure(stat.Panel(), title, description, unit)
     panel.with_target(now(expr, legend=legend)).no_value(none)
     panel.thresholds(thresholds or NEUTRAL)
     panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
@@ -155,7 +155,7 @@ def number(
     )
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     if mapping:
-        panel.mappings(words(mapping))
+        panel.mappings(value_mappings(mapping))
     if decimals is not None:
         panel.decimals(decimals)
     return panel
@@ -184,17 +184,17 @@ def chart(
     log: bool = False,
 ) -> Panel:
     """Lines over time; or bars, one for each hour, on top of each other."""
-    panel = _head(timeseries.Panel(), title, description, unit)
+    panel = _configure(timeseries.Panel(), title, description, unit)
     for ref, line in refs(lines):
         panel.with_target(query(line.expr, ref, legend=line.legend, step=step))
-        looks: list[tuple[str, Any]] = []
+        overrides: list[tuple[str, Any]] = []
         if line.dashed:
-            looks.append(("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}))
-            looks.append(("custom.fillOpacity", 0))
+            overrides.append(("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}))
+            overrides.append(("custom.fillOpacity", 0))
         if line.color:
-            looks.append(("color", {"mode": "fixed", "fixedColor": line.color}))
-        if looks:
-            panel.override_by_query(ref, [_look(name, value) for name, value in looks])
+            overrides.append(("color", {"mode": "fixed", "fixedColor": line.color}))
+        if overrides:
+            panel.override_by_query(ref, [_override(name, value) for name, value in overrides])
     panel.legend(
         common.VizLegendOptions()
         .display_mode(common_models.LegendDisplayMode.LIST)
@@ -227,7 +227,7 @@ def chart(
 
 def ranking(title: str, description: str, expr: str, legend: str, *, unit: str, none: str) -> Panel:
     """Bars beside names, the longest first."""
-    panel = _head(bargauge.Panel(), title, description, unit)
+    panel = _configure(bargauge.Panel(), title, description, unit)
     panel.with_target(now(f"sort_desc({expr})", legend=legend)).no_value(none).min(0)
     panel.orientation(common_models.VizOrientation.HORIZONTAL)
     panel.display_mode(common_models.BarGaugeDisplayMode.BASIC)
@@ -245,10 +245,10 @@ def timeline(
     none: str = "no data",
 ) -> Panel:
     """States over time, one stripe for each series."""
-    panel = _head(statetimeline.Panel(), title, description, "none")
+    panel = _configure(statetimeline.Panel(), title, description, "none")
     for ref, line in refs(lines):
         panel.with_target(query(line.expr, ref, legend=line.legend))
-    panel.mappings(words(mapping)).no_value(none).thresholds(steps((None, GREY)))
+    panel.mappings(value_mappings(mapping)).no_value(none).thresholds(threshold_steps((None, GREY)))
     panel.merge_values(True).show_value(common_models.VisibilityMode.AUTO).row_height(0.8)
     panel.fill_opacity(80).line_width(0)
     panel.legend(
@@ -268,7 +268,7 @@ class Column:
     expr: str
     label: str = ""
     unit: str = "short"
-    more: dict[str, Any] = field(default_factory=dict)  # properties of the cells
+    cell_options: dict[str, Any] = field(default_factory=dict)  # properties of the cells
     mapping: dict[Any, tuple[str, str]] | None = None
 
 
@@ -279,7 +279,7 @@ PERCENT_BAR = {
 }
 
 
-def listing(
+def table_panel(
     title: str,
     description: str,
     *columns: Column,
@@ -289,7 +289,7 @@ def listing(
     none: str,
 ) -> Panel:
     """A table of series that have the same labels; ``keys`` are those labels and their titles."""
-    panel = _head(table.Panel(), title, description, "short")
+    panel = _configure(table.Panel(), title, description, "short")
     hidden, titles = {"Time": True}, dict(keys)
     order = {name: index for index, name in enumerate(keys)}
     for ref, column in refs(columns):
@@ -300,17 +300,17 @@ def listing(
         order[shown] = len(order)
         if column.label:
             hidden[value] = True
-        properties = [_look("unit", column.unit)]
+        properties = [_override("unit", column.unit)]
         if column.mapping:
             cells = {"type": "color-text"}
-            properties.append(_look("mappings", words(column.mapping)))
-            properties.append(_look("custom.cellOptions", cells))
-        properties += [_look(name, wanted) for name, wanted in column.more.items()]
+            properties.append(_override("mappings", value_mappings(column.mapping)))
+            properties.append(_override("custom.cellOptions", cells))
+        properties += [_override(name, wanted) for name, wanted in column.cell_options.items()]
         panel.override_by_name(column.title, properties)
     if "job_name" in keys:
         panel.override_by_name(
             keys["job_name"],
-            [_look("links", [job_link()]), _look("custom.minWidth", 180)],
+            [_override("links", [job_link()]), _override("custom.minWidth", 180)],
         )
     if len(columns) > 1:
         panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
@@ -327,7 +327,7 @@ def listing(
     return panel
 
 
-def _look(name: str, value: Any) -> models.DynamicConfigValue:
+def _override(name: str, value: Any) -> models.DynamicConfigValue:
     if isinstance(value, list):
         value = [item.build() if hasattr(item, "build") else item for item in value]
     return models.DynamicConfigValue(id_val=name, value=value)

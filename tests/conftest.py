@@ -138,9 +138,9 @@ def in_fork(
 
 
 def _tick(options: dict[str, Any]) -> None:
-    from chroniker.scheduler import Runner
+    from chroniker.engine.scheduler import Scheduler
 
-    result = Runner(**options).run()
+    result = Scheduler(**options).run()
     sys.exit(result if isinstance(result, int) else 0)
 
 

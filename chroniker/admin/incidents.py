@@ -157,7 +157,7 @@ class IncidentAdmin(ReadOnly):
     @admin.display(description=gettext_lazy("last seen"))
     def last(self, incident: Incident) -> str:
         """When."""
-        return formats.moment(incident.last_at)
+        return formats.moment(incident.last_seen_at)
 
     @admin.display(description=gettext_lazy("job"))
     def job_link(self, incident: Incident) -> str:

@@ -48,8 +48,8 @@ class DependencyInline(DependencyTabularInline):
     """What the job waits for."""
 
     model = JobDependency
-    fk_name = "dependent"
-    autocomplete_fields = ("dependee",)
+    fk_name = "downstream"
+    autocomplete_fields = ("upstream",)
     extra = 0
     verbose_name = gettext_lazy("job that this one waits for")
     verbose_name_plural = gettext_lazy("waits for")

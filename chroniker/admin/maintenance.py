@@ -12,7 +12,7 @@ from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from chroniker.incidents import unmute
+from chroniker.alerting.incidents import unmute
 from chroniker.models import Maintenance, MaintenanceJob
 
 from . import formats

@@ -14,7 +14,8 @@ from itertools import islice
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import F, Model, Q, QuerySet
 
-from chroniker.incidents import unmute
+from chroniker.alerting.incidents import unmute
+from chroniker.db.transactions import run_transaction
 from chroniker.models import (
     Host,
     Incident,
@@ -25,8 +26,7 @@ from chroniker.models import (
     Notification,
     Run,
 )
-from chroniker.querysets import JobStateQuerySet
-from chroniker.transactions import run_transaction
+from chroniker.models.state import JobStateQuerySet
 
 BATCH = 500
 """Jobs in one statement: SQLite limits the variables of one."""

@@ -10,8 +10,8 @@ from django.db import connection
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 
+from chroniker.db.transactions import run_transaction
 from chroniker.models import JobState
-from chroniker.transactions import run_transaction
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)

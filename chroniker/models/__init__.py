@@ -5,13 +5,14 @@ And what is told of it: ``Incident``, ``Notification``.
 
 from __future__ import annotations
 
-from .incident import Digest, Incident, Notification, Tally
+from .incident import Counter, Digest, Incident, Notification
 from .job import Job, JobDependency
 from .maintenance import Maintenance, MaintenanceJob
 from .run import OutputChunk, Run
 from .state import Host, JobState
 
 __all__ = [
+    "Counter",
     "Digest",
     "Host",
     "Incident",
@@ -23,5 +24,4 @@ __all__ = [
     "Notification",
     "OutputChunk",
     "Run",
-    "Tally",
 ]

@@ -12,7 +12,7 @@ else:
     CharField = models.CharField
 
 
-class SchedulerNoteField(CharField):
+class SchedulerOwnedField(CharField):
     """A note that the scheduler keeps on a row which people edit.
 
     ``save()`` of the row never writes it (it sets the column to itself), nor do fixtures carry

@@ -2,22 +2,78 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from django.conf import settings
 from django.core.validators import MaxValueValidator
 from django.db import models
-from django.db.models import Case, F, When
+from django.db.models import Case, F, Q, When
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.enums import IncidentKind, NotificationEvent, Severity
-from chroniker.querysets import (
-    DigestQuerySet,
-    IncidentQuerySet,
-    NotificationQuerySet,
-    TallyQuerySet,
-)
 
 from .job import Job, site_timezone
 from .run import Run
+
+
+class IncidentQuerySet(models.QuerySet["Incident"]):
+    """Incidents."""
+
+    def open(self) -> IncidentQuerySet:
+        """Not over."""
+        return self.filter(resolved_at__isnull=True)
+
+    def of_placement(self, job: int, host: str, kind: str) -> IncidentQuerySet:
+        """Those of one job, host slot and kind: at most one of them is open."""
+        return self.filter(job=job, host=host, kind=kind)
+
+    def needing_review(self, now: Any) -> IncidentQuerySet:
+        """A reminder is due, a window that muted them may have ended, or they may be calm."""
+        return self.filter(next_review_at__lte=now)
+
+
+class NotificationQuerySet(models.QuerySet["Notification"]):
+    """The outbox."""
+
+    def pending(self) -> NotificationQuerySet:
+        """Neither sent nor given up."""
+        return self.filter(next_attempt_at__isnull=False)
+
+    def due(self, now: Any) -> NotificationQuerySet:
+        """To be sent now; those that somebody is sending are not."""
+        return self.filter(next_attempt_at__lte=now)
+
+    def claim(self, keys: list[int], token: str, now: datetime, until: datetime) -> int:
+        """Take those of the keys that nobody else has taken, until a moment; how many."""
+        return self.due(now).filter(pk__in=keys).update(next_attempt_at=until, claim_token=token)
+
+    def claimed_by(self, token: str) -> NotificationQuerySet:
+        """Those that bear the token."""
+        return self.filter(claim_token=token, next_attempt_at__isnull=False)
+
+
+class DigestQuerySet(models.QuerySet["Digest"]):
+    """Digests."""
+
+    def due(self, now: Any) -> DigestQuerySet:
+        """To be written now, or to be given their first time."""
+        return self.filter(Q(next_at__isnull=True) | Q(next_at__lte=now))
+
+
+class CounterQuerySet(models.QuerySet["Counter"]):
+    """Counters."""
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count; the counter is made when it is first needed."""
+        if not self.filter(name=name).update(value=F("value") + number):
+            self.bulk_create([self.model(name=name)], ignore_conflicts=True)
+            self.filter(name=name).update(value=F("value") + number)
+
+    def read(self, name: str) -> int:
+        """Its value; 0 where nothing was counted yet."""
+        value: int | None = self.filter(name=name).values_list("value", flat=True).first()
+        return value or 0
 
 
 class Incident(models.Model):
@@ -34,7 +90,7 @@ class Incident(models.Model):
     severity = models.CharField(_("severity"), max_length=8, choices=Severity)
     summary = models.CharField(_("summary"), max_length=500, blank=True)
     opened_at = models.DateTimeField(_("opened"))
-    last_at = models.DateTimeField(_("last seen"))
+    last_seen_at = models.DateTimeField(_("last seen"))
     occurrences = models.PositiveIntegerField(_("occurrences"), default=1)
     resolved_at = models.DateTimeField(_("resolved"), null=True, blank=True)
     resolution = models.CharField(_("resolution"), max_length=500, blank=True)
@@ -50,9 +106,9 @@ class Incident(models.Model):
     flapping = models.BooleanField(
         _("flapping"), default=False, help_text=_("It opened and closed too often to tell each.")
     )
-    told_severity = models.CharField(max_length=8, choices=Severity, blank=True)
+    notified_severity = models.CharField(max_length=8, choices=Severity, blank=True)
     """The worst that was told; empty where nothing was."""
-    calm_at = models.DateTimeField(null=True, blank=True)
+    flapping_ended_at = models.DateTimeField(null=True, blank=True)
     """When flapping was over; flips before it count no more."""
     acknowledged_at = models.DateTimeField(_("acknowledged"), null=True, blank=True)
     acknowledged_by = models.ForeignKey(
@@ -63,10 +119,10 @@ class Incident(models.Model):
         related_name="+",
         verbose_name=_("acknowledged by"),
     )
-    attention_at = models.DateTimeField(null=True, blank=True)
+    next_review_at = models.DateTimeField(null=True, blank=True)
     """When a tick has to look at it again: a reminder is due, a window ends, it may be calm."""
 
-    open_slot = models.GeneratedField(
+    open_placement = models.GeneratedField(
         expression=Case(When(resolved_at__isnull=True, then=F("host"))),
         output_field=models.CharField(max_length=255, null=True),
         db_persist=True,
@@ -82,11 +138,11 @@ class Incident(models.Model):
         verbose_name_plural = _("incidents")
         constraints = (
             models.UniqueConstraint(
-                fields=["job", "kind", "open_slot"], name="chroniker_incident_one_open"
+                fields=["job", "kind", "open_placement"], name="chroniker_incident_one_open"
             ),
         )
         indexes = (
-            models.Index(fields=["attention_at"], name="chroniker_incident_attention"),
+            models.Index(fields=["next_review_at"], name="chroniker_incident_attention"),
             models.Index(fields=["resolved_at", "severity"], name="chroniker_incident_open"),
             models.Index(fields=["opened_at"], name="chroniker_incident_opened"),
         )
@@ -201,17 +257,17 @@ class Digest(models.Model):
         return f"digest for {self.user}"
 
 
-class Tally(models.Model):
+class Counter(models.Model):
     """A counter that never falls, whatever is deleted."""
 
     name = models.CharField(max_length=50, unique=True)
     value = models.PositiveBigIntegerField(default=0)
 
-    objects = TallyQuerySet.as_manager()
+    objects = CounterQuerySet.as_manager()
 
     class Meta:
-        verbose_name = _("tally")
-        verbose_name_plural = _("tallies")
+        verbose_name = _("counter")
+        verbose_name_plural = _("counters")
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value}"

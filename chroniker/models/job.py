@@ -2,26 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, Exists, OuterRef, Q, Value, When
 from django.db.models.functions import Concat
+from django.db.models.lookups import Exact
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
 from chroniker import progress
 from chroniker.commands import check_command, check_raw_command, split_args
 from chroniker.conf import conf
-from chroniker.dependencies import find_cycle
+from chroniker.enums import RunStatus
 from chroniker.exceptions import CommandRefused, ScheduleError
-from chroniker.querysets import JobDependencyQuerySet, JobQuerySet
 from chroniker.schedules import Schedule, parse
+from chroniker.schedules.dependencies import find_cycle
 
-from .fields import SchedulerNoteField
+from .fields import SchedulerOwnedField
+
+if TYPE_CHECKING:
+    from .maintenance import MaintenanceQuerySet
+
+
+def _active_windows(now: Any) -> MaintenanceQuerySet:
+    """Maintenance windows that are active at ``now``. Their model imports this module."""
+    windows: MaintenanceQuerySet = apps.get_model("chroniker", "Maintenance").objects.active(now)
+    return windows
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    """Jobs."""
+
+    def needing_planning(self) -> JobQuerySet:
+        """Whose definition is not the one that next runs were computed from."""
+        # Not "=True": Django would write the bare column, for which SQLite uses no index.
+        return self.filter(needs_planning__in=[True])
+
+    def muted(self, now: Any) -> JobQuerySet:
+        """Whose alerts a maintenance window mutes at ``now``."""
+        return self.filter(Exists(_active_windows(now).covering(OuterRef("pk"))))
+
+    def paused(self, now: Any) -> JobQuerySet:
+        """Which a maintenance window keeps from being started at ``now``."""
+        return self.filter(Exists(_active_windows(now).filter(pause=True).covering(OuterRef("pk"))))
+
+
+class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
+    """Dependencies."""
+
+    def unmet(self, now: datetime) -> JobDependencyQuerySet:
+        """Those not met for the job state of the outer query, at ``now``.
+
+        Only for use inside ``Exists()`` over job states. A upstream that runs on every host
+        counts by its state on the same host or, for a downstream that runs once, by all of them.
+        """
+        state = "upstream__states__"
+        same_host = (
+            Q(**{f"{state}host": ""})
+            | Q(**{f"{state}host": OuterRef("host")})
+            | Q(Exact(OuterRef("host"), Value("")))
+        )
+        # Not one that the upstream once had: nothing runs there any more.
+        of_today = (Q(**{f"{state}host": ""}) & ~Q(upstream__hostname="*")) | (
+            ~Q(**{f"{state}host": ""}) & Q(upstream__hostname="*")
+        )
+        not_complete = Q(wait_for_completion=True) & (
+            Q(**{f"{state}lease_token__isnull": False}) | Q(**{f"{state}due_at__lte": now})
+        )
+        not_succeeded = Q(wait_for_success=True) & ~Q(
+            **{f"{state}last_status": RunStatus.SUCCEEDED}
+        )
+        slot_to_come = Q(**{f"{state}next_slot_at__lte": OuterRef("next_slot_at")})
+        not_since = Q(**{f"{state}next_slot_at__isnull": True}) & (
+            Q(**{f"{state}last_started_at__isnull": True})
+            | Q(**{f"{state}last_started_at__lte": OuterRef("last_started_at")})
+        )
+        not_next = Q(wait_for_next_run=True) & (slot_to_come | not_since)
+        return self.filter(downstream=OuterRef("job")).filter(
+            same_host & of_today & (not_complete | not_succeeded | not_next)
+        )
 
 
 def site_timezone() -> str:
@@ -196,7 +261,7 @@ class Job(models.Model):
     created_at = models.DateTimeField(_("created"), default=utc_now, editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
-    planned_from = SchedulerNoteField(max_length=800)
+    planned_from = SchedulerOwnedField(max_length=800)
     needs_planning = models.GeneratedField(
         expression=Case(
             When(planned_from=_definition_expression(), then=Value(False)), default=Value(True)
@@ -288,28 +353,28 @@ def _collect(errors: dict[str, list[str]], field: str, check: Any, text: str) ->
 
 
 class JobDependency(models.Model):
-    """``dependent`` does not start before ``dependee`` is as far as the conditions say."""
+    """``downstream`` does not start before ``upstream`` is as far as the conditions say."""
 
-    dependent = models.ForeignKey(
-        Job, models.CASCADE, related_name="dependencies", verbose_name=_("dependent")
+    downstream = models.ForeignKey(
+        Job, models.CASCADE, related_name="dependencies", verbose_name=_("downstream")
     )
-    dependee = models.ForeignKey(
-        Job, models.CASCADE, related_name="dependents", verbose_name=_("dependee")
+    upstream = models.ForeignKey(
+        Job, models.CASCADE, related_name="downstream_dependencies", verbose_name=_("upstream")
     )
     wait_for_completion = models.BooleanField(
         _("wait for completion"),
         default=True,
-        help_text=_("Do not start while the dependee runs or is due."),
+        help_text=_("Do not start while the upstream runs or is due."),
     )
     wait_for_success = models.BooleanField(
         _("wait for success"),
         default=True,
-        help_text=_("Do not start unless the dependee's last run succeeded."),
+        help_text=_("Do not start unless the upstream's last run succeeded."),
     )
     wait_for_next_run = models.BooleanField(
         _("wait for next run"),
         default=False,
-        help_text=_("Do not start before the dependee has run for the same period."),
+        help_text=_("Do not start before the upstream has run for the same period."),
     )
 
     objects = JobDependencyQuerySet.as_manager()
@@ -319,27 +384,27 @@ class JobDependency(models.Model):
         verbose_name_plural = _("dependencies")
         constraints = (
             models.UniqueConstraint(
-                fields=["dependent", "dependee"], name="chroniker_dependency_once"
+                fields=["downstream", "upstream"], name="chroniker_dependency_once"
             ),
             models.CheckConstraint(
-                condition=~Q(dependent=models.F("dependee")), name="chroniker_dependency_not_self"
+                condition=~Q(downstream=models.F("upstream")), name="chroniker_dependency_not_self"
             ),
         )
 
     def __str__(self) -> str:
-        return f"{self.dependent} waits for {self.dependee}"
+        return f"{self.downstream} waits for {self.upstream}"
 
     def clean(self) -> None:
         """Refuse a circle, naming its path."""
-        if self.dependent_id is None or self.dependee_id is None:
+        if self.downstream_id is None or self.upstream_id is None:
             return
         edges = [
-            (dependent, dependee)
-            for dependent, dependee in JobDependency.objects.exclude(pk=self.pk).values_list(
-                "dependent_id", "dependee_id"
+            (downstream, upstream)
+            for downstream, upstream in JobDependency.objects.exclude(pk=self.pk).values_list(
+                "downstream_id", "upstream_id"
             )
         ]
-        cycle = find_cycle([*edges, (self.dependent_id, self.dependee_id)])
+        cycle = find_cycle([*edges, (self.downstream_id, self.upstream_id)])
         if cycle:
             names = Job.objects.in_bulk(cycle)
             path = " → ".join(names[pk].name for pk in cycle)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
-from chroniker.querysets import MaintenanceQuerySet
-
 from .job import Job
+
+
+class MaintenanceQuerySet(models.QuerySet["Maintenance"]):
+    """Maintenance windows."""
+
+    def active(self, now: Any, since: Any = None) -> MaintenanceQuerySet:
+        """Begun and not ended or, given ``since``, not ended by then."""
+        return self.filter(starts_at__lte=now, ends_at__gt=now if since is None else since)
+
+    def covering(self, job: Any) -> MaintenanceQuerySet:
+        """Those for a job (its key, or a reference to one), by name or because they are for all."""
+        return self.filter(Q(entries__isnull=True) | Q(entries__job=job))
 
 
 class Maintenance(models.Model):

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import models
 from django.db.models import Case, Q, When
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.enums import MissedReason, RunStatus, Stream, Trigger
-from chroniker.querysets import OutputChunkQuerySet, RunQuerySet
 
 from .job import Job
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    """Runs."""
+
+    def running(self) -> RunQuerySet:
+        """Not ended."""
+        return self.filter(status=RunStatus.RUNNING)
+
+    def ended(self) -> RunQuerySet:
+        """Ended, whatever their status."""
+        return self.exclude(status=RunStatus.RUNNING)
+
+    def ended_before(self, moment: datetime) -> RunQuerySet:
+        """Ended before ``moment``: what cleaning may delete."""
+        return self.ended().filter(ended_at__lt=moment)
+
+
+class OutputChunkQuerySet(models.QuerySet["OutputChunk"]):
+    """Pieces of output."""
+
+    def of_stream(self, stream: str) -> OutputChunkQuerySet:
+        """One stream's, in the order in which they were written."""
+        return self.filter(stream=stream).order_by("offset")
 
 
 class Run(models.Model):
@@ -54,7 +79,7 @@ class Run(models.Model):
     stderr_bytes = models.BigIntegerField(_("bytes of stderr"), default=0)
     log_bytes = models.BigIntegerField(_("bytes of log"), default=0)
 
-    running_slot = models.GeneratedField(
+    running_placement = models.GeneratedField(
         expression=Case(When(status=RunStatus.RUNNING, then=models.F("host"))),
         output_field=models.CharField(max_length=255, null=True),
         db_persist=True,
@@ -73,7 +98,7 @@ class Run(models.Model):
                 fields=["job", "host", "scheduled_for", "attempt"], name="chroniker_run_once"
             ),
             models.UniqueConstraint(
-                fields=["job", "running_slot"], name="chroniker_run_one_running"
+                fields=["job", "running_placement"], name="chroniker_run_one_running"
             ),
             models.CheckConstraint(
                 condition=~Q(status=RunStatus.MISSED) | ~Q(missed_reason=""),

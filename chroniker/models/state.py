@@ -2,15 +2,142 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from django.db import models
-from django.db.models import Case, F, Q, When
+from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.utils.translation import gettext_lazy as _
 
-from chroniker.enums import RunStatus
-from chroniker.querysets import HostQuerySet, JobStateQuerySet
+from chroniker.db.clock import DatabaseNow, StatementNow, database_now_plus
+from chroniker.enums import RunStatus, Trigger
 
-from .job import Job
+from .job import Job, JobDependency
+from .maintenance import Maintenance
 from .run import Run
+
+
+class JobStateQuerySet(models.QuerySet["JobState"]):
+    """Job states."""
+
+    def due(self, now: datetime) -> JobStateQuerySet:
+        """Unowned, and their time has come (slot, retry or request)."""
+        return self.filter(due_at__lte=now)
+
+    def for_host(self, name: str) -> JobStateQuerySet:
+        """Those that the host ``name`` may run, by a definition that has been planned."""
+        anywhere = Q(host="", job__hostname__in=["", name])
+        everywhere = Q(host=name, job__hostname="*")
+        return self.filter(anywhere | everywhere, job__needs_planning=False)
+
+    def current(self) -> JobStateQuerySet:
+        """Those on the host slots that their job has today, not on ones that it once had."""
+        return self.filter(
+            (Q(host="") & ~Q(job__hostname="*")) | (~Q(host="") & Q(job__hostname="*"))
+        )
+
+    def unpaused(self, now: Any, since: Any = None) -> JobStateQuerySet:
+        """Which no maintenance window keeps from being started at ``now``, nor did ``since``."""
+        pausing = (
+            Maintenance.objects.active(now, since).filter(pause=True).covering(OuterRef("job"))
+        )
+        return self.filter(~Exists(pausing))
+
+    def paused(self, now: Any) -> JobStateQuerySet:
+        """Which a maintenance window keeps from being started at ``now``."""
+        return self.filter(
+            Exists(Maintenance.objects.active(now).filter(pause=True).covering(OuterRef("job")))
+        )
+
+    def due_too_long(self, moment: Any) -> JobStateQuerySet:
+        """Due since before ``moment``, for whatever reason, and not told as overdue."""
+        return self.due(moment).filter(overdue_incident=False)
+
+    def overdue(self, moment: Any, now: Any) -> JobStateQuerySet:
+        """Those of them that nothing keeps from starting.
+
+        What waits for another job, or rests in a maintenance window, is not overdue. After the
+        window it has as long to start as any other: its host may tick a minute after ours.
+        """
+        return (
+            self.due_too_long(moment)
+            .filter(job__needs_planning=False)
+            .current()
+            .unpaused(now, moment)
+            .unblocked(now)
+        )
+
+    def unblocked(self, now: Any) -> JobStateQuerySet:
+        """Whose dependencies are met, or that a person asked for all the same."""
+        unmet = JobDependency.objects.unmet(now)
+        asked_for = Q(run_requested_by=Trigger.MANUAL, run_requested_at__isnull=False)
+        return self.filter(asked_for | ~Exists(unmet))
+
+    def blocked(self, now: datetime) -> JobStateQuerySet:
+        """Due, and waiting for another job."""
+        unmet = JobDependency.objects.unmet(now)
+        return self.due(now).exclude(run_requested_by=Trigger.MANUAL).filter(Exists(unmet))
+
+    def owned_by(self, tokens: list[str]) -> JobStateQuerySet:
+        """Those that bear one of the lease tokens."""
+        return self.filter(lease_token__in=tokens)
+
+    def leased_on(self, host: str) -> JobStateQuerySet:
+        """Those that a tick of this host owns."""
+        return self.filter(lease_host=host, lease_token__isnull=False)
+
+    def stale(self) -> JobStateQuerySet:
+        """Owned, but the lease ran out by the database's clock."""
+        return self.filter(lease_token__isnull=False, lease_expires_at__lt=StatementNow())
+
+    def renew(self, tokens: list[str], seconds: float) -> int:
+        """Let the leases run ``seconds`` from now; how many rows still bear the tokens."""
+        return self.owned_by(tokens).update(lease_expires_at=database_now_plus(seconds))
+
+    def request_run(self, now: datetime | None = None) -> int:
+        """Ask for a run as soon as a host ticks; how many rows that changed.
+
+        ``now``: the database's clock unless given. A request of a dependency becomes a person's,
+        which waits for nothing.
+        """
+        free = Q(run_requested_at__isnull=True) | Q(run_requested_by=Trigger.DEPENDENCY)
+        return self.filter(free).update(
+            run_requested_at=now or DatabaseNow(), run_requested_by=Trigger.MANUAL
+        )
+
+    def request_stop(self, now: datetime | None = None) -> int:
+        """Ask that what runs be stopped; how many rows that changed."""
+        return self.filter(lease_token__isnull=False, stop_requested_at__isnull=True).update(
+            stop_requested_at=now or DatabaseNow()
+        )
+
+
+class HostQuerySet(models.QuerySet["Host"]):
+    """Hosts."""
+
+    def record_heartbeat(self, name: str, version: str, max_gap: float) -> int:
+        """Note that ``name`` ticks now; 0 where it has no row yet.
+
+        After a break of more than ``longest_break`` seconds it counts as having just come up.
+        """
+        kept = When(
+            up_since__isnull=False,
+            last_tick_at__gte=database_now_plus(-max_gap),
+            then=F("up_since"),
+        )
+        # In this order: MariaDB assigns one after the other.
+        return self.filter(name=name).update(
+            up_since=Case(kept, default=DatabaseNow(), output_field=models.DateTimeField()),
+            last_tick_at=DatabaseNow(),
+            version=version,
+        )
+
+    def lock_for_claim(self, name: str) -> int:
+        """Take the host's row for the rest of the transaction, so that its ticks claim in turn.
+
+        0 where the host is paused.
+        """
+        return self.filter(name=name, paused=False).update(claims=F("claims") + 1)
 
 
 class JobState(models.Model):

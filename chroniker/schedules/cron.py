@@ -18,10 +18,11 @@ from chroniker.schedules.fields import (
     SECOND,
     YEAR,
     is_wildcard,
-    prepare,
+    normalize_fields,
 )
 from chroniker.schedules.interval import FINER_THAN_A_TICK
-from chroniker.schedules.walltime import WallSchedule
+
+from .local_time import LocalTimeSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ _LONGEST_MONTH = 31
 
 
 @dataclass(frozen=True, slots=True)
-class Cron(WallSchedule):
+class Cron(LocalTimeSchedule):
     """A cron expression of five to seven fields.
 
     Where neither minute nor hour begins with a star, each time happens once on the nights on
@@ -50,7 +51,7 @@ class Cron(WallSchedule):
 
     def explain(self) -> str:
         """Return, for instance, "Every 15 minutes, Monday through Friday (Europe/Berlin)"."""
-        from chroniker.schedules.sentences import describe_cron
+        from .descriptions import describe_cron
 
         return f"{describe_cron(self.fields, either=self.calendar.days.either)} ({self.zone})"
 
@@ -75,7 +76,7 @@ class Cron(WallSchedule):
                     " every month."
                 )
         for index, size in ((MINUTE, 60), (HOUR, 24), (SECOND, 60)):
-            stepped = _STEPPED.fullmatch(self._written(index))
+            stepped = _STEPPED.fullmatch(self._typed_field(index))
             if stepped and size % int(stepped[1]):
                 found.append(
                     f"{size} is not a multiple of {stepped[1]}: the {FIELDS[index].name}s begin"
@@ -85,7 +86,7 @@ class Cron(WallSchedule):
             found.append(FINER_THAN_A_TICK)
         return found
 
-    def _written(self, index: int) -> str:
+    def _typed_field(self, index: int) -> str:
         """Return a field as it was typed, or nothing."""
         fields = self.text.lower().split()
         return fields[index] if len(fields) > index else ""
@@ -96,7 +97,7 @@ def parse_cron(text: str, zone: ZoneInfo, name: str) -> Cron:
 
     Raises ScheduleError with the reason, and with what would be accepted.
     """
-    fields = prepare(text, name)
+    fields = normalize_fields(text, name)
     values, nth = _expand(text, fields)
     while len(values) < len(FIELDS):
         values.append([0] if len(values) == SECOND else ["*"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
-from chroniker.schedules.walltime import DAY
+from .local_time import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

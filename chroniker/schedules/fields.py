@@ -57,7 +57,7 @@ _RANGE = re.compile(r"(\d+)-(\d+)(?:/\d+)?", re.ASCII)
 _LAST_COMMON_DAY = 28
 
 
-def prepare(text: str, name: str) -> tuple[str, ...]:
+def normalize_fields(text: str, name: str) -> tuple[str, ...]:
     """Split a cron expression into fields that croniter reads as Debian's cron would.
 
     Aliases and hashed fields are written out, names become numbers, and `5-5` becomes `5`, which
@@ -78,7 +78,7 @@ def prepare(text: str, name: str) -> tuple[str, ...]:
             " `RRULE:FREQ=WEEKLY;BYDAY=MO`; or nothing at all."
         )
         raise ScheduleError(msg)
-    return tuple(_prepare_field(index, field, name) for index, field in enumerate(fields))
+    return tuple(_normalize_field(index, field, name) for index, field in enumerate(fields))
 
 
 def is_wildcard(text: str, index: int) -> bool:
@@ -100,12 +100,12 @@ def _unknown_alias(alias: str) -> str:
     return f". Accepted are {', '.join(ALIASES)}, and `@every` with a duration."
 
 
-def _prepare_field(index: int, text: str, name: str) -> str:
+def _normalize_field(index: int, text: str, name: str) -> str:
     items = text.split(",")
-    return ",".join(_prepare_item(index, item, name, at) for at, item in enumerate(items))
+    return ",".join(_normalize_item(index, item, name, at) for at, item in enumerate(items))
 
 
-def _prepare_item(index: int, item: str, name: str, at: int) -> str:
+def _normalize_item(index: int, item: str, name: str, at: int) -> str:
     field = FIELDS[index]
     if _RANDOM.fullmatch(item):
         msg = (
@@ -115,7 +115,7 @@ def _prepare_item(index: int, item: str, name: str, at: int) -> str:
         raise ScheduleError(msg)
     hashed = _HASHED.fullmatch(item)
     if hashed:
-        return _write_out(index, item, hashed.groups(), f"{name}\n{index}\n{at}")
+        return _expand_hashed(index, item, hashed.groups(), f"{name}\n{index}\n{at}")
     if field.names:
         item = _NAME.sub(lambda found: _number(field.names, found[0]), item)
     numbered = _NUMBERED_RANGE.fullmatch(item) if index == DAY_OF_WEEK else None
@@ -134,7 +134,7 @@ def _number(names: Sequence[str], name: str) -> str:
     return str(names.index(name)) if name in names else name
 
 
-def _write_out(index: int, item: str, found: Sequence[str | None], key: str) -> str:
+def _expand_hashed(index: int, item: str, found: Sequence[str | None], key: str) -> str:
     """Replace a hashed item by numbers.
 
     Our own hash rather than croniter's, so that no release of it can move a job to another time,

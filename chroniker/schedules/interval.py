@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chroniker.exceptions import ScheduleError
 from chroniker.schedules.base import Schedule
-from chroniker.schedules.walltime import moment, seconds
+
+from .local_time import moment, seconds
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -6,7 +6,7 @@ import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from chroniker.schedules import walltime
+from . import local_time
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,9 +19,9 @@ def jitter(key: str, slot: datetime, seconds: int) -> timedelta:
 
     The same key and slot always give the same answer, in every process and on every host.
     """
-    walltime.seconds(slot)  # refuses a naive one
+    local_time.seconds(slot)  # refuses a naive one
     if seconds <= 0:
         return timedelta()
-    text = f"{key}\n{(slot - walltime.EPOCH) // _MICROSECOND}"
+    text = f"{key}\n{(slot - local_time.EPOCH) // _MICROSECOND}"
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return timedelta(seconds=int.from_bytes(digest[:8]) % (seconds + 1))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from chroniker.exceptions import ScheduleError
 from chroniker.schedules.cron_calendar import CronCalendar, DayRule
 from chroniker.schedules.interval import FINER_THAN_A_TICK
-from chroniker.schedules.recurrence_text import SHORT_FREQUENCIES, Recipe, read
-from chroniker.schedules.strides import strides
-from chroniker.schedules.walltime import Calendar, WallSchedule, from_wall, to_wall
+from chroniker.schedules.sub_daily import sub_daily_calendar
+
+from .local_time import Calendar, LocalTimeSchedule, from_local_seconds, to_local_seconds
+from .recurrence_parser import SHORT_FREQUENCIES, RecurrenceSpec, parse_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,12 +28,12 @@ _CYCLE = timedelta(days=146_097)
 _LAST_YEAR = 9999 - 100
 
 # How far back to look at first for the latest time, in periods, and by how much to go on.
-_PERIODS_AT_FIRST = 8
-_FURTHER = 4
+_INITIAL_PERIODS = 8
+_WIDEN_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Recurrence(WallSchedule):
+class Recurrence(LocalTimeSchedule):
     """An RRULE, with or without DTSTART and EXDATE.
 
     It goes by the clock on the wall: a time that is skipped happens right after the gap, and one
@@ -41,29 +42,29 @@ class Recurrence(WallSchedule):
 
     kind: ClassVar[str] = "recurrence"
 
-    recipe: Recipe
+    spec: RecurrenceSpec
 
     def explain(self) -> str:
         """Return, for instance, "Every 2 weeks on Monday at 00:00 (Europe/Berlin)"."""
-        from chroniker.schedules.sentences import describe_recurrence
+        from .descriptions import describe_recurrence
 
-        return f"{describe_recurrence(self.recipe)} ({self.zone})"
+        return f"{describe_recurrence(self.spec)} ({self.zone})"
 
     def warnings(self) -> list[str]:
         """Warn of what a rule does and people may not expect."""
         found = []
-        if self.recipe.frequency in SHORT_FREQUENCIES:
+        if self.spec.frequency in SHORT_FREQUENCIES:
             found.append(
                 "A recurrence goes by the clock on the wall: in the hour that is repeated in"
                 " autumn it fires in the first pass only. `@every` and cron's * go on."
             )
-        if self.recipe.step < timedelta(minutes=1):
+        if self.spec.step < timedelta(minutes=1):
             found.append(FINER_THAN_A_TICK)
         return found
 
 
 @dataclass(frozen=True, slots=True)
-class Bounded:
+class BoundedCalendar:
     """Another calendar, from a first time to a last one, with some times taken out."""
 
     times: Calendar
@@ -98,7 +99,7 @@ class Bounded:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class FixedStepCalendar:
     """One time every so many seconds, in both directions without end."""
 
     anchor: int
@@ -118,10 +119,10 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class DateutilCalendar:
     """What dateutil says; it goes forward only and from time to time, so windows are kept small."""
 
-    recipe: Recipe
+    spec: RecurrenceSpec
 
     def first(self, wall: int) -> int | None:
         """Return the earliest wall time not before `wall`, in seconds."""
@@ -129,15 +130,15 @@ class Library:
 
     def last(self, wall: int) -> int | None:
         """Return the latest wall time not after `wall`, in seconds."""
-        anchor = to_wall(self.recipe.anchor)
-        reach = self.recipe.step // timedelta(seconds=1) * _PERIODS_AT_FIRST
+        anchor = to_local_seconds(self.spec.anchor)
+        reach = self.spec.step // timedelta(seconds=1) * _INITIAL_PERIODS
         until = wall
         while until >= anchor:
             times = list(self.walk(max(until - reach, anchor), until))
             if times:
                 return times[-1]
             until -= reach + 1
-            reach *= _FURTHER
+            reach *= _WIDEN_FACTOR
         return None
 
     def count(self, start: int, end: int) -> int:
@@ -146,27 +147,27 @@ class Library:
 
     def walk(self, start: int, until: int | None = None) -> Iterator[int]:
         """Yield the wall times from `start` on, to `until` at most."""
-        begin = self.recipe.aligned(from_wall(start))
-        end = None if until is None else from_wall(until)
+        begin = self.spec.aligned(from_local_seconds(start))
+        end = None if until is None else from_local_seconds(until)
         furthest = begin.year if end is None else max(begin.year, end.year)
         shift = max((_LAST_YEAR - furthest) // _CYCLE_YEARS, 0) * _CYCLE
         for time in self._rule(begin + shift, None if end is None else end + shift):
-            wall = to_wall(time - shift)
+            wall = to_local_seconds(time - shift)
             if wall >= start:
                 yield wall
 
     def _rule(self, start: datetime, until: datetime | None) -> Iterator[datetime]:
         from dateutil import rrule as library
 
-        options: dict[str, Any] = {key: list(values) for key, values in self.recipe.parts}
-        if self.recipe.weekdays:
-            options["byweekday"] = [library.weekday(*day) for day in self.recipe.weekdays]
+        options: dict[str, Any] = {key: list(values) for key, values in self.spec.parts}
+        if self.spec.weekdays:
+            options["byweekday"] = [library.weekday(*day) for day in self.spec.weekdays]
         rule = library.rrule(
-            freq=getattr(library, self.recipe.frequency),
+            freq=getattr(library, self.spec.frequency),
             dtstart=start,
-            interval=self.recipe.interval,
+            interval=self.spec.interval,
             until=until,
-            wkst=self.recipe.week_start,
+            wkst=self.spec.week_start,
             **options,
         )
         return iter(rule)
@@ -177,16 +178,16 @@ def parse_recurrence(text: str, zone: ZoneInfo) -> Recurrence:
 
     Raises ScheduleError with the reason, and with what would be accepted.
     """
-    recipe = read(text, zone)
-    times = _times(recipe)
-    start = to_wall(recipe.anchor)
-    end = None if recipe.until is None else to_wall(recipe.until)
+    spec = parse_rule(text, zone)
+    times = _times(spec)
+    start = to_local_seconds(spec.anchor)
+    end = None if spec.until is None else to_local_seconds(spec.until)
     try:
-        if recipe.count is not None:
+        if spec.count is not None:
             # A rule counts from its start, so the end is found once, and then is an UNTIL.
-            end = _nth(times, start, recipe.count)
+            end = _nth(times, start, spec.count)
         excluded = frozenset(
-            when for when in map(to_wall, recipe.excluded) if times.first(when) == when
+            when for when in map(to_local_seconds, spec.excluded) if times.first(when) == when
         )
         times.first(start)
     except ValueError as error:
@@ -195,30 +196,30 @@ def parse_recurrence(text: str, zone: ZoneInfo) -> Recurrence:
             " Accepted is a rule that matches now and then."
         )
         raise ScheduleError(msg) from error
-    calendar = Bounded(times=times, start=start, end=end, excluded=excluded)
-    return Recurrence(text=text, zone=zone, calendar=calendar, once=True, recipe=recipe)
+    calendar = BoundedCalendar(times=times, start=start, end=end, excluded=excluded)
+    return Recurrence(text=text, zone=zone, calendar=calendar, once=True, spec=spec)
 
 
-def _times(recipe: Recipe) -> Calendar:
+def _times(spec: RecurrenceSpec) -> Calendar:
     """Return the times of a rule by the cheapest means that can tell them."""
-    if recipe.is_grid:
-        return Steps(to_wall(recipe.anchor), recipe.step // timedelta(seconds=1))
-    return _days_and_times(recipe) or strides(recipe) or Library(recipe)
+    if spec.is_grid:
+        return FixedStepCalendar(to_local_seconds(spec.anchor), spec.step // timedelta(seconds=1))
+    return _days_and_times(spec) or sub_daily_calendar(spec) or DateutilCalendar(spec)
 
 
-def _days_and_times(recipe: Recipe) -> CronCalendar | None:
+def _days_and_times(spec: RecurrenceSpec) -> CronCalendar | None:
     """Return a rule as days with the same times on each of them, if it is of that simple form."""
-    parts = dict(recipe.parts)
+    parts = dict(spec.parts)
     if (
-        recipe.interval > 1
-        or recipe.frequency in {"MONTHLY", "YEARLY"}
+        spec.interval > 1
+        or spec.frequency in {"MONTHLY", "YEARLY"}
         or parts.keys() & {"bysetpos", "byyearday"}
     ):
         return None
     days = parts.get("bymonthday", range(1, 32))
     if min(days) < 0:
         return None
-    weekdays = [(day + 1) % 7 for day, _ in recipe.weekdays]
+    weekdays = [(day + 1) % 7 for day, _ in spec.weekdays]
     rule = DayRule(
         days=sum(1 << day for day in days),
         last_day=False,
@@ -239,7 +240,7 @@ def _days_and_times(recipe: Recipe) -> CronCalendar | None:
 
 def _nth(times: Calendar, start: int, number: int) -> int:
     """Return the wall time with that number from `start` on; before `start` if there is none."""
-    if isinstance(times, Library):
+    if isinstance(times, DateutilCalendar):
         return max(islice(times.walk(start), number), default=start - 1)
     found = start - 1
     for _ in range(number):

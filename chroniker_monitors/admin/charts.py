@@ -18,8 +18,8 @@ from django.utils.timezone import localtime
 
 from chroniker_monitors.enums import Severity
 
-from .history import Piece, Span
-from .values import shown
+from .history import HistoryBucket, Span
+from .values import format_value
 
 SPARK_WIDTH, SPARK_HEIGHT = 120, 24
 WIDTH, HEIGHT = 860, 240
@@ -31,7 +31,7 @@ _DAYS_BETWEEN = {"week": 1, "month": 5}
 
 
 @dataclass(frozen=True, slots=True)
-class Spark:
+class Sparkline:
     """The newest values in the size of a word."""
 
     line: str
@@ -42,22 +42,22 @@ class Spark:
     height: int = SPARK_HEIGHT
 
 
-def spark(recent: Sequence[Sequence[Any]]) -> Spark | None:
+def spark(recent_values: Sequence[Sequence[Any]]) -> Sparkline | None:
     """From ``MonitorState.recent``; None where there is nothing to draw a line through."""
-    values = [value for value, _severity in recent if value is not None]
-    if len(recent) < 2 or not values or not math.isfinite(max(values) - min(values)):
+    values = [value for value, _severity in recent_values if value is not None]
+    if len(recent_values) < 2 or not values or not math.isfinite(max(values) - min(values)):
         return None
     scale = _Scale(min(values), max(values), 3, SPARK_HEIGHT - 3)
-    step = (SPARK_WIDTH - 6) / (len(recent) - 1)
+    step = (SPARK_WIDTH - 6) / (len(recent_values) - 1)
     points, marks = [], []
-    for number, (value, severity) in enumerate(recent):
+    for number, (value, severity) in enumerate(recent_values):
         x = round(3 + number * step, 1)
         y = scale(value) if value is not None else SPARK_HEIGHT / 2
         if value is not None:
             points.append(f"{x},{y}")
         if severity != Severity.OK:
             marks.append((x, y, Severity(severity).name.lower()))
-    return Spark(" ".join(points), marks)
+    return Sparkline(" ".join(points), marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class _Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class AxisLabel:
     """A figure beside an axis."""
 
     at: float
@@ -85,7 +85,7 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ThresholdLine:
     """A threshold."""
 
     y: float
@@ -97,7 +97,7 @@ class Line:
 class Chart:
     """A chart as its template draws it."""
 
-    rows: list[Piece] = field(default_factory=list)
+    rows: list[HistoryBucket] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     """Points of polylines; where nothing was measured there is a gap."""
     bands: list[str] = field(default_factory=list)
@@ -106,9 +106,9 @@ class Chart:
     """What stands alone between two gaps."""
     strip: list[tuple[float, float, str]] = field(default_factory=list)
     """``(x, width, severity)`` of the worst of each piece."""
-    thresholds: list[Line] = field(default_factory=list)
-    across: list[Tick] = field(default_factory=list)
-    up: list[Tick] = field(default_factory=list)
+    thresholds: list[ThresholdLine] = field(default_factory=list)
+    across: list[AxisLabel] = field(default_factory=list)
+    up: list[AxisLabel] = field(default_factory=list)
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -120,8 +120,8 @@ class Chart:
     figures_at: int = HEIGHT - 8
 
 
-def draw(
-    rows: list[Piece],
+def draw_chart(
+    rows: list[HistoryBucket],
     thresholds: Sequence[tuple[Severity, float | None]],
     span: Span,
     now: datetime,
@@ -135,23 +135,27 @@ def draw(
         share = (at - begin) / span.length
         return round(chart.left + min(max(share, 0), 1) * (chart.right - chart.left), 1)
 
-    chart.across = [Tick(across(at), label) for at, label in _times(begin, now, span)]
-    chart.strip = _strip([(across(r.at), across(r.at + span.step), r.worst) for r in rows])
+    chart.across = [AxisLabel(across(at), label) for at, label in _axis_times(begin, now, span)]
+    chart.strip = _merge_strip([(across(r.at), across(r.at + span.step), r.worst) for r in rows])
     bounds = [value for _severity, value in thresholds if value is not None]
     values = [value for row in rows for value in (row.low, row.high) if value is not None]
     if not values:
         return chart
-    low, high = _range([*values, *bounds])
+    low, high = _value_range([*values, *bounds])
     if not math.isfinite(high - low):  # no picture has room for both
         return chart
     scale = _Scale(low, high, chart.top, chart.bottom)
-    chart.up = [Tick(scale(value), shown(value, unit)) for value in _figures(low, high)]
+    chart.up = [
+        AxisLabel(scale(value), format_value(value, unit)) for value in _axis_values(low, high)
+    ]
     chart.thresholds = [
-        Line(scale(value), severity.name.lower(), f"{severity.label} {shown(value, unit)}")
+        ThresholdLine(
+            scale(value), severity.name.lower(), f"{severity.label} {format_value(value, unit)}"
+        )
         for severity, value in thresholds
         if value is not None
     ]
-    for group in _groups(rows, span.step):
+    for group in _continuous_groups(rows, span.step):
         points = [(across(row.at + span.step / 2), row) for row in group]
         if len(points) == 1:
             x, row = points[0]
@@ -165,7 +169,7 @@ def draw(
     return chart
 
 
-def _strip(pieces: Sequence[tuple[float, float, Severity]]) -> list[tuple[float, float, str]]:
+def _merge_strip(pieces: Sequence[tuple[float, float, Severity]]) -> list[tuple[float, float, str]]:
     """Neighbours of one severity together."""
     strip: list[tuple[float, float, Severity]] = []
     for begin, end, worst in pieces:
@@ -182,14 +186,16 @@ def _points(pairs: Iterator[tuple[float, float]]) -> str:
     return " ".join(f"{x},{y}" for x, y in pairs)
 
 
-def _groups(rows: Sequence[Piece], step: timedelta) -> Iterator[list[Piece]]:
+def _continuous_groups(
+    rows: Sequence[HistoryBucket], step: timedelta
+) -> Iterator[list[HistoryBucket]]:
     """Rows with values; a new group after a gap."""
     measured = [row for row in rows if row.mean is not None]
     # A monitor that measures seldom has pieces far apart, which are no gaps.
     apart = sorted(b.at - a.at for a, b in pairwise(measured))
     usual = max(apart[len(apart) // 2], step) if apart else step
-    group: list[Piece] = []
-    last: Piece | None = None
+    group: list[HistoryBucket] = []
+    last: HistoryBucket | None = None
     for row in rows:
         if row.mean is None or (last is not None and row.at - last.at > 2.5 * usual):
             if group:
@@ -202,7 +208,7 @@ def _groups(rows: Sequence[Piece], step: timedelta) -> Iterator[list[Piece]]:
         yield group
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
+def _value_range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     if low == high:
         room = abs(low) * 0.1 or 1.0
@@ -212,7 +218,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return (0.0 if 0 <= low < room else low - room), high + room
 
 
-def _figures(low: float, high: float) -> Iterator[float]:
+def _axis_values(low: float, high: float) -> Iterator[float]:
     """Round numbers within a range, about four."""
     raw = (high - low) / _TICKS
     if not raw or not math.isfinite(raw):
@@ -227,7 +233,7 @@ def _figures(low: float, high: float) -> Iterator[float]:
         value += step
 
 
-def _times(begin: datetime, end: datetime, span: Span) -> Iterator[tuple[datetime, str]]:
+def _axis_times(begin: datetime, end: datetime, span: Span) -> Iterator[tuple[datetime, str]]:
     """Tens of minutes, whole hours of a day, midnights of the site's zone of what is longer."""
     at = localtime(begin).replace(minute=0, second=0, microsecond=0)
     if span.name == "hour":

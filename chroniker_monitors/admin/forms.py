@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 else:
     MonitorModelForm = forms.ModelForm
 
-PARAM = "param_"
-OF_PROBE = {
+PARAM_PREFIX = "param_"
+PROBE_FORM_FIELDS = {
     "probe_operator": "operator",
     "probe_warning": "warning",
     "probe_critical": "critical",
@@ -34,7 +34,7 @@ OF_PROBE = {
     "probe_sample_days": "sample_days",
 }
 """Field of the form: field of the probe."""
-PASSIVE = ("probe_warning", "probe_sample_days")
+HEARTBEAT_FORM_FIELDS = ("probe_warning", "probe_sample_days")
 """Those that a heartbeat has; the rest follows from its period and its grace."""
 EVERY_MINUTE = "* * * * *"
 
@@ -50,9 +50,9 @@ class MonitorForm(MonitorModelForm):
     kind: ClassVar[str] = ""
     passive: ClassVar[bool] = False
     params: ClassVar[tuple[ParamField, ...]] = ()
-    shown_again: ClassVar[bool] = False
+    redisplay: ClassVar[bool] = False
     """It is not to be saved, but shown again as it is, with what it measured."""
-    trial: ClassVar[bool] = False
+    test_only: ClassVar[bool] = False
     """Only the probe's fields matter; the job's may still be empty or wrong."""
 
     class Meta:
@@ -66,11 +66,11 @@ class MonitorForm(MonitorModelForm):
             self.initial.setdefault("schedule", EVERY_MINUTE)
             return
         probe = self.instance.probe
-        for name, source in OF_PROBE.items():
+        for name, source in PROBE_FORM_FIELDS.items():
             self.initial.setdefault(name, getattr(probe, source))
         for param in self.params:
             if param.name in probe.parameters and not param.secret:
-                self.initial[PARAM + param.name] = probe.parameters[param.name]
+                self.initial[PARAM_PREFIX + param.name] = probe.parameters[param.name]
 
     @cached_property
     def stored_params(self) -> dict[str, Any]:
@@ -79,10 +79,10 @@ class MonitorForm(MonitorModelForm):
 
     def is_valid(self) -> bool:
         """Never where it is to be shown again."""
-        return super().is_valid() and not self.shown_again
+        return super().is_valid() and not self.redisplay
 
     def _post_clean(self) -> None:
-        if not self.trial:
+        if not self.test_only:
             super()._post_clean()  # type: ignore[misc]
 
     def clean(self) -> dict[str, Any]:
@@ -90,11 +90,11 @@ class MonitorForm(MonitorModelForm):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         self._clean_params()
         self._clean_probe()
-        if self.trial:
+        if self.test_only:
             return cleaned
         if self.passive:
             self._clean_passive(cleaned)
-        elif self.thresholds.out_of_order():
+        elif self.thresholds.warning_is_unreachable():
             self.add_error(
                 "probe_warning" if "probe_warning" in self.fields else None,
                 _("This is beyond the critical threshold, so that it would never be a warning."),
@@ -103,7 +103,9 @@ class MonitorForm(MonitorModelForm):
 
     def _clean_probe(self) -> None:
         """The validators of its columns."""
-        names = {target: name for name, target in OF_PROBE.items() if name in self.cleaned_data}
+        names = {
+            target: name for name, target in PROBE_FORM_FIELDS.items() if name in self.cleaned_data
+        }
         others = [f.name for f in Probe._meta.concrete_fields if f.name not in names]
         probe = Probe(**{target: self.cleaned_data[name] for target, name in names.items()})
         try:
@@ -113,11 +115,11 @@ class MonitorForm(MonitorModelForm):
                 self.add_error(names[target], messages)
 
     def _clean_params(self) -> None:
-        if any(name.startswith(PARAM) for name in self.errors):
+        if any(name.startswith(PARAM_PREFIX) for name in self.errors):
             return
-        for name in self.secrets_kept_back:
+        for name in self.secrets_to_retype:
             self.add_error(
-                PARAM + name,
+                PARAM_PREFIX + name,
                 _("What is stored was meant for another host and is not sent to this one; type it "
                   "again."),
             )  # fmt: skip
@@ -127,7 +129,7 @@ class MonitorForm(MonitorModelForm):
             self.add_error(None, str(error))
         except ParamsInvalid as error:
             for name, messages in error.errors.items():
-                field = PARAM + name
+                field = PARAM_PREFIX + name
                 for message in messages:
                     self.add_error(field if field in self.fields else None, message)
 
@@ -140,12 +142,14 @@ class MonitorForm(MonitorModelForm):
             )
 
     @cached_property
-    def secrets_kept_back(self) -> list[str]:
+    def secrets_to_retype(self) -> list[str]:
         """Parameters that are stored, were not typed again, and must not go to the new place."""
-        given = {param.name: self.cleaned_data.get(PARAM + param.name) for param in self.params}
+        given = {
+            param.name: self.cleaned_data.get(PARAM_PREFIX + param.name) for param in self.params
+        }
         kept = [p.name for p in self.params if p.secret and not given[p.name]]
         kept = [name for name in kept if self.stored_params.get(name)]
-        trusted = not kept or kind_class(self.kind).keeps_secrets(self.stored_params, given)
+        trusted = not kept or kind_class(self.kind).may_reuse_secrets(self.stored_params, given)
         return [] if trusted else kept
 
     @property
@@ -153,8 +157,8 @@ class MonitorForm(MonitorModelForm):
         """The parameters as they are stored: what was left empty has its default."""
         params: dict[str, Any] = {}
         for param in self.params:
-            value = self.cleaned_data.get(PARAM + param.name)
-            if param.secret and not value and param.name not in self.secrets_kept_back:
+            value = self.cleaned_data.get(PARAM_PREFIX + param.name)
+            if param.secret and not value and param.name not in self.secrets_to_retype:
                 value = self.stored_params.get(param.name)
             if value is None or (value == "" and param.default in (None, "")):
                 continue
@@ -174,26 +178,26 @@ class MonitorForm(MonitorModelForm):
     def apply(self, probe: Probe) -> Probe:
         """Write what was typed into ``probe``."""
         probe.kind, probe.params = self.kind, self.probe_params
-        for name, target in OF_PROBE.items():
+        for name, target in PROBE_FORM_FIELDS.items():
             if name in self.cleaned_data:
                 setattr(probe, target, self.cleaned_data[name])
         return probe
 
 
-def form_for(kind: str, *, shown_again: bool = False, trial: bool = False) -> type[MonitorForm]:
+def form_for(kind: str, *, redisplay: bool = False, test_only: bool = False) -> type[MonitorForm]:
     """The form of one kind. Raises UnknownKind."""
     params = tuple(fields(kind))
     passive = kind_class(kind).passive
-    names = PASSIVE if passive else OF_PROBE
+    names = HEARTBEAT_FORM_FIELDS if passive else PROBE_FORM_FIELDS
     attributes: dict[str, Any] = {
         "__module__": __name__,
         "kind": kind,
         "params": params,
         "passive": passive,
-        "shown_again": shown_again,
-        "trial": trial,
-        **{name: _probe_field(OF_PROBE[name]) for name in names},
-        **{PARAM + param.name: param_field(param) for param in params},
+        "redisplay": redisplay,
+        "test_only": test_only,
+        **{name: _probe_field(PROBE_FORM_FIELDS[name]) for name in names},
+        **{PARAM_PREFIX + param.name: param_field(param) for param in params},
     }
     return type("MonitorForm", (MonitorForm,), attributes)
 

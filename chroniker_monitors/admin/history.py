@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Sample
-from chroniker_monitors.thresholds import LADDER, rank
+from chroniker_monitors.thresholds import SEVERITY_ORDER, rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ SPANS = {
         Span("month", _("month"), timedelta(days=31), timedelta(hours=1), hours=True),
     )
 }
-_SAMPLES_READ = 50_000
+_MAX_SAMPLES = 50_000
 """Of a day, at most; a sample every two seconds is fewer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class HistoryBucket:
     """What was measured in one piece of the time; the values are None where nothing could be."""
 
     at: datetime
@@ -53,17 +53,17 @@ class Piece:
     samples: int
 
 
-def pieces(job: int, host: str, span: Span, now: datetime) -> list[Piece]:
+def read_history(job: int, host: str, span: Span, now: datetime) -> list[HistoryBucket]:
     """The history up to ``now``, oldest first; a piece without a sample is left out."""
-    samples = Sample.objects.of(job, host).filter(at__gte=now - span.length, at__lte=now)
+    samples = Sample.objects.for_placement(job, host).filter(at__gte=now - span.length, at__lte=now)
     if span.hours:
         return list(_by_hour(samples))
-    rows = samples.order_by("at").values_list("at", "value", "severity")[:_SAMPLES_READ]
+    rows = samples.order_by("at").values_list("at", "value", "severity")[:_MAX_SAMPLES]
     return list(_by_step(rows, span.step))
 
 
-def _by_hour(samples: Any) -> Iterator[Piece]:
-    rungs = [When(severity=severity, then=Value(rank(severity))) for severity in LADDER]
+def _by_hour(samples: Any) -> Iterator[HistoryBucket]:
+    ranks = [When(severity=severity, then=Value(rank(severity))) for severity in SEVERITY_ORDER]
     rows = (
         samples.order_by()
         .annotate(hour=TruncHour("at", tzinfo=UTC))
@@ -72,39 +72,44 @@ def _by_hour(samples: Any) -> Iterator[Piece]:
             low=Min("value"),
             mean=Avg("value"),
             high=Max("value"),
-            worst=Max(Case(*rungs, default=Value(0), output_field=IntegerField())),
+            worst=Max(Case(*ranks, default=Value(0), output_field=IntegerField())),
             samples=Count("pk"),
         )
         .order_by("hour")
     )
     for row in rows:
-        yield Piece(
-            row["hour"], row["low"], row["mean"], row["high"], LADDER[row["worst"]], row["samples"]
+        yield HistoryBucket(
+            row["hour"],
+            row["low"],
+            row["mean"],
+            row["high"],
+            SEVERITY_ORDER[row["worst"]],
+            row["samples"],
         )
 
 
 def _by_step(
     rows: Iterable[tuple[datetime, float | None, int]], step: timedelta
-) -> Iterator[Piece]:
+) -> Iterator[HistoryBucket]:
     width = step.total_seconds()
     begin: float | None = None
     values: list[float] = []
     severities: list[Severity] = []
     for at, value, severity in rows:
-        here = at.timestamp() // width * width
-        if begin is not None and here != begin:
-            yield _piece(begin, values, severities)
+        bucket_start = at.timestamp() // width * width
+        if begin is not None and bucket_start != begin:
+            yield _make_bucket(begin, values, severities)
             values, severities = [], []
-        begin = here
+        begin = bucket_start
         severities.append(Severity(severity))
         if value is not None:
             values.append(value)
     if begin is not None:
-        yield _piece(begin, values, severities)
+        yield _make_bucket(begin, values, severities)
 
 
-def _piece(begin: float, values: list[float], severities: list[Severity]) -> Piece:
-    return Piece(
+def _make_bucket(begin: float, values: list[float], severities: list[Severity]) -> HistoryBucket:
+    return HistoryBucket(
         at=datetime.fromtimestamp(begin, UTC),
         low=min(values, default=None),
         mean=sum(values) / len(values) if values else None,

@@ -18,32 +18,34 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from chroniker.admin import JobAdmin, formats
+from chroniker.masking import MASK
 from chroniker.models import Job
-from chroniker.output import MASK
+from chroniker_monitors.checking.sandbox import run_in_sandbox
 from chroniker_monitors.enums import HEARTBEAT, SQL, Severity
-from chroniker_monitors.exceptions import TooManyTrials, UnknownKind
+from chroniker_monitors.exceptions import SandboxBusy, UnknownKind
 from chroniker_monitors.models import Monitor, MonitorState, Probe
 from chroniker_monitors.probes import fields, kind_class, probe_kinds
-from chroniker_monitors.thresholds import LADDER, rank
-from chroniker_monitors.trials import try_probe
+from chroniker_monitors.thresholds import SEVERITY_ORDER, rank
 
 from . import charts, filters, pickers
-from .forms import PARAM, MonitorForm, form_for
-from .history import SPANS, pieces
-from .standing import Standing, slots, standing
-from .values import shown
+from .forms import PARAM_PREFIX, MonitorForm, form_for
+from .history import SPANS, read_history
+from .monitor_display import MonitorDisplay, describe_monitor, placement_states
+from .values import format_value
 
 HOSTS_SHOWN = 6
 """Charts on the page of a monitor that runs on every host."""
-_RUNGS = [When(severity=severity, then=Value(rank(severity))) for severity in LADDER]
+_SEVERITY_RANKS = [
+    When(severity=severity, then=Value(rank(severity))) for severity in SEVERITY_ORDER
+]
 
 
-def _worst_first() -> Any:
+def _order_by_severity() -> Any:
     worst = (
         filters.current_states()
         .order_by()
         .values("job")
-        .annotate(worst=Max(Case(*_RUNGS, output_field=IntegerField())))
+        .annotate(worst=Max(Case(*_SEVERITY_RANKS, output_field=IntegerField())))
         .values("worst")
     )
     return Subquery(worst).desc(nulls_last=True)
@@ -60,7 +62,7 @@ class MonitorAdmin(JobAdmin):
     list_filter: ClassVar[Any] = (filters.SeverityFilter, filters.KindFilter, "enabled")
     search_fields: ClassVar[Any] = ("name", "description", "probe__kind")
     search_help_text = gettext_lazy("Words of the name, description or kind.")
-    ordering = (_worst_first(), "name")
+    ordering = (_order_by_severity(), "name")
     inlines: ClassVar[Any] = ()
     change_form_template = "chroniker_monitors/admin/monitor.html"
     kinds_template = "chroniker_monitors/admin/kinds.html"
@@ -71,7 +73,7 @@ class MonitorAdmin(JobAdmin):
 
     # --- who may what ---
 
-    def may_use(self, request: HttpRequest, kind: str) -> bool:
+    def may_define(self, request: HttpRequest, kind: str) -> bool:
         """May define monitors of a kind, which may ask for a permission of its own."""
         wanted = "chroniker_monitors.use_sql_probe" if kind == SQL else ""
         with suppress(UnknownKind):  # which can be looked at, run in vain, and deleted
@@ -80,7 +82,7 @@ class MonitorAdmin(JobAdmin):
 
     def _may_touch(self, request: HttpRequest, obj: Job | None) -> bool:
         return super()._may_touch(request, obj) and (
-            obj is None or not hasattr(obj, "probe") or self.may_use(request, obj.probe.kind)
+            obj is None or not hasattr(obj, "probe") or self.may_define(request, obj.probe.kind)
         )
 
     # --- the board ---
@@ -100,18 +102,18 @@ class MonitorAdmin(JobAdmin):
         """The name, and the kind."""
         return _render("title.html", {"name": job.name, "kind": _label(_probe(job).kind)})
 
-    @admin.display(description=gettext_lazy("state"), ordering=_worst_first())
+    @admin.display(description=gettext_lazy("state"), ordering=_order_by_severity())
     def severity(self, job: Job) -> str:
         """How it stands, and what it last said."""
-        return _render("severity.html", {"standing": _standing(job)})
+        return _render("severity.html", {"display": _describe(job)})
 
     @admin.display(description=gettext_lazy("value"))
     def value(self, job: Job) -> str:
         """The last one, with its unit."""
-        state = _standing(job).state
+        state = _describe(job).state
         if state is None:
             return formats.EMPTY
-        return shown(state.value, _unit(job, state))
+        return format_value(state.value, _unit(job, state))
 
     @admin.display(description=gettext_lazy("thresholds"))
     def bounds(self, job: Job) -> str:
@@ -121,21 +123,25 @@ class MonitorAdmin(JobAdmin):
     @admin.display(description=gettext_lazy("lately"))
     def sparkline(self, job: Job) -> str:
         """The newest values."""
-        state = _standing(job).state
-        spark = charts.spark(state.recent) if state is not None else None
+        state = _describe(job).state
+        spark = charts.spark(state.recent_values) if state is not None else None
         if spark is None or state is None:
             return formats.EMPTY
-        values = [value for value, _severity in state.recent if value is not None]
+        values = [value for value, _severity in state.recent_values if value is not None]
         unit = _unit(job, state)
         return _render(
             "sparkline.html",
-            {"spark": spark, "low": shown(min(values), unit), "high": shown(max(values), unit)},
+            {
+                "spark": spark,
+                "low": format_value(min(values), unit),
+                "high": format_value(max(values), unit),
+            },
         )
 
     @admin.display(description=gettext_lazy("since"))
     def since(self, job: Job) -> str:
         """When it came to this state."""
-        state = _standing(job).state
+        state = _describe(job).state
         return formats.moment(None if state is None else state.since)
 
     @admin.display(description=gettext_lazy("next check"), ordering="soonest")
@@ -165,34 +171,34 @@ class MonitorAdmin(JobAdmin):
         """The parameters of the kind, its thresholds, and the job's fields that matter here."""
         kind = self._kind(request, obj)
         try:
-            params = [PARAM + param.name for param in fields(kind)]
+            params = [PARAM_PREFIX + param.name for param in fields(kind)]
             passive = kind_class(kind).passive
         except UnknownKind:
             params, passive = [], kind == HEARTBEAT
         changeable = obj is None or self.has_change_permission(request, obj)
         if not changeable or (not params and kind not in probe_kinds()):
-            measured: Any = ("kind_shown", "params_shown", "bounds_shown")
+            measured: Any = ("kind_display", "params_display", "thresholds_display")
             thresholds: Any = ()
         elif passive:
             address = ("ping_address",) if obj is not None else ()
-            measured = ("kind_shown", *params, *address)
+            measured = ("kind_display", *params, *address)
             thresholds = ("probe_warning",)
         else:
-            measured = ("kind_shown", *params, ("probe_timeout", "probe_unit"))
+            measured = ("kind_display", *params, ("probe_timeout", "probe_unit"))
             thresholds = (
                 "probe_operator", ("probe_warning", "probe_critical"),
                 ("probe_consecutive", "probe_recovery"),
             )  # fmt: skip
         if obj is None:  # the title says it
-            measured = tuple(name for name in measured if name != "kind_shown")
-        keeping = ("probe_sample_days",) if thresholds else ()
-        where = () if passive else ("hostname",)
+            measured = tuple(name for name in measured if name != "kind_display")
+        retention_fields = ("probe_sample_days",) if thresholds else ()
+        host_fields = () if passive else ("hostname",)
         return [
             (gettext_lazy("What"), {"fields": ("name", "description", *measured)}),
             *([(gettext_lazy("Thresholds"), {"fields": thresholds})] if thresholds else []),
             (
                 gettext_lazy("When and where"),
-                {"fields": ("enabled", "schedule", "timezone", "preview", *where)},
+                {"fields": ("enabled", "schedule", "timezone", "preview", *host_fields)},
             ),
             (
                 gettext_lazy("Alerts"),
@@ -207,7 +213,7 @@ class MonitorAdmin(JobAdmin):
                 {
                     "classes": ("collapse",),
                     "fields": (
-                        *keeping, "max_runs_kept", ("timeout_seconds", "memory_limit_mb"),
+                        *retention_fields, "max_runs_kept", ("timeout_seconds", "memory_limit_mb"),
                         ("priority", "jitter_seconds"),
                     ),
                 },
@@ -218,7 +224,7 @@ class MonitorAdmin(JobAdmin):
         """What is not typed: the kind, the address of a heartbeat."""
         return (
             *super().get_readonly_fields(request, obj),
-            "kind_shown", "params_shown", "bounds_shown", "ping_address",
+            "kind_display", "params_display", "thresholds_display", "ping_address",
         )  # fmt: skip
 
     def get_form(
@@ -226,7 +232,7 @@ class MonitorAdmin(JobAdmin):
     ) -> type[ModelForm[Any]]:
         """That of the kind."""
         try:
-            form = form_for(self._kind(request, obj), shown_again="_test" in request.POST)
+            form = form_for(self._kind(request, obj), redisplay="_test" in request.POST)
         except UnknownKind:
             form = MonitorForm
         if not (obj is None or self.has_change_permission(request, obj)):
@@ -247,18 +253,18 @@ class MonitorAdmin(JobAdmin):
             kind = request.GET.get("kind", "")
             if kind not in probe_kinds():
                 return self._kinds_view(request, unknown=kind)
-            if not self.may_use(request, kind):
+            if not self.may_define(request, kind):
                 raise PermissionDenied
         if request.method == "POST" and "_test" in request.POST:
             tested = self._test(request, object_id)
-            extra_context = {**(extra_context or {}), "tested": tested, "tried": True}
+            extra_context = {**(extra_context or {}), "tested": tested, "test_requested": True}
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def _kinds_view(self, request: HttpRequest, unknown: str) -> HttpResponse:
         kinds = [
             {"kind": kind, "label": probe.label or kind, "description": probe.description}
             for kind, probe in probe_kinds().items()
-            if self.may_use(request, kind)
+            if self.may_define(request, kind)
         ]
         return TemplateResponse(
             request,
@@ -286,29 +292,32 @@ class MonitorAdmin(JobAdmin):
                 raise PermissionDenied
         kind = self._kind(request, obj)
         try:
-            form_class = form_for(kind, trial=True)
+            form_class = form_for(kind, test_only=True)
         except UnknownKind as error:
-            return {"taken": None, "error": str(error)}
+            return {"measurement": None, "error": str(error)}
         if form_class.passive:
-            return {"taken": None, "error": _("A heartbeat is told by pings; ping its address.")}
+            return {
+                "measurement": None,
+                "error": _("A heartbeat is told by pings; ping its address."),
+            }
         form = form_class(request.POST, instance=obj or Monitor())
         if form.errors:
             return None
         try:
-            taken = try_probe(
+            measurement = run_in_sandbox(
                 kind,
                 form.probe_params,
                 form.thresholds,
                 timeout=form.cleaned_data["probe_timeout"],
                 unit=form.cleaned_data["probe_unit"],
             )
-        except TooManyTrials as error:
-            return {"taken": None, "error": str(error)}
+        except SandboxBusy as error:
+            return {"measurement": None, "error": str(error)}
         return {
-            "taken": taken,
-            "badge": _badge(taken.severity),
-            "value": shown(taken.value, taken.unit),
-            "latency": formats.duration(taken.latency_seconds),
+            "measurement": measurement,
+            "badge": _badge(measurement.severity),
+            "value": format_value(measurement.value, measurement.unit),
+            "latency": formats.duration(measurement.latency_seconds),
         }
 
     def save_model(
@@ -319,19 +328,19 @@ class MonitorAdmin(JobAdmin):
         probe = obj.probe if change else Probe()
         if isinstance(form, MonitorForm) and form.kind:
             form.apply(probe)
-        obj.save_with(probe)
+        obj.save_with_probe(probe)
         for warning in obj.parsed_schedule().warnings():
             self.message_user(request, warning, messages.WARNING)
 
     # --- what is shown and not typed ---
 
     @admin.display(description=gettext_lazy("kind"))
-    def kind_shown(self, job: Job) -> str:
+    def kind_display(self, job: Job) -> str:
         """By its name in words."""
         return _label(_probe(job).kind) if job.pk else ""
 
     @admin.display(description=gettext_lazy("parameters"))
-    def params_shown(self, job: Job) -> str:
+    def params_display(self, job: Job) -> str:
         """To those who may not change them; without what is secret."""
         if not job.pk:
             return formats.EMPTY
@@ -348,7 +357,7 @@ class MonitorAdmin(JobAdmin):
         return _render("params.html", {"rows": rows})
 
     @admin.display(description=gettext_lazy("thresholds"))
-    def bounds_shown(self, job: Job) -> str:
+    def thresholds_display(self, job: Job) -> str:
         """To those who may not change them."""
         return self.bounds(job) if job.pk else formats.EMPTY
 
@@ -380,7 +389,7 @@ class MonitorAdmin(JobAdmin):
         may_save = self.has_change_permission(request, obj) if change else True
         context.update(may_test=may_save and kind != HEARTBEAT)
         form = context["adminform"].form
-        if pickers.link(form.fields, self._admin_url(self._name("fields"))):
+        if pickers.link_fields(form.fields, self._admin_url(self._name("fields"))):
             names = pickers.field_names(form[pickers.MODEL].value() or "")
             context.update(picks_fields=True, field_names=names)
             field = form[pickers.FIELD]
@@ -392,29 +401,29 @@ class MonitorAdmin(JobAdmin):
     def _panel(self, request: HttpRequest, job: Job) -> dict[str, Any]:
         now = utc_now()
         span = SPANS.get(request.GET.get("span", ""), SPANS["day"])
-        probe, here = _probe(job), _standing(job)
+        probe, here = _probe(job), _describe(job)
         panels = []
-        for state in sorted(slots(job), key=lambda s: -rank(Severity(s.severity)))[:HOSTS_SHOWN]:
+        for state in sorted(placement_states(job), key=lambda s: -rank(Severity(s.severity)))[:HOSTS_SHOWN]:
             unit = _unit(job, state)
-            rows = pieces(job.pk, state.host, span, now)
+            rows = read_history(job.pk, state.host, span, now)
             bounds = [(Severity.WARNING, probe.warning), (Severity.CRITICAL, probe.critical)]
             panels.append(
                 {
                     "host": state.host,
                     "state": state,
                     "badge": _badge(state.severity),
-                    "value": shown(state.value, unit),
+                    "value": format_value(state.value, unit),
                     "since": formats.moment(state.since, job.timezone),
                     "sampled": formats.moment(state.last_sample_at, job.timezone),
                     "latency": formats.duration(state.latency_seconds),
-                    "chart": charts.draw(rows, bounds, span, now, unit),
+                    "chart": charts.draw_chart(rows, bounds, span, now, unit),
                     "table": _table(rows, unit, job.timezone),
                 }
             )
         return {
             **super()._panel(request, job),
             "monitor": job,
-            "monitor_standing": here,
+            "monitor_display": here,
             "monitor_panels": panels,
             "spans": SPANS.values(),
             "span": span,
@@ -444,8 +453,8 @@ def _unit(job: Job, state: MonitorState) -> str:
     return _probe(job).unit or state.unit
 
 
-def _standing(job: Job) -> Standing:
-    return standing(job, slots(job))
+def _describe(job: Job) -> MonitorDisplay:
+    return describe_monitor(job, placement_states(job))
 
 
 def _badge(severity: int) -> str:
@@ -454,10 +463,10 @@ def _badge(severity: int) -> str:
 
 
 def _bounds(job: Job) -> list[dict[str, Any]]:
-    probe, state = _probe(job), _standing(job).state
+    probe, state = _probe(job), _describe(job).state
     unit = probe.unit or (state.unit if state is not None else "")
     return [
-        {"label": severity.label, "operator": probe.operator, "value": shown(value, unit)}
+        {"label": severity.label, "operator": probe.operator, "value": format_value(value, unit)}
         for severity, value in (
             (Severity.WARNING, probe.warning),
             (Severity.CRITICAL, probe.critical),
@@ -471,9 +480,9 @@ def _table(rows: list[Any], unit: str, zone: str) -> list[dict[str, Any]]:
     return [
         {
             "at": formats.clock(row.at, zone),
-            "low": shown(row.low, unit),
-            "mean": shown(row.mean, unit),
-            "high": shown(row.high, unit),
+            "low": format_value(row.low, unit),
+            "mean": format_value(row.mean, unit),
+            "high": format_value(row.high, unit),
             "worst": row.worst.label,
             "samples": row.samples,
         }

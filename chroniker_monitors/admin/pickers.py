@@ -20,7 +20,7 @@ def field_names(label: str) -> list[str]:
         return []
 
 
-def link(fields: dict[str, Any], url: str) -> bool:
+def link_fields(fields: dict[str, Any], url: str) -> bool:
     """Let the field be chosen from a list that follows the model; whether there is such a pair."""
     if MODEL not in fields or FIELD not in fields:
         return False

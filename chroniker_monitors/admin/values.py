@@ -15,7 +15,7 @@ _BYTES = frozenset({"B", "byte", "bytes"})
 _SECONDS = frozenset({"s", "second", "seconds"})
 
 
-def shown(value: float | None, unit: str = "") -> str:
+def format_value(value: float | None, unit: str = "") -> str:
     """``93.1 %``, ``4.2 GB``, ``3 min 05 s``, ``1,204 rows``."""
     if value is None:
         return EMPTY
@@ -25,10 +25,10 @@ def shown(value: float | None, unit: str = "") -> str:
         return filesizeformat(value) if value >= 0 else f"-{filesizeformat(-value)}"
     if unit in _SECONDS and value >= 0:
         return f"{value * 1000:.1f} ms" if 0 < value < 0.1 else formats.duration(value)
-    return f"{number(value)} {unit}".strip()
+    return f"{format_number(value)} {unit}".strip()
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Four digits that matter of a finite number; all of a whole one."""
     if value == int(value):
         return str(intcomma(int(value)))

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MAX_LEFT_BEHIND = 3
+MAX_ABANDONED_THREADS = 3
 """Threads that hang at one time; while there are so many, no further one is started."""
 
 
@@ -65,14 +65,14 @@ class SharedCall(Generic[T]):
         self._lock = threading.Lock()
         self._current: _Attempt[T] | None = None
         self._next: _Attempt[T] | None = None
-        self._left_behind: list[_Attempt[T]] = []
+        self._abandoned: list[_Attempt[T]] = []
 
     def __call__(self, alias: str, max_jobs: int, seconds: float) -> T:
         """Call it in a thread. Raises DeadlineExceeded, or what the function raised."""
         with self._lock:
             attempt = self._next
             if attempt is None:
-                attempt = _Attempt(lambda: self._function(alias, max_jobs, seconds), self._ended)
+                attempt = _Attempt(lambda: self._function(alias, max_jobs, seconds), self._finish)
                 if self._current is None:
                     self._start(attempt)
                 else:
@@ -80,13 +80,13 @@ class SharedCall(Generic[T]):
         try:
             return attempt.wait(seconds)
         except DeadlineExceeded:
-            self._give_up(attempt)
+            self._abandon(attempt)
             raise
 
     def _start(self, attempt: _Attempt[T]) -> None:
-        self._left_behind = [old for old in self._left_behind if old.is_alive()]
-        if len(self._left_behind) >= MAX_LEFT_BEHIND:
-            attempt.fail(DeadlineExceeded(f"{MAX_LEFT_BEHIND} scrapes before it hang still"))
+        self._abandoned = [old for old in self._abandoned if old.is_alive()]
+        if len(self._abandoned) >= MAX_ABANDONED_THREADS:
+            attempt.fail(DeadlineExceeded(f"{MAX_ABANDONED_THREADS} scrapes before it hang still"))
         else:
             self._current = attempt
             attempt.start()
@@ -97,15 +97,15 @@ class SharedCall(Generic[T]):
         if attempt is not None:
             self._start(attempt)
 
-    def _ended(self, attempt: _Attempt[T]) -> None:
+    def _finish(self, attempt: _Attempt[T]) -> None:
         with self._lock:
             if self._current is attempt:
                 self._start_next()
 
-    def _give_up(self, attempt: _Attempt[T]) -> None:
+    def _abandon(self, attempt: _Attempt[T]) -> None:
         with self._lock:
             if self._next is attempt:
                 self._next = None
             elif self._current is attempt:
-                self._left_behind.append(attempt)
+                self._abandoned.append(attempt)
                 self._start_next()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from chroniker.enums import FAILURE_REASONS
 from chroniker.schedules.interval import looks_like_interval
 
-from .families import BLOCKED_REASONS, FAILURES, LAST_STATUSES, limits
+from .metrics import BLOCKED_REASONS, FAILURE_LABELS, FINAL_STATUSES, bucket_labels
 
 Row = tuple[Any, ...]
 Column = Sequence[float | None]
@@ -72,8 +72,8 @@ N_MONITOR = len(MONITOR_COLUMNS)
 NO_SAMPLE: Row = (None,) * (len(SAMPLE_COLUMNS) - 1)
 """The same of a monitor that was never measured."""
 
-_FAILURE_LINES = {
-    status: FAILURES.index(reason.value) for status, reason in FAILURE_REASONS.items()
+_FAILURE_SERIES = {
+    status: FAILURE_LABELS.index(reason.value) for status, reason in FAILURE_REASONS.items()
 }
 _EPOCH = datetime(1970, 1, 1)  # naive, as the moments that it is taken from
 _RECURRENCE = re.compile(r"(?:DTSTART|RRULE|EXDATE|RDATE|EXRULE)[;:]|FREQ=", re.IGNORECASE)
@@ -100,7 +100,7 @@ def schedule_kind(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def blocked_class(reason: str) -> str:
+def blocked_reason_label(reason: str) -> str:
     """The class of a reason such as "dependency: waits for backup"."""
     word = reason.partition(":")[0].strip().lower()
     return word if word in BLOCKED_REASONS else "other"
@@ -108,7 +108,7 @@ def blocked_class(reason: str) -> str:
 
 def job_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
     """The labels of ``chroniker_job_info``. Arguments are left out: they may hold secrets."""
-    cells = _turned(JOB_COLUMNS, rows)
+    cells = _transpose(JOB_COLUMNS, rows)
     return {
         "command": [
             command or next(iter(raw.split()), "")
@@ -123,7 +123,7 @@ def job_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
 
 def job_numbers(rows: Sequence[Row]) -> Numbers:
     """What people defined."""
-    cells = _turned(JOB_COLUMNS, rows)
+    cells = _transpose(JOB_COLUMNS, rows)
     return {
         "one": [1] * len(rows),
         "enabled": [int(enabled) for enabled in cells["enabled"]],
@@ -135,19 +135,19 @@ def job_numbers(rows: Sequence[Row]) -> Numbers:
     }
 
 
-def slot_numbers(
+def placement_numbers(
     rows: Sequence[Row], bounds: tuple[float, ...], histograms: bool, zone: tzinfo | None
 ) -> Numbers:
     """Where jobs stand on their host slots."""
     cells = _state_columns(rows)
-    blocked = [reason and blocked_class(reason) for reason in cells["blocked_reason"]]
+    blocked = [reason and blocked_reason_label(reason) for reason in cells["blocked_reason"]]
     numbers: Numbers = {
         "running": [int(token is not None) for token in cells["lease_token"]],
         "progress_ratio": list(map(_ratio, cells["parts_done"], cells["parts_total"])),
         **{column: [number or 0 for number in cells[column]] for column in PLAIN_COLUMNS},
         **{column: timestamps(cells[column], zone) for column in TIME_COLUMNS},
-        **_flags("blocked", blocked, BLOCKED_REASONS),
-        **_flags("status", cells["last_status"], LAST_STATUSES),
+        **_one_hot("blocked", blocked, BLOCKED_REASONS),
+        **_one_hot("status", cells["last_status"], FINAL_STATUSES),
     }
     # When the last run started, where it still runs.
     started = numbers.pop("last_started_at")
@@ -157,11 +157,11 @@ def slot_numbers(
     if histograms:
         for name in HISTOGRAMS:
             counts = cumulative(cells[f"{name}_buckets"], cells[f"{name}_count"], bounds)
-            numbers |= _turned(_bucket_numbers(name, bounds), counts)
+            numbers |= _transpose(_bucket_numbers(name, bounds), counts)
     return numbers
 
 
-def slot_exemplars(
+def placement_exemplars(
     rows: Sequence[Row], bounds: tuple[float, ...], zone: tzinfo | None
 ) -> dict[str, list[Exemplar | None]]:
     """The last run of each slot, by what a family calls it: how long it took, how it failed."""
@@ -171,7 +171,7 @@ def slot_exemplars(
             cells["last_run_id"],
             cells["last_run_seconds"],
             timestamps(cells["last_ended_at"], zone),
-            map(_FAILURE_LINES.get, cells["last_status"]),
+            map(_FAILURE_SERIES.get, cells["last_status"]),
             strict=True,
         )
     )
@@ -191,13 +191,13 @@ def slot_exemplars(
 
 def monitor_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
     """The labels of what people defined of monitors."""
-    cells = _turned(MONITOR_COLUMNS, rows)
+    cells = _transpose(MONITOR_COLUMNS, rows)
     return {name: cells[name] for name in ("kind", "operator", "unit")}
 
 
 def monitor_numbers(rows: Sequence[Row]) -> Numbers:
     """What people defined of monitors."""
-    cells = _turned(MONITOR_COLUMNS, rows)
+    cells = _transpose(MONITOR_COLUMNS, rows)
     return {
         "one": [1] * len(rows),
         **{name: _finite(cells[name]) for name in ("threshold_warning", "threshold_critical")},
@@ -206,7 +206,7 @@ def monitor_numbers(rows: Sequence[Row]) -> Numbers:
 
 def sample_numbers(rows: Sequence[Row], zone: tzinfo | None) -> Numbers:
     """What was measured last."""
-    cells = _turned(SAMPLE_COLUMNS, [row[N_MONITOR:] for row in rows])
+    cells = _transpose(SAMPLE_COLUMNS, [row[N_MONITOR:] for row in rows])
     return {
         "severity": [severity or 0 for severity in cells["severity"]],
         "value": _finite(cells["value"]),
@@ -222,7 +222,7 @@ def _finite(column: Sequence[float | None]) -> Column:
 
 def host_numbers(rows: Sequence[Row]) -> Numbers:
     """How machines do."""
-    cells = _turned(HOST_COLUMNS, rows)
+    cells = _transpose(HOST_COLUMNS, rows)
     return {
         "last_tick_at": timestamps(cells["last_tick_at"], None),
         "tick_seconds": [seconds or 0 for seconds in cells["tick_seconds"]],
@@ -250,15 +250,15 @@ def _ratio(done: int | None, total: int | None) -> float:
     return min(max((done or 0) / total, 0), 1) if total and total > 0 else 0
 
 
-def _flags(what: str, texts: Sequence[str], values: Sequence[str]) -> Numbers:
+def _one_hot(what: str, texts: Sequence[str], values: Sequence[str]) -> Numbers:
     return {f"{what}_{value}": [int(text == value) for text in texts] for value in values}
 
 
 def _state_columns(rows: Sequence[Row]) -> dict[str, Any]:
-    return _turned(STATE_COLUMNS, [row[HOST:] for row in rows])
+    return _transpose(STATE_COLUMNS, [row[HOST:] for row in rows])
 
 
-def _turned(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+def _transpose(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """The rows' cells as columns."""
     return dict(zip(names, list(zip(*rows, strict=True)) or [()] * len(names), strict=True))
 
@@ -281,22 +281,22 @@ def cumulative(
     ]
 
 
-def _cumulative(counted: Any, count: int, index: _BucketIndex) -> list[int]:
+def _cumulative(counted: Any, count: int, index: _BucketBounds) -> list[int]:
     if not isinstance(counted, dict):
         counted = {}
     if not counted.keys() <= index.keys():
-        counted = index.as_configured(counted)
+        counted = index.rebucket(counted)
     below = list(accumulate(map(counted.get, index, repeat(0))))
     return [*below, max(count, below[-1] if below else 0)]
 
 
-class _BucketIndex(dict[str, float]):
-    """The bounds, as chroniker.buckets writes them."""
+class _BucketBounds(dict[str, float]):
+    """The bounds, as chroniker.db.histograms writes them."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         super().__init__((repr(bound), bound) for bound in bounds)
 
-    def as_configured(self, counted: Mapping[str, int]) -> dict[str, int]:
+    def rebucket(self, counted: Mapping[str, int]) -> dict[str, int]:
         """The same counts, by the bounds that are configured now."""
         names, bounds = tuple(self), tuple(self.values())
         found = dict.fromkeys(names, 0)
@@ -311,10 +311,10 @@ class _BucketIndex(dict[str, float]):
 
 
 @lru_cache(maxsize=8)
-def _bucket_index(bounds: tuple[float, ...]) -> _BucketIndex:
-    return _BucketIndex(bounds)
+def _bucket_index(bounds: tuple[float, ...]) -> _BucketBounds:
+    return _BucketBounds(bounds)
 
 
 @lru_cache(maxsize=8)
 def _bucket_numbers(name: str, bounds: tuple[float, ...]) -> tuple[str, ...]:
-    return tuple(f"{name}_le_{limit}" for limit in limits(bounds))
+    return tuple(f"{name}_le_{limit}" for limit in bucket_labels(bounds))

@@ -13,7 +13,7 @@ import chroniker
 from chroniker.conf import conf as chroniker_conf
 from chroniker_monitors.conf import conf
 
-from .families import (
+from .metrics import (
     COLLECTOR_FAMILIES,
     HOST_FAMILIES,
     INCIDENT_FAMILIES,
@@ -21,8 +21,8 @@ from .families import (
     LEVELS,
     MONITOR_FAMILIES,
     SAMPLE_FAMILIES,
-    Contract,
-    Family,
+    MetricFamily,
+    MetricsConfig,
 )
 from .numbers import (
     HOST,
@@ -35,9 +35,9 @@ from .numbers import (
     job_texts,
     monitor_numbers,
     monitor_texts,
+    placement_exemplars,
+    placement_numbers,
     sample_numbers,
-    slot_exemplars,
-    slot_numbers,
 )
 from .rows import Snapshot, take_snapshot
 
@@ -54,29 +54,29 @@ class ChronikerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families with what the database has now."""
-        return metrics(take_snapshot(), current_contract())
+        return metrics(take_snapshot(), current_config())
 
 
-def current_contract() -> Contract:
+def current_config() -> MetricsConfig:
     """What the site's settings put on the page."""
     bounds = {float(bound) for bound in chroniker_conf.METRICS_DURATION_BUCKETS}
-    return Contract(
+    return MetricsConfig(
         tuple(sorted(bound for bound in bounds if isfinite(bound))),
         bool(conf.METRICS_HISTOGRAMS),
     )
 
 
-def metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
+def metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
     """The families of a snapshot."""
     if snapshot.up:
-        yield from _job_metrics(snapshot, contract)
-        yield from _slot_metrics(snapshot, contract)
+        yield from _job_metrics(snapshot, config)
+        yield from _placement_metrics(snapshot, config)
         yield from _monitor_metrics(snapshot)
         yield from _sample_metrics(snapshot)
-    yield from other_metrics(snapshot)
+    yield from site_metrics(snapshot)
 
 
-def other_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+def site_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     """Those that are not per job: they are few, and need no faster way."""
     if snapshot.up:
         yield from _host_metrics(snapshot)
@@ -96,23 +96,23 @@ def other_metrics(snapshot: Snapshot) -> Iterator[Metric]:
         yield metric
 
 
-def _job_metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
+def _job_metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
     rows = [row for row, _ in snapshot.jobs]
     names = {"job_name": [row[NAME] for row in rows]}
     texts = job_texts(rows)
     numbers = job_numbers(rows)
     for family in JOB_FAMILIES:
         wanted = names | {label: texts[label] for label in family.texts}
-        yield _metric(family, contract.bounds, wanted, numbers)
+        yield _metric(family, config.bounds, wanted, numbers)
 
 
-def _slot_metrics(snapshot: Snapshot, contract: Contract) -> Iterator[Metric]:
+def _placement_metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
     rows = [row for _, rows in snapshot.jobs for row in rows]
     names = {"job_name": [row[NAME] for row in rows], "host": [row[HOST] for row in rows]}
-    numbers = slot_numbers(rows, contract.bounds, contract.histograms, snapshot.zone)
-    exemplars = slot_exemplars(rows, contract.bounds, snapshot.zone)
-    for family in contract.slot_families:
-        yield _metric(family, contract.bounds, names, numbers, exemplars.get(family.exemplar))
+    numbers = placement_numbers(rows, config.bounds, config.histograms, snapshot.zone)
+    exemplars = placement_exemplars(rows, config.bounds, snapshot.zone)
+    for family in config.placement_families:
+        yield _metric(family, config.bounds, names, numbers, exemplars.get(family.exemplar))
 
 
 def _monitor_metrics(snapshot: Snapshot) -> Iterator[Metric]:
@@ -144,12 +144,14 @@ def _incident_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     for family in INCIDENT_FAMILIES:
         metric = family.metric()
         for line in family.series(()):
-            metric.add_sample(line.name, dict(line.labels), snapshot.told.get(line.number, 0))
+            metric.add_sample(
+                line.name, dict(line.labels), snapshot.alert_counts.get(line.number, 0)
+            )
         yield metric
 
 
 def _metric(
-    family: Family,
+    family: MetricFamily,
     bounds: Sequence[float],
     texts: Mapping[str, Sequence[str]],
     numbers: Mapping[str, Column],
@@ -167,12 +169,15 @@ def _metric(
             if number is not None:
                 shown = exemplar if exemplar and exemplar.line == line else None
                 metric.add_sample(
-                    series.name, labels | dict(series.labels), number, exemplar=_shown(shown)
+                    series.name,
+                    labels | dict(series.labels),
+                    number,
+                    exemplar=_convert_exemplar(shown),
                 )
     return metric
 
 
-def _shown(exemplar: Exemplar | None) -> PrometheusExemplar | None:
+def _convert_exemplar(exemplar: Exemplar | None) -> PrometheusExemplar | None:
     if exemplar is None:
         return None
     return PrometheusExemplar({"run_id": str(exemplar.run_id)}, exemplar.value, exemplar.at)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from .families import LEVELS, Family
+from .metrics import LEVELS, MetricFamily
 
 BEGIN = "<!-- made by chroniker_monitors.collector.reference; do not edit -->"
 END = "<!-- end -->"
@@ -24,18 +24,18 @@ TITLES = {
 }
 
 
-def reference() -> str:
+def render_table() -> str:
     """All families, a section for each level."""
     return "\n".join(_section(level) for level in LEVELS)
 
 
-def put_into(text: str) -> str:
+def replace_table(text: str) -> str:
     """A document with the present table between its markers. Raises ValueError without them."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"The document lacks {BEGIN!r} or {END!r}.")
-    return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{render_table()}\n{END}{after}"
 
 
 def _section(level: str) -> str:
@@ -50,7 +50,7 @@ def _section(level: str) -> str:
     return "\n".join(lines)
 
 
-def _row(family: Family, labels: tuple[str, ...]) -> str:
+def _row(family: MetricFamily, labels: tuple[str, ...]) -> str:
     shown = ", ".join(f"`{label}`" for label in labels)
     label, values = family.by
     if label:
@@ -63,4 +63,4 @@ def _row(family: Family, labels: tuple[str, ...]) -> str:
 
 if __name__ == "__main__":
     document = Path(sys.argv[1])
-    document.write_text(put_into(document.read_text()))
+    document.write_text(replace_table(document.read_text()))

@@ -31,7 +31,7 @@ from chroniker.enums import RunStatus
 from chroniker_monitors.conf import conf
 
 from .deadline import DeadlineExceeded, SharedCall
-from .garbage import nothing_collected
+from .gc_pause import gc_paused
 from .numbers import (
     BUCKET_COLUMNS,
     HOSTNAME,
@@ -71,7 +71,7 @@ class Snapshot:
     jobs: list[JobRows] = field(default_factory=list)
     monitors: list[JobRows] = field(default_factory=list)
     hosts: list[Row] = field(default_factory=list)
-    told: dict[str, int] = field(default_factory=dict)
+    alert_counts: dict[str, int] = field(default_factory=dict)
     """Of incidents and notifications; what is not in it is 0."""
     dropped_jobs: int = 0
     zone: tzinfo | None = None
@@ -97,7 +97,7 @@ def take_snapshot() -> Snapshot:
             with transaction.atomic(using=alias):
                 snapshot = read(alias, conf.METRICS_MAX_JOBS)
         else:
-            snapshot = _reading(alias, conf.METRICS_MAX_JOBS, conf.METRICS_TIMEOUT_SECONDS)
+            snapshot = _shared_read(alias, conf.METRICS_MAX_JOBS, conf.METRICS_TIMEOUT_SECONDS)
     except DeadlineExceeded as error:
         logger.warning("The database did not answer a scrape in time: %s", error)
     except Exception as error:
@@ -119,7 +119,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
         .query.get_compiler(using=alias)
     )
     found = compiler.execute_sql(MULTI)
-    with nothing_collected():
+    with gc_paused():
         # Sorted here: PostgreSQL would do it on disk.
         rows = sorted(chain.from_iterable(found), key=itemgetter(0))
     running = (
@@ -138,9 +138,9 @@ def read(alias: str, max_jobs: int) -> Snapshot:
         )
     )
     names = [host[0] for host in hosts]
-    with nothing_collected():
-        grouped = by_job(rows, names)
-        measured = by_monitor(_monitor_rows(alias), names)
+    with gc_paused():
+        grouped = group_by_job(rows, names)
+        measured = group_by_monitor(_monitor_rows(alias), names)
     # Only a full page can have dropped any, and then they are counted.
     dropped = jobs.count() - max_jobs if len(grouped) >= max_jobs else 0
     if dropped > 0:
@@ -151,7 +151,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
         jobs=grouped,
         monitors=measured,
         hosts=hosts,
-        told=_told(alias),
+        alert_counts=_read_alert_counts(alias),
         dropped_jobs=max(dropped, 0),
         zone=connections[alias].timezone,
     )
@@ -159,7 +159,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
 
 def _muted(alias: str) -> Case | Value:
     """Whether a window mutes the job of a row: all are in the query, for there are few."""
-    from chroniker.clock import StatementNow
+    from chroniker.db.clock import StatementNow
     from chroniker.models import Maintenance
 
     covered: set[int | None] = set()
@@ -174,17 +174,19 @@ def _muted(alias: str) -> Case | Value:
     return Case(When(pk__in=covered, then=Value(True)), default=Value(False))
 
 
-def _told(alias: str) -> dict[str, int]:
-    from chroniker.models import Incident, Notification, Tally
+def _read_alert_counts(alias: str) -> dict[str, int]:
+    from chroniker.models import Counter, Incident, Notification
 
     incidents = Incident.objects.using(alias).open().order_by().values_list("severity")
-    told = {f"open_{severity}": number for severity, number in incidents.annotate(Count("pk"))}
-    told["pending"] = Notification.objects.using(alias).pending().count()
-    failures = Tally.objects.using(alias).read("notification_failures")
-    return told | {"notification_failures": failures}
+    alert_counts = {
+        f"open_{severity}": number for severity, number in incidents.annotate(Count("pk"))
+    }
+    alert_counts["pending"] = Notification.objects.using(alias).pending().count()
+    failures = Counter.objects.using(alias).read("notification_failures")
+    return alert_counts | {"notification_failures": failures}
 
 
-def by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
+def group_by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
     """Each job's definition with those of its slots that are not left from an older definition.
 
     A slot that the runner has not written yet is there all the same: of a job that runs on every
@@ -194,18 +196,18 @@ def by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
     for _, group in groupby(rows, itemgetter(0)):
         states = list(group)
         job = states[0][:N_JOB]
-        jobs.append((job, _slots(job, job[HOSTNAME] == "*", states, NO_STATE, hosts)))
+        jobs.append((job, _complete_placements(job, job[HOSTNAME] == "*", states, NO_STATE, hosts)))
     return jobs
 
 
-def by_monitor(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
+def group_by_monitor(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
     """The same of monitors. Where the probe names no unit it is the one that was measured in."""
     monitors = []
     for _, group in groupby(rows, itemgetter(0)):
         states = list(group)
         monitor = states[0][:N_MONITOR]
         every_host = monitor[_MONITOR_HOSTNAME] == "*"
-        slots = _slots(monitor, every_host, states, NO_SAMPLE, hosts)
+        slots = _complete_placements(monitor, every_host, states, NO_SAMPLE, hosts)
         if not monitor[_MONITOR_UNIT]:
             unit = next((slot[-1] for slot in slots if slot[-1]), "")
             monitor = (*monitor[:_MONITOR_UNIT], unit, *monitor[_MONITOR_UNIT + 1 :])
@@ -213,15 +215,15 @@ def by_monitor(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
     return monitors
 
 
-def _slots(
-    definition: Row, every_host: bool, states: Sequence[Row], nothing: Row, hosts: Sequence[str]
+def _complete_placements(
+    definition: Row, every_host: bool, states: Sequence[Row], missing: Row, hosts: Sequence[str]
 ) -> list[Row]:
     host = len(definition)
     if not every_host:
-        return [row for row in states if row[host] == ""] or [(*definition, "", *nothing)]
+        return [row for row in states if row[host] == ""] or [(*definition, "", *missing)]
     written = {row[host]: row for row in states if row[host]}
     return [
-        written.get(name) or (*definition, name, *nothing) for name in sorted({*written, *hosts})
+        written.get(name) or (*definition, name, *missing) for name in sorted({*written, *hosts})
     ]
 
 
@@ -239,7 +241,7 @@ def _monitor_rows(alias: str) -> list[Row]:
 def _state_column(column: str) -> Any:
     """How the query names it. JSON comes as text, and is parsed only if it changed."""
     if column in TIME_COLUMNS:
-        return _Moment(f"states__{column}")
+        return _Timestamp(f"states__{column}")
     if column in BUCKET_COLUMNS:
         return Cast(f"states__{column}", TextField())
     if column == "last_run_seconds":
@@ -262,7 +264,7 @@ def _last_run_seconds() -> Case:
     )
 
 
-class _Moment(Func):
+class _Timestamp(Func):
     """A moment as the driver gives it; from PostgreSQL as seconds since 1970.
 
     Django's loader of PostgreSQL's moments is Python, and costs more than all other columns.
@@ -278,9 +280,9 @@ class _Moment(Func):
         )
 
 
-def _read_apart(alias: str, max_jobs: int, seconds: float) -> Snapshot:
+def _read_in_thread(alias: str, max_jobs: int, seconds: float) -> Snapshot:
     """Read in this thread, which was made for it, over a connection that ends with it."""
-    connection = connections[alias] = _impatient(connections[alias], seconds)
+    connection = connections[alias] = _copy_with_timeouts(connections[alias], seconds)
     try:
         with transaction.atomic(using=alias):
             _limit_statements(connection, seconds)
@@ -289,10 +291,10 @@ def _read_apart(alias: str, max_jobs: int, seconds: float) -> Snapshot:
         connection.close()
 
 
-_reading: SharedCall[Snapshot] = SharedCall(_read_apart)
+_shared_read: SharedCall[Snapshot] = SharedCall(_read_in_thread)
 
 
-def _impatient(connection: BaseDatabaseWrapper, seconds: float) -> BaseDatabaseWrapper:
+def _copy_with_timeouts(connection: BaseDatabaseWrapper, seconds: float) -> BaseDatabaseWrapper:
     """A copy whose waiting ends soon after the scrape's, so that no thread is left behind.
 
     The thread's own limits are the second line; the scrape is answered in time without them.

@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from chroniker_monitors.collector.families import Family
+from chroniker_monitors.collector.metrics import MetricFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Format:
     """prometheus_client's own renderer, for metrics that are not ours."""
     end: bytes
 
-    def header(self, family: Family) -> bytes:
+    def header(self, family: MetricFamily) -> bytes:
         """The lines that introduce a family."""
         text = family.help.replace("\\", r"\\").replace("\n", r"\n")
         if not self.openmetrics:

@@ -11,16 +11,16 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry, multiprocess
 from prometheus_client.metrics_core import Metric
 
-from chroniker_monitors.collector.families import NAMES, Contract
+from chroniker_monitors.collector.metrics import NAMES, MetricsConfig
 from chroniker_monitors.collector.prometheus import (
     ChronikerCollector,
-    current_contract,
-    other_metrics,
+    current_config,
+    site_metrics,
 )
 from chroniker_monitors.collector.rows import Snapshot, take_snapshot
 
 from .formats import TEXT, Format
-from .render import Renderer
+from .renderer import Renderer
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ registry = CollectorRegistry(auto_describe=False)
 registers on prometheus_client's default registry is missing from it with several processes
 (``PROMETHEUS_MULTIPROC_DIR``), unless it is one of prometheus_client's own metric classes."""
 
-_renderers: dict[Contract, Renderer] = {}
+_renderers: dict[MetricsConfig, Renderer] = {}
 _lock = threading.Lock()
 
 
-class _Families:
+class _FamilyList:
     """So much of a registry as prometheus_client's renderers need."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
@@ -45,37 +45,37 @@ class _Families:
 
 def page(form: Format) -> bytes:
     """What ``/metrics`` answers."""
-    return b"".join([*_chronikers(take_snapshot(), form), *_others(form), form.end])
+    return b"".join([*_chroniker_chunks(take_snapshot(), form), *_other_chunks(form), form.end])
 
 
-def chroniker_page() -> tuple[bytes, bool]:
+def render_chroniker_page() -> tuple[bytes, bool]:
     """Chroniker's families alone, as text, and whether the database answered."""
     snapshot = take_snapshot()
-    return b"".join(_chronikers(snapshot, TEXT)), snapshot.up
+    return b"".join(_chroniker_chunks(snapshot, TEXT)), snapshot.up
 
 
-def _chronikers(snapshot: Snapshot, form: Format) -> list[bytes]:
+def _chroniker_chunks(snapshot: Snapshot, form: Format) -> list[bytes]:
     """Chroniker's families; without those of jobs and hosts if the database did not answer."""
     if snapshot.up:
         try:
-            pieces = _renderer(current_contract())(snapshot, form)
-            return [*pieces, form.generate(_Families(other_metrics(snapshot)))]
+            pieces = _renderer(current_config())(snapshot, form)
+            return [*pieces, form.generate(_FamilyList(site_metrics(snapshot)))]
         except Exception:
             logger.exception("Chroniker's metrics could not be written")
             snapshot = Snapshot(seconds=snapshot.seconds)
-    return [form.generate(_Families(other_metrics(snapshot)))]
+    return [form.generate(_FamilyList(site_metrics(snapshot)))]
 
 
-def _renderer(contract: Contract) -> Renderer:
+def _renderer(config: MetricsConfig) -> Renderer:
     """The one whose pieces are of this contract; those of another are forgotten."""
     with _lock:
-        if contract not in _renderers:
+        if config not in _renderers:
             _renderers.clear()
-            _renderers[contract] = Renderer(contract)
-        return _renderers[contract]
+            _renderers[config] = Renderer(config)
+        return _renderers[config]
 
 
-def _others(form: Format) -> Iterator[bytes]:
+def _other_chunks(form: Format) -> Iterator[bytes]:
     """The metrics of django-prometheus, of the process, of the site.
 
     Each collector by itself: one that raises is missing from the page, and logged.
@@ -84,7 +84,7 @@ def _others(form: Format) -> Iterator[bytes]:
     for collector in _collectors():
         try:
             families = [family for family in collector.collect() if family.name not in written]
-            text = form.generate(_Families(families))
+            text = form.generate(_FamilyList(families))
         except Exception:
             logger.exception("A collector failed, and its metrics are missing: %r", collector)
             continue
@@ -107,7 +107,7 @@ def _collectors() -> Iterator[Any]:
 def _registered(source: CollectorRegistry) -> Iterator[Any]:
     """A registry's collectors one by one, which it does not offer: it collects all or nothing."""
     if source.get_target_info():
-        yield _Families([source._target_info_metric()])  # type: ignore[no-untyped-call]
+        yield _FamilyList([source._target_info_metric()])  # type: ignore[no-untyped-call]
     with source._lock:
         collectors = list(source._collector_to_names)
     yield from (item for item in collectors if not isinstance(item, ChronikerCollector))

@@ -23,8 +23,8 @@ FORBIDDEN = "Forbidden: CHRONIKER_METRICS_TOKEN or CHRONIKER_METRICS_ALLOWED_NET
 
 def respond(request: HttpRequest) -> HttpResponse:
     """The page, or 403 before anything is read."""
-    if not allowed(request):
-        return _uncached(
+    if not is_allowed(request):
+        return _disable_cache(
             HttpResponse(FORBIDDEN, status=403, content_type="text/plain; charset=utf-8")
         )
     form = negotiate(request.headers.get("Accept", ""))
@@ -37,10 +37,10 @@ def respond(request: HttpRequest) -> HttpResponse:
     response.content = body
     response["Content-Length"] = str(len(body))
     patch_vary_headers(response, ("Accept", "Accept-Encoding"))
-    return _uncached(response)
+    return _disable_cache(response)
 
 
-def allowed(request: HttpRequest) -> bool:
+def is_allowed(request: HttpRequest) -> bool:
     """Whether the request bears the token or, where there is none, comes from near enough.
 
     The address is the connection's; no header can change it. A request that a proxy handed on
@@ -55,7 +55,7 @@ def allowed(request: HttpRequest) -> bool:
     address = parse_address(request.META.get("REMOTE_ADDR", ""))
     if address is None:
         return False
-    if address.is_loopback and not _handed_on(request):
+    if address.is_loopback and not _is_proxied(request):
         return True
     networks = parse_networks(tuple(map(str, conf.METRICS_ALLOWED_NETWORKS)))
     return any(network.version == address.version and address in network for network in networks)
@@ -82,7 +82,7 @@ def parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
     return tuple(networks)
 
 
-def _handed_on(request: HttpRequest) -> bool:
+def _is_proxied(request: HttpRequest) -> bool:
     """Whether any header says so: many a proxy tells the scheme or the host, and not for whom."""
     return any(
         header in ("forwarded", "via", "x-real-ip") or header.startswith("x-forwarded-")
@@ -90,7 +90,7 @@ def _handed_on(request: HttpRequest) -> bool:
     )
 
 
-def _uncached(response: HttpResponse) -> HttpResponse:
+def _disable_cache(response: HttpResponse) -> HttpResponse:
     response["Cache-Control"] = "no-store"
     response["X-Content-Type-Options"] = "nosniff"
     return response

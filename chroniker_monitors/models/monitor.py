@@ -20,7 +20,7 @@ PROBE_FIELDS = frozenset(
 )
 TIMEOUT_MARGIN_SECONDS = 20
 """What a run may take beyond its probe's own limit before it is killed."""
-RUNS_KEPT = 100
+DEFAULT_RUNS_KEPT = 100
 """Of a monitor: the history is in its samples."""
 
 
@@ -55,11 +55,11 @@ class MonitorManager(_Manager):
         from chroniker_monitors.probes import build
 
         build(kind, dict(params or {}))
-        of_probe = {key: fields.pop(key) for key in PROBE_FIELDS & fields.keys()}
-        probe = Probe(kind=kind, params=dict(params or {}), **of_probe)
+        probe_values = {key: fields.pop(key) for key in PROBE_FIELDS & fields.keys()}
+        probe = Probe(kind=kind, params=dict(params or {}), **probe_values)
         monitor = Monitor(name=name, **fields)
         with transaction.atomic(using=self._db):
-            monitor.save_with(probe)
+            monitor.save_with_probe(probe)
         return monitor
 
 
@@ -80,7 +80,7 @@ class Monitor(Job):
     @staticmethod
     def report(value: float, message: str = "") -> None:
         """In a command that a monitor of kind ``command`` runs: tell what was measured."""
-        from chroniker_monitors.reports import report
+        from chroniker_monitors.probes.reported_readings import report
 
         report(value, message)
 
@@ -90,17 +90,17 @@ class Monitor(Job):
             super().clean()
         except ValidationError as error:
             errors = dict(error.error_dict)
-            unseen = [e for name in ("command", "args") for e in errors.pop(name, [])]
-            if unseen:
-                errors[NON_FIELD_ERRORS] = unseen
+            hidden_errors = [e for name in ("command", "args") for e in errors.pop(name, [])]
+            if hidden_errors:
+                errors[NON_FIELD_ERRORS] = hidden_errors
             raise ValidationError(errors) from None
 
-    def save_with(self, probe: Probe) -> None:
+    def save_with_probe(self, probe: Probe) -> None:
         """Save the definition and its probe; to be called in a transaction.
 
         The job names its monitor by key, so that a rename changes nothing else.
         """
-        probe.settle()
+        probe.set_derived_fields()
         self.command, self.raw_command = COMMAND, ""
         if probe.passive and self.every_host:
             self.hostname = ""  # what is pinged is one thing, whoever looks at it
@@ -112,7 +112,7 @@ class Monitor(Job):
             self._state.adding
             and self.max_runs_kept == Job._meta.get_field("max_runs_kept").default
         ):
-            self.max_runs_kept = RUNS_KEPT
+            self.max_runs_kept = DEFAULT_RUNS_KEPT
         self.save()
         args = f"--job-id {self.pk}"
         if self.args != args:

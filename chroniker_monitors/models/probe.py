@@ -13,7 +13,7 @@ from chroniker.models import Job
 from chroniker_monitors.enums import HEARTBEAT, Operator, Severity
 from chroniker_monitors.thresholds import Thresholds
 
-MAX_COUNT = 100
+MAX_STREAK = 100
 """Samples in a row, at most: what needs more is a schedule that is too narrow."""
 
 
@@ -44,13 +44,13 @@ class Probe(models.Model):
     consecutive = models.PositiveSmallIntegerField(
         _("bad samples"),
         default=1,
-        validators=[MinValueValidator(1), MaxValueValidator(MAX_COUNT)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_STREAK)],
         help_text=_("So many in a row make the state worse."),
     )
     recovery = models.PositiveSmallIntegerField(
         _("good samples"),
         default=1,
-        validators=[MinValueValidator(1), MaxValueValidator(MAX_COUNT)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_STREAK)],
         help_text=_("So many in a row make the state better."),
     )
     timeout_seconds = models.FloatField(
@@ -100,7 +100,7 @@ class Probe(models.Model):
         """How bad ``value`` is."""
         return self.thresholds.evaluate(value)
 
-    def settle(self) -> None:
+    def set_derived_fields(self) -> None:
         """What follows from the rest: a heartbeat has an address, and is bad when it is late.
 
         Raises UnknownKind or ParamsInvalid for a heartbeat whose parameters cannot be used.
@@ -110,8 +110,8 @@ class Probe(models.Model):
             return
         from chroniker_monitors.probes import build
 
-        built: Any = build(self.kind, self.params)
+        probe_instance: Any = build(self.kind, self.params)
         self.operator = Operator.ABOVE
-        self.critical = built.period_seconds + built.grace_seconds
+        self.critical = probe_instance.period_seconds + probe_instance.grace_seconds
         if self.ping_uuid is None:
             self.ping_uuid = uuid.uuid4()

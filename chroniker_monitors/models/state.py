@@ -9,9 +9,9 @@ from django.utils.translation import gettext_lazy as _
 
 from chroniker.models import Job
 from chroniker_monitors.enums import PingKind, Severity
-from chroniker_monitors.thresholds import Standing
+from chroniker_monitors.thresholds import SeverityState
 
-RECENT = 40
+MAX_RECENT_VALUES = 40
 """Values kept on the state itself, so that a board of sparklines reads no history."""
 
 
@@ -34,7 +34,7 @@ class MonitorState(models.Model):
     """When it came to this severity."""
     value = models.FloatField(_("value"), null=True, blank=True)
     """Of the last sample; NULL where that measured nothing."""
-    measured = models.PositiveSmallIntegerField(
+    measured_severity = models.PositiveSmallIntegerField(
         _("last measured"), choices=Severity, default=Severity.OK
     )
     """The severity of the last sample alone."""
@@ -48,27 +48,27 @@ class MonitorState(models.Model):
     last_run_id = models.BigIntegerField(null=True, blank=True)
     """The run that recorded the last sample; no foreign key, because runs are pruned."""
     samples_total = models.PositiveBigIntegerField(_("samples"), default=0)
-    recent = models.JSONField(default=list, blank=True)
+    recent_values = models.JSONField(default=list, blank=True)
     """The newest values with their severities, oldest first: ``[[value or null, severity], …]``."""
 
-    toward_warning = models.PositiveSmallIntegerField(default=0)
-    toward_unknown = models.PositiveSmallIntegerField(default=0)
-    toward_critical = models.PositiveSmallIntegerField(default=0)
+    warning_streak = models.PositiveSmallIntegerField(default=0)
+    unknown_streak = models.PositiveSmallIntegerField(default=0)
+    critical_streak = models.PositiveSmallIntegerField(default=0)
     """Samples in a row that disagree with what the severity says of each level; see
     :mod:`chroniker_monitors.thresholds`."""
 
     last_ping_at = models.DateTimeField(_("last ping"), null=True, blank=True)
     """Of a heartbeat: when it told last how it ended."""
-    last_good_ping_at = models.DateTimeField(null=True, blank=True)
+    last_success_ping_at = models.DateTimeField(null=True, blank=True)
     last_ping_started_at = models.DateTimeField(_("started"), null=True, blank=True)
     last_ping_kind = models.CharField(
         _("last ping told"), max_length=7, choices=PingKind, blank=True
     )
     last_ping_exit_code = models.PositiveSmallIntegerField(_("exit code"), null=True, blank=True)
     last_ping_body = models.TextField(_("sent with the ping"), blank=True)
-    ping_window_at = models.DateTimeField(null=True, blank=True)
+    ping_window_started_at = models.DateTimeField(null=True, blank=True)
     pings_in_window = models.PositiveIntegerField(default=0)
-    """How many pings the minute that began at ``ping_window_at`` has had: the rate limit."""
+    """How many pings the minute that began at ``ping_window_started_at`` has had: the rate limit."""
 
     class Meta:
         verbose_name = _("monitor state")
@@ -81,17 +81,17 @@ class MonitorState(models.Model):
         return f"state of monitor {self.job_id}" + (f" on {self.host}" if self.host else "")
 
     @property
-    def standing(self) -> Standing:
+    def severity_state(self) -> SeverityState:
         """Severity and streaks, for the state machine."""
-        return Standing(
-            Severity(self.severity), self.toward_warning, self.toward_unknown, self.toward_critical
+        return SeverityState(
+            Severity(self.severity), self.warning_streak, self.unknown_streak, self.critical_streak
         )
 
 
 class SampleQuerySet(models.QuerySet["Sample"]):
     """Samples."""
 
-    def of(self, job: int, host: str) -> SampleQuerySet:
+    def for_placement(self, job: int, host: str) -> SampleQuerySet:
         """One monitor's on one host slot."""
         return self.filter(job=job, host=host)
 

@@ -7,8 +7,8 @@ kinds by entry points of the group ``chroniker.probes``.
 from __future__ import annotations
 
 from .base import BaseProbe, ParamField, Reading, param
-from .measuring import Measurement, measure, measure_kind, remaining, within
 from .registry import build, fields, kind_class, preload, probe_kinds, register_probe
+from .time_limit import Measurement, call_with_timeout, measure, measure_kind, remaining_seconds
 
 __all__ = [
     "BaseProbe",
@@ -16,6 +16,7 @@ __all__ = [
     "ParamField",
     "Reading",
     "build",
+    "call_with_timeout",
     "fields",
     "kind_class",
     "measure",
@@ -24,6 +25,5 @@ __all__ = [
     "preload",
     "probe_kinds",
     "register_probe",
-    "remaining",
-    "within",
+    "remaining_seconds",
 ]

@@ -18,12 +18,12 @@ from typing import Any
 from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import AddressRefused, ProbeError
 
-from .explain import explain_os
-from .measuring import remaining, within
+from .error_messages import explain_os
+from .time_limit import call_with_timeout, remaining_seconds
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_NEVER = tuple(
+_RESERVED_NETWORKS = tuple(
     ipaddress.ip_network(network)
     for network in (
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
@@ -42,7 +42,7 @@ _ENDS_IN_NUMBER = re.compile(r"(?:^|\.)(?:\d+|0x[0-9a-f]*)\.?$", re.IGNORECASE)
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 
 
-def host_of(text: str) -> str:
+def normalize_host(text: str) -> str:
     """A host as it is looked up: a name in ASCII, or an address as it is usually written.
 
     Raises ProbeError for what is neither, such as an address in octal or as one number.
@@ -74,7 +74,9 @@ def is_allowed(address: Address) -> bool:
         network = ipaddress.ip_network(text, strict=False)
         if network.version == address.version and address in network:
             return True
-    if any(network.version == address.version and address in network for network in _NEVER):
+    if any(
+        network.version == address.version and address in network for network in _RESERVED_NETWORKS
+    ):
         return False
     return address.is_global and not address.is_multicast
 
@@ -84,7 +86,7 @@ def connect(host: str, port: int) -> socket.socket:
 
     Raises AddressRefused, or ProbeError with a sentence.
     """
-    name = host_of(host)
+    name = normalize_host(host)
     place = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
     addresses = _resolve(name, port)
     allowed = [info for info in addresses if is_allowed(_address(info[4]))]
@@ -97,7 +99,7 @@ def connect(host: str, port: int) -> socket.socket:
     failure: OSError | None = None
     for left, info in zip(range(len(allowed), 0, -1), allowed, strict=True):
         try:
-            return _open(info, remaining() / left)
+            return _open_socket(info, remaining_seconds() / left)
         except OSError as error:
             failure = error
     assert failure is not None
@@ -107,7 +109,7 @@ def connect(host: str, port: int) -> socket.socket:
 def _resolve(name: str, port: int) -> list[Any]:
     try:
         # In a thread: a resolver that gets no answer waits for half a minute and hears no alarm.
-        return within(_getaddrinfo, name, port)
+        return call_with_timeout(_getaddrinfo, name, port)
     except TimeoutError:
         raise ProbeError(f"The name {name} was not resolved in time.") from None
     except OSError as error:
@@ -123,23 +125,23 @@ def _address(sockaddr: Any) -> Address:
     return ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
 
 
-def _open(info: Any, seconds: float) -> socket.socket:
+def _open_socket(info: Any, seconds: float) -> socket.socket:
     family, kind, protocol, _, sockaddr = info
-    opened = DeadlineSocket(family, kind, protocol)
+    sock = DeadlineSocket(family, kind, protocol)
     try:
-        opened.settimeout(seconds)
-        opened.connect(sockaddr)
-        if not is_allowed(_address(opened.getpeername())):
+        sock.settimeout(seconds)
+        sock.connect(sockaddr)
+        if not is_allowed(_address(sock.getpeername())):
             raise AddressRefused(f"The connection to {sockaddr[0]} ended up elsewhere.")
-        opened.deadline = time.monotonic() + remaining()
-        opened.settimeout(remaining())
+        sock.deadline = time.monotonic() + remaining_seconds()
+        sock.settimeout(remaining_seconds())
     except BaseException:
-        opened.close()
+        sock.close()
         raise
-    return opened
+    return sock
 
 
-class Deadline:
+class DeadlineMixin:
     """A mixin for sockets: what is left of the whole request's time limits each operation.
 
     A socket's own timeout begins anew with each byte that drips in.
@@ -147,7 +149,7 @@ class Deadline:
 
     deadline: float | None = None
 
-    def hurry(self) -> None:
+    def apply_deadline(self) -> None:
         """Give the next operation only what is left. Raises TimeoutError."""
         if self.deadline is not None:
             left = self.deadline - time.monotonic()
@@ -157,19 +159,19 @@ class Deadline:
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         """As the socket's."""
-        self.hurry()
+        self.apply_deadline()
         return super().recv_into(*args, **kwargs)  # type: ignore[misc, no-any-return]
 
     def recv(self, *args: Any, **kwargs: Any) -> bytes:
         """As the socket's."""
-        self.hurry()
+        self.apply_deadline()
         return super().recv(*args, **kwargs)  # type: ignore[misc, no-any-return]
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         """As the socket's."""
-        self.hurry()
+        self.apply_deadline()
         super().sendall(*args, **kwargs)  # type: ignore[misc]
 
 
-class DeadlineSocket(Deadline, socket.socket):
+class DeadlineSocket(DeadlineMixin, socket.socket):
     """A socket of which each operation ends by the deadline."""

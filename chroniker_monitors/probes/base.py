@@ -53,7 +53,7 @@ class ParamField:
 
 
 @dataclass(frozen=True, slots=True)
-class _Meta:
+class _ParamMetadata:
     label: str
     help: str
     choices: Choices | None
@@ -78,7 +78,7 @@ def param(
 
     Without a default it has to be given. ``secret``: shown to nobody, masked in messages.
     """
-    meta = _Meta(label, help, choices, multiline, secret, minimum, maximum)
+    meta = _ParamMetadata(label, help, choices, multiline, secret, minimum, maximum)
     return dataclasses.field(default=default, repr=not secret, metadata={_PARAM: meta})
 
 
@@ -107,7 +107,7 @@ class BaseProbe:
         import_modules(cls.modules)
 
     @classmethod
-    def keeps_secrets(cls, stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    def may_reuse_secrets(cls, stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """Whether the secret parameters that are stored may go where the given ones lead.
 
         Else they have to be typed again: whoever may change a monitor need not know its secrets.
@@ -142,7 +142,7 @@ def param_fields(cls: type[BaseProbe]) -> tuple[ParamField, ...]:
 def _read_fields(cls: type[BaseProbe]) -> Iterator[ParamField]:
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        meta: _Meta = field.metadata.get(_PARAM) or _Meta(
+        meta: _ParamMetadata = field.metadata.get(_PARAM) or _ParamMetadata(
             field.name.replace("_", " ").capitalize(), "", None, False, False, None, None
         )
         yield ParamField(
@@ -160,10 +160,10 @@ def _read_fields(cls: type[BaseProbe]) -> Iterator[ParamField]:
         )
 
 
-def secrets_of(probe: BaseProbe) -> Iterator[str]:
+def secret_values(probe: BaseProbe) -> Iterator[str]:
     """The values of its secret parameters."""
     for field in dataclasses.fields(probe):
-        meta: _Meta | None = field.metadata.get(_PARAM)
+        meta: _ParamMetadata | None = field.metadata.get(_PARAM)
         value = getattr(probe, field.name)
         if meta is not None and meta.secret and isinstance(value, str):
             yield value
@@ -177,7 +177,7 @@ def _plain_type(hint: Any) -> type[Any]:
     return hint  # type: ignore[no-any-return]
 
 
-def make(cls: type[BaseProbe], params: Any) -> BaseProbe:
+def probe_from_params(cls: type[BaseProbe], params: Any) -> BaseProbe:
     """A probe of this kind from its parameters, as they were stored in JSON.
 
     Raises ParamsInvalid with every message at once.
@@ -189,7 +189,7 @@ def make(cls: type[BaseProbe], params: Any) -> BaseProbe:
     values: dict[str, Any] = {}
     for name in params.keys() - fields.keys():
         known = ", ".join(fields) or "none"
-        errors[_shown(name)] = [f"{cls.kind} has no such parameter; it has: {known}."]
+        errors[_printable_name(name)] = [f"{cls.kind} has no such parameter; it has: {known}."]
     for name, field in fields.items():
         if name not in params and field.required:
             errors[name] = ["This is needed."]
@@ -208,14 +208,14 @@ def make(cls: type[BaseProbe], params: Any) -> BaseProbe:
     return probe
 
 
-def _shown(name: object) -> str:
+def _printable_name(name: object) -> str:
     return ascii(str(name))[1:-1][:50] or "''"
 
 
 def _value(field: ParamField, given: Any) -> Any:
     if given is None and not field.required and field.default is None:
         return None
-    value = _CONVERT[field.type](field, given)
+    value = _CONVERTERS[field.type](field, given)
     if field.choices is not None and (value or field.required):
         options = [option for option, _ in field.options()]
         if value not in options:
@@ -249,22 +249,22 @@ def _number(field: ParamField, given: Any) -> float:
     return given
 
 
-def _whole_number(field: ParamField, given: Any) -> int:
+def _integer(field: ParamField, given: Any) -> int:
     number = _number(field, given)
     if number != int(number):
         raise ValueError(f"This is a whole number, not {given!r:.50}.")
     return int(number)
 
 
-def _yes_or_no(field: ParamField, given: Any) -> bool:
+def _boolean(field: ParamField, given: Any) -> bool:
     if not isinstance(given, bool):
         raise ValueError(f"This is true or false, not {given!r:.50}.")
     return given
 
 
-_CONVERT: dict[type[Any], Callable[[ParamField, Any], Any]] = {
+_CONVERTERS: dict[type[Any], Callable[[ParamField, Any], Any]] = {
     str: _text,
-    int: _whole_number,
+    int: _integer,
     float: lambda field, given: float(_number(field, given)),
-    bool: _yes_or_no,
+    bool: _boolean,
 }

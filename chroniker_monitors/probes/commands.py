@@ -15,18 +15,18 @@ from typing import IO, Any, ClassVar
 from chroniker.commands import check_command, split_args
 from chroniker.exceptions import CommandRefused
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
-from chroniker_monitors.reports import collecting
 
 from .base import BaseProbe, Reading, param
-from .explain import explain
+from .error_messages import explain
 from .registry import register_probe
+from .reported_readings import collect_readings
 
-_KEPT = 64 * 1024  # bytes of stderr
+_MAX_STDERR_BYTES = 64 * 1024  # bytes of stderr
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command(BaseProbe):
+class CommandProbe(BaseProbe):
     """A management command of the site."""
 
     kind: ClassVar[str] = "command"
@@ -66,8 +66,8 @@ class Command(BaseProbe):
         """Run it in this process."""
         check_command(self.command)
         if self.mode == "stderr":
-            return self._by_stderr()
-        with collecting() as reports:
+            return self._measure_stderr()
+        with collect_readings() as reports:
             self._call()
         if not reports:
             raise ProbeError(
@@ -75,12 +75,12 @@ class Command(BaseProbe):
             )
         return Reading(reports[-1].value, reports[-1].message)
 
-    def _by_stderr(self) -> Reading:
-        with _stderr_of_process() as written:
+    def _measure_stderr(self) -> Reading:
+        with _capture_stderr() as written:
             self._call()
-            said = written().strip()
-        if said:
-            return Reading(1, said, "needs attention")
+            stderr_text = written().strip()
+        if stderr_text:
+            return Reading(1, stderr_text, "needs attention")
         return Reading(0, f"{self.command} wrote nothing to stderr", "needs attention")
 
     def _call(self) -> None:
@@ -96,7 +96,7 @@ class Command(BaseProbe):
 
 
 @contextlib.contextmanager
-def _stderr_of_process() -> Iterator[Callable[[], str]]:
+def _capture_stderr() -> Iterator[Callable[[], str]]:
     """Collect what is written to stderr, also by programs that the command starts.
 
     Log records are no output, here as in a job: they go where stderr went before.
@@ -107,14 +107,14 @@ def _stderr_of_process() -> Iterator[Callable[[], str]]:
             outer.flush()
         kept = os.dup(2)
         stack.callback(os.close, kept)
-        stack.enter_context(_logging_to(_writer(kept), outer))
+        stack.enter_context(_redirect_logging(_writer(kept), outer))
         os.dup2(file.fileno(), 2)
         stack.callback(os.dup2, kept, 2)
         sys.stderr = _writer(2)
 
         def written() -> str:
             file.seek(0)
-            return file.read(_KEPT).decode("utf-8", "backslashreplace")
+            return file.read(_MAX_STDERR_BYTES).decode("utf-8", "backslashreplace")
 
         try:
             yield written
@@ -132,10 +132,10 @@ def _writer(fd: int) -> io.TextIOWrapper:
 
 
 @contextlib.contextmanager
-def _logging_to(stream: IO[str], outer: object) -> Iterator[None]:
+def _redirect_logging(stream: IO[str], outer: object) -> Iterator[None]:
     """Turn the handlers that write to ``outer``, the console, to another stream."""
     loggers: list[Any] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
-    turned = {
+    redirected = {
         handler: handler.stream
         for logger in loggers
         for handler in getattr(logger, "handlers", ())
@@ -145,11 +145,11 @@ def _logging_to(stream: IO[str], outer: object) -> Iterator[None]:
     resort = logging.StreamHandler(stream)
     resort.setLevel(logging.WARNING)
     try:
-        for handler in turned:
+        for handler in redirected:
             handler.setStream(stream)
         vars(logging)["lastResort"] = resort
         yield
     finally:
         vars(logging)["lastResort"] = last_resort
-        for handler, before in turned.items():
+        for handler, before in redirected.items():
             handler.setStream(before)

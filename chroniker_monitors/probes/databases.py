@@ -11,8 +11,8 @@ from django.db import DatabaseError, connections
 from chroniker_monitors.exceptions import ProbeError
 
 from .base import BaseProbe, Reading, param
-from .explain import explain
-from .limits import limited, own_connection
+from .error_messages import explain
+from .limits import limited_connection, open_connection
 from .records import database_choices
 from .registry import register_probe
 
@@ -33,7 +33,7 @@ _REPLICA_LAG = """
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Database(BaseProbe):
+class DatabaseProbe(BaseProbe):
     """A database of the site."""
 
     kind: ClassVar[str] = "database"
@@ -60,7 +60,7 @@ class Database(BaseProbe):
 
     def _latency(self) -> Reading:
         began = time.monotonic()
-        with own_connection(self.alias, guarded=False) as connection:
+        with open_connection(self.alias, read_only=False) as connection:
             with connection.cursor() as cursor:
                 cursor.execute(f"SELECT 1{connection.features.bare_select_suffix}")
                 cursor.fetchone()
@@ -71,7 +71,7 @@ class Database(BaseProbe):
         known: Any = connections[self.alias]
         if known.vendor not in ("postgresql", "mysql"):
             raise ProbeError(f"{known.display_name} has no replicas; measure its latency.")
-        with own_connection(self.alias, guarded=True) as connection:
+        with open_connection(self.alias, read_only=True) as connection:
             if connection.vendor == "mysql":
                 return _mariadb_replica(connection)
             with connection.cursor() as cursor:
@@ -141,7 +141,7 @@ def _mariadb_replica(connection: Any) -> Reading:
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Migrations(BaseProbe):
+class MigrationsProbe(BaseProbe):
     """Migrations that the code has and the database has not."""
 
     kind: ClassVar[str] = "migrations"
@@ -159,7 +159,7 @@ class Migrations(BaseProbe):
 
         if self.alias not in connections:
             raise ProbeError(f"There is no database {self.alias!r}.")
-        with limited(self.alias) as connection:
+        with limited_connection(self.alias) as connection:
             try:
                 executor = MigrationExecutor(connection)
                 executor.loader.check_consistent_history(connection)

@@ -14,17 +14,17 @@ from typing import ClassVar
 from chroniker_monitors.exceptions import ProbeError
 
 from .base import BaseProbe, Reading, param
-from .explain import explain_os
-from .measuring import within
+from .error_messages import explain_os
 from .registry import register_probe
-from .system import absolute
+from .system import validate_absolute_path
+from .time_limit import call_with_timeout
 
 MAX_FILES = 100_000
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File(BaseProbe):
+class FileProbe(BaseProbe):
     """The newest file of a pattern."""
 
     kind: ClassVar[str] = "file"
@@ -48,15 +48,15 @@ class File(BaseProbe):
 
     def clean(self) -> None:
         """The pattern is absolute."""
-        absolute(self.pattern, "pattern")
+        validate_absolute_path(self.pattern, "pattern")
 
     def run(self) -> Reading:
         """Look at every file that matches; a file server that is dead counts as no answer."""
-        return within(self._look)
+        return call_with_timeout(self._scan)
 
-    def _look(self) -> Reading:
+    def _scan(self) -> Reading:
         directory = self._directory()
-        newest, facts, count = "", None, 0
+        newest, newest_stat, count = "", None, 0
         found = glob.iglob(self.pattern, recursive=True, include_hidden=False)
         for path in itertools.islice(found, MAX_FILES + 1):
             try:
@@ -66,17 +66,17 @@ class File(BaseProbe):
             if not stat.S_ISREG(info.st_mode):
                 continue
             count += 1
-            if facts is None or info.st_mtime > facts.st_mtime:
-                newest, facts = path, info
+            if newest_stat is None or info.st_mtime > newest_stat.st_mtime:
+                newest, newest_stat = path, info
         if count > MAX_FILES:
             raise ProbeError(f"More than {MAX_FILES} files match {self.pattern}; narrow it.")
         if self.measure == "count":
             return Reading(count, f"{count} files match {self.pattern}", "files")
-        if facts is None:
+        if newest_stat is None:
             raise ProbeError(f"No file matches {self.pattern} ({directory} is there).")
         if self.measure == "size_bytes":
-            return Reading(facts.st_size, f"{newest}, the newest of {count}", "bytes")
-        age = max(time.time() - facts.st_mtime, 0.0)  # a clock that was set back
+            return Reading(newest_stat.st_size, f"{newest}, the newest of {count}", "bytes")
+        age = max(time.time() - newest_stat.st_mtime, 0.0)  # a clock that was set back
         return Reading(age, f"{newest}, the newest of {count}")
 
     def _directory(self) -> Path:

@@ -16,13 +16,13 @@ from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
 from .base import BaseProbe, Reading, param
-from .measuring import remaining
 from .registry import register_probe
+from .time_limit import remaining_seconds
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health(BaseProbe):
+class HealthProbe(BaseProbe):
     """A check of django-health-check."""
 
     kind: ClassVar[str] = "health"
@@ -77,7 +77,7 @@ def _run(check: Any) -> None:
         import asyncio
 
         async def wait() -> None:
-            await asyncio.wait_for(outcome, remaining())
+            await asyncio.wait_for(outcome, remaining_seconds())
 
         asyncio.run(wait())
 

@@ -12,14 +12,14 @@ from .base import BaseProbe, Reading, param
 from .registry import register_probe
 
 
-def seconds_late(last: datetime, now: datetime, period_seconds: float) -> float:
+def lateness_seconds(last: datetime, now: datetime, period_seconds: float) -> float:
     """Seconds for which a ping has been due; 0 before the period is over."""
     return max((now - last).total_seconds() - period_seconds, 0.0)
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat(BaseProbe):
+class HeartbeatProbe(BaseProbe):
     """A job outside Django that fetches a URL when it has done its work."""
 
     kind: ClassVar[str] = "heartbeat"
@@ -43,7 +43,7 @@ class Heartbeat(BaseProbe):
 
     def reading(self, last: datetime | None, since: datetime, now: datetime) -> Reading:
         """How late it is; before the first ping (``last`` is None) counted from ``since``."""
-        late = seconds_late(last or since, now, self.period_seconds)
+        late = lateness_seconds(last or since, now, self.period_seconds)
         if last is None:
             return Reading(late, "never pinged")
         return Reading(late, f"last ping {(now - last).total_seconds():.0f} s ago")

@@ -13,9 +13,9 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
-from .addresses import connect, host_of
+from .addresses import connect, normalize_host
 from .base import BaseProbe, Reading, import_modules, param
-from .explain import explain_os
+from .error_messages import explain_os
 from .registry import register_probe
 from .sockets import load_authorities
 
@@ -26,11 +26,18 @@ MAX_BODY = 1024 * 1024  # bytes
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
-_OURS = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "upgrade"}
+_RESERVED_HEADERS = {
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "accept-encoding",
+    "upgrade",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Response:
     status: int
     body: bytes
     seconds: float
@@ -38,7 +45,7 @@ class _Answer:
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Http(BaseProbe):
+class HttpProbe(BaseProbe):
     """One request, redirects followed."""
 
     kind: ClassVar[str] = "http"
@@ -84,10 +91,10 @@ class Http(BaseProbe):
         load_authorities()
 
     @classmethod
-    def keeps_secrets(cls, stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    def may_reuse_secrets(cls, stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """At the same scheme, host and port."""
         try:
-            before, after = (_split(str(params.get("url", ""))) for params in (stored, given))
+            before, after = (_parse_url(str(params.get("url", ""))) for params in (stored, given))
         except ProbeError:
             return False
         return _origin(before) == _origin(after)
@@ -96,9 +103,9 @@ class Http(BaseProbe):
         """The URL, the statuses and the headers can be read; a JSON path goes with ``json``."""
         errors: dict[str, list[str]] = {}
         for name, check in (
-            ("url", lambda: _split(self.url)),
-            ("expected_status", lambda: _statuses(self.expected_status)),
-            ("headers", lambda: _headers(self.headers)),
+            ("url", lambda: _parse_url(self.url)),
+            ("expected_status", lambda: _parse_statuses(self.expected_status)),
+            ("headers", lambda: _parse_headers(self.headers)),
         ):
             try:
                 check()
@@ -114,7 +121,7 @@ class Http(BaseProbe):
     def run(self) -> Reading:
         """Fetch, and hold the answer against what is expected."""
         answer = self._fetch()
-        wrong = self._wrong(answer)
+        wrong = self._find_mismatch(answer)
         message = f"{answer.status} in {answer.seconds:.3f} s, {len(answer.body)} bytes"
         if self.measure == "status":
             return Reading(answer.status, wrong or message, "status")
@@ -126,32 +133,32 @@ class Http(BaseProbe):
             return Reading(_number(answer.body, self.json_path), message, "number")
         return Reading(answer.seconds, message)
 
-    def _wrong(self, answer: _Answer) -> str:
+    def _find_mismatch(self, answer: _Response) -> str:
         if not any(
-            first <= answer.status <= last for first, last in _statuses(self.expected_status)
+            first <= answer.status <= last for first, last in _parse_statuses(self.expected_status)
         ):
             return f"the answer was {answer.status}, expected was {self.expected_status}"
         if self.expected_text and self.expected_text.encode() not in answer.body:
             return f"the answer does not contain {self.expected_text!r:.100}"
         return ""
 
-    def _fetch(self) -> _Answer:
+    def _fetch(self) -> _Response:
         began = time.monotonic()
-        url, headers = self.url, _headers(self.headers)
+        url, headers = self.url, _parse_headers(self.headers)
         for _ in range(self.max_redirects + 1):
-            parts = _split(url)
+            parts = _parse_url(url)
             status, location, body = _request(parts, self.method, headers)
             if status not in _REDIRECTS or location is None:
-                return _Answer(status, body, time.monotonic() - began)
+                return _Response(status, body, time.monotonic() - began)
             if not self.max_redirects:
-                return _Answer(status, body, time.monotonic() - began)
+                return _Response(status, body, time.monotonic() - began)
             url = urljoin(url, location)
-            if _origin(_split(url)) != _origin(parts):
+            if _origin(_parse_url(url)) != _origin(parts):
                 headers = {}  # they may be credentials, and were meant for the first host
         raise ProbeError(f"There were more than {self.max_redirects} redirects; the last to {url}.")
 
 
-def _split(url: str) -> SplitResult:
+def _parse_url(url: str) -> SplitResult:
     """The parts of a URL. Raises ProbeError, also for what no monitor needs in one."""
     if not url.isprintable() or re.search(r"[\s\\]", url):
         raise ProbeError(f"{url!r:.200} is no URL: write other characters as %XX.")
@@ -166,7 +173,7 @@ def _split(url: str) -> SplitResult:
         raise ProbeError("Give name and password in an Authorization header, not in the URL.")
     if not parts.hostname or port == 0:
         raise ProbeError(f"{url!r:.200} names no host.")
-    host_of(parts.hostname)
+    normalize_host(parts.hostname)
     return parts
 
 
@@ -174,7 +181,7 @@ def _origin(parts: SplitResult) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
 
 
-def _statuses(text: str) -> list[tuple[int, int]]:
+def _parse_statuses(text: str) -> list[tuple[int, int]]:
     found = []
     for piece in text.split(","):
         match = re.fullmatch(r"\s*([1-5]\d\d)(?:-([1-5]\d\d))?\s*", piece)
@@ -184,13 +191,13 @@ def _statuses(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _headers(text: str) -> dict[str, str]:
+def _parse_headers(text: str) -> dict[str, str]:
     found = {}
     for line in filter(None, (line.strip() for line in text.splitlines())):
         match = _HEADER.fullmatch(line)
         if match is None:
             raise ProbeError("A line is no header such as `Accept: text/html` (in ASCII).")
-        if match[1].lower() in _OURS:
+        if match[1].lower() in _RESERVED_HEADERS:
             raise ProbeError(f"The header {match[1]} is set by the monitor itself.")
         found[match[1]] = match[2]
     return found
@@ -222,7 +229,7 @@ def _request(
     except TimeoutError as error:
         raise ProbeError(f"{place} did not answer in full in time.") from error
     except OSError as error:
-        raise ProbeError(_explained(error, place)) from error
+        raise ProbeError(_explain(error, place)) from error
     except HTTPException as error:
         raise ProbeError(
             f"{place} does not speak HTTP as it should: {type(error).__name__} {error}."
@@ -238,10 +245,10 @@ def _quoted(path: str) -> str:
     return quote(path, safe="%/:=&?~#+!$,;'@()*[]")
 
 
-def _explained(error: OSError, place: str) -> str:
+def _explain(error: OSError, place: str) -> str:
     from ssl import SSLError
 
-    from .secure import explain_tls
+    from .tls import explain_tls
 
     return explain_tls(error, place) if isinstance(error, SSLError) else explain_os(error, place)
 
@@ -250,24 +257,24 @@ def _connection(parts: SplitResult) -> HTTPConnection:
     """A connection of the standard library whose socket is ours: looked at when it connects."""
     from http.client import HTTPConnection
 
-    name = host_of(parts.hostname or "")
+    name = normalize_host(parts.hostname or "")
     secure = parts.scheme == "https"
 
-    class Guarded(HTTPConnection):
+    class _GuardedConnection(HTTPConnection):
         default_port = _PORTS[parts.scheme]
 
         def connect(self) -> None:
             self.sock = connect(self.host, self.port)
             if secure:
-                from .secure import wrap
+                from .tls import wrap_tls
 
                 try:
-                    self.sock = wrap(self.sock, name)
+                    self.sock = wrap_tls(self.sock, name)
                 except BaseException:
                     self.sock.close()
                     raise
 
-    return Guarded(name, parts.port or _PORTS[parts.scheme])
+    return _GuardedConnection(name, parts.port or _PORTS[parts.scheme])
 
 
 def _number(body: bytes, path: str) -> float:
@@ -276,16 +283,16 @@ def _number(body: bytes, path: str) -> float:
         found: Any = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise ProbeError(f"The answer is not JSON: it begins with {body[:40]!r}.") from error
-    walked: list[str] = []
+    path_so_far: list[str] = []
     for step in path.split("."):
         if isinstance(found, dict) and step in found:
             found = found[step]
         elif isinstance(found, list) and step.isdecimal() and int(step) < len(found):
             found = found[int(step)]
         else:
-            place = ".".join(walked) or "the document"
+            place = ".".join(path_so_far) or "the document"
             raise ProbeError(f"The JSON has no {step!r} in {place}.")
-        walked.append(step)
+        path_so_far.append(step)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise ProbeError(f"The JSON has {found!r:.60} at {path}, which is no number.")
     return float(found)

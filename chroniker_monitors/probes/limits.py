@@ -13,13 +13,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chroniker_monitors.exceptions import ProbeError
 
-from .measuring import remaining
+from .time_limit import remaining_seconds
 
-_STEPS = 10_000  # of SQLite's machine between two looks at the clock: about a millisecond
+_SQLITE_PROGRESS_STEPS = (
+    10_000  # of SQLite's machine between two looks at the clock: about a millisecond
+)
 
 
 @contextmanager
-def limited(alias: str) -> Iterator[BaseDatabaseWrapper]:
+def limited_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
     """The site's connection, whose statements end with the probe's time limit; rolled back."""
     connection = connections[alias]
     if connection.vendor == "sqlite":
@@ -36,7 +38,7 @@ def limited(alias: str) -> Iterator[BaseDatabaseWrapper]:
 
 
 @contextmanager
-def own_connection(alias: str, *, guarded: bool) -> Iterator[BaseDatabaseWrapper]:
+def open_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrapper]:
     """A new connection, closed in the end.
 
     ``guarded``: the database itself refuses to write, and ends each statement with the probe's
@@ -51,7 +53,7 @@ def own_connection(alias: str, *, guarded: bool) -> Iterator[BaseDatabaseWrapper
     try:
         with connection.wrap_database_errors:
             connection.connect()
-        if not guarded:
+        if not read_only:
             yield connection
             return
         if connection.vendor == "sqlite":
@@ -59,7 +61,7 @@ def own_connection(alias: str, *, guarded: bool) -> Iterator[BaseDatabaseWrapper
                 yield connection
             return
         # Nobody ends the transaction; it goes with the connection.
-        _begin_reading_only(connection)
+        _begin_read_only(connection)
         with _statement_limit(connection):
             yield connection
     finally:
@@ -69,7 +71,7 @@ def own_connection(alias: str, *, guarded: bool) -> Iterator[BaseDatabaseWrapper
 def _prepare(connection: BaseDatabaseWrapper) -> None:
     """Options of the driver: how long to wait for the connection, one statement at a time."""
     options = connection.settings_dict["OPTIONS"]
-    seconds = max(math.ceil(remaining()), 1)
+    seconds = max(math.ceil(remaining_seconds()), 1)
     if connection.vendor == "postgresql":
         options.pop("pool", None)  # what comes from a pool is no new connection
         options["connect_timeout"] = max(seconds, 2)  # libpq takes 1 for 2
@@ -85,7 +87,7 @@ def _prepare(connection: BaseDatabaseWrapper) -> None:
             raise ProbeError(f"There is no file {path}.")  # SQLite would make an empty one
 
 
-def _begin_reading_only(connection: BaseDatabaseWrapper) -> None:
+def _begin_read_only(connection: BaseDatabaseWrapper) -> None:
     begin = {
         "postgresql": "BEGIN TRANSACTION READ ONLY",
         "mysql": "START TRANSACTION READ ONLY",
@@ -101,7 +103,7 @@ def _begin_reading_only(connection: BaseDatabaseWrapper) -> None:
 
 @contextmanager
 def _statement_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    milliseconds = max(int(remaining() * 1000), 1)
+    milliseconds = max(int(remaining_seconds() * 1000), 1)
     if connection.vendor == "sqlite":
         with _sqlite_limit(connection):
             yield
@@ -132,17 +134,17 @@ def _statement_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
 def _sqlite_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
     connection.ensure_connection()
     raw = connection.connection
-    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
-    left = remaining()
+    (busy_timeout,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    left = remaining_seconds()
     deadline = time.monotonic() + left
     # Whoever waits for a lock in SQLite hears no alarm.
-    raw.execute(f"PRAGMA busy_timeout = {min(patience, int(left * 1000))}")
-    raw.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    raw.execute(f"PRAGMA busy_timeout = {min(busy_timeout, int(left * 1000))}")
+    raw.set_progress_handler(lambda: time.monotonic() > deadline, _SQLITE_PROGRESS_STEPS)
     try:
         yield
     finally:
         raw.set_progress_handler(None, 0)
-        raw.execute(f"PRAGMA busy_timeout = {patience}")
+        raw.execute(f"PRAGMA busy_timeout = {busy_timeout}")
 
 
 @contextmanager

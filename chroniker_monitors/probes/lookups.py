@@ -21,13 +21,13 @@ from django.utils import timezone
 from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ProbeError
 
-from .relative import parse_relative
+from .relative_time import parse_relative
 
 Model = type[models.Model]
 Field: TypeAlias = "models.Field[Any, Any]"
 Condition = tuple[str, Any]
 
-_NEVER_APPS = {"auth", "sessions", "contenttypes", "admin"}
+_FORBIDDEN_APPS = {"auth", "sessions", "contenttypes", "admin"}
 _SECRET_PARTS = re.compile(
     r"passw|pwd|passphrase|secret|token|credential|api_?key|private|signature|session|cookie",
     re.IGNORECASE,
@@ -45,15 +45,15 @@ _TEXTS = (
     "exact", "iexact", "in", "isnull", "contains", "icontains", "startswith", "istartswith",
     "endswith", "iendswith",
 )  # fmt: skip
-_MOMENTS = ("exact", "isnull", *_COMPARE)
+_TIMES = ("exact", "isnull", *_COMPARE)
 _PARTS = {
     models.DateTimeField: ("date", "year", "month", "day", "week_day", "hour"),
     models.DateField: ("year", "month", "day", "week_day"),
 }
 _BY_TYPE: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (models.BooleanField, ("exact", "isnull")),
-    ((models.DateTimeField, models.DateField), _MOMENTS),
-    (models.DurationField, _MOMENTS),
+    ((models.DateTimeField, models.DateField), _TIMES),
+    (models.DurationField, _TIMES),
     ((models.IntegerField, models.FloatField, models.DecimalField), _NUMBERS),
     ((models.FileField,), ("isnull",)),
     ((models.CharField, models.TextField, models.GenericIPAddressField), _TEXTS),
@@ -78,7 +78,7 @@ def _is_credentials(model: Model) -> bool:
             for parent in cast(list[Any], model.__mro__)
             if _is_model(parent)
         )
-        or model._meta.app_label in _NEVER_APPS
+        or model._meta.app_label in _FORBIDDEN_APPS
         or issubclass(model, AbstractBaseSession)
     )
 
@@ -87,7 +87,7 @@ def _is_model(candidate: Any) -> bool:
     return hasattr(candidate, "_meta") and not candidate._meta.abstract
 
 
-def may_count(model: Model) -> bool:
+def is_countable(model: Model) -> bool:
     """Whether the site lets monitors count this model's rows."""
     named = conf.MONITORS_MODELS
     if named is not None:
@@ -104,7 +104,7 @@ def model_choices() -> list[tuple[str, str]]:
     return sorted(
         (model._meta.label, f"{model._meta.label} ({model._meta.verbose_name_plural})")
         for model in apps.get_models()
-        if may_count(model)
+        if is_countable(model)
     )
 
 
@@ -121,7 +121,7 @@ def get_model(label: str) -> Model:
         model = apps.get_model(label)
     except (LookupError, ValueError):
         raise ProbeError(f"There is no model {label!r:.80}; write it as app_label.Model.") from None
-    if not may_count(model):
+    if not is_countable(model):
         raise ProbeError(
             f"This site does not let monitors count {model._meta.label}; "
             "CHRONIKER_MONITORS_MODELS can list it."
@@ -181,7 +181,7 @@ def _target(model: Model, path: str) -> _Target:
     first, *rest = path.split("__")
     field = get_field(model, first)
     if rest and field.is_relation and rest[0] not in ("exact", "in", "isnull"):
-        field = _over(model, field, rest.pop(0))
+        field = _follow_relation(model, field, rest.pop(0))
     part = ""
     if rest and rest[0] in _parts(field):
         part = rest.pop(0)
@@ -196,10 +196,10 @@ def _target(model: Model, path: str) -> _Target:
     return _Target(field, part, lookup)
 
 
-def _over(model: Model, field: Field, name: str) -> Field:
+def _follow_relation(model: Model, field: Field, name: str) -> Field:
     """The field on the other side of a foreign key: one step, to a model that may be counted."""
     related: Any = field.related_model
-    if not isinstance(related, type) or _is_credentials(related) or not may_count(related):
+    if not isinstance(related, type) or _is_credentials(related) or not is_countable(related):
         raise ProbeError(
             f"Monitors do not look from {model._meta.label} through {field.name}: this site does "
             "not let them count what is there."
@@ -261,15 +261,15 @@ def _converter(target: _Target, now: datetime) -> Callable[[str], Any]:
         field = field.target_field  # type: ignore[attr-defined]
     if isinstance(field, models.DateField):
         moment = isinstance(field, models.DateTimeField) and target.part != "date"
-        return lambda text: _when(text, now, moment=moment)
+        return lambda text: _parse_time(text, now, moment=moment)
     if isinstance(field, models.BooleanField):
-        return _yes_or_no
+        return _parse_boolean
     if isinstance(field, models.DurationField):
         return field.to_python
-    return lambda text: _plain(field, text)
+    return lambda text: _parse_value(field, text)
 
 
-def _plain(field: Field, text: str) -> Any:
+def _parse_value(field: Field, text: str) -> Any:
     value = field.to_python(text)
     if value is None:
         raise ValueError("it is empty; use isnull.")
@@ -278,13 +278,13 @@ def _plain(field: Field, text: str) -> Any:
     return value
 
 
-def _yes_or_no(text: str) -> bool:
+def _parse_boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError("write true or false.")
     return text.lower() == "true"
 
 
-def _when(text: str, now: datetime, *, moment: bool) -> date | datetime:
+def _parse_time(text: str, now: datetime, *, moment: bool) -> date | datetime:
     relative = parse_relative(text, now)
     if relative is not None:
         return relative if moment else relative.date()

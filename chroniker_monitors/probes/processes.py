@@ -19,7 +19,7 @@ from .registry import register_probe
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process(BaseProbe):
+class ProcessProbe(BaseProbe):
     """Processes of one name."""
 
     kind: ClassVar[str] = "process"
@@ -74,10 +74,10 @@ class Process(BaseProbe):
             if process.pid == os.getpid():  # the probe itself, whose command line may say it
                 continue
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if process.status() != psutil.STATUS_ZOMBIE and self._is_meant(process):
+                if process.status() != psutil.STATUS_ZOMBIE and self._matches(process):
                     yield process
 
-    def _is_meant(self, process: psutil.Process) -> bool:
+    def _matches(self, process: psutil.Process) -> bool:
         if self.match == "name":
             if process.name() != self.name:
                 return False

@@ -11,9 +11,9 @@ from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ProbeError
 
 from .base import BaseProbe, Reading, param
-from .explain import explain
-from .measuring import remaining
+from .error_messages import explain
 from .registry import register_probe
+from .time_limit import remaining_seconds
 
 
 def broker_choices() -> list[tuple[str, str]]:
@@ -23,7 +23,7 @@ def broker_choices() -> list[tuple[str, str]]:
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queue(BaseProbe):
+class QueueProbe(BaseProbe):
     """The length of a queue."""
 
     kind: ClassVar[str] = "queue"
@@ -54,13 +54,13 @@ class Queue(BaseProbe):
             raise ProbeError(
                 f"There is no broker {self.broker!r}; CHRONIKER_MONITORS_BROKERS names them."
             )
-        with _connected(url) as connection:
+        with _open_broker(url) as connection:
             channel = connection.default_channel
             if connection.transport.driver_type == "redis":
-                return self._in_redis(channel)
-            return self._by_declaring(connection, channel)
+                return self._measure_redis(channel)
+            return self._measure_declared(connection, channel)
 
-    def _in_redis(self, channel: Any) -> Reading:
+    def _measure_redis(self, channel: Any) -> Reading:
         length = channel._size(self.queue)
         if not length and not self._is_bound(channel):
             raise ProbeError(
@@ -78,7 +78,7 @@ class Queue(BaseProbe):
             for member in channel.client.smembers(channel.keyprefix_queue % exchange)
         )
 
-    def _by_declaring(self, connection: Any, channel: Any) -> Reading:
+    def _measure_declared(self, connection: Any, channel: Any) -> Reading:
         try:
             facts = channel.queue_declare(queue=self.queue, passive=True)
         except connection.channel_errors as error:
@@ -94,13 +94,13 @@ class Queue(BaseProbe):
 
 
 @contextlib.contextmanager
-def _connected(url: str) -> Iterator[Any]:
+def _open_broker(url: str) -> Iterator[Any]:
     try:
         from kombu.connection import Connection
         from kombu.exceptions import OperationalError
     except ImportError as error:
         raise ProbeError("Queues need kombu: pip install 'chroniker[celery]'.") from error
-    seconds = max(remaining(), 0.1)
+    seconds = max(remaining_seconds(), 0.1)
     options = {}
     if url.startswith(("redis", "sentinel")):
         options = {"socket_timeout": seconds, "socket_connect_timeout": seconds}

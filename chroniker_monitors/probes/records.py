@@ -15,7 +15,7 @@ from django.utils import timezone
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
 from .base import BaseProbe, Reading, param
-from .limits import limited
+from .limits import limited_connection
 from .lookups import Condition, get_field, get_model, model_choices, parse_conditions
 from .registry import register_probe
 
@@ -31,7 +31,7 @@ def database_choices() -> list[tuple[str, str]]:
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Records(BaseProbe):
+class RecordsProbe(BaseProbe):
     """Rows that fulfil conditions."""
 
     kind: ClassVar[str] = "records"
@@ -116,9 +116,9 @@ class Records(BaseProbe):
         self._check_field(model)
         filters = parse_conditions(model, self.filters, now)
         exclude = parse_conditions(model, self.exclude, now)
-        with limited(self.database or router.db_for_read(model)) as connection:
+        with limited_connection(self.database or router.db_for_read(model)) as connection:
             rows = model._default_manager.using(connection.alias).all()
-            rows = _narrowed(rows, filters, exclude)
+            rows = _apply_conditions(rows, filters, exclude)
             return self._read(rows, now)
 
     def _read(self, rows: QuerySet[Any], now: datetime) -> Reading:
@@ -133,8 +133,8 @@ class Records(BaseProbe):
         if found is None:
             return self._empty(label)
         if self.measure in _AGES:
-            age = (now - _moment(found)).total_seconds()
-            return Reading(age, f"{self.field} of {label}: {_shown(found)}", "seconds")
+            age = (now - _as_datetime(found)).total_seconds()
+            return Reading(age, f"{self.field} of {label}: {_format_time(found)}", "seconds")
         if isinstance(found, timedelta):
             return Reading(found.total_seconds(), f"{self.measure} of {self.field}", "seconds")
         return Reading(float(found), f"{self.measure} of {self.field} of {label}", "number")
@@ -152,7 +152,7 @@ class Records(BaseProbe):
         )
 
 
-def _narrowed(
+def _apply_conditions(
     rows: QuerySet[Any], filters: list[Condition], exclude: list[Condition]
 ) -> QuerySet[Any]:
     # As pairs, never as keywords: there _connector and _negated would be more than names.
@@ -163,7 +163,7 @@ def _narrowed(
     return rows
 
 
-def _shown(found: date | datetime) -> str:
+def _format_time(found: date | datetime) -> str:
     """To the second, in the site's zone, as people read it."""
     if not isinstance(found, datetime):
         return str(found)
@@ -172,7 +172,7 @@ def _shown(found: date | datetime) -> str:
     return found.isoformat(" ", "seconds")
 
 
-def _moment(found: date | datetime) -> datetime:
+def _as_datetime(found: date | datetime) -> datetime:
     if not isinstance(found, datetime):
         found = datetime.combine(found, time_of_day())
         return timezone.make_aware(found)

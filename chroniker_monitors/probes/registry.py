@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from chroniker_monitors.exceptions import UnknownKind
 
-from .base import BaseProbe, ParamField, make, param_fields
+from .base import BaseProbe, ParamField, param_fields, probe_from_params
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def kind_class(kind: str) -> type[BaseProbe]:
 
 def build(kind: str, params: dict[str, Any]) -> BaseProbe:
     """A probe from what is stored. Raises UnknownKind or ParamsInvalid."""
-    return make(kind_class(kind), params)
+    return probe_from_params(kind_class(kind), params)
 
 
 def fields(kind: str) -> list[ParamField]:

@@ -9,33 +9,33 @@ from typing import Any, ClassVar
 
 from chroniker_monitors.exceptions import AddressRefused, ParamsInvalid, ProbeError
 
-from .addresses import connect, host_of
+from .addresses import connect, normalize_host
 from .base import BaseProbe, Reading, import_modules, param
-from .explain import explain_os
+from .error_messages import explain_os
 from .registry import register_probe
 
 _EXPIRED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
 
 
-def check_host(host: str) -> None:
+def validate_host(host: str) -> None:
     """Raise ParamsInvalid unless ``host`` can be a name or an address."""
     try:
-        host_of(host)
+        normalize_host(host)
     except AddressRefused as error:
         raise ParamsInvalid({"host": [str(error)]}) from error
 
 
 def load_authorities() -> None:
     """Read the certificate authorities once, before the fork."""
-    from . import secure
+    from . import tls
 
     with contextlib.suppress(ProbeError):  # told by the probe that needs them
-        secure.load_authorities()
+        tls.load_authorities()
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tcp(BaseProbe):
+class TcpProbe(BaseProbe):
     """Whether a port answers."""
 
     kind: ClassVar[str] = "tcp"
@@ -48,7 +48,7 @@ class Tcp(BaseProbe):
 
     def clean(self) -> None:
         """The host can be one."""
-        check_host(self.host)
+        validate_host(self.host)
 
     def run(self) -> Reading:
         """Connect, and hang up."""
@@ -61,7 +61,7 @@ class Tcp(BaseProbe):
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tls(BaseProbe):
+class TlsProbe(BaseProbe):
     """When a certificate expires."""
 
     kind: ClassVar[str] = "tls"
@@ -84,13 +84,13 @@ class Tls(BaseProbe):
 
     def clean(self) -> None:
         """The host can be one."""
-        check_host(self.host)
+        validate_host(self.host)
 
     def run(self) -> Reading:
         """Verify the certificate; if all that is wrong is its date, look when it expired."""
         import ssl
 
-        from .secure import explain_tls
+        from .tls import explain_tls
 
         place = f"{self.host}:{self.port}"
         try:
@@ -112,11 +112,11 @@ class Tls(BaseProbe):
             raise ProbeError(explain_os(error, place)) from error
 
     def _certificate(self, *, check_time: bool) -> dict[str, Any]:
-        from .secure import wrap
+        from .tls import wrap_tls
 
         with contextlib.closing(connect(self.host, self.port)) as opened:
-            name = self.server_name or host_of(self.host)
-            with contextlib.closing(wrap(opened, name, check_time=check_time)) as secured:
+            name = self.server_name or normalize_host(self.host)
+            with contextlib.closing(wrap_tls(opened, name, check_time=check_time)) as secured:
                 found = secured.getpeercert()
         if not found:
             raise ProbeError(f"{self.host}:{self.port} showed no certificate.")

@@ -21,11 +21,11 @@ from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
 from .base import BaseProbe, Reading, param
-from .limits import own_connection
+from .limits import open_connection
 from .registry import register_probe
 
-_BEGINS = re.compile(r"(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)
-_NEVER = re.compile(
+_ALLOWED_START = re.compile(r"(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)
+_FORBIDDEN_FUNCTIONS = re.compile(
     r"""\b(?:
         pg_(?:read|ls|stat_(?:file|reset|statements_reset)|write|file|terminate|cancel|reload
             |rotate|promote|switch|create|drop|logical|replication|advisory|try_advisory|notify|export|import|backup|hba
@@ -43,7 +43,7 @@ a statement out of a text, in which no name can be found."""
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sql(BaseProbe):
+class SqlProbe(BaseProbe):
     """A statement that gives one number."""
 
     kind: ClassVar[str] = "sql"
@@ -60,15 +60,15 @@ class Sql(BaseProbe):
         """SQL is on, and the statement is one SELECT."""
         try:
             _alias()
-            _wrapped(self.statement)
+            _wrap_select(self.statement)
         except ProbeError as error:
             raise ParamsInvalid({"statement": [str(error)]}) from error
 
     def run(self) -> Reading:
         """Run it in a session of its own."""
         alias = _alias()
-        wrapped = _wrapped(self.statement)
-        with own_connection(alias, guarded=True) as connection:
+        wrapped = _wrap_select(self.statement)
+        with open_connection(alias, read_only=True) as connection:
             rows, columns = _execute(connection, wrapped)
         if columns != 1:
             raise ProbeError(f"The statement gives {columns} columns instead of one number.")
@@ -90,16 +90,16 @@ def _alias() -> str:
     return alias
 
 
-def _wrapped(statement: str) -> str:
+def _wrap_select(statement: str) -> str:
     """The statement within brackets, where no other kind of statement can stand."""
     text = statement.strip().rstrip(";").rstrip()
-    if not _BEGINS.match(text):
+    if not _ALLOWED_START.match(text):
         raise ProbeError("The statement has to begin with SELECT or WITH.")
     if "\0" in text:
         raise ProbeError("A NUL character cannot be part of a statement.")
-    if ";" in _without_literals(text):
+    if ";" in _strip_literals(text):
         raise ProbeError("Give one statement, without a semicolon in it.")
-    forbidden = _NEVER.search(text)
+    forbidden = _FORBIDDEN_FUNCTIONS.search(text)
     if forbidden or re.search(r"\bU&[\"']", text, re.IGNORECASE):
         name = forbidden[0] if forbidden else "U&"
         raise ProbeError(f"Monitors do not use {name}: it reaches further than the data.")
@@ -107,7 +107,7 @@ def _wrapped(statement: str) -> str:
     return f"SELECT * FROM (\n{text}\n) AS chroniker_probe LIMIT 2"  # noqa: S608
 
 
-def _without_literals(text: str) -> str:
+def _strip_literals(text: str) -> str:
     if "\\" in text:
         return text  # where a literal ends depends on the database
     return re.sub(r"'(?:[^']|'')*'", "''", text)

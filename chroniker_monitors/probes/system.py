@@ -11,8 +11,8 @@ import psutil
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
 from .base import BaseProbe, Reading, param
-from .measuring import remaining, within
 from .registry import register_probe
+from .time_limit import call_with_timeout, remaining_seconds
 
 BYTES = "bytes"
 PERCENT = "%"
@@ -27,7 +27,7 @@ def _size(number: float) -> str:
     return f"{number:.1f} TiB"
 
 
-def absolute(path: str, name: str) -> None:
+def validate_absolute_path(path: str, name: str) -> None:
     """Raise ParamsInvalid unless the path begins at the root: jobs have no directory to be in."""
     if not os.path.isabs(path):
         raise ParamsInvalid({name: ["Give a path from the root on, such as /var/backups."]})
@@ -35,7 +35,7 @@ def absolute(path: str, name: str) -> None:
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disk(BaseProbe):
+class DiskProbe(BaseProbe):
     """How full a file system is."""
 
     kind: ClassVar[str] = "disk"
@@ -57,11 +57,11 @@ class Disk(BaseProbe):
 
     def clean(self) -> None:
         """The path is absolute."""
-        absolute(self.path, "path")
+        validate_absolute_path(self.path, "path")
 
     def run(self) -> Reading:
         """Ask the file system; a file server that is dead counts as no answer."""
-        facts = within(os.statvfs, self.path)
+        facts = call_with_timeout(os.statvfs, self.path)
         if self.measure == "inodes_percent_used":
             if not facts.f_files:
                 raise ProbeError(f"The file system of {self.path} does not count inodes.")
@@ -84,7 +84,7 @@ class Disk(BaseProbe):
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory(BaseProbe):
+class MemoryProbe(BaseProbe):
     """How much memory the host has left."""
 
     kind: ClassVar[str] = "memory"
@@ -110,7 +110,7 @@ class Memory(BaseProbe):
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Swap(BaseProbe):
+class SwapProbe(BaseProbe):
     """How much swap the host uses."""
 
     kind: ClassVar[str] = "swap"
@@ -137,7 +137,7 @@ class Swap(BaseProbe):
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load(BaseProbe):
+class LoadProbe(BaseProbe):
     """How many processes want a core."""
 
     kind: ClassVar[str] = "load"
@@ -158,7 +158,7 @@ class Load(BaseProbe):
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cpu(BaseProbe):
+class CpuProbe(BaseProbe):
     """How busy the cores are."""
 
     kind: ClassVar[str] = "cpu"
@@ -170,7 +170,7 @@ class Cpu(BaseProbe):
 
     def run(self) -> Reading:
         """Compare what the kernel has counted before and after."""
-        if self.seconds >= remaining():
+        if self.seconds >= remaining_seconds():
             raise ProbeError(
                 f"Looking for {self.seconds:g} s does not fit into the time limit; raise the "
                 "monitor's timeout or look for less long."

@@ -135,8 +135,8 @@ def define_jobs(subscriber: AbstractUser, *, quick: bool) -> int:
             if plan.subscribed:
                 job.subscribers.add(subscriber)
             if plan.after:
-                dependee = Job.objects.get(name=plan.after)
-                dependency = JobDependency(dependent=job, dependee=dependee)
+                upstream = Job.objects.get(name=plan.after)
+                dependency = JobDependency(downstream=job, upstream=upstream)
                 dependency.full_clean()
                 dependency.save()
         new += 1

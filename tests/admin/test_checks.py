@@ -23,8 +23,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("LEASE_SECONDS", float("nan"), "E002"),
     ("LEASE_SECONDS", float("inf"), "E002"),
     ("LEASE_SECONDS", 30, "E003"),
-    ("HEARTBEAT_SECONDS", 20, "E003"),
-    ("HEARTBEAT_SECONDS", 0, "E002"),
+    ("LEASE_RENEW_SECONDS", 20, "E003"),
+    ("LEASE_RENEW_SECONDS", 0, "E002"),
     ("MAX_OUTPUT_BYTES", 10, "E002"),
     ("KILL_GRACE_SECONDS", -1, "E002"),
     ("START_METHOD", "forkserver", "E004"),
@@ -54,8 +54,8 @@ WRONG: list[tuple[str, Any, str]] = [
 
 RIGHT: list[dict[str, Any]] = [
     {},
-    {"LEASE_SECONDS": 3, "HEARTBEAT_SECONDS": 0.9},
-    {"LEASE_SECONDS": 600.5, "HEARTBEAT_SECONDS": 200},
+    {"LEASE_SECONDS": 3, "LEASE_RENEW_SECONDS": 0.9},
+    {"LEASE_SECONDS": 600.5, "LEASE_RENEW_SECONDS": 200},
     {"START_METHOD": "spawn", "EXECUTOR": "local"},
     {"LOG_CAPTURE_LEVEL": "WARNING"},
     {"LOG_CAPTURE_LEVEL": 25},
@@ -64,7 +64,7 @@ RIGHT: list[dict[str, Any]] = [
     {"ALLOWED_COMMANDS": []},
     {"SELECT_FOR_UPDATE": False, "USE_PID": True, "PID_FILE": "/run/x.pid"},
     {"METRICS_TOKEN": 3, "MONITORS_X": 1, "EMAIL_SENDER": "x", "SITE_URL": "https://x.example"},
-    {"NOTIFIERS": [], "HEARTBEAT_URL": "https://x.example", "JOB_ERROR_CALLBACK": "a.b"},
+    {"NOTIFIERS": [], "DEADMAN_URL": "https://x.example", "JOB_ERROR_CALLBACK": "a.b"},
     {"MAX_PARALLEL": None},
 ]
 

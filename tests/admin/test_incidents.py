@@ -31,7 +31,7 @@ def make_incident(job: Job | None = None, **fields: Any) -> Incident:
     fields.setdefault("summary", "<b>boom</b>")
     now = utc_now()
     return Incident.objects.create(
-        job=job or make_job(), opened_at=now, last_at=now, attention_at=now, **fields
+        job=job or make_job(), opened_at=now, last_seen_at=now, next_review_at=now, **fields
     )
 
 
@@ -168,13 +168,13 @@ class TestMuting:
         act(root, "job", "mute_hour", one, two)
         act(root, "job", "mute_hour", three)
         incident = make_incident(one, muted=True)
-        Incident.objects.update(attention_at=now + timedelta(minutes=5))
+        Incident.objects.update(next_review_at=now + timedelta(minutes=5))
         act(sign_in("view_job", "add_maintenance"), "job", "unmute", one, three)
         assert Job.objects.muted(utc_now()).count() == 3
         act(sign_in("view_job", "change_maintenance"), "job", "unmute", one, three)
         assert list(Job.objects.muted(utc_now())) == [two]
         incident.refresh_from_db()
-        assert incident.attention_at is not None and incident.attention_at <= utc_now()
+        assert incident.next_review_at is not None and incident.next_review_at <= utc_now()
 
     def test_of_windows_for_all_is_left_alone_and_said(self, root: Client) -> None:
         job = make_job()

@@ -360,11 +360,11 @@ def test_a_schedule_that_may_mean_something_else_is_warned_of(root: Client) -> N
     assert any(message.level_tag == "warning" for message in answer.context["messages"])
 
 
-def dependency(job: Job, *dependees: Job) -> dict[str, Any]:
-    form: dict[str, Any] = {**FORM, "name": job.name, "dependencies-TOTAL_FORMS": len(dependees)}
-    for index, dependee in enumerate(dependees):
-        form[f"dependencies-{index}-dependent"] = job.pk
-        form[f"dependencies-{index}-dependee"] = dependee.pk
+def dependency(job: Job, *upstreams: Job) -> dict[str, Any]:
+    form: dict[str, Any] = {**FORM, "name": job.name, "dependencies-TOTAL_FORMS": len(upstreams)}
+    for index, upstream in enumerate(upstreams):
+        form[f"dependencies-{index}-downstream"] = job.pk
+        form[f"dependencies-{index}-upstream"] = upstream.pk
         form[f"dependencies-{index}-wait_for_completion"] = "on"
     return form
 

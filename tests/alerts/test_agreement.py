@@ -21,12 +21,13 @@ import pytest
 from django.db import transaction
 from django.db.models import F
 
+from chroniker.engine.blocking import explain_blocked
+from chroniker.engine.planning import plan_changed_jobs, plan_for_new_host
 from chroniker.models import Host, Job, JobDependency, Maintenance
-from chroniker.planning import explain_blocked, plan_changed_jobs, plan_for_new_host
+from chroniker_monitors.checking.measurement import Measurement
+from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.enums import Severity
-from chroniker_monitors.exposition.page import chroniker_page
-from chroniker_monitors.recording import record
-from chroniker_monitors.taken import Taken
+from chroniker_monitors.exposition.page import render_chroniker_page
 from tests.alerts.rules import ALERTS, RULES, alerts, load, names_in, rules
 from tests.incidents.history import START, STATUSES, Story, make_user
 from tests.incidents.post import PostOffice, post_office
@@ -44,10 +45,10 @@ BEFORE = 10
 """Minutes of promtool's time before the history: its clock begins at 0, which means never."""
 LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 MEASURED = {
-    "ok": Taken(Severity.OK, 50),
-    "warning": Taken(Severity.WARNING, 85),
-    "critical": Taken(Severity.CRITICAL, 95),
-    "unknown": Taken(Severity.UNKNOWN, error="refused"),
+    "ok": Measurement(Severity.OK, 50),
+    "warning": Measurement(Severity.WARNING, 85),
+    "critical": Measurement(Severity.CRITICAL, 95),
+    "unknown": Measurement(Severity.UNKNOWN, error="refused"),
 }
 
 TELLS = {
@@ -198,7 +199,7 @@ class Site:
         plan_for_new_host("web1", START)
         self.jobs = {name: self._define(name, thread) for name, thread in HISTORY.items()}
         JobDependency.objects.create(
-            dependent=self.jobs["waits for another"], dependee=self.jobs["never"]
+            downstream=self.jobs["waits for another"], upstream=self.jobs["never"]
         )
         plan_changed_jobs(START)
         Host.objects.create(name="web2")
@@ -242,7 +243,9 @@ class Site:
             self.story.end(self.story.start(job, force=not job.schedule), what)
         else:
             monitor: Any = job
-            record(job, monitor.probe, "", lambda state: MEASURED[what], now=self.story.now)
+            record_measurement(
+                job, monitor.probe, "", lambda state: MEASURED[what], now=self.story.now
+            )
 
     def _tick(self) -> None:
         now = self.story.now
@@ -285,7 +288,7 @@ class Site:
             Maintenance.objects.update(
                 starts_at=F("starts_at") + ahead, ends_at=F("ends_at") + ahead
             )
-            text, up = chroniker_page()
+            text, up = render_chroniker_page()
             transaction.set_rollback(True)
         assert up
         wanted = set().union(*(names_in(rule["expr"]) for rule in rules()))

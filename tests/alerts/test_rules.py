@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from chroniker_monitors.collector.families import LEVELS
+from chroniker_monitors.collector.metrics import LEVELS
 from tests.alerts.rules import (
     ALERTS,
     RULES,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from chroniker_monitors.collector.families import LEVELS
+from chroniker_monitors.collector.metrics import LEVELS
 from tests.support import REPO
 
 FOLDER = REPO / "dashboards"

@@ -18,13 +18,13 @@ from django.contrib.auth.models import User
 from django.db.models import F
 from django.utils.timezone import now as utc_now
 
-from chroniker.buckets import add_observation
+from chroniker.db.histograms import add_observation
 from chroniker.enums import RunStatus
-from chroniker.models import Host, Job, JobState, Maintenance, MaintenanceJob, Tally
-from chroniker_monitors.exposition.page import chroniker_page
+from chroniker.models import Counter, Host, Job, JobState, Maintenance, MaintenanceJob
+from chroniker_monitors.checking.measurement import Measurement
+from chroniker_monitors.checking.recorder import record_measurement
+from chroniker_monitors.exposition.page import render_chroniker_page
 from chroniker_monitors.models import Monitor
-from chroniker_monitors.recording import record
-from chroniker_monitors.taken import Taken
 from tests.monitors.factories import NOON
 from tests.monitors.life import begin, live
 from tests.support import make_job, program
@@ -63,7 +63,7 @@ class Site:
             )
         reader = User.objects.create_user("reader", "reader@example.com")
         self.jobs["broken"].subscribers.add(reader)
-        Tally.objects.add("notification_failures", 2)
+        Counter.objects.add("notification_failures", 2)
         for name in ("web1", "web2"):
             Host.objects.create(name=name, last_tick_at=BEGAN, tick_seconds=0.2)
         for job in self.jobs.values():
@@ -94,8 +94,8 @@ class Site:
         assert isinstance(job, Monitor)
         value = MONITORS[name] - (NOON - now) / timedelta(hours=1)
         severity = job.probe.evaluate(value)
-        taken = Taken(severity, value, f"{value:.1f} % of /", "%", latency_seconds=0.02)
-        record(job, job.probe, "", lambda state: taken, now=now)
+        taken = Measurement(severity, value, f"{value:.1f} % of /", "%", latency_seconds=0.02)
+        record_measurement(job, job.probe, "", lambda state: taken, now=now)
 
     def mute(self) -> None:
         """A window that is open; by the database's clock, which the page asks."""
@@ -141,7 +141,7 @@ class Site:
 
     def page(self) -> Iterator[str]:
         """The lines of the page as it is."""
-        text, up = chroniker_page()
+        text, up = render_chroniker_page()
         assert up
         return (line for line in text.decode().splitlines() if not line.startswith("#"))
 

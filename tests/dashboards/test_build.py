@@ -12,7 +12,7 @@ import pytest
 from tests.dashboards.boards import boards, panels
 from tests.support import REPO
 
-PICTURES = REPO / "docs" / "img"
+IMAGES = REPO / "docs" / "img"
 
 
 def test_files_are_in_step() -> None:
@@ -31,7 +31,7 @@ def test_files_are_in_step() -> None:
 @pytest.mark.parametrize("board", boards().values(), ids=boards().keys())
 def test_picture_shows_every_panel(board: dict[str, object]) -> None:
     name = str(board["uid"]).replace("chroniker", "dashboard")
-    picture = ET.parse(PICTURES / f"{name}.svg")
+    picture = ET.parse(IMAGES / f"{name}.svg")
     texts = " ".join(element.text or "" for element in picture.iter() if element.tag[-4:] == "text")
     for panel in panels(board):
         assert panel["title"] in texts

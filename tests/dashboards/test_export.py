@@ -12,8 +12,8 @@ import pytest
 import yaml
 from django.core.management import CommandError, call_command
 
-from chroniker_monitors import exporting
-from chroniker_monitors.exporting import NOTE, Options, rendered, unfilled
+from chroniker_monitors import export
+from chroniker_monitors.export import MANIFEST, ExportOptions, find_placeholder_urls, render_files
 from tests.dashboards.boards import FOLDER, RULES
 from tests.support import REPO, program
 
@@ -40,7 +40,7 @@ def check(folder: Path, *options: str) -> list[str]:
 
 
 def files(folder: Path) -> dict[str, str]:
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != NOTE)
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {path.relative_to(folder).as_posix(): path.read_text() for path in found}
 
 
@@ -161,12 +161,12 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 
 def test_file_that_is_no_longer_shipped_goes(tmp_path: Path) -> None:
     export(tmp_path)
-    note = json.loads((tmp_path / NOTE).read_text())
+    note = json.loads((tmp_path / MANIFEST).read_text())
     for name, text in (("old", "as written"), ("edited", "as it was")):
         path = tmp_path / "dashboards" / f"{name}.json"
         path.write_text(text)
-        note["files"][f"dashboards/{name}.json"] = exporting._digest("as written")
-    (tmp_path / NOTE).write_text(json.dumps(note))
+        note["files"][f"dashboards/{name}.json"] = export._digest("as written")
+    (tmp_path / MANIFEST).write_text(json.dumps(note))
     assert "dashboards/old.json: no longer part of it" in check(tmp_path)
     export(tmp_path)
     assert not (tmp_path / "dashboards" / "old.json").exists()
@@ -178,9 +178,9 @@ def test_note_cannot_name_files_outside_of_the_folder(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("as written")
     export(tmp_path / "copy")
-    note = json.loads((tmp_path / "copy" / NOTE).read_text())
-    note["files"]["dashboards/../../outside"] = exporting._digest("as written")
-    (tmp_path / "copy" / NOTE).write_text(json.dumps(note))
+    note = json.loads((tmp_path / "copy" / MANIFEST).read_text())
+    note["files"]["dashboards/../../outside"] = export._digest("as written")
+    (tmp_path / "copy" / MANIFEST).write_text(json.dumps(note))
     assert check(tmp_path / "copy") == []
     export(tmp_path / "copy")
     assert outside.exists()
@@ -188,7 +188,7 @@ def test_note_cannot_name_files_outside_of_the_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("note", ["", "[]", '{"files": 3}', '{"options": {}, "files": [1]}'])
 def test_note_that_cannot_be_read_is_an_error(tmp_path: Path, note: str) -> None:
-    (tmp_path / NOTE).write_text(note)
+    (tmp_path / MANIFEST).write_text(note)
     with pytest.raises(CommandError, match="cannot be read"):
         export(tmp_path)
 
@@ -214,8 +214,8 @@ def test_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 def test_note_does_not_look_like_a_dashboard_or_a_rule(tmp_path: Path) -> None:
     export(tmp_path)
-    assert not os.path.splitext(NOTE)[1]
-    assert (tmp_path / NOTE).stat().st_mode & 0o777 == 0o644
+    assert not os.path.splitext(MANIFEST)[1]
+    assert (tmp_path / MANIFEST).stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.prometheus
@@ -230,12 +230,12 @@ def test_rules_of_a_site_are_rules(tmp_path: Path) -> None:
 
 
 def test_rules_have_the_job_and_the_addresses_of_the_site() -> None:
-    options = Options(
+    options = ExportOptions(
         job="shop", grafana_url="https://g.test/sub/", runbooks_url="https://wiki.test/chroniker"
     )
-    text = rendered(options)["alerts/chroniker.rules.yml"]
-    assert unfilled({"": text}) == []
-    assert len(unfilled(rendered(Options()))) == 2
+    text = render_files(options)["alerts/chroniker.rules.yml"]
+    assert find_placeholder_urls({"": text}) == []
+    assert len(find_placeholder_urls(render_files(ExportOptions()))) == 2
     assert not re.search(r'\bjob\s*=~?\s*"chroniker"', text)
     assert 'job="shop"' in text
     alerts = [

@@ -245,8 +245,8 @@ class TestRequests:
 class TestDependencies:
     def test_a_chain_runs_in_one_tick_and_in_order(self, run_tick: Tick) -> None:
         last, middle, first = due_job(name="c"), due_job(name="b"), due_job(name="a")
-        JobDependency.objects.create(dependent=last, dependee=middle)
-        JobDependency.objects.create(dependent=middle, dependee=first)
+        JobDependency.objects.create(downstream=last, upstream=middle)
+        JobDependency.objects.create(downstream=middle, upstream=first)
         run_tick()
         ran = Run.objects.order_by("started_at").values_list("job__name", "status")
         assert list(ran) == [("a", "succeeded"), ("b", "succeeded"), ("c", "succeeded")]
@@ -256,7 +256,7 @@ class TestDependencies:
 
     def test_a_failure_blocks_and_the_reason_is_told(self, run_tick: Tick) -> None:
         first, then = acting("leave 1", name="import"), due_job(name="report")
-        JobDependency.objects.create(dependent=then, dependee=first)
+        JobDependency.objects.create(downstream=then, upstream=first)
         run_tick()
         run_tick()
         assert not Run.objects.filter(job=then).exists()
@@ -270,7 +270,7 @@ class TestDependencies:
 
     def test_a_job_without_a_schedule_runs_when_its_dependee_has(self, run_tick: Tick) -> None:
         first, then = due_job(), make_job(schedule="")
-        JobDependency.objects.create(dependent=then, dependee=first)
+        JobDependency.objects.create(downstream=then, upstream=first)
         run_tick()
         run = Run.objects.get(job=then)
         assert (run.status, run.trigger) == ("succeeded", "dependency")
@@ -279,7 +279,7 @@ class TestDependencies:
 
     def test_a_person_who_asks_is_not_made_to_wait(self, run_tick: Tick) -> None:
         first, then = acting("leave 1"), make_job(schedule="")
-        JobDependency.objects.create(dependent=then, dependee=first)
+        JobDependency.objects.create(downstream=then, upstream=first)
         run_tick()
         JobState.objects.filter(job=then).request_run(now())
         run_tick()
@@ -289,7 +289,7 @@ class TestDependencies:
         first = make_job(schedule="@every 1h", created_at=now() - timedelta(minutes=10))
         then = due_job()
         JobDependency.objects.create(
-            dependent=then, dependee=first, wait_for_completion=False, wait_for_success=False,
+            downstream=then, upstream=first, wait_for_completion=False, wait_for_success=False,
             wait_for_next_run=True,
         )  # fmt: skip
         run_tick(only=frozenset())
@@ -305,19 +305,19 @@ class TestDependencies:
 
     def test_a_circle_is_refused_with_its_path(self) -> None:
         a, b, c = (make_job(name=name) for name in "abc")
-        JobDependency.objects.create(dependent=a, dependee=b)
-        JobDependency.objects.create(dependent=b, dependee=c)
+        JobDependency.objects.create(downstream=a, upstream=b)
+        JobDependency.objects.create(downstream=b, upstream=c)
         from django.core.exceptions import ValidationError
 
         with pytest.raises(
             ValidationError, match=r"(a → b → c → a)|(b → c → a → b)|(c → a → b → c)"
         ):
-            JobDependency(dependent=c, dependee=a).full_clean()
+            JobDependency(downstream=c, upstream=a).full_clean()
 
     def test_a_circle_behind_the_models_back_stops_only_itself(self, run_tick: Tick) -> None:
         a, b, good = due_job(), due_job(), due_job()
-        JobDependency.objects.create(dependent=a, dependee=b)
-        JobDependency.objects.create(dependent=b, dependee=a)
+        JobDependency.objects.create(downstream=a, upstream=b)
+        JobDependency.objects.create(downstream=b, upstream=a)
         run_tick()
         assert [run.job for run in Run.objects.select_related("job")] == [good]
 
@@ -400,7 +400,7 @@ class TestExclusion:
         barrier = multiprocessing.get_context("fork").Barrier(2)
 
         def fifty_ticks() -> None:
-            from chroniker.scheduler import Runner
+            from chroniker.engine.scheduler import Scheduler
 
             for turn in range(50):
                 barrier.wait(30)
@@ -408,11 +408,11 @@ class TestExclusion:
                     moment = now() - timedelta(seconds=1)
                     JobState.objects.update(next_slot_at=moment, next_run_at=moment)
                 barrier.wait(30)
-                Runner().run()
+                Scheduler().run()
                 barrier.wait(30)
                 assert Run.objects.count() == 3 * (turn + 1), turn
 
-        from chroniker.planning import plan_changed_jobs
+        from chroniker.engine.planning import plan_changed_jobs
 
         plan_changed_jobs(now())
         with pytest.MonkeyPatch.context() as patch:
@@ -434,7 +434,7 @@ class TestExclusion:
         if connection.vendor == "sqlite":
             pytest.skip("hosts of an SQLite file are one machine; the kernel tells who is alive")
         settings.CHRONIKER_LEASE_SECONDS = 3
-        settings.CHRONIKER_HEARTBEAT_SECONDS = 0.5
+        settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.5
         settings.CHRONIKER_HOSTNAME = "web1"
         started = tmp_path / "started"
         job = acting(f"sleep 60 {started}")
@@ -469,10 +469,10 @@ class TestExclusion:
         def tick() -> float:
             import time
 
-            from chroniker.ticks import tick_once
+            from chroniker.engine.entrypoints import run_single_tick
 
             begun = time.monotonic()
-            tick_once()
+            run_single_tick()
             return time.monotonic() - begun
 
         ticks = [in_fork(tick) for _ in range(4)]
@@ -515,22 +515,22 @@ class TestExclusion:
 
 class TestIdleTick:
     def queries(self) -> list[str]:
-        from chroniker.scheduler import Runner
+        from chroniker.engine.scheduler import Scheduler
 
         with CaptureQueriesContext(
             connection,
         ) as captured:
-            Runner().run()
+            Scheduler().run()
         return [query["sql"] for query in captured.captured_queries]
 
     @pytest.mark.parametrize("jobs", [10, 2000])
     def test_costs_the_same_few_queries_however_many_jobs(self, jobs: int) -> None:
-        from chroniker.scheduler import Runner
+        from chroniker.engine.scheduler import Scheduler
 
         Job.objects.bulk_create(
             Job(name=f"job {n}", command="noop", schedule="@every 1h") for n in range(jobs)
         )
-        Runner().run()
+        Scheduler().run()
         assert len(self.queries()) <= 4
 
     def test_is_silent(self, run_tick: Tick) -> None:

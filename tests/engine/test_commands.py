@@ -51,7 +51,7 @@ class TestCron:
 
     def test_dry_run_tells_in_order_and_runs_nothing(self, manage: Manage) -> None:
         then, first = due_job(name="report"), due_job(name="import")
-        JobDependency.objects.create(dependent=then, dependee=first)
+        JobDependency.objects.create(downstream=then, upstream=first)
         ended = manage("cron", "--dry-run")
         assert [line.split(" (due")[0] for line in ended.stdout.splitlines()] == [
             "import", "report",
@@ -318,11 +318,11 @@ class TestJobChain:
                     job=job, scheduled_for=now(), status="succeeded", attempt=1,
                     duration_seconds=seconds[name],
                 )  # fmt: skip
-        for dependent, dependee in (
+        for downstream, upstream in (
             ("import", "fetch"), ("thumbnails", "fetch"), ("report", "import"),
             ("report", "thumbnails"),
         ):  # fmt: skip
-            JobDependency.objects.create(dependent=jobs[dependent], dependee=jobs[dependee])
+            JobDependency.objects.create(downstream=jobs[downstream], upstream=jobs[upstream])
         lines = manage("job_chain", "import").stdout.splitlines()
         assert lines == [
             "*      0.0 s  fetch (10.0 s)",
@@ -435,7 +435,7 @@ def test_the_real_cron_daemon_runs_a_due_job_within_its_minute(
 def test_a_long_write_of_a_job_does_not_cost_its_lease(run_tick: Any, settings: Any) -> None:
     """On SQLite a job that writes for longer than the lease keeps everybody else from writing."""
     settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6
-    settings.CHRONIKER_HEARTBEAT_SECONDS = 0.3
+    settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     job = acting("write_for 4")
     assert run_tick().exit_code == 0
     assert Run.objects.get(job=job).status == "succeeded"
@@ -445,7 +445,7 @@ def test_another_tick_leaves_a_starved_one_alone(
     start_tick: Any, run_tick: Any, settings: Any, tmp_path: Path
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6
-    settings.CHRONIKER_HEARTBEAT_SECONDS = 0.3
+    settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     job = acting("write_for 3")
     tick = start_tick()
     wait_until(lambda: Run.objects.filter(job=job, status="running").exists())
@@ -459,7 +459,7 @@ def test_a_stopped_tick_on_this_machine_is_ended_and_its_run_lost(
     start_tick: Any, run_tick: Any, settings: Any, tmp_path: Path
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS = 1
-    settings.CHRONIKER_HEARTBEAT_SECONDS = 0.3
+    settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     started = tmp_path / "started"
     job = acting(f"sleep 60 {started}")
     tick = start_tick()

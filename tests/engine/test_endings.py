@@ -166,7 +166,7 @@ def test_a_traceback_begins_in_the_command(run_tick: Tick) -> None:
     text = output(Run.objects.get(job=job), "stderr")
     assert text.rstrip().endswith("ValueError: boom")
     assert "act.py" in text
-    assert "chroniker/child.py" not in text
+    assert "chroniker/processes/child.py" not in text
 
 
 def test_secrets_of_the_site_do_not_reach_the_database(run_tick: Tick, settings: Any) -> None:
@@ -435,10 +435,10 @@ def test_the_host_is_known_by_its_ticks(run_tick: Tick, settings: Any) -> None:
 
 def _tick_and_its_memory() -> int:
     """A whole tick; by how much the memory of its process has grown at most, bytes."""
-    from chroniker.scheduler import Runner
+    from chroniker.engine.scheduler import Scheduler
 
     before = psutil.Process().memory_info().rss
-    Runner().run()
+    Scheduler().run()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 
 

@@ -14,9 +14,9 @@ from django.core.exceptions import ValidationError
 from django.db import OperationalError, connection
 
 from chroniker.conf import conf, runtime_dir
-from chroniker.locks import OwnerLock
+from chroniker.engine.reaper import reap
 from chroniker.models import Job, JobDependency, JobState, Run
-from chroniker.reaping import reap
+from chroniker.processes.locks import OwnerLock
 from tests.support import make_job, wait_until
 
 from .test_claims import make_due
@@ -34,7 +34,7 @@ def now() -> datetime:
 def test_a_run_that_somebody_deletes_holds_up_no_other(
     start_tick: Tick, tmp_path: Path, settings: Any
 ) -> None:
-    settings.CHRONIKER_HEARTBEAT_SECONDS = 60
+    settings.CHRONIKER_LEASE_RENEW_SECONDS = 60
     started = tmp_path / "started"
     job, other = acting(f"sleep 1.2 {started}"), acting("sleep 1.5")
     tick = start_tick()
@@ -66,7 +66,7 @@ def test_a_host_slot_that_a_dependee_once_had_blocks_nobody(run_tick: Tick) -> N
     run_tick()
     Job.objects.filter(pk=first.pk).update(hostname="*")
     then = due_job()
-    JobDependency.objects.create(dependent=then, dependee=first)
+    JobDependency.objects.create(downstream=then, upstream=first)
     run_tick()
     JobState.objects.filter(job=first).exclude(host="").request_run()
     run_tick()
@@ -83,7 +83,7 @@ def test_a_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: Tick) -
     first = acting("leave 1", max_retries=1, retry_delay_seconds=1000)
     then = make_job(command="act", args="leave 1", max_retries=2, retry_delay_seconds=1000)
     JobDependency.objects.create(
-        dependent=then, dependee=first, wait_for_success=False, wait_for_completion=True
+        downstream=then, upstream=first, wait_for_success=False, wait_for_completion=True
     )
     run_tick()
     assert Run.objects.filter(job=then).count() == 1
@@ -108,7 +108,7 @@ def test_a_disabled_job_is_not_retried(run_tick: Tick, start_tick: Tick, tmp_pat
 
 def test_a_person_can_run_what_a_dependency_has_asked_for_in_vain(run_tick: Tick) -> None:
     first, then = acting("leave 1"), make_job()
-    JobDependency.objects.create(dependent=then, dependee=first)
+    JobDependency.objects.create(downstream=then, upstream=first)
     run_tick()
     JobState.objects.filter(job=then).update(run_requested_at=now(), run_requested_by="dependency")
     run_tick()
@@ -119,7 +119,7 @@ def test_a_person_can_run_what_a_dependency_has_asked_for_in_vain(run_tick: Tick
 
 
 def test_a_late_start_is_recorded_as_late(run_tick: Tick, monkeypatch: Any) -> None:
-    monkeypatch.setattr("chroniker.scheduler._CLAIM_WINDOW_SECONDS", 0.5)
+    monkeypatch.setattr("chroniker.engine.scheduler._CLAIM_WINDOW_SECONDS", 0.5)
     for n in range(2):
         acting("sleep 1.5", name=f"job {n}", priority=-n)
     run_tick(max_parallel=1)
@@ -163,12 +163,12 @@ def test_more_runs_than_descriptors_are_no_failures(run_tick: Tick, settings: An
 def test_a_hosts_jobs_are_planned_even_if_its_first_tick_died(
     run_tick: Tick, settings: Any
 ) -> None:
-    from chroniker.heartbeat import beat
+    from chroniker.engine.heartbeat import record_heartbeat
 
     job = make_job(hostname="*")
     run_tick()
     settings.CHRONIKER_HOSTNAME = "web2"
-    beat("web2")  # and then it died
+    record_heartbeat("web2")  # and then it died
     run_tick()
     assert JobState.objects.filter(job=job, host="web2").exists()
 

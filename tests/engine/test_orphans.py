@@ -76,7 +76,7 @@ def test_a_run_that_nobody_owns_is_lost_after_a_lease_and_its_job_runs_again(
 def test_a_state_that_is_deleted_while_its_job_runs_costs_one_run(
     start_tick: Tick, run_tick: Tick, tmp_path: Path, settings: Any
 ) -> None:
-    settings.CHRONIKER_HEARTBEAT_SECONDS = 0.3
+    settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     started = tmp_path / "started"
     job = acting(f"sleep 60 {started}")
     tick = start_tick()

@@ -12,12 +12,14 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections, transaction
 
-from chroniker import endings
-from chroniker.endings import Ended, end_run, prune_runs, store_live_output, store_progress
+from chroniker.engine import completion
+from chroniker.engine.completion import FinishedRun, append_output, end_run
+from chroniker.engine.output_store import store_progress
+from chroniker.engine.retention import prune_runs
 from chroniker.enums import IncidentKind, RunStatus
 from chroniker.models import Incident, Job, JobState, OutputChunk, Run
-from chroniker.output import Piece, Taken
-from chroniker.supervisor import Outcome
+from chroniker.processes.output import OutputBatch, OutputPiece
+from chroniker.processes.supervisor import Outcome
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -99,7 +101,7 @@ def test_a_run_is_renewed_told_and_ended_in_the_middle_of_a_batch(
     job, state, running = a_running_job_with_a_past()
     incident = Incident.objects.create(
         job=job, kind=IncidentKind.FAILING, severity="critical", opened_at=now(),
-        last_at=now(), first_run=state.last_run, last_run=state.last_run,
+        last_seen_at=now(), first_run=state.last_run, last_run=state.last_run,
     )  # fmt: skip
     JobState.objects.update(failing_incident=True)
     state.refresh_from_db()
@@ -132,18 +134,18 @@ def test_a_run_is_renewed_told_and_ended_in_the_middle_of_a_batch(
             give_up_soon()
             assert JobState.objects.renew([TOKEN], 60) == 1
             assert store_progress(state.pk, TOKEN, (10, 4), now())
-            new = Taken([Piece("stdout", 0, 3, "new")])
+            new = OutputBatch([OutputPiece("stdout", 0, 3, "new")])
             with transaction.atomic():
-                assert store_live_output(state.pk, TOKEN, running.pk, new, now())
+                assert append_output(state.pk, TOKEN, running.pk, new, now())
             assert counters(state) == before
-            end = Ended(
+            end = FinishedRun(
                 state=state,
                 job=job,
                 run=running,
                 token=TOKEN,
                 outcome=Outcome(RunStatus.SUCCEEDED, seconds=0.5),
                 ended_at=now(),
-                has_dependents=False,
+                has_downstream=False,
             )
             with transaction.atomic():
                 assert end_run(end)

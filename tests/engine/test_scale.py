@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection, transaction
 
-from chroniker.claims import Claimant, claim, new_token
-from chroniker.heartbeat import beat
+from chroniker.engine.claims import ClaimOptions, claim, new_token
+from chroniker.engine.heartbeat import record_heartbeat
+from chroniker.engine.planning import plan_changed_jobs
 from chroniker.models import Host, Job, JobState, Run
-from chroniker.planning import plan_changed_jobs
 from tests.support import Forked, make_job, wait_until
 
 pytestmark = [
@@ -103,8 +103,8 @@ def claim_ten() -> None:
     keys = list(JobState.objects.order_by("pk").values_list("pk", flat=True)[:10])
     moment = datetime.now(UTC) - timedelta(seconds=1)
     JobState.objects.filter(pk__in=keys).update(next_slot_at=moment, next_run_at=moment)
-    claimant = Claimant(host=HOST, owner="tick-0-test.lock", max_parallel=10)
-    assert len(claim(claimant, moment, moment, new_token()).started) == 10
+    options = ClaimOptions(host=HOST, owner="tick-0-test.lock", max_parallel=10)
+    assert len(claim(options, moment, moment, new_token()).started) == 10
 
 
 def vacuum() -> None:
@@ -119,7 +119,7 @@ def seconds_of_idle_tick() -> float:
     times = []
     for _ in range(60):
         began = time.perf_counter()
-        beat(HOST)
+        record_heartbeat(HOST)
         times.append(time.perf_counter() - began)
     return min(times)  # whatever else the machine does only adds
 
@@ -130,11 +130,11 @@ def seconds_of_claiming_ten() -> float:
     for _ in range(15):
         moment = datetime.now(UTC) - timedelta(seconds=1)
         JobState.objects.filter(pk__in=keys).update(next_slot_at=moment, next_run_at=moment)
-        claimant = Claimant(host=HOST, owner="tick-0-test.lock", max_parallel=10)
+        options = ClaimOptions(host=HOST, owner="tick-0-test.lock", max_parallel=10)
         began = time.perf_counter()
         with transaction.atomic():
             moment = datetime.now(UTC)
-            taken = claim(claimant, moment, moment, new_token())
+            taken = claim(options, moment, moment, new_token())
         times.append(time.perf_counter() - began)
         assert len(taken.started) == 10
         Run.objects.update(status="succeeded")
@@ -151,7 +151,7 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     copy_job(job, 999)
     vacuum()
     few = {
-        "idle": work_of(lambda: beat(HOST), by_index=True),
+        "idle": work_of(lambda: record_heartbeat(HOST), by_index=True),
         "ten": work_of(claim_ten, by_index=True),
     }
     idle, ten = seconds_of_idle_tick(), seconds_of_claiming_ten()
@@ -160,7 +160,7 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     assert not Job.objects.needing_planning().exists()
 
     vacuum()
-    many = {"idle": work_of(lambda: beat(HOST)), "ten": work_of(claim_ten)}
+    many = {"idle": work_of(lambda: record_heartbeat(HOST)), "ten": work_of(claim_ten)}
     print(f"rows and pages with a thousand {few}, with a million {many}")
     for what, (rows, pages) in many.items():
         # The planner may choose differently among the smallest tables, and an index of a million
@@ -204,13 +204,13 @@ def test_after_a_week_of_downtime_a_tick_takes_hardly_longer() -> None:
     )
     plan_changed_jobs(datetime.now(UTC))
     Host.objects.create(name=HOST)
-    claimant = Claimant(host=HOST, owner="tick-0-test.lock", max_parallel=1000)
+    options = ClaimOptions(host=HOST, owner="tick-0-test.lock", max_parallel=1000)
 
     def seconds_of_claiming_all() -> float:
         began = time.process_time()  # what the clock says depends on who else is running tests
         with transaction.atomic():
             moment = datetime.now(UTC)
-            taken = claim(claimant, moment, moment, new_token())
+            taken = claim(options, moment, moment, new_token())
         seconds = time.process_time() - began
         assert len(taken.started) == 1000
         return seconds

@@ -50,10 +50,10 @@ def work(arguments: argparse.Namespace) -> int:
 
     # Before any fork: what each tick would import anew costs a tenth of a second, and the code
     # may be edited meanwhile.
-    import chroniker.ticks  # noqa: F401
+    import chroniker.engine.entrypoints  # noqa: F401
     import chroniker_monitors.collector.prometheus  # noqa: F401
     import tests.faults.app.management.commands.keep_books  # noqa: F401
-    from chroniker.warden import become_subreaper
+    from chroniker.processes.warden import become_subreaper
 
     become_subreaper()
     if arguments.serve:

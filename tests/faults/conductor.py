@@ -282,8 +282,8 @@ class Conductor:
         A tick that had no time to write an end within two leases leaves it to the next one; as
         the machines have been shut down, that is here.
         """
+        from chroniker.engine.reaper import reap
         from chroniker.models import JobState
-        from chroniker.reaping import reap
 
         leased = JobState.objects.filter(lease_token__isnull=False)
         if not leased.exists():

@@ -196,7 +196,7 @@ def _be_init(config: HostConfig, forget: Callable[[], None]) -> NoReturn:
 
 
 def _run_init(config: HostConfig, forget: Callable[[], None]) -> None:
-    from chroniker.warden import become_subreaper
+    from chroniker.processes.warden import become_subreaper
 
     forget()
     os.setsid()
@@ -269,15 +269,15 @@ def be_tick(config: HostConfig, **options: Any) -> int:
     """In a process of its own: one tick, or a server that ticks for ever. Its exit code."""
     from django.db import connections
 
-    from chroniker.exceptions import DatabaseUnready
-    from chroniker.scheduler import Runner
+    from chroniker.engine.scheduler import Scheduler
+    from chroniker.exceptions import DatabaseNotReady
 
     try:
         _set_clock(config.clock_offset)
         if config.prepare is not None:
             config.prepare()
-        Runner(every=config.tick_seconds if config.server else None, **options).run()
-    except DatabaseUnready as error:
+        Scheduler(every=config.tick_seconds if config.server else None, **options).run()
+    except DatabaseNotReady as error:
         logging.getLogger("chroniker.faults").info("not ready: %s", error)
         return 1
     except BaseException as error:

@@ -76,7 +76,7 @@ MUTANTS = (
         frozenset({"overlap", "journal", "stale write", "drift", "slot"}),
         (
             (
-                "claims._stamp",
+                "claims._stamp_token",
                 "free.filter(pk__in=keys, lease_token__isnull=True).update(",
                 "__import__('time').sleep(0.05)\n    JobState.objects.filter(pk__in=keys).update(",
             ),
@@ -127,7 +127,7 @@ MUTANTS = (
         frozenset({"drift", "decrease"}),
         (
             (
-                "endings._state_facts",
+                "endings._state_changes",
                 'F("runs_total") + 1',
                 'Run.objects.filter(job=job, duration_seconds__isnull=False).count() + 1',
             ),
@@ -201,7 +201,7 @@ MUTANTS = (
         "killed_ticks",
         ("sqlite",),  # elsewhere the end of the lease kills the run in time all the same
         frozenset({"leftover", "overlap"}),
-        (("warden._Warden._hear", "self.orphaned = True\n        self._terminate(",
+        (("warden._Warden._read_control", "self.orphaned = True\n        self._terminate(",
           "return (0,\n        "),),
     ),
     Mutant(
@@ -226,7 +226,7 @@ MUTANTS = (
         "downtime",
         ("postgres",),
         frozenset({"slot"}),
-        (("claims._serve_schedule", "if not known:", "if False:"),),
+        (("claims._take_scheduled_slot", "if not known:", "if False:"),),
     ),
 )  # fmt: skip
 

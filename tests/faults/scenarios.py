@@ -120,8 +120,8 @@ def chain(lab: Lab) -> None:
     first = lab.job("first", "sleep 0.3", every=2, max_runs_kept=None)
     second = lab.job("second", "quick", every=None, max_runs_kept=None)
     third = lab.job("third", "quick", every=2, max_runs_kept=None)
-    JobDependency.objects.create(dependent=second, dependee=first)
-    JobDependency.objects.create(dependent=third, dependee=first, wait_for_success=False)
+    JobDependency.objects.create(downstream=second, upstream=first)
+    JobDependency.objects.create(downstream=third, upstream=first, wait_for_success=False)
 
 
 def random_faults(lab: Lab, seconds: float = 60.0, every: float = 0.9, hosts: int = 3) -> History:
@@ -326,7 +326,7 @@ def _wait_for(conductor: Conductor, pids: list[int]) -> list[int]:
 
 def _unhurried() -> None:
     """Leases as a site has them: this is about load, not about faults."""
-    settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_HEARTBEAT_SECONDS = 60, 10
+    settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS = 60, 10
 
 
 def ten_hosts(
@@ -357,9 +357,9 @@ def ten_hosts(
 
 def week_away(lab: Lab, jobs: int = 1000) -> History:
     """A thousand minutely jobs are due by one slot, and then by those of a week: the first tick."""
+    from chroniker.engine.planning import plan_changed_jobs
     from chroniker.models import Host as HostRow
     from chroniker.models import JobState, Run
-    from chroniker.planning import plan_changed_jobs
 
     _unhurried()
     conductor = Conductor(Setup(hosts=1, tick_seconds=3600, servers="none", settle=False,
@@ -419,11 +419,11 @@ SCENARIOS: dict[str, Callable[..., History]] = {
 def run_scenario(lab: Lab, name: str, **options: Any) -> dict[str, Any]:
     """Perform and judge; what a test or a person gets to see."""
     began = time.monotonic()
-    usual = settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_HEARTBEAT_SECONDS
+    usual = settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS
     try:
         history = SCENARIOS[name](lab, **options)
     finally:
-        settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_HEARTBEAT_SECONDS = usual
+        settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS = usual
     violations = check(history)
     return {
         "scenario": name,

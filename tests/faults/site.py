@@ -165,7 +165,7 @@ def empty() -> None:
 
 def database_now() -> datetime:
     """The database's clock."""
-    from chroniker.clock import DatabaseNow
+    from chroniker.db.clock import DatabaseNow
     from chroniker.models import Host
 
     Host.objects.get_or_create(name="(conductor)")

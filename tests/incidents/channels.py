@@ -7,8 +7,8 @@ import time
 from django.conf import settings
 from django.db import OperationalError, ProgrammingError
 
+from chroniker.alerting.notifiers import Notifier
 from chroniker.models import Job, Notification
-from chroniker.notifying import Notifier
 
 
 class Stuck(Notifier):

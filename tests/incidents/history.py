@@ -7,16 +7,16 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 
-from chroniker.claims import Claimant, claim, new_token
-from chroniker.endings import Ended, end_run
+from chroniker.alerting.delivery import deliver
+from chroniker.alerting.incidents import attend, open_overdue
+from chroniker.db.transactions import run_transaction
+from chroniker.engine.claims import ClaimOptions, claim, new_token
+from chroniker.engine.completion import FinishedRun, end_run
+from chroniker.engine.planning import plan_changed_jobs
 from chroniker.enums import RunStatus
-from chroniker.incidents import attend, open_overdue
 from chroniker.models import Host, Job, JobState, Run
-from chroniker.notifications import deliver
-from chroniker.output import Piece, Taken
-from chroniker.planning import plan_changed_jobs
-from chroniker.supervisor import Outcome
-from chroniker.transactions import run_transaction
+from chroniker.processes.output import OutputBatch, OutputPiece
+from chroniker.processes.supervisor import Outcome
 from tests.support import make_job
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -68,9 +68,9 @@ class Story:
     def start(self, job: Job, *, force: bool = True) -> Any:
         """``force``: also where it is not due."""
         plan_changed_jobs(self.now)
-        claimant = Claimant(self.host, "tick-0-test.lock", 100, only=frozenset([job.pk]))
+        options = ClaimOptions(self.host, "tick-0-test.lock", 100, only=frozenset([job.pk]))
         token = new_token()
-        taken = run_transaction(lambda: claim(claimant, self.now, self.now, token, force=force))
+        taken = run_transaction(lambda: claim(options, self.now, self.now, token, force=force))
         (item,) = taken.started
         return item
 
@@ -78,21 +78,21 @@ class Story:
         status = STATUSES[letter]
         if not error and letter != "S":
             error = {"T": "Ran longer than 5 s.", "L": "Lost."}.get(letter, "ValueError: boom")
-        taken = Taken()
+        taken = OutputBatch()
         if stderr:
             data = stderr.encode("utf-8", "backslashreplace").decode()
             taken.pieces = [
-                Piece("stderr", at, len(data[at : at + 60000]), data[at : at + 60000])
+                OutputPiece("stderr", at, len(data[at : at + 60000]), data[at : at + 60000])
                 for at in range(0, len(data), 60000)
             ]
-        ended = Ended(
+        ended = FinishedRun(
             state=item.state,
             job=item.job,
             run=item.run,
             token=item.token,
             outcome=Outcome(status, error),
             ended_at=self.now,
-            has_dependents=False,
+            has_downstream=False,
             output=taken,
         )
         assert run_transaction(lambda: end_run(ended))

@@ -31,7 +31,7 @@ def test_a_notifier_that_is_no_name(settings: Any) -> None:
 
 
 def test_a_webhook_without_a_secret(settings: Any) -> None:
-    settings.CHRONIKER_NOTIFIERS = ["chroniker.webhook.Webhook"]
+    settings.CHRONIKER_NOTIFIERS = ["chroniker.alerting.webhook.Webhook"]
     settings.CHRONIKER_WEBHOOK_URL = "https://example.com/hook"
     assert ids() == ["chroniker.E022"]
     settings.CHRONIKER_WEBHOOK_SECRET = "a secret"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.contrib.auth.models import Group
 
-from chroniker.digests import next_time, write_digests
+from chroniker.alerting.digests import next_time, write_digests
 from chroniker.models import Digest, Notification
 from tests.incidents.history import START, Story, watched_job
 from tests.incidents.post import PostOffice, html_of, text_of

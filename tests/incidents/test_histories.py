@@ -77,7 +77,7 @@ def test_without_a_reminder_there_is_none(office: PostOffice) -> None:
     story.later(days=30).look()
     story.send()
     assert office.words() == ["opened"]
-    assert not Incident.objects.filter(attention_at__isnull=False).exists()
+    assert not Incident.objects.filter(next_review_at__isnull=False).exists()
 
 
 def test_flapping_is_told_once_and_then_there_is_silence_until_it_is_calm(
@@ -171,7 +171,7 @@ def test_a_monitor_does_not_fail(office: PostOffice) -> None:
 
 
 def test_a_disabled_job_has_no_open_incident(office: PostOffice) -> None:
-    from chroniker.planning import plan_changed_jobs
+    from chroniker.engine.planning import plan_changed_jobs
 
     job = watched_job()
     story = Story()
@@ -189,7 +189,7 @@ def test_every_host_has_incidents_of_its_own(office: PostOffice) -> None:
     one, two = Story("web1"), None
     one.run(job, "F")
     two = Story("web2")
-    from chroniker.planning import plan_for_new_host
+    from chroniker.engine.planning import plan_for_new_host
 
     plan_for_new_host("web2", two.now)
     two.run(job, "FS")

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
+from chroniker.alerting.incidents import open_or_update, resolve
+from chroniker.db.transactions import run_transaction
 from chroniker.enums import IncidentKind, Severity
-from chroniker.incidents import open_or_update, resolve
 from chroniker.models import Incident, Job, Maintenance, Notification
 from chroniker.signals import incident_opened, incident_resolved
-from chroniker.transactions import run_transaction
 from tests.incidents.history import START, Story, watched_job
 from tests.incidents.post import PostOffice
 from tests.support import make_job, wait_until
@@ -42,7 +42,7 @@ def test_a_second_opening_is_the_same_incident() -> None:
     second = open_monitor(job, "warning", START + MINUTE, summary="85 %")
     assert first.pk == second.pk
     assert (second.occurrences, second.summary) == (2, "85 %")
-    assert (second.opened_at, second.last_at) == (START, START + MINUTE)
+    assert (second.opened_at, second.last_seen_at) == (START, START + MINUTE)
 
 
 def test_an_end_of_what_is_not_open_is_none() -> None:
@@ -70,7 +70,7 @@ def test_kinds_and_host_slots_are_apart() -> None:
 def test_every_database_refuses_a_second_open_incident() -> None:
     job = make_job()
     fields: dict[str, Any] = {
-        "job": job, "kind": "monitor", "severity": "info", "opened_at": START, "last_at": START,
+        "job": job, "kind": "monitor", "severity": "info", "opened_at": START, "last_seen_at": START,
     }  # fmt: skip
     Incident.objects.create(**fields, resolved_at=START)
     Incident.objects.create(**fields, resolved_at=START)
@@ -93,10 +93,10 @@ def test_what_gets_worse_is_told_again_and_what_gets_better_is_not(office: PostO
 def test_what_was_acknowledged_and_gets_worse_is_not_acknowledged_any_more() -> None:
     job = watched_job()
     incident = open_monitor(job, "warning")
-    Incident.objects.update(acknowledged_at=START, attention_at=None)
+    Incident.objects.update(acknowledged_at=START, next_review_at=None)
     open_monitor(job, "critical", START + MINUTE)
     incident.refresh_from_db()
-    assert incident.acknowledged_at is None and incident.attention_at is not None
+    assert incident.acknowledged_at is None and incident.next_review_at is not None
 
 
 def test_what_gets_worse_within_a_window_is_told_after_it(office: PostOffice) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from chroniker.mail import build, domain, sender
+from chroniker.alerting.mail import build, domain, sender
+from chroniker.alerting.notifiers import admin_link, one_line, plain, site_url
+from chroniker.masking import Masker
 from chroniker.models import Job, JobState, Notification
-from chroniker.notifying import admin_link, one_line, plain, site_url
-from chroniker.output import Masker
 from tests.incidents.history import Story, watched_job
 from tests.incidents.post import PostOffice, html_of, text_of
 
@@ -135,8 +135,8 @@ def test_a_command_and_a_runbook_that_no_form_has_seen_are_harmless(office: Post
 
 
 def test_an_error_with_surrogates_can_be_stored_and_sent(office: PostOffice) -> None:
-    from chroniker.incidents import open_or_update
-    from chroniker.transactions import run_transaction
+    from chroniker.alerting.incidents import open_or_update
+    from chroniker.db.transactions import run_transaction
 
     job, story = watched_job(), Story()
     summary = "bad \udcff \0 \x1b[31m" + "w" * 900
@@ -289,7 +289,7 @@ def test_a_broken_template_of_a_site_costs_no_mail(
     name: str,
     broken: str,
 ) -> None:
-    monkeypatch.setattr("chroniker.mail._broken", set())
+    monkeypatch.setattr("chroniker.alerting.mail._broken", set())
     folder = tmp_path / "chroniker" / "mail"
     folder.mkdir(parents=True)
     (folder / name).write_text(broken)

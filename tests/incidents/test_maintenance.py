@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chroniker.incidents import unmute
+from chroniker.alerting.incidents import unmute
 from chroniker.models import Incident, Job, JobState, Maintenance, Run
 from tests.incidents.history import Story, watched_job
 from tests.incidents.post import PostOffice

@@ -10,10 +10,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from chroniker.heartbeat import beat
-from chroniker.incidents import open_overdue
+from chroniker.alerting.incidents import open_overdue
+from chroniker.engine.heartbeat import record_heartbeat
+from chroniker.engine.planning import plan_changed_jobs
 from chroniker.models import Host, Incident, Job, JobDependency, JobState, Maintenance
-from chroniker.planning import plan_changed_jobs
 from tests.incidents.history import START, Story, watched_job
 from tests.incidents.post import PostOffice
 from tests.support import make_job
@@ -48,7 +48,7 @@ def test_what_is_started_meanwhile_is_not_overdue() -> None:
     seen = JobState.objects.overdue(story.now + timedelta(minutes=1), story.now)
     (state,) = list(seen.select_related("job"))
     story.start(job)
-    from chroniker import incidents
+    from chroniker.alerting import incidents
 
     moment = story.now + timedelta(minutes=1)
     incidents._open_overdue(state, moment, moment)
@@ -76,7 +76,7 @@ def test_what_is_kept_from_starting_is_not_overdue(why: str) -> None:
             Job.objects.filter(pk=job.pk).update(enabled=False)
             plan_changed_jobs(story.now)
         case "dependency":
-            JobDependency.objects.create(dependent=job, dependee=make_job())
+            JobDependency.objects.create(downstream=job, upstream=make_job())
             plan_changed_jobs(story.now)
         case "maintenance":
             Maintenance.objects.create(
@@ -139,10 +139,10 @@ def test_a_tick_of_a_host_that_has_been_up_for_a_while_tells(
 def test_a_break_makes_a_host_new() -> None:
     long_ago = datetime.now(UTC) - timedelta(hours=3)
     Host.objects.create(name="web1", up_since=long_ago, last_tick_at=long_ago)
-    beat("web1")
+    record_heartbeat("web1")
     up_since = Host.objects.get().up_since
     assert up_since is not None and up_since > long_ago + timedelta(hours=1)
-    beat("web1")
+    record_heartbeat("web1")
     assert Host.objects.get().up_since == up_since
 
 
@@ -152,7 +152,7 @@ def test_a_host_that_ticks_every_ten_minutes_is_not_new_each_time() -> None:
     Host.objects.create(
         name="web1", up_since=up_since, last_tick_at=now - timedelta(minutes=10, seconds=20)
     )
-    beat("web1")
+    record_heartbeat("web1")
     assert Host.objects.get().up_since == up_since
 
 
@@ -174,11 +174,11 @@ def test_a_look_at_the_database_is_two_queries_however_many_are_overdue(jobs: in
     long_ago = datetime.now(UTC) - timedelta(hours=3)
     Host.objects.filter(name="web1").update(up_since=long_ago, last_tick_at=datetime.now(UTC))
     with CaptureQueriesContext(connection) as captured:
-        assert beat("web1").overdue
+        assert record_heartbeat("web1").overdue
     assert len(captured) == 2
-    while beat("web1").overdue:
+    while record_heartbeat("web1").overdue:
         open_overdue(datetime.now(UTC))
     assert Incident.objects.open().count() == jobs
     with CaptureQueriesContext(connection) as captured:
-        assert not beat("web1").overdue
+        assert not record_heartbeat("web1").overdue
     assert len(captured) == 2

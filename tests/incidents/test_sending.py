@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from chroniker.incidents import delete_old
-from chroniker.models import Incident, JobState, Notification, Run, Tally
-from chroniker.notifications import FAILURES, UNFINISHED
-from chroniker.outbox import usable
+from chroniker.alerting.delivery import FAILURES, UNFINISHED
+from chroniker.alerting.incidents import delete_old
+from chroniker.alerting.outbox import usable
+from chroniker.models import Counter, Incident, JobState, Notification, Run
 from tests.incidents import post
 from tests.incidents.history import Story, make_user, watched_job
 from tests.incidents.post import PostOffice
@@ -65,7 +65,7 @@ def test_what_a_tick_left_is_sent_by_the_next(run_tick: Tick, office: PostOffice
     assert Run.objects.get().status == "failed"
     pending = Notification.objects.get()
     assert pending.attempts == 1 and "451" in pending.last_error
-    assert Tally.objects.read(FAILURES) == 1
+    assert Counter.objects.read(FAILURES) == 1
     office.refuse.clear()
     run_tick()
     assert office.mails == [], "it waits before it tries again"
@@ -74,13 +74,13 @@ def test_what_a_tick_left_is_sent_by_the_next(run_tick: Tick, office: PostOffice
     assert office.words() == ["opened"]
     run_tick()
     assert office.words() == ["opened"]
-    assert Tally.objects.read(FAILURES) == 1
+    assert Counter.objects.read(FAILURES) == 1
 
 
 def test_ticks_at_the_same_time_send_each_once(
     start_tick: Tick, office: PostOffice, settings: Any
 ) -> None:
-    settings.CHRONIKER_SEND_SECONDS = 60
+    settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
     names = [f"user{number}" for number in range(30)]
     job = watched_job(*names)
     story = Story()
@@ -101,7 +101,7 @@ def test_a_server_that_hangs_holds_no_run_and_no_tick_back(
     run_tick: Tick, settings: Any, office: PostOffice
 ) -> None:
     settings.CHRONIKER_EMAIL_TIMEOUT = 1
-    settings.CHRONIKER_SEND_SECONDS = 10
+    settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 10
     failing = due_job("fail boom", *[f"user{number}" for number in range(10)])
     other = due_job("sleep 3", "bob")
     with post.black_hole() as port:
@@ -112,7 +112,7 @@ def test_a_server_that_hangs_holds_no_run_and_no_tick_back(
     assert Run.objects.get(job=failing).status == "failed"
     assert Run.objects.get(job=other).status == "succeeded"
     assert Notification.objects.pending().count() == 10
-    assert Tally.objects.read(FAILURES) == 1, "the others were spared the same wait"
+    assert Counter.objects.read(FAILURES) == 1, "the others were spared the same wait"
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_while_mails_hang_leases_are_renewed(
     start_tick: Tick, settings: Any, office: PostOffice, tmp_path: Path
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS = 5
-    settings.CHRONIKER_HEARTBEAT_SECONDS = 0.3
+    settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     settings.CHRONIKER_EMAIL_TIMEOUT = 6
     started = tmp_path / "started"
     due_job("fail boom")
@@ -146,7 +146,7 @@ def test_a_sender_dies_with_its_tick(start_tick: Tick, settings: Any, office: Po
     with post.black_hole() as port:
         settings.EMAIL_PORT = port
         settings.CHRONIKER_EMAIL_TIMEOUT = 60
-        settings.CHRONIKER_SEND_SECONDS = 60
+        settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
         tick = start_tick()
         wait_until(lambda: Notification.objects.exclude(claim_token="").exists(), timeout=30)
         tick.kill(signal.SIGKILL)
@@ -158,7 +158,7 @@ def test_a_sender_dies_with_its_tick(start_tick: Tick, settings: Any, office: Po
 def test_a_sender_that_takes_too_long_is_ended(
     run_tick: Tick, settings: Any, office: PostOffice
 ) -> None:
-    settings.CHRONIKER_SEND_SECONDS = 1
+    settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 1
     settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Stuck"]
     due_job("fail boom")
     ended = run_tick()
@@ -170,7 +170,7 @@ def test_a_sender_that_takes_too_long_is_ended(
 def test_a_tick_that_is_killed_after_the_mail_was_taken_sends_it_once_more_as_the_same_mail(
     start_tick: Tick, run_tick: Tick, settings: Any, office: PostOffice
 ) -> None:
-    settings.CHRONIKER_SEND_SECONDS = settings.CHRONIKER_EMAIL_TIMEOUT = 60
+    settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = settings.CHRONIKER_EMAIL_TIMEOUT = 60
     job = due_job("fail boom")
     office.silent = True
     tick = start_tick()
@@ -204,7 +204,7 @@ def test_a_server_that_takes_a_mail_and_says_nothing_changes_nothing_for_the_run
 def test_what_makes_a_sender_hang_or_die_holds_nothing_else_back_for_ever(
     start_tick: Tick, settings: Any, office: PostOffice
 ) -> None:
-    settings.CHRONIKER_SEND_SECONDS = 60
+    settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
     settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Stuck"]
     due_job("fail boom", email_on_failure=False)
     tick = start_tick()

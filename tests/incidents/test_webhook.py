@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from chroniker.alerting.webhook import SignatureRefused, Webhook, sign, verify
 from chroniker.models import Notification
-from chroniker.webhook import SignatureRefused, Webhook, sign, verify
 from tests.incidents.history import Story, watched_job
 from tests.incidents.post import PostOffice, WebHook
 
@@ -20,7 +20,7 @@ SECRET = "a secret of the receiver"
 
 @pytest.fixture
 def story(hook: WebHook, office: PostOffice, settings: Any) -> Story:
-    settings.CHRONIKER_NOTIFIERS = ["chroniker.webhook.Webhook"]
+    settings.CHRONIKER_NOTIFIERS = ["chroniker.alerting.webhook.Webhook"]
     settings.CHRONIKER_WEBHOOK_URL = hook.url
     settings.CHRONIKER_WEBHOOK_SECRET = SECRET
     return Story()

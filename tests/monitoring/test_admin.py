@@ -32,8 +32,8 @@ def make_state(monitor: Monitor, severity: Severity = Severity.OK, **fields: Any
     return MonitorState.objects.create(
         job_id=monitor.pk,
         **{
-            "severity": severity, "measured": severity, "value": 42.0, "since": now,
-            "last_sample_at": now, "recent": [[41.0, 0], [42.0, int(severity)]],
+            "severity": severity, "measured_severity": severity, "value": 42.0, "since": now,
+            "last_sample_at": now, "recent_values": [[41.0, 0], [42.0, int(severity)]],
         } | fields,
     )  # fmt: skip
 
@@ -136,7 +136,7 @@ def test_each_host_counts_and_one_of_yesterday_does_not(root: Client) -> None:
 
 def test_a_state_on_its_way_says_how_far(root: Client) -> None:
     monitor = make_monitor(consecutive=3)
-    make_state(monitor, measured=Severity.CRITICAL, toward_warning=2, toward_critical=1)
+    make_state(monitor, measured_severity=Severity.CRITICAL, warning_streak=2, critical_streak=1)
     assert "2 of 3 worse samples" in text(root.get(url_of("changelist")))
 
 
@@ -172,7 +172,7 @@ def test_actions_are_those_of_jobs(root: Client, name: str) -> None:
 
 
 def test_a_page_whose_language_has_commas_draws_the_same(root: Client, settings: Any) -> None:
-    make_state(make_monitor(), recent=[[1.25, 0], [2.5, 2]])
+    make_state(make_monitor(), recent_values=[[1.25, 0], [2.5, 2]])
     plain = re.findall(r"<svg.*?</svg>", root.get(url_of("changelist")).content.decode(), re.S)
     settings.LANGUAGE_CODE = "de"
     german = re.findall(r"<svg.*?</svg>", root.get(url_of("changelist")).content.decode(), re.S)

@@ -11,12 +11,12 @@ from django.core.management import call_command
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import Incident, Job
-from chroniker_monitors.alerting import summary
+from chroniker_monitors.checking.incidents import summary
+from chroniker_monitors.checking.measurement import Measurement
+from chroniker_monitors.checking.recorder import measure_and_record as record_check
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe
-from chroniker_monitors.recording import check as record_check
-from chroniker_monitors.taken import Taken
-from chroniker_monitors.thresholds import Change
+from chroniker_monitors.thresholds import SeverityChange
 from tests.monitoring.factories import make_gauge, make_heartbeat, set_gauge
 from tests.support import make_job
 
@@ -26,23 +26,30 @@ OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICA
 @pytest.mark.parametrize(
     ("after", "taken", "words"),
     [
-        (CRITICAL, Taken(CRITICAL, 95.0, "on battery", "V"), "critical, 95 V (> 90): on battery"),
-        (WARNING, Taken(WARNING, 85.5), "warning, 85.5 (> 80)"),
-        (UNKNOWN, Taken(UNKNOWN, error="refused"), "unknown: refused"),
-        (OK, Taken(OK, 50.0, "calm", "V"), "ok, 50 V: calm"),
+        (
+            CRITICAL,
+            Measurement(CRITICAL, 95.0, "on battery", "V"),
+            "critical, 95 V (> 90): on battery",
+        ),
+        (WARNING, Measurement(WARNING, 85.5), "warning, 85.5 (> 80)"),
+        (UNKNOWN, Measurement(UNKNOWN, error="refused"), "unknown: refused"),
+        (OK, Measurement(OK, 50.0, "calm", "V"), "ok, 50 V: calm"),
     ],
 )
-def test_the_summary_says_the_short_first(after: Severity, taken: Taken, words: str) -> None:
+def test_the_summary_says_the_short_first(after: Severity, taken: Measurement, words: str) -> None:
     probe = Probe(kind="test_gauge", operator=">", warning=80, critical=90)
-    assert summary(probe, Change(CRITICAL, after), taken) == words
+    assert summary(probe, SeverityChange(CRITICAL, after), taken) == words
 
 
 def test_the_summary_carries_what_a_command_wrote_to_stderr() -> None:
     probe = Probe(kind="command", operator=">", critical=0)
     stderr = "three orders have no address:\n  1041\n  1042\n  1050"
-    said = summary(probe, Change(OK, CRITICAL), Taken(CRITICAL, 1.0, stderr))
+    said = summary(probe, SeverityChange(OK, CRITICAL), Measurement(CRITICAL, 1.0, stderr))
     assert stderr in said
-    assert len(summary(probe, Change(OK, CRITICAL), Taken(CRITICAL, 1.0, "x" * 10_000))) == 2000
+    assert (
+        len(summary(probe, SeverityChange(OK, CRITICAL), Measurement(CRITICAL, 1.0, "x" * 10_000)))
+        == 2000
+    )
 
 
 def check(monitor: Monitor) -> None:

@@ -130,7 +130,10 @@ def test_the_life_of_a_disk_monitor(
     monitor = Monitor.objects.get()
     state = state_of(monitor)
     assert (state.severity, state.samples_total) == (Severity.OK, 2)
-    assert [severity for _value, severity in state.recent] == [Severity.CRITICAL, Severity.OK]
+    assert [severity for _value, severity in state.recent_values] == [
+        Severity.CRITICAL,
+        Severity.OK,
+    ]
 
 
 def test_a_form_is_tried_without_a_script(
@@ -198,14 +201,14 @@ def make_board() -> Monitor:
         MonitorState.objects.create(
             job_id=monitor.pk,
             severity=severity,
-            measured=severity,
+            measured_severity=severity,
             value=values[-1],
             unit=unit,
             message="" if severity is Severity.UNKNOWN else message,
             error=message if severity is Severity.UNKNOWN else "",
             since=now - timedelta(hours=3),
             last_sample_at=now - timedelta(minutes=2),
-            recent=[[v, int(s)] for v, s in zip(values, severities, strict=True)],
+            recent_values=[[v, int(s)] for v, s in zip(values, severities, strict=True)],
         )
     monitor = Monitor.objects.get(name="Disk of the database")
     Sample.objects.bulk_create(

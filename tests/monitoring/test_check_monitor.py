@@ -16,9 +16,9 @@ from django.utils.timezone import now as utc_now
 
 from chroniker.models import JobState, Run
 from chroniker.signals import run_finished
+from chroniker_monitors.checking.recorder import SAMPLES_BETWEEN_PRUNES, measure_and_record
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Sample
-from chroniker_monitors.recording import PRUNE_EVERY, check
 from tests.monitoring.factories import make_gauge, make_heartbeat, make_monitor, set_gauge, state_of
 from tests.support import Ended, make_job
 
@@ -70,7 +70,7 @@ def test_a_failing_probe_is_unknown_and_not_zero(tmp_path: Path) -> None:
 def test_what_is_no_number_is_unknown(tmp_path: Path, told: str) -> None:
     monitor = make_gauge(tmp_path, told, name="volts")
     assert by_hand("volts")[0] == 3
-    assert state_of(monitor).recent == [[None, 3]]
+    assert state_of(monitor).recent_values == [[None, 3]]
 
 
 def test_parameters_that_no_kind_takes_are_unknown(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_state_and_sample_tell_the_same(tmp_path: Path) -> None:
     assert (sample.value, sample.severity, sample.message, sample.host) == (95, 2, "hot", "")
     assert state.last_sample_at == sample.at == state.since
     assert state.latency_seconds is not None
-    assert state.recent == [[95.0, 2]]
+    assert state.recent_values == [[95.0, 2]]
     assert state.samples_total == 1
 
 
@@ -153,7 +153,7 @@ def test_old_samples_go(tmp_path: Path) -> None:
         Sample(job_id=monitor.pk, at=now - timedelta(hours=hours), severity=0)
         for hours in range(1, 96)
     )
-    MonitorState.objects.create(job_id=monitor.pk, samples_total=PRUNE_EVERY - 1)
+    MonitorState.objects.create(job_id=monitor.pk, samples_total=SAMPLES_BETWEEN_PRUNES - 1)
     MonitorState.objects.create(job_id=monitor.pk, host="gone")
     Sample.objects.create(job_id=monitor.pk, host="gone", at=now - timedelta(days=9), severity=0)
     by_hand(monitor.name)
@@ -250,7 +250,7 @@ def test_another_jobs_run_is_no_run_of_the_monitor(
 def test_a_check_is_not_missed_where_another_came_right_after_it(client: Client) -> None:
     monitor = make_heartbeat()
     run = Run.objects.create(job_id=monitor.pk, scheduled_for=utc_now(), started_at=utc_now())
-    check(monitor, monitor.probe, "", now=utc_now(), run_id=run.pk)
+    measure_and_record(monitor, monitor.probe, "", now=utc_now(), run_id=run.pk)
     client.get(f"/ping/{monitor.probe.ping_uuid}/")
     Run.objects.filter(pk=run.pk).update(status="succeeded", ended_at=utc_now())
     run.refresh_from_db()

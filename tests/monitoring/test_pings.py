@@ -16,9 +16,9 @@ from django.test import Client
 from django.urls import get_resolver
 from django.utils.timezone import now as utc_now
 
+from chroniker_monitors.checking.pings import MAX_BODY_BYTES, MAX_PINGS_PER_MINUTE
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
-from chroniker_monitors.pings import BODY_KEPT, PINGS_A_MINUTE
 from tests.monitoring.factories import make_heartbeat, make_monitor, state_of
 
 pytestmark = pytest.mark.django_db
@@ -46,7 +46,7 @@ def test_a_good_ping_is_taken_by_each_method(client: Client, method: str) -> Non
     assert response.content == (b"" if method == "head" else b"ok")
     state = state_of(monitor)
     assert (state.last_ping_kind, state.severity) == ("success", Severity.OK)
-    assert state.last_good_ping_at is not None
+    assert state.last_success_ping_at is not None
     assert Sample.objects.count() == 1
 
 
@@ -125,7 +125,7 @@ def test_ten_kilobytes_of_the_body_are_kept(client: Client) -> None:
     client.post(address(monitor), b"a\0" + b"\xff" + b"x" * 100_000, "application/octet-stream")
     body = state_of(monitor).last_ping_body
     assert body.startswith("a\\xffxxx")
-    assert len(body) == BODY_KEPT - 2 + len("\\xff")
+    assert len(body) == MAX_BODY_BYTES - 2 + len("\\xff")
 
 
 def test_a_form_is_kept_as_it_was_sent(client: Client) -> None:
@@ -170,7 +170,7 @@ def test_too_many_pings_are_refused_and_change_nothing(client: Client) -> None:
     monitor = make_heartbeat()
     now = utc_now()
     MonitorState.objects.create(
-        job_id=monitor.pk, ping_window_at=now, pings_in_window=PINGS_A_MINUTE - 1
+        job_id=monitor.pk, ping_window_started_at=now, pings_in_window=MAX_PINGS_PER_MINUTE - 1
     )
     assert client.get(address(monitor)).status_code == 200
     for told in ("", "fail", "start"):
@@ -192,7 +192,7 @@ def test_a_ping_costs_few_queries(client: Client, django_assert_max_num_queries:
 def test_the_address_stays_when_the_monitor_is_saved_again() -> None:
     monitor = make_heartbeat()
     before = monitor.probe.ping_uuid
-    monitor.save_with(monitor.probe)
+    monitor.save_with_probe(monitor.probe)
     assert Probe.objects.get().ping_uuid == before is not None
 
 

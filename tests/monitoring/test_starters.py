@@ -10,10 +10,10 @@ from django.core.management import call_command
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import Job, Run
+from chroniker_monitors.checking.recorder import measure_only
 from chroniker_monitors.models import Monitor
+from chroniker_monitors.presets import iter_presets
 from chroniker_monitors.probes import build, probe_kinds
-from chroniker_monitors.recording import look
-from chroniker_monitors.starters import starters
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db
@@ -28,16 +28,16 @@ def add() -> list[str]:
 def test_each_starter_that_can_be_is_made_and_says_so(settings: Any) -> None:
     settings.CHRONIKER_SITE_URL = "https://shop.example.com:8443/"
     told = add()
-    assert len(told) == len(list(starters())) == 6
+    assert len(told) == len(list(iter_presets())) == 6
     kinds = probe_kinds()
-    for starter, line in zip(starters(), told, strict=True):
+    for starter, line in zip(iter_presets(), told, strict=True):
         made = starter.kind in kinds
         assert line == f"{starter.name}: made" or not made, line
         assert Monitor.objects.filter(name=starter.name).exists() == made
     for monitor in Monitor.objects.all():
         monitor.full_clean()
         build(monitor.probe.kind, monitor.probe.params)
-        assert not monitor.probe.thresholds.out_of_order()
+        assert not monitor.probe.thresholds.warning_is_unreachable()
 
 
 def test_a_second_time_nothing_is_made_or_changed() -> None:
@@ -69,4 +69,4 @@ def test_failed_checks_are_no_failed_runs_beside_their_own_alert() -> None:
     for job in (Job.objects.get(name="Memory"), make_job()):
         now = utc_now()
         Run.objects.create(job=job, scheduled_for=now, status="failed", ended_at=now)
-    assert look(failed, failed.probe, now=utc_now()).value == 1
+    assert measure_only(failed, failed.probe, now=utc_now()).value == 1

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from chroniker_monitors.enums import Operator, Severity
 from chroniker_monitors.thresholds import (
-    Change,
-    Standing,
+    SeverityChange,
+    SeverityState,
     Thresholds,
+    advance,
     evaluate,
     rank,
-    step,
 )
 
 OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
@@ -29,15 +29,17 @@ counts = st.integers(1, 5)
 
 def walk(
     samples: str | Sequence[Severity], consecutive: int = 1, recovery: int = 1
-) -> tuple[Standing, list[Severity]]:
+) -> tuple[SeverityState, list[Severity]]:
     """Where one stands at the end, and each severity that was changed to."""
-    standing, changes = Standing(), []
+    severity_state, changes = SeverityState(), []
     for sample in samples:
         measured = WORDS[sample] if isinstance(sample, str) else sample
-        standing, change = step(standing, measured, consecutive=consecutive, recovery=recovery)
+        severity_state, change = advance(
+            severity_state, measured, consecutive=consecutive, recovery=recovery
+        )
         if change:
             changes.append(change.after)
-    return standing, changes
+    return severity_state, changes
 
 
 @pytest.mark.parametrize(
@@ -89,12 +91,12 @@ def test_a_higher_value_is_never_better(
 
 
 def test_thresholds_out_of_order_are_noticed() -> None:
-    assert Thresholds(">", 90, 80).out_of_order()
-    assert Thresholds("<", 10, 20).out_of_order()
-    assert not Thresholds(">", 80, 90).out_of_order()
-    assert not Thresholds("<", 20, 10).out_of_order()
-    assert not Thresholds("==", 1, 2).out_of_order()
-    assert not Thresholds(">", None, 2).out_of_order()
+    assert Thresholds(">", 90, 80).warning_is_unreachable()
+    assert Thresholds("<", 10, 20).warning_is_unreachable()
+    assert not Thresholds(">", 80, 90).warning_is_unreachable()
+    assert not Thresholds("<", 20, 10).warning_is_unreachable()
+    assert not Thresholds("==", 1, 2).warning_is_unreachable()
+    assert not Thresholds(">", None, 2).warning_is_unreachable()
 
 
 @pytest.mark.parametrize(
@@ -125,14 +127,14 @@ def test_runs_of_samples(
 def test_a_change_is_never_to_the_same(
     samples: list[Severity], consecutive: int, recovery: int
 ) -> None:
-    standing = Standing()
+    severity_state = SeverityState()
     for sample in samples:
-        after, change = step(standing, sample, consecutive=consecutive, recovery=recovery)
-        assert (change is not None) == (after.severity is not standing.severity)
+        after, change = advance(severity_state, sample, consecutive=consecutive, recovery=recovery)
+        assert (change is not None) == (after.severity is not severity_state.severity)
         if change:
-            assert change == Change(standing.severity, after.severity)
-            assert change.worse == (rank(change.after) > rank(change.before))
-        standing = after
+            assert change == SeverityChange(severity_state.severity, after.severity)
+            assert change.is_worse == (rank(change.after) > rank(change.before))
+        severity_state = after
 
 
 @given(st.lists(severities), counts, counts)
@@ -140,11 +142,13 @@ def test_nothing_is_alarmed_that_was_not_seen_often_enough(
     samples: list[Severity], consecutive: int, recovery: int
 ) -> None:
     """Each rung by itself: it is reached by so many in a row, and left by so many in a row."""
-    standing = Standing()
+    severity_state = SeverityState()
     for number, sample in enumerate(samples, 1):
-        before, seen = standing, samples[:number]
-        standing, change = step(standing, sample, consecutive=consecutive, recovery=recovery)
-        if change and change.worse:
+        before, seen = severity_state, samples[:number]
+        severity_state, change = advance(
+            severity_state, sample, consecutive=consecutive, recovery=recovery
+        )
+        if change and change.is_worse:
             last = seen[-consecutive:]
             assert len(last) == consecutive
             assert all(rank(s) >= rank(change.after) for s in last)
@@ -159,26 +163,28 @@ def test_nothing_is_alarmed_that_was_not_seen_often_enough(
             if number >= consecutive and all(
                 rank(s) >= rank(severity) for s in seen[-consecutive:]
             ):
-                assert rank(standing.severity) >= rank(severity)
+                assert rank(severity_state.severity) >= rank(severity)
 
 
 @given(st.lists(severities), counts, counts, severities)
 def test_the_same_sample_again_and_again_is_believed(
     samples: list[Severity], consecutive: int, recovery: int, last: Severity
 ) -> None:
-    standing, _ = walk([*samples, *[last] * max(consecutive, recovery)], consecutive, recovery)
-    assert standing == Standing(last)
+    severity_state, _ = walk(
+        [*samples, *[last] * max(consecutive, recovery)], consecutive, recovery
+    )
+    assert severity_state == SeverityState(last)
 
 
 @given(st.lists(severities))
 def test_with_counts_of_one_the_state_is_the_last_sample(samples: list[Severity]) -> None:
-    standing, _ = walk(samples)
-    assert standing.severity is (samples[-1] if samples else OK)
+    severity_state, _ = walk(samples)
+    assert severity_state.severity is (samples[-1] if samples else OK)
 
 
 @given(st.lists(severities), counts, counts)
 def test_streaks_stay_below_what_they_wait_for(
     samples: list[Severity], consecutive: int, recovery: int
 ) -> None:
-    standing, _ = walk(samples, consecutive, recovery)
-    assert all(0 <= streak < max(consecutive, recovery) for streak in standing.streaks)
+    severity_state, _ = walk(samples, consecutive, recovery)
+    assert all(0 <= streak < max(consecutive, recovery) for streak in severity_state.streaks)

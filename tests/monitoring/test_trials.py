@@ -11,10 +11,10 @@ import pytest
 from django.test import Client
 
 from chroniker.models import Job
+from chroniker_monitors.checking.measurement import Measurement
+from chroniker_monitors.checking.sandbox import MAX_SANDBOXES, reserve_sandbox, run_in_sandbox
 from chroniker_monitors.models import Monitor, Sample
-from chroniker_monitors.taken import Taken
 from chroniker_monitors.thresholds import Thresholds
-from chroniker_monitors.trials import MOST_AT_ONCE, place, try_probe
 from tests.monitoring.conftest import SignIn, url_of
 from tests.monitoring.factories import make_gauge
 from tests.monitoring.test_admin import gauge_data, text
@@ -72,15 +72,15 @@ def test_no_more_are_tried_at_once_than_a_few(root: Client, tmp_path: Path) -> N
     (tmp_path / "gauge").write_text("50 calm")
     data, url = gauge_data(tmp_path, _test="1"), f"{url_of('add')}?kind=test_gauge"
     with contextlib.ExitStack() as stack:
-        for _ in range(MOST_AT_ONCE):
-            stack.enter_context(place())
+        for _ in range(MAX_SANDBOXES):
+            stack.enter_context(reserve_sandbox())
         assert "being tried" in text(root.post(url, data))
     assert "calm" in text(root.post(url, data))
 
 
-def try_gauge(path: Path) -> Taken:
+def try_gauge(path: Path) -> Measurement:
     params = {"path": str(path / "gauge")}
-    return try_probe("test_gauge", params, Thresholds(">", 80, 90), timeout=30)
+    return run_in_sandbox("test_gauge", params, Thresholds(">", 80, 90), timeout=30)
 
 
 def test_a_form_that_says_too_little_is_not_tried(root: Client, tmp_path: Path) -> None:

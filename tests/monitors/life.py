@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from chroniker.endings import Ended, end_run
+from chroniker.engine.completion import FinishedRun, end_run
 from chroniker.enums import RunStatus
 from chroniker.models import Job, JobState, Run
-from chroniker.supervisor import Outcome
+from chroniker.processes.supervisor import Outcome
 
 _tokens = itertools.count(1)
 
@@ -30,14 +30,14 @@ def end(state: JobState, now: datetime, status: RunStatus, seconds: float | None
     """Its end."""
     assert state.current_run is not None
     assert state.lease_token is not None
-    ended = Ended(
+    ended = FinishedRun(
         state=state,
         job=state.job,
         run=state.current_run,
         token=state.lease_token,
         outcome=Outcome(status, seconds=seconds, cpu_seconds=seconds and seconds / 2),
         ended_at=now,
-        has_dependents=False,
+        has_downstream=False,
     )
     with transaction.atomic():
         assert end_run(ended)

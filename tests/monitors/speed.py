@@ -15,12 +15,12 @@ from django.db.models import Value
 from prometheus_client import generate_latest
 
 from chroniker.models import Job, JobState
-from chroniker_monitors.collector.families import Contract
+from chroniker_monitors.collector.metrics import MetricsConfig
 from chroniker_monitors.collector.numbers import JOB_COLUMNS
-from chroniker_monitors.collector.prometheus import current_contract, metrics
+from chroniker_monitors.collector.prometheus import current_config, metrics
 from chroniker_monitors.collector.rows import Snapshot, read
 from chroniker_monitors.exposition.formats import TEXT
-from chroniker_monitors.exposition.render import Renderer
+from chroniker_monitors.exposition.renderer import Renderer
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 BOUNDS = ("0.1", "0.5", "1.0", "5.0", "15.0", "30.0", "60.0", "300.0", "900.0")
@@ -59,24 +59,24 @@ class Speed:
 def measure(jobs: int, repeats: int = 3) -> Speed:
     """Measure with that many jobs, which are added to the database."""
     populate(jobs)
-    contract = current_contract()
+    config = current_config()
     fetch = best(fetch_all, repeats)
     lines = [
         (sample.name, ",".join(f'{k}="{v}"' for k, v in sample.labels.items()), sample.value)
-        for metric in metrics(take(), contract)
+        for metric in metrics(take(), config)
         for sample in metric.samples
     ]
     join = best(lambda: "".join([f"{n}{{{la}}} {v}\n" for n, la, v in lines]).encode(), repeats)
     lines.clear()
-    cold = best(lambda: page(Renderer(contract)), repeats)
-    renderer = Renderer(contract)
+    cold = best(lambda: page(Renderer(config)), repeats)
+    renderer = Renderer(config)
     size = len(page(renderer))
     warm = best(lambda: page(renderer), repeats, before=lambda: change(jobs // 100))
-    slow = best(lambda: generate_latest(_Registry(contract)), 1)
-    ready = [_Ready(list(metrics(take(), contract)))]
+    slow = best(lambda: generate_latest(_Registry(config)), 1)
+    ready = [_Ready(list(metrics(take(), config)))]
     generate = best(lambda: generate_latest(ready[0]), 1)
     ready.clear()
-    return Speed(jobs, size, fetch, join, cold, warm, slow, generate, memory(contract))
+    return Speed(jobs, size, fetch, join, cold, warm, slow, generate, memory(config))
 
 
 def fetch_all() -> None:
@@ -87,11 +87,11 @@ def fetch_all() -> None:
 
 
 class _Registry:
-    def __init__(self, contract: Contract) -> None:
-        self.contract = contract
+    def __init__(self, config: MetricsConfig) -> None:
+        self.config = config
 
     def collect(self) -> Any:
-        return metrics(take(), self.contract)
+        return metrics(take(), self.config)
 
 
 class _Ready:
@@ -110,10 +110,10 @@ def page(renderer: Renderer) -> bytes:
     return b"".join(renderer(take(), TEXT))
 
 
-def memory(contract: Contract) -> int:
+def memory(config: MetricsConfig) -> int:
     gc.collect()
     tracemalloc.start()
-    renderer = Renderer(contract)
+    renderer = Renderer(config)
     page(renderer)
     page(renderer)
     peak = tracemalloc.get_traced_memory()[1]

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import chroniker
 from chroniker.models import (
+    Counter,
     Host,
     Incident,
     Job,
@@ -23,9 +24,8 @@ from chroniker.models import (
     MaintenanceJob,
     Notification,
     Run,
-    Tally,
 )
-from chroniker_monitors.collector.families import LEVELS, NAMES
+from chroniker_monitors.collector.metrics import LEVELS, NAMES
 from chroniker_monitors.collector.prometheus import ChronikerCollector
 from chroniker_monitors.models import Monitor, MonitorState, Probe
 from tests.monitors.factories import NOON, Page, make_state, scrape
@@ -101,14 +101,14 @@ def test_incidents_and_notifications_are_counted() -> None:
             kind="failing",
             severity="critical",
             opened_at=NOON,
-            last_at=NOON,
+            last_seen_at=NOON,
             resolved_at=resolved,
         )
     for number, again in enumerate((NOON, None)):
         Notification.objects.create(
             event="opened", channel="mail", key=number, created_at=NOON, next_attempt_at=again
         )
-    Tally.objects.add("notification_failures", 5)
+    Counter.objects.add("notification_failures", 5)
     page = Page()
     assert page("chroniker_incidents_open", severity="critical") == 2
     assert page("chroniker_incidents_open", severity="warning") == 0

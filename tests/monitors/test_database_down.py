@@ -15,7 +15,7 @@ from django.db.backends.signals import connection_created
 from django.test import Client
 
 from chroniker_monitors.collector.deadline import (
-    MAX_LEFT_BEHIND,
+    MAX_ABANDONED_THREADS,
     DeadlineExceeded,
     SharedCall,
 )
@@ -226,7 +226,7 @@ def test_hanging_call_holds_up_nobody_for_longer_than_the_deadline() -> None:
     for thread in threads:
         thread.join()
     assert max(ends) < 3  # of 20 that the calls hang; a busy machine wakes threads late
-    assert len(scrape_threads()) <= MAX_LEFT_BEHIND
+    assert len(scrape_threads()) <= MAX_ABANDONED_THREADS
     release.set()
     wait_until(lambda: not scrape_threads())
     assert shared("default", 42, 5) == 42
@@ -243,10 +243,10 @@ def test_hanging_calls_are_left_behind_but_not_without_end() -> None:
 
     shared = SharedCall(hang)
     try:
-        for number in range(MAX_LEFT_BEHIND + 2):
+        for number in range(MAX_ABANDONED_THREADS + 2):
             with pytest.raises(DeadlineExceeded):
                 shared("default", number, 0.05)
-        assert len(calls) == MAX_LEFT_BEHIND
+        assert len(calls) == MAX_ABANDONED_THREADS
     finally:
         release.set()
     wait_until(lambda: not scrape_threads())

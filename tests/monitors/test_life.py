@@ -11,14 +11,14 @@ import pytest
 from django.db.models import F
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from chroniker.endings import prune_runs
+from chroniker.engine.retention import prune_runs
 from chroniker.enums import RunStatus
 from chroniker.models import Host, Job, JobState, Run
-from chroniker_monitors.collector.prometheus import current_contract
+from chroniker_monitors.collector.prometheus import current_config
 from chroniker_monitors.collector.rows import take_snapshot
 from chroniker_monitors.exposition.formats import OPENMETRICS as OPENMETRICS_FORMAT
 from chroniker_monitors.exposition.formats import TEXT
-from chroniker_monitors.exposition.render import Renderer
+from chroniker_monitors.exposition.renderer import Renderer
 from tests.monitors.factories import NOON, OPENMETRICS, Page, Samples, samples, scrape
 from tests.monitors.life import begin, end, live
 from tests.support import make_job
@@ -32,7 +32,7 @@ class Worker:
     """What a web worker knows: the pieces of its own last page."""
 
     def __init__(self) -> None:
-        self.renderer = Renderer(current_contract())
+        self.renderer = Renderer(current_config())
 
     def scrape(self) -> Samples:
         snapshot = take_snapshot()

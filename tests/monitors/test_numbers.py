@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chroniker.buckets import add_observation
+from chroniker.db.histograms import add_observation
 from chroniker.schedules import parse
 from chroniker_monitors.collector.numbers import (
-    blocked_class,
+    blocked_reason_label,
     cumulative,
     schedule_kind,
     timestamps,
@@ -94,7 +94,7 @@ def test_kind_is_what_the_parser_finds(text: str) -> None:
     ],
 )
 def test_reason_becomes_its_class(reason: str, expected: str) -> None:
-    assert blocked_class(reason) == expected
+    assert blocked_reason_label(reason) == expected
 
 
 NAIVE = datetime(2026, 5, 4, 12, 0, 0, 250_001)

@@ -11,7 +11,7 @@ import pytest
 
 from chroniker.enums import RunStatus
 from chroniker.models import Host, Job
-from chroniker_monitors.collector.families import COLLECTOR_FAMILIES, LEVELS
+from chroniker_monitors.collector.metrics import COLLECTOR_FAMILIES, LEVELS
 from chroniker_monitors.models import MonitorState, Probe
 from tests.monitors.factories import NOON, make_state, scrape
 from tests.monitors.life import live

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chroniker_monitors.collector.families import LEVELS, Family
-from chroniker_monitors.collector.reference import put_into
+from chroniker_monitors.collector.metrics import LEVELS, MetricFamily
+from chroniker_monitors.collector.reference import replace_table
 from chroniker_monitors.conf import all_settings
 from tests.support import REPO, program, require
 
@@ -18,12 +18,12 @@ FAMILIES = [family for families in LEVELS.values() for family in families]
 def test_reference_is_in_step() -> None:
     """python -m chroniker_monitors.collector.reference docs/metrics.md"""
     text = DOCUMENT.read_text()
-    assert put_into(text) == text
+    assert replace_table(text) == text
 
 
 def test_document_without_a_place_for_it_is_refused() -> None:
     with pytest.raises(ValueError, match="lacks"):
-        put_into("# Metrics\n")
+        replace_table("# Metrics\n")
 
 
 def test_every_setting_is_documented() -> None:
@@ -33,7 +33,7 @@ def test_every_setting_is_documented() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_family_is_told_well(family: Family) -> None:
+def test_family_is_told_well(family: MetricFamily) -> None:
     assert family.help.endswith(".")
     assert family.base in family.example
     assert "|" not in family.help + family.example  # it would end a cell of the table

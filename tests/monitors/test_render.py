@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.utils import floatToGoString
 
 from chroniker.enums import RunStatus
-from chroniker_monitors.collector.families import Contract
+from chroniker_monitors.collector.metrics import MetricsConfig
 from chroniker_monitors.collector.numbers import (
     BUCKET_COLUMNS,
     JOB_COLUMNS,
@@ -24,11 +24,11 @@ from chroniker_monitors.collector.numbers import (
     STATE_COLUMNS,
     TIME_COLUMNS,
 )
-from chroniker_monitors.collector.prometheus import metrics, other_metrics
-from chroniker_monitors.collector.rows import Snapshot, by_job, by_monitor
+from chroniker_monitors.collector.prometheus import metrics, site_metrics
+from chroniker_monitors.collector.rows import Snapshot, group_by_job, group_by_monitor
 from chroniker_monitors.exposition.formats import OPENMETRICS, TEXT, Format
-from chroniker_monitors.exposition.render import Renderer
-from chroniker_monitors.exposition.writing import as_go
+from chroniker_monitors.exposition.renderer import Renderer
+from chroniker_monitors.exposition.writer import format_number
 
 HOSTILE = [
     'a"b\n} evil 1',
@@ -119,7 +119,7 @@ monitors = st.lists(
 hosts = st.tuples(texts, moments, numbers, st.integers(0, 9), st.booleans())
 tables = st.lists(st.tuples(jobs, st.lists(states, max_size=3, unique_by=lambda s: s["host"])))
 contracts = st.builds(
-    Contract,
+    MetricsConfig,
     st.lists(st.floats(0.001, 1e9), max_size=4, unique=True).map(sorted).map(tuple),
     st.booleans(),
 )
@@ -147,8 +147,8 @@ def snapshot(
     ]
     return Snapshot(
         True,
-        by_job(rows, names),
-        by_monitor(samples, names),
+        group_by_job(rows, names),
+        group_by_monitor(samples, names),
         machines,
         {"open_warning": len(table)},
         len(table),
@@ -165,13 +165,13 @@ class Fixed:
 
 
 def fast(renderer: Renderer, snap: Snapshot, form: Format) -> bytes:
-    rest = form.generate(Fixed(other_metrics(snap)))
+    rest = form.generate(Fixed(site_metrics(snap)))
     return b"".join([*renderer(snap, form), rest]) + form.end
 
 
-def slow(snap: Snapshot, contract: Contract, form: Format) -> bytes:
+def slow(snap: Snapshot, config: MetricsConfig, form: Format) -> bytes:
     render = generate_openmetrics if form.openmetrics else generate_latest
-    page: bytes = render(Fixed(metrics(snap, contract)))
+    page: bytes = render(Fixed(metrics(snap, config)))
     return page
 
 
@@ -183,14 +183,14 @@ def test_every_byte_is_prometheus_clients(
     table: list[Any],
     watched: list[Any],
     machines: list[Any],
-    contract: Contract,
+    config: MetricsConfig,
     data: st.DataObject,
 ) -> None:
-    renderer = Renderer(contract)
+    renderer = Renderer(config)
     for _ in range(2):  # the second time with pieces of the first, some of them stale
         snap = snapshot(table, machines, watched=watched)
         for form in (TEXT, OPENMETRICS):
-            assert fast(renderer, snap, form) == slow(snap, contract, form)
+            assert fast(renderer, snap, form) == slow(snap, config, form)
         keep = data.draw(st.sets(st.integers(0, max(len(table) - 1, 0))))
         table = [
             row if index in keep else (data.draw(jobs), row[1])
@@ -206,7 +206,7 @@ def test_hostile_name_stays_one_sample(name: str) -> None:
     job |= {"enabled": True, "muted": False, "expected_seconds": 5, "timeout_seconds": None}
     job |= {"start_deadline_seconds": None, "failures_before_alert": 1}
     state = dict.fromkeys(STATE_COLUMNS) | {"host": f"host of {name}"}
-    page = fast(Renderer(Contract((1.0,), True)), snapshot([(job, [state])], []), OPENMETRICS)
+    page = fast(Renderer(MetricsConfig((1.0,), True)), snapshot([(job, [state])], []), OPENMETRICS)
     families = {f.name: f for f in text_string_to_metric_families(page.decode())}
     [running] = families["chroniker_job_running"].samples
     assert running.labels == {"job_name": name, "host": f"host of {name}"}
@@ -223,7 +223,7 @@ def test_hostile_name_stays_one_sample(name: str) -> None:
 @example(4294967295.999999)
 @example(999_999.9999999999)
 def test_numbers_are_written_as_go_does(number: float) -> None:
-    assert as_go(number).decode() == floatToGoString(number)
+    assert format_number(number).decode() == floatToGoString(number)
 
 
 def test_row_that_did_not_change_is_not_written_again() -> None:
@@ -244,7 +244,7 @@ def test_row_that_did_not_change_is_not_written_again() -> None:
     def lines(runs: int, form: Format) -> dict[bytes, bytes]:
         return {piece.split(b" ")[0]: piece for piece in renderer(take(runs), form) if piece}
 
-    renderer = Renderer(Contract((), True))
+    renderer = Renderer(MetricsConfig((), True))
     first, other_form, second = lines(1, TEXT), lines(1, OPENMETRICS), lines(2, TEXT)
     a, b = b'chroniker_job_runs_total{job_name="a"}', b'chroniker_job_runs_total{job_name="b"}'
     assert other_form[a] is first[a]

@@ -82,7 +82,7 @@ def run(alias: str, *statements: str) -> Any:
 
 def answers(alias: str) -> bool:
     """Whether a server takes connections."""
-    return measure(build("database", {"alias": alias}), timeout=5).ok
+    return measure(build("database", {"alias": alias}), timeout=5).has_value
 
 
 @contextlib.contextmanager

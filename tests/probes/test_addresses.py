@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chroniker_monitors.exceptions import AddressRefused
-from chroniker_monitors.probes.addresses import host_of, is_allowed
+from chroniker_monitors.probes.addresses import is_allowed, normalize_host
 from tests.probes.helpers import error_of, measured, refusal_of
 from tests.probes.servers import serve_socket, silent
 
@@ -66,7 +66,7 @@ def test_the_site_opens_networks(settings: Any) -> None:
 )  # fmt: skip
 def test_what_is_no_host_as_people_write_it_is_refused(host: str) -> None:
     with pytest.raises(AddressRefused):
-        host_of(host)
+        normalize_host(host)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_is_no_host_as_people_write_it_is_refused(host: str) -> None:
     ],
 )  # fmt: skip
 def test_names_and_addresses_are_taken(host: str, name: str) -> None:
-    assert host_of(host) == name
+    assert normalize_host(host) == name
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls", "http"])

@@ -9,7 +9,7 @@ import pytest
 
 from chroniker_monitors.exceptions import ParamsInvalid
 from chroniker_monitors.probes import BaseProbe, Reading, fields, param, probe_kinds
-from chroniker_monitors.probes.base import make, param_fields
+from chroniker_monitors.probes.base import param_fields, probe_from_params
 
 _colours = ["red", "green"]
 
@@ -39,12 +39,14 @@ class Sample(BaseProbe):
 
 
 def test_what_is_given_is_taken_and_the_rest_has_its_default() -> None:
-    probe = make(Sample, {"text": " a ", "ratio": 2, "colour": "red", "lines": "a\r\nb"})
+    probe = probe_from_params(
+        Sample, {"text": " a ", "ratio": 2, "colour": "red", "lines": "a\r\nb"}
+    )
     assert isinstance(probe, Sample)
     assert (probe.text, probe.lines, probe.number, probe.ratio) == ("a", "a\nb", 5, 2.0)
     assert isinstance(probe.ratio, float)
     assert probe.flag is False
-    assert make(Sample, {"text": "a", "ratio": None, "number": 3.0}).number == 3  # type: ignore[attr-defined]
+    assert probe_from_params(Sample, {"text": "a", "ratio": None, "number": 3.0}).number == 3  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_what_is_given_is_taken_and_the_rest_has_its_default() -> None:
 )
 def test_what_cannot_be_is_refused_with_a_reason(params: Any, name: str, part: str) -> None:
     with pytest.raises(ParamsInvalid) as caught:
-        make(Sample, params)
+        probe_from_params(Sample, params)
     assert list(caught.value.errors) == [name]
     assert part in caught.value.errors[name][0]
     assert part in str(caught.value)
@@ -86,7 +88,7 @@ def test_what_cannot_be_is_refused_with_a_reason(params: Any, name: str, part: s
 
 def test_every_wrong_parameter_is_named_at_once() -> None:
     with pytest.raises(ParamsInvalid) as caught:
-        make(Sample, {"number": 99, "flag": "yes", "other": 1})
+        probe_from_params(Sample, {"number": 99, "flag": "yes", "other": 1})
     assert set(caught.value.errors) == {"text", "number", "flag", "other"}
 
 
@@ -107,11 +109,11 @@ def test_choices_are_those_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert colour.options() == [("red", "Red"), ("green", "Green")]
     monkeypatch.setattr(f"{__name__}._colours", ["blue"])
     assert colour.options() == [("blue", "Blue")]
-    assert make(Sample, {"text": "a", "colour": "blue"})
+    assert probe_from_params(Sample, {"text": "a", "colour": "blue"})
 
 
 def test_a_secret_is_not_shown_with_the_probe() -> None:
-    assert "hunter22" not in repr(make(Sample, {"text": "a", "phrase": "hunter22"}))
+    assert "hunter22" not in repr(probe_from_params(Sample, {"text": "a", "phrase": "hunter22"}))
 
 
 @pytest.mark.parametrize("kind", sorted(probe_kinds()))

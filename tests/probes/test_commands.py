@@ -12,7 +12,7 @@ import pytest
 from django.test import override_settings
 
 from chroniker_monitors.probes import measure_kind
-from chroniker_monitors.reports import collecting, report
+from chroniker_monitors.probes.reported_readings import collect_readings, report
 from tests.probes.helpers import error_of, measured, refusal_of, value_of
 
 # --- report ---------------------------------------------------------------------------------
@@ -43,8 +43,8 @@ def test_outside_a_monitor_a_report_does_nothing() -> None:
 
 
 def test_reports_are_collected_by_the_innermost_monitor() -> None:
-    with collecting() as outer:
-        with collecting() as inner:
+    with collect_readings() as outer:
+        with collect_readings() as inner:
             report(1)
         report(2, "outer")
         for wrong in (True, None, "5", math.nan, [], 10**400):

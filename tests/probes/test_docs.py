@@ -64,7 +64,7 @@ LOCAL = sorted(set(registry.SHIPPED) - {"http", "tls", "tcp", "queue", "heartbea
 def test_examples_that_need_nobody_else(kind: str, settings: Any) -> None:
     settings.CHRONIKER_MONITORS_SQL_ALIAS = "default"
     found = measure(build(*example(kind)), timeout=30)
-    assert found.ok, found
+    assert found.has_value, found
 
 
 def test_examples_of_the_network(authority: Authority) -> None:
@@ -74,10 +74,10 @@ def test_examples_of_the_network(authority: Authority) -> None:
         url = web.answer("/health", body=b'{"queues": [{"length": 7}]}')
         assert measure(build(*example("http", url=url)), timeout=30).value == 7
         kind, params = example("tls", host="localhost")
-        assert measure(build(kind, params | {"port": web.port}), timeout=30).ok
+        assert measure(build(kind, params | {"port": web.port}), timeout=30).has_value
     with serve_socket(silent) as port:
         kind, params = example("tcp", host="localhost")
-        assert measure(build(kind, params | {"port": port}), timeout=30).ok
+        assert measure(build(kind, params | {"port": port}), timeout=30).has_value
 
 
 def test_examples_of_queues_and_heartbeats_can_be_built(settings: Any) -> None:

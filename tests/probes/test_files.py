@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chroniker_monitors.probes import Measurement, build, measure
-from chroniker_monitors.probes.files import File
+from chroniker_monitors.probes.files import FileProbe
 from tests.probes.helpers import error_of, measured, refusal_of, value_of
 from tests.support import Forked, require
 
@@ -105,5 +105,5 @@ def test_a_pattern_begins_at_the_root(pattern: str) -> None:
 
 
 def test_a_pattern_is_needed() -> None:
-    assert File.kind == "file"
+    assert FileProbe.kind == "file"
     assert "needed" in refusal_of("file")["pattern"]

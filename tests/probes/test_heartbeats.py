@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chroniker_monitors.probes import build, kind_class
-from chroniker_monitors.probes.heartbeats import Heartbeat, seconds_late
+from chroniker_monitors.probes.heartbeats import HeartbeatProbe, lateness_seconds
 from tests.probes.helpers import error_of, refusal_of
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -19,9 +19,9 @@ def ago(seconds: float) -> datetime:
     return NOON - timedelta(seconds=seconds)
 
 
-def beat(period: float = 600, grace: float = 60) -> Heartbeat:
+def beat(period: float = 600, grace: float = 60) -> HeartbeatProbe:
     probe = build("heartbeat", {"period_seconds": period, "grace_seconds": grace})
-    assert isinstance(probe, Heartbeat)
+    assert isinstance(probe, HeartbeatProbe)
     return probe
 
 
@@ -47,7 +47,7 @@ def test_before_the_first_ping_it_counts_from_its_making() -> None:
 
 @given(st.floats(-1e6, 1e9), st.floats(1, 1e8))
 def test_it_is_never_less_than_nothing_late(since_ping: float, period: float) -> None:
-    late = seconds_late(ago(since_ping), NOON, period)
+    late = lateness_seconds(ago(since_ping), NOON, period)
     assert 0 <= late <= max(since_ping, 0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chroniker_monitors.probes import preload, secure
+from chroniker_monitors.probes import preload, tls
 from chroniker_monitors.probes.http import MAX_BODY
 from tests.probes.helpers import error_of, measured, refusal_of, value_of
 from tests.probes.servers import (
@@ -269,7 +269,7 @@ def test_an_address_of_ipv6_is_fetched(loopback: None) -> None:
 
 def test_authorities_are_read_once_before_the_fork(authority: Authority) -> None:
     preload(["http", "tls"])
-    before = secure._authorities.cache_info().hits
+    before = tls._authorities.cache_info().hits
     with serve_http(authority.issue(30)) as web:
         assert value_of("http", url=web.answer("/"), measure="status") == 200
-    assert secure._authorities.cache_info().hits > before
+    assert tls._authorities.cache_info().hits > before

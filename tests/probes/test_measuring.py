@@ -20,11 +20,11 @@ from chroniker_monitors.probes import (
     BaseProbe,
     Measurement,
     Reading,
+    call_with_timeout,
     measure,
     measure_kind,
     param,
-    remaining,
-    within,
+    remaining_seconds,
 )
 
 
@@ -54,7 +54,7 @@ def raising(error: BaseException) -> Callable[[], Any]:
 
 def test_a_value_comes_with_message_unit_and_latency() -> None:
     found = doing(lambda: Reading(3, "all\nis  well"))
-    assert found.ok
+    assert found.has_value
     assert (found.value, found.message, found.unit, found.error) == (
         3.0,
         "all is well",
@@ -71,7 +71,7 @@ def test_a_value_comes_with_message_unit_and_latency() -> None:
 )
 def test_what_is_no_finite_number_is_an_error(value: Any) -> None:
     found = doing(lambda: Reading(value))
-    assert found.value is None and not found.ok
+    assert found.value is None and not found.has_value
     assert found.error
 
 
@@ -161,20 +161,20 @@ def test_the_time_limit_ends_what_looks_at_no_clock(deed: Callable[[], Any]) -> 
 
 def test_the_time_limit_ends_a_call_that_never_comes_back() -> None:
     release = threading.Event()
-    found = doing(lambda: within(release.wait), timeout=0.2)
+    found = doing(lambda: call_with_timeout(release.wait), timeout=0.2)
     release.set()
     assert found.error.startswith("No result within 0.2 s.")
 
 
 def test_probes_are_told_what_is_left() -> None:
-    assert 0 < doing(lambda: Reading(remaining()), timeout=7).value <= 7  # type: ignore[operator]
-    assert remaining() == 10, "by themselves they have ten seconds"
+    assert 0 < doing(lambda: Reading(remaining_seconds()), timeout=7).value <= 7  # type: ignore[operator]
+    assert remaining_seconds() == 10, "by themselves they have ten seconds"
 
 
 def test_what_is_called_aside_returns_and_raises_as_ever() -> None:
-    assert within(max, 3, 4) == 4
+    assert call_with_timeout(max, 3, 4) == 4
     with pytest.raises(ZeroDivisionError):
-        within(lambda: 1 / 0)
+        call_with_timeout(lambda: 1 / 0)
 
 
 def test_an_alarm_of_somebody_else_still_rings() -> None:
@@ -182,7 +182,7 @@ def test_an_alarm_of_somebody_else_still_rings() -> None:
     handler = signal.signal(signal.SIGALRM, lambda signum, frame: rung.append(signum))
     before = signal.setitimer(signal.ITIMER_REAL, 300)
     try:
-        assert doing(lambda: Reading(1), timeout=0.5).ok
+        assert doing(lambda: Reading(1), timeout=0.5).has_value
         left, _ = signal.getitimer(signal.ITIMER_REAL)
         assert 200 < left <= 300
         os.kill(os.getpid(), signal.SIGALRM)
@@ -208,7 +208,7 @@ def test_in_a_thread_there_is_no_alarm_and_a_late_value_is_none() -> None:
     def late() -> Reading:
         while True:  # until its time is up, as probes that ship do
             try:
-                time.sleep(min(remaining(), 0.02))
+                time.sleep(min(remaining_seconds(), 0.02))
             except TimeoutError:
                 break
         time.sleep(0.1)
@@ -223,4 +223,4 @@ def test_in_a_thread_there_is_no_alarm_and_a_late_value_is_none() -> None:
 def test_what_is_stored_and_no_longer_valid_is_an_error_like_any_other() -> None:
     assert "no kind of monitor 'gone'" in measure_kind("gone", {}, timeout=1).error
     assert "path" in measure_kind("disk", {"path": "relative"}, timeout=1).error
-    assert measure_kind("disk", {}, timeout=20).ok
+    assert measure_kind("disk", {}, timeout=20).has_value

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from chroniker.models import Job, Run
 from chroniker_monitors.probes import fields, measure_kind
-from chroniker_monitors.probes.lookups import field_names, is_secret, may_count
-from chroniker_monitors.probes.relative import parse_relative
+from chroniker_monitors.probes.lookups import field_names, is_countable, is_secret
+from chroniker_monitors.probes.relative_time import parse_relative
 from tests.probes.helpers import error_of, measured, refusal_of, value_of
 from tests.support import make_job
 
@@ -289,8 +289,8 @@ def test_names_that_do_not(name: str) -> None:
 
 
 def test_jobs_may_be_counted_and_states_may_not() -> None:
-    assert may_count(Job)
-    assert not may_count(apps.get_model("chroniker.JobState"))
+    assert is_countable(Job)
+    assert not is_countable(apps.get_model("chroniker.JobState"))
 
 
 # --- times ----------------------------------------------------------------------------------

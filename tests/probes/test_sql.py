@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 
 from chroniker_monitors.probes import build, kind_class, measure
-from chroniker_monitors.probes.sql import Sql
+from chroniker_monitors.probes.sql import SqlProbe
 from tests.probes.helpers import error_of, measured, refusal_of, value_of
 from tests.probes.replicas import aliases
 
@@ -153,8 +153,8 @@ def test_and_the_database_refuses_what_the_form_would_let_pass(
     """With the first lock taken away, the others hold."""
     if connection.vendor == "mysql" and statement.startswith(("CREATE", "DROP", "TRUNCATE")):
         return  # what changes tables ends every transaction there; the brackets refuse it
-    monkeypatch.setattr("chroniker_monitors.probes.sql._wrapped", lambda text: text or "SELECT")
-    measure(Sql(statement=statement), timeout=20)
+    monkeypatch.setattr("chroniker_monitors.probes.sql._wrap_select", lambda text: text or "SELECT")
+    measure(SqlProbe(statement=statement), timeout=20)
     assert numbers() == [1, 2, 3]
     assert not Path("/tmp/chroniker-probe.sqlite3").exists()
     with connection.cursor() as cursor:
@@ -166,8 +166,8 @@ def test_and_brackets_keep_statements_from_being_stacked(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = f"SELECT * FROM (\n{statement}\n) AS chroniker_probe LIMIT 2"
-    monkeypatch.setattr("chroniker_monitors.probes.sql._wrapped", lambda text: wrapped)
-    measure(Sql(statement=statement), timeout=20)
+    monkeypatch.setattr("chroniker_monitors.probes.sql._wrap_select", lambda text: wrapped)
+    measure(SqlProbe(statement=statement), timeout=20)
     assert numbers() == [1, 2, 3]
 
 
@@ -176,11 +176,11 @@ def test_and_the_driver_takes_one_statement(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nothing else in the way, not even the transaction."""
-    monkeypatch.setattr("chroniker_monitors.probes.sql._wrapped", lambda text: text)
+    monkeypatch.setattr("chroniker_monitors.probes.sql._wrap_select", lambda text: text)
     monkeypatch.setattr(
-        "chroniker_monitors.probes.limits._begin_reading_only", lambda connection: None
+        "chroniker_monitors.probes.limits._begin_read_only", lambda connection: None
     )
-    measure(Sql(statement=statement), timeout=20)
+    measure(SqlProbe(statement=statement), timeout=20)
     assert numbers() == [1, 2, 3]
 
 
@@ -201,7 +201,7 @@ WRITING_SELECTS = {
 def test_a_select_that_writes_is_refused_by_the_database(
     table: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chroniker_monitors.probes.sql._NEVER", _nothing)
+    monkeypatch.setattr("chroniker_monitors.probes.sql._FORBIDDEN_FUNCTIONS", _nothing)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
@@ -297,7 +297,7 @@ def test_the_sites_own_connection_is_as_it_was(table: None) -> None:
 
 
 def test_it_is_off_until_the_site_names_a_database(settings: Any) -> None:
-    probe = Sql(statement="SELECT 1")
+    probe = SqlProbe(statement="SELECT 1")
     del settings.CHRONIKER_MONITORS_SQL_ALIAS
     assert "CHRONIKER_MONITORS_SQL_ALIAS" in refusal_of("sql", statement="SELECT 1")["statement"]
     assert "CHRONIKER_MONITORS_SQL_ALIAS" in measure(probe, timeout=5).error

@@ -25,7 +25,7 @@ def tick_with_sentry(
     dsn: str, options: dict[str, Any], before: Callable[[], None] | None = None
 ) -> float:
     """A tick and the end of its process; how long the tick itself took, seconds."""
-    from chroniker.scheduler import Runner
+    from chroniker.engine.scheduler import Scheduler
 
     atexit._clear()  # the test runner's
     os.environ[DSN_VARIABLE] = dsn
@@ -33,7 +33,7 @@ def tick_with_sentry(
     if before is not None:
         before()
     began = time.monotonic()
-    Runner(**options).run()
+    Scheduler(**options).run()
     seconds = time.monotonic() - began
     atexit._run_exitfuncs()
     return seconds

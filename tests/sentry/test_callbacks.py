@@ -99,7 +99,7 @@ def test_one_that_is_broken_harms_nothing(
     settings.CHRONIKER_JOB_ERROR_CALLBACK = f"tests.sentry.jobs.{name}"
     jobs = [due_job("fail boom"), due_job("leave 3")]
     after = make_job(schedule="")
-    after.dependencies.create(dependee=jobs[0], wait_for_success=False)
+    after.dependencies.create(upstream=jobs[0], wait_for_success=False)
     assert run_tick().exit_code == 0
     assert {run.job_id: run.status for run in Run.objects.all()} == {
         jobs[0].pk: "failed", jobs[1].pk: "failed", after.pk: "succeeded",

@@ -92,7 +92,7 @@ def test_another_host_closes_the_same_check_in(
     settings: Any,
     tmp_path: Path,
 ) -> None:
-    settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_HEARTBEAT_SECONDS = 6, 1
+    settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS = 6, 1
     settings.CHRONIKER_HOSTNAME = "one"
     started = tmp_path / "started"
     job = due_job(f"sleep 300 {started}")
@@ -212,7 +212,7 @@ def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
     tmp_path: Path,
 ) -> None:
     """What is to be told first, of lost runs and missed slots, waits for the fork as well."""
-    settings.CHRONIKER_HEARTBEAT_URL = f"{receiver.url}/ping"
+    settings.CHRONIKER_DEADMAN_URL = f"{receiver.url}/ping"
     started = tmp_path / "started"
     lost = due_job(f"sleep 300 {started}")
     first = start_sentry_tick()
@@ -269,9 +269,9 @@ def test_without_sentry_nothing_is_imported_for_it(site_env: dict[str, str]) -> 
     job = due_job()
     code = (
         "import sys, django; django.setup()\n"
-        "from chroniker.ticks import tick_once\n"
+        "from chroniker.engine.entrypoints import tick_once\n"
         "tick_once(); tick_once()\n"
-        "found = {'sentry_sdk', 'chroniker.deadman', 'urllib3'} & set(sys.modules)\n"
+        "found = {'sentry_sdk', 'chroniker.alerting.deadman', 'urllib3'} & set(sys.modules)\n"
         "sys.exit(str(found) if found else 0)\n"
     )
     done = subprocess.run(

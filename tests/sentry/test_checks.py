@@ -16,8 +16,8 @@ def ids() -> list[str]:
 
 def test_good_values_are_accepted(settings: Any) -> None:
     settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.sentry.jobs.note_call"
-    settings.CHRONIKER_HEARTBEAT_URL = "https://hc.example.com:8443/ping/5c1f?create=1"
-    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 2.5
+    settings.CHRONIKER_DEADMAN_URL = "https://hc.example.com:8443/ping/5c1f?create=1"
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2.5
     assert ids() == []
 
 
@@ -49,7 +49,7 @@ def test_a_callback_that_is_not_there_is_found(settings: Any, path: str) -> None
     ],
 )
 def test_a_url_that_cannot_be_fetched_is_found(settings: Any, url: str) -> None:
-    settings.CHRONIKER_HEARTBEAT_URL = url
+    settings.CHRONIKER_DEADMAN_URL = url
     assert ids() == ["chroniker.E025"]
     messages = [str(message) for message in run_checks() if message.id == "chroniker.E025"]
     assert url.removeprefix("https://") not in messages[0] or url == "https://"
@@ -59,9 +59,9 @@ def test_a_url_that_cannot_be_fetched_is_found(settings: Any, url: str) -> None:
     ("name", "value", "expected"),
     [
         ("CHRONIKER_JOB_ERROR_CALLBACK", 7, "chroniker.E001"),
-        ("CHRONIKER_HEARTBEAT_URL", 7, "chroniker.E001"),
-        ("CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS", "5", "chroniker.E001"),
-        ("CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS", 0, "chroniker.E002"),
+        ("CHRONIKER_DEADMAN_URL", 7, "chroniker.E001"),
+        ("CHRONIKER_DEADMAN_TIMEOUT_SECONDS", "5", "chroniker.E001"),
+        ("CHRONIKER_DEADMAN_TIMEOUT_SECONDS", 0, "chroniker.E002"),
     ],
 )
 def test_values_of_another_kind_are_found(

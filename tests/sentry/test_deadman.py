@@ -1,4 +1,4 @@
-"""CHRONIKER_HEARTBEAT_URL: a sign of life once a tick, which nothing waits for in vain."""
+"""CHRONIKER_DEADMAN_URL: a sign of life once a tick, which nothing waits for in vain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from chroniker.deadman import LifeSign
+from chroniker.alerting.deadman import LifeSign
 from chroniker.models import Notification, Run
 from tests.sentry.jobs import due_job
 from tests.sentry.receivers import Receiver
@@ -27,19 +27,19 @@ InFork = Callable[..., Forked]
 
 @pytest.fixture(autouse=True)
 def url(settings: Any, receiver: Receiver) -> str:
-    settings.CHRONIKER_HEARTBEAT_URL = f"{receiver.url}/ping/feathers"
-    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 30
+    settings.CHRONIKER_DEADMAN_URL = f"{receiver.url}/ping/feathers"
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 30
     return f"{receiver.url}/ping/feathers"
 
 
 def tick(**options: Any) -> float:
     """What the cron line does, its warnings on stderr; how long it took, seconds."""
-    from chroniker.ticks import tick_once
+    from chroniker.engine.entrypoints import run_single_tick
 
-    logger = logging.getLogger("chroniker.deadman")
+    logger = logging.getLogger("chroniker.alerting.deadman")
     logger.addHandler(logging.StreamHandler(sys.stderr))
     began = time.monotonic()
-    tick_once(**options)
+    run_single_tick(**options)
     return time.monotonic() - began
 
 
@@ -113,7 +113,7 @@ def test_a_server_that_hangs_holds_up_no_run_and_the_end_only_for_so_long(
     in_fork: InFork, receiver: Receiver, settings: Any, idle: bool
 ) -> None:
     ticked(in_fork)  # the first tick of a host has more to do
-    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 2
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2
     receiver.mode = "hang"
     job = make_job() if idle else due_job()
     ended = ticked(in_fork)
@@ -165,7 +165,7 @@ def watched(settings: Any, tmp_path: Path, django_user_model: Any) -> Any:
 def test_what_sends_mail_is_not_forked_while_the_thread_lives(
     in_fork: InFork, receiver: Receiver, settings: Any, tmp_path: Path, watched: Any
 ) -> None:
-    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 2
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2
     receiver.mode = "hang"
     assert in_fork(tick_noting_threads, tmp_path / "forks").wait().exit_code == 0
     assert Notification.objects.get().sent_at is not None
@@ -177,7 +177,7 @@ def test_what_sends_mail_is_not_forked_while_the_thread_lives(
 def test_a_thread_that_never_ends_keeps_no_mail_for_ever(
     in_fork: InFork, receiver: Receiver, settings: Any, watched: Any
 ) -> None:
-    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 1
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 1
     receiver.mode = "drip"
     ticked(in_fork)
     assert Notification.objects.get().sent_at is not None
@@ -188,7 +188,7 @@ def test_a_loop_that_starts_its_first_run_forks_without_the_thread(
     in_fork: InFork, receiver: Receiver, settings: Any, tmp_path: Path
 ) -> None:
     ticked(in_fork)  # so that the loop begins with an idle tick
-    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 2
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2
     receiver.mode = "hang"
     loop = in_fork(loop_noting_threads, tmp_path / "forks")
     wait_until(lambda: pings(receiver) == 2, timeout=25)
@@ -200,10 +200,10 @@ def test_a_loop_that_starts_its_first_run_forks_without_the_thread(
 
 
 def loop_noting_threads(path: Path) -> None:
-    from chroniker.scheduler import Runner
+    from chroniker.engine.scheduler import Scheduler
 
     note_threads_at_forks(path)
-    Runner(every=0.1).run()
+    Scheduler(every=0.1).run()
 
 
 @pytest.mark.one_database
@@ -225,7 +225,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(
 @pytest.mark.one_database
 @pytest.mark.parametrize("path", ["file:///etc/hostname", "ftp://127.0.0.1/x", "nonsense"])
 def test_nothing_but_http_is_fetched(in_fork: InFork, settings: Any, path: str) -> None:
-    settings.CHRONIKER_HEARTBEAT_URL = path
+    settings.CHRONIKER_DEADMAN_URL = path
     assert "was not reached" in ticked(in_fork).stderr
 
 
@@ -233,7 +233,7 @@ def test_nothing_but_http_is_fetched(in_fork: InFork, settings: Any, path: str) 
 def test_a_server_that_hangs_is_asked_by_one_thread_at_a_time(
     receiver: Receiver, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.CHRONIKER_HEARTBEAT_TIMEOUT_SECONDS = 30
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 30
     receiver.mode = "hang"
     sign = LifeSign().send()
     wait_until(lambda: pings(receiver) == 1, timeout=20)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chroniker.models import Job
 from chroniker.schedules import parse
-from chroniker_monitors.sentry import masked, monitor_config, sentry_schedule, slug_of
+from chroniker_monitors.sentry import make_slug, mask_event, monitor_config, sentry_schedule
 
 SLUG = re.compile(r"(?![0-9]+$)[a-z0-9_-]{1,50}")
 
@@ -102,8 +102,8 @@ def test_bounds_are_whole_minutes_that_sentry_takes(
 
 
 def test_a_name_that_is_a_slug_stays_as_it_is() -> None:
-    assert slug_of("nightly-import") == "nightly-import"
-    assert slug_of("nightly_import") == "nightly_import"
+    assert make_slug("nightly-import") == "nightly-import"
+    assert make_slug("nightly_import") == "nightly_import"
 
 
 @pytest.mark.parametrize(
@@ -117,20 +117,20 @@ def test_a_name_that_is_a_slug_stays_as_it_is() -> None:
     ],
 )
 def test_names_that_look_alike_have_slugs_of_their_own(names: tuple[str, ...]) -> None:
-    slugs = [slug_of(name) for name in names]
+    slugs = [make_slug(name) for name in names]
     assert len(set(slugs)) == len(names)
     assert all(SLUG.fullmatch(slug) for slug in slugs)
     # Nor is a name taken that looks like the slug of another.
-    assert not set(slugs) & {slug_of(slug) for slug in slugs if slug not in names}
+    assert not set(slugs) & {make_slug(slug) for slug in slugs if slug not in names}
 
 
 @given(st.text(max_size=200), st.text(max_size=60))
 def test_any_name_has_a_slug_that_sentry_takes(name: str, host: str) -> None:
-    assert SLUG.fullmatch(slug_of(name, host))
+    assert SLUG.fullmatch(make_slug(name, host))
 
 
 def test_the_hosts_of_a_job_have_slugs_of_their_own() -> None:
-    assert len({slug_of("clean"), slug_of("clean", "north"), slug_of("clean", "south")}) == 3
+    assert len({make_slug("clean"), make_slug("clean", "north"), make_slug("clean", "south")}) == 3
 
 
 def test_every_text_of_an_event_is_masked() -> None:
@@ -138,7 +138,7 @@ def test_every_text_of_an_event_is_masked() -> None:
         return text.replace("secret", "********")
 
     event = {"a secret": ["secret", ("secret", 1)], "n": None, "deep": {"er": {"secret": 1.5}}}
-    assert masked(event, mask) == {
+    assert mask_event(event, mask) == {
         "a ********": ["********", ("********", 1)],
         "n": None,
         "deep": {"er": {"********": 1.5}},

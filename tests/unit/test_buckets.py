@@ -10,8 +10,8 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chroniker.buckets import add_observation
 from chroniker.conf import conf
+from chroniker.db.histograms import add_observation
 
 
 @given(seconds=st.floats(0, 1e6))

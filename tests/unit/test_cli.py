@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chroniker.cli import settings_of
+from chroniker.cli import find_settings_module
 from tests import support
 
 MANAGE = '''#!/usr/bin/env python
@@ -41,7 +41,7 @@ if __name__ == '__main__':
 def read(directory: Path, text: str | bytes) -> str:
     manage = directory / "manage.py"
     manage.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return settings_of(manage)
+    return find_settings_module(manage)
 
 
 def test_the_settings_are_those_that_django_wrote_there(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_the_file_is_not_run(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_none_is_no_error(tmp_path: Path) -> None:
-    assert settings_of(tmp_path / "nowhere" / "manage.py") == ""
-    assert settings_of(tmp_path) == ""
+    assert find_settings_module(tmp_path / "nowhere" / "manage.py") == ""
+    assert find_settings_module(tmp_path) == ""
 
 
 @settings(

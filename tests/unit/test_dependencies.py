@@ -8,7 +8,7 @@ from itertools import pairwise, permutations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chroniker.dependencies import find_cycle, in_order
+from chroniker.schedules.dependencies import find_cycle, topological_order
 
 quick = settings(max_examples=300, deadline=None)
 
@@ -47,21 +47,21 @@ def test_the_order_is_the_first_of_all_that_respect_the_dependencies(
     # permutations() come in the order of what they are given: the first that fits is the nearest.
     wanted = next((order for order in permutations(given_order) if keeps(order, edges)), None)
 
-    assert in_order(given_order, edges) == list(wanted or given_order)
+    assert topological_order(given_order, edges) == list(wanted or given_order)
 
 
 def test_keys_that_are_given_twice_come_once() -> None:
-    assert in_order(["b", "a", "b"], [("b", "a")]) == ["a", "b"]
+    assert topological_order(["b", "a", "b"], [("b", "a")]) == ["a", "b"]
 
 
 def test_nothing_has_no_circle_and_no_order() -> None:
     assert find_cycle([]) == []
-    assert in_order([], [("a", "b")]) == []
+    assert topological_order([], [("a", "b")]) == []
 
 
 def test_a_long_chain_is_no_deep_recursion() -> None:
     edges = [(number, number + 1) for number in range(20_000)]
 
     assert find_cycle(edges) == []
-    assert in_order(range(20_001), edges) == list(range(20_000, -1, -1))
+    assert topological_order(range(20_001), edges) == list(range(20_000, -1, -1))
     assert len(find_cycle([*edges, (20_000, 0)])) == 20_002

@@ -14,7 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chroniker.locks import FileLock, OwnerLock, forget_owner, owner_is_dead, owner_is_stopped
+from chroniker.processes.locks import (
+    FileLock,
+    OwnerLock,
+    owner_is_dead,
+    owner_is_stopped,
+    remove_owner_lock,
+)
 from tests.support import Forked, wait_until
 
 Fork = Callable[..., Forked]
@@ -176,7 +182,7 @@ def test_an_owner_is_alive_until_the_last_that_inherited_its_lock_is_killed(
     wait_until(lambda: owner_is_dead(str(locks), name), 5, message="the owner's death")
 
     assert owner_is_dead(str(locks), name), "whoever asked first may have died before acting on it"
-    forget_owner(str(locks), name)
+    remove_owner_lock(str(locks), name)
     assert not (locks / name).exists()
     assert not owner_is_dead(str(locks), name), "nobody knows any more"
 
@@ -218,7 +224,7 @@ def test_two_owners_of_one_process_are_two(locks: Path) -> None:
     assert first.name != second.name
     first.close()
     assert owner_is_dead(str(locks), first.name)
-    forget_owner(str(locks), first.name)
+    remove_owner_lock(str(locks), first.name)
     assert not owner_is_dead(str(locks), second.name)
     second.release(unlink=True)
 

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chroniker import output
-from chroniker.output import MASK, Masker, Piece, Recorder, Taken, find_secrets
+from chroniker.masking import MASK, Masker, find_secrets
+from chroniker.processes import output
+from chroniker.processes.output import OutputBatch, OutputPiece, Recorder
 
 quick = settings(max_examples=250, deadline=None)
 few = settings(max_examples=40, deadline=None)
@@ -66,11 +67,11 @@ def expected_text(data: bytes, first: int, last: int, secrets: Sequence[str]) ->
 class Store:
     """What endings.store_output() makes of what is taken, without a database."""
 
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[OutputPiece] = field(default_factory=list)
 
-    def add(self, taken: Taken) -> None:
-        self.pieces += taken.pieces
-        for stream, (first, last) in taken.expired.items():
+    def add(self, drained: OutputBatch) -> None:
+        self.pieces += drained.pieces
+        for stream, (first, last) in drained.expired.items():
             self.pieces = [
                 piece
                 for piece in self.pieces
@@ -78,7 +79,7 @@ class Store:
                 or not (piece.offset >= first and piece.offset + piece.size <= last)
             ]
 
-    def of(self, stream: str) -> list[Piece]:
+    def of(self, stream: str) -> list[OutputPiece]:
         return sorted((p for p in self.pieces if p.stream == stream), key=lambda p: p.offset)
 
     def ranges(self, stream: str) -> list[tuple[int, int, str]]:
@@ -247,11 +248,11 @@ def test_pieces_stay_below_what_a_database_takes_at_once() -> None:
 def test_nothing_is_taken_where_nothing_was_written() -> None:
     recorder = Recorder(STREAMS, 1000, NO_SECRETS)
 
-    assert recorder.take() == Taken()
+    assert recorder.take() == OutputBatch()
     recorder.feed("stdout", b"once")
     assert [piece.text for piece in recorder.take().pieces] == ["once"]
-    assert recorder.take() == Taken()
-    assert recorder.take(final=True) == Taken()
+    assert recorder.take() == OutputBatch()
+    assert recorder.take(final=True) == OutputBatch()
 
 
 def test_totals_count_what_was_written_and_not_what_is_kept() -> None:
@@ -284,7 +285,7 @@ def test_a_flood_costs_bounded_memory(block: int, takes: bool) -> None:
 # --- order ----------------------------------------------------------------------------------
 
 
-def sequence(pieces: Sequence[Piece]) -> list[tuple[str, str]]:
+def sequence(pieces: Sequence[OutputPiece]) -> list[tuple[str, str]]:
     return [
         (stream, "".join(piece.text for piece in group))
         for stream, group in groupby(pieces, key=lambda piece: piece.stream)
@@ -365,9 +366,9 @@ def test_what_is_put_back_stays_bounded_through_a_long_outage() -> None:
     for number in range(100):
         for stream in STREAMS:
             recorder.feed(stream, b"%c" % (97 + number % 20) * 50_000)
-        taken = recorder.take()
-        sizes.append(sum(piece.size for piece in taken.pieces))
-        recorder.put_back(taken)
+        drained = recorder.take()
+        sizes.append(sum(piece.size for piece in drained.pieces))
+        recorder.put_back(drained)
     assert max(sizes) <= 2 * (limit + 2 * output.PIECE_BYTES)
 
     store = Store()

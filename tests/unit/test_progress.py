@@ -123,10 +123,10 @@ def test_no_value_is_read_half_written(in_fork: Callable[..., support.Forked]) -
         for _ in range(200):
             reads += 1
             if read := page.read():
-                ticket, total, done = read
+                stamp, total, done = read
                 assert total == -done, "a torn value"
-                assert ticket >= last, "time went back"
-                last = ticket
+                assert stamp >= last, "time went back"
+                last = stamp
                 seen.add(read)
     ended = writer.wait()
     assert ended.exit_code == 0, ended.output
@@ -377,7 +377,7 @@ def test_a_page_without_memory_is_none() -> None:
 def test_a_number_that_is_none_is_no_page(number: str, monkeypatch: Any) -> None:
     monkeypatch.setenv(progress.PAGE_VARIABLE, number)
     monkeypatch.setattr(progress, "_page", None)
-    monkeypatch.setattr(progress, "_looked_for_page", False)
+    monkeypatch.setattr(progress, "_page_searched", False)
 
     update_progress(3, 1)
 

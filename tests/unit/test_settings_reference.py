@@ -14,7 +14,7 @@ MARK = "<!-- settings: written by tests/unit/test_settings_reference.py, run wit
 
 def test_the_page_is_in_step_with_the_code() -> None:
     head = PAGE.read_text().partition(MARK)[0]
-    text = f"{head}{MARK}\n\n{conf.reference([*conf.all_settings(), *metrics_settings()])}"
+    text = f"{head}{MARK}\n\n{conf.settings_table([*conf.all_settings(), *metrics_settings()])}"
     if os.environ.get("WRITE"):
         PAGE.write_text(text)
     assert PAGE.read_text() == text

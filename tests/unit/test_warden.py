@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from chroniker import warden
-from chroniker.clock import boottime
-from chroniker.warden import Guard, Pipes, guard_run
+from chroniker.db.clock import boottime
+from chroniker.processes import warden
+from chroniker.processes.warden import Pipes, RunLimits, run_warden
 from tests.support import Forked, wait_until
 
 SOON = 15.0
@@ -75,10 +75,10 @@ class Guarded:
         return ending
 
 
-def _be_the_warden(guard: Guard, pipes: Pipes, not_ours: list[int], job: Job) -> None:
+def _be_the_warden(limits: RunLimits, pipes: Pipes, not_ours: list[int], job: Job) -> None:
     for fd in not_ours:
         os.close(fd)
-    guard_run(guard, pipes, job)
+    run_warden(limits, pipes, job)
 
 
 @pytest.fixture
@@ -95,17 +95,17 @@ def guarded(in_fork: Callable[..., Forked]) -> Iterator[Callable[..., Guarded]]:
         memory: int | None = None,
         nice: int = 0,
     ) -> Guarded:
-        guard = Guard(timeout, grace, lease, memory, nice)
+        limits = RunLimits(timeout, grace, lease, memory, nice)
         ours: dict[str, int] = {}
         theirs: dict[str, int] = {}
         for kind in KINDS:
             ours[kind], theirs[kind] = os.pipe()
         theirs["control"], control = os.pipe()
         theirs["page"] = os.memfd_create("page")
-        not_theirs = [*ours.values(), control]
+        fds_to_close = [*ours.values(), control]
         for run in runs:
-            not_theirs += [fd for fd in (*run.sources.values(), run.control) if fd >= 0]
-        warden = in_fork(_be_the_warden, guard, Pipes(**theirs), not_theirs, job)
+            fds_to_close += [fd for fd in (*run.sources.values(), run.control) if fd >= 0]
+        warden = in_fork(_be_the_warden, limits, Pipes(**theirs), fds_to_close, job)
         for fd in theirs.values():
             os.close(fd)
         runs.append(Guarded(warden, control, ours))

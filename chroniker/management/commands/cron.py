@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from chroniker.db.backoff import readable_database_errors
+from chroniker.engine.entrypoints import due_jobs, run_single_tick
 from chroniker.exceptions import ChronikerError
-from chroniker.patience import database_told_plainly
-from chroniker.ticks import due_jobs, tick_once
 
 
 class Command(BaseCommand):
@@ -41,10 +41,10 @@ class Command(BaseCommand):
         try:
             only = None
             if names:
-                from chroniker.claims import jobs_named
+                from chroniker.engine.claims import find_jobs
 
-                with database_told_plainly():
-                    jobs, unknown = jobs_named(names)
+                with readable_database_errors():
+                    jobs, unknown = find_jobs(names)
                 if unknown:
                     raise CommandError(f"There is no job {', '.join(unknown)}.")
                 only = frozenset(job.pk for job in jobs)
@@ -52,6 +52,6 @@ class Command(BaseCommand):
                 for line in due_jobs(only, force=options["force_run"]):
                     self.stdout.write(line)
                 return
-            tick_once(only=only, force=options["force_run"], sync=options["sync"])
+            run_single_tick(only=only, force=options["force_run"], sync=options["sync"])
         except ChronikerError as error:
             raise CommandError(str(error)) from error

@@ -8,11 +8,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from chroniker.endings import delete_runs
+from chroniker.alerting.incidents import delete_old
+from chroniker.db.backoff import readable_database_errors
+from chroniker.engine.retention import delete_runs
 from chroniker.exceptions import ChronikerError
-from chroniker.incidents import delete_old
 from chroniker.models import Run
-from chroniker.patience import database_told_plainly
 
 
 def _number(text: str) -> int:
@@ -36,7 +36,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         before = datetime.now(UTC) - timedelta(**{options["unit"]: options["number"]})
         try:
-            with database_told_plainly():
+            with readable_database_errors():
                 deleted = delete_runs(Run.objects.ended_before(before))
                 delete_old(before)
         except ChronikerError as error:

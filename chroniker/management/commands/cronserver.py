@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from chroniker.engine.scheduler import Scheduler
 from chroniker.exceptions import ChronikerError
-from chroniker.scheduler import Runner
 
 
 def _seconds(text: str) -> float:
@@ -33,6 +33,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.stdout.write(f"Ticking every {options['seconds']:g} s; end with Ctrl-C.")
         try:
-            Runner(every=options["seconds"]).run()
+            Scheduler(every=options["seconds"]).run()
         except ChronikerError as error:
             raise CommandError(str(error)) from error

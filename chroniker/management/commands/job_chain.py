@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from chroniker.chains import chain_of
-from chroniker.claims import jobs_named
+from chroniker.db.backoff import readable_database_errors
+from chroniker.engine.chains import build_chain
+from chroniker.engine.claims import find_jobs
 from chroniker.exceptions import ChronikerError
-from chroniker.patience import database_told_plainly
 
 
 class Command(BaseCommand):
@@ -23,22 +23,22 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with database_told_plainly():
-                jobs, unknown = jobs_named([options["job"]])
+            with readable_database_errors():
+                jobs, unknown = find_jobs([options["job"]])
                 if unknown:
                     raise CommandError(f"There is no job {unknown[0]}.")
-                links = chain_of(jobs[0])
+                steps = build_chain(jobs[0])
         except ChronikerError as error:
             raise CommandError(str(error)) from error
-        for link in links:
-            seconds = link.expected_seconds
+        for step in steps:
+            seconds = step.expected_seconds
             takes = "time unknown" if seconds is None else f"{seconds:.1f} s"
-            after = ", ".join(job.name for job in link.waits_for)
+            after = ", ".join(job.name for job in step.upstream_jobs)
             self.stdout.write(
-                f"{'*' if link.critical else ' '} {link.starts:8.1f} s  {link.job.name} ({takes})"
+                f"{'*' if step.critical else ' '} {step.starts:8.1f} s  {step.job.name} ({takes})"
                 + (f", after {after}" if after else "")
             )
-        path = " → ".join(link.job.name for link in links if link.critical)
+        path = " → ".join(step.job.name for step in steps if step.critical)
         self.stdout.write(
-            f"Critical path: {path}; {max(link.ends for link in links):.1f} s in all."
+            f"Critical path: {path}; {max(step.ends for step in steps):.1f} s in all."
         )

@@ -6,13 +6,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from chroniker.claims import jobs_named
-from chroniker.endings import Ended
+from chroniker.db.backoff import readable_database_errors
+from chroniker.engine.claims import find_jobs
+from chroniker.engine.completion import FinishedRun
+from chroniker.engine.entrypoints import run_jobs
 from chroniker.enums import RunStatus
 from chroniker.exceptions import ChronikerError
 from chroniker.models import OutputChunk
-from chroniker.patience import database_told_plainly
-from chroniker.ticks import run_now
 
 
 class Command(BaseCommand):
@@ -25,7 +25,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         failed = 0
 
-        def show(ended: Ended) -> None:
+        def show(ended: FinishedRun) -> None:
             nonlocal failed
             outcome = ended.outcome
             failed += outcome.status != RunStatus.SUCCEEDED
@@ -39,11 +39,11 @@ class Command(BaseCommand):
             self.stdout.write(f"{ended.job.name}: {outcome.status}{seconds}{reason}")
 
         try:
-            with database_told_plainly():
-                jobs, unknown = jobs_named(options["jobs"])
+            with readable_database_errors():
+                jobs, unknown = find_jobs(options["jobs"])
                 if unknown:
                     raise CommandError(f"There is no job {', '.join(unknown)}.")
-                not_run = run_now(jobs, show)
+                not_run = run_jobs(jobs, show)
         except ChronikerError as error:
             raise CommandError(str(error)) from error
         for job, reason in not_run:

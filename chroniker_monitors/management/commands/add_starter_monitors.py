@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from chroniker_monitors.starters import add_starters
+from chroniker_monitors.presets import add_presets
 
 
 class Command(BaseCommand):
@@ -19,6 +19,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make them and say which."""
-        for added in add_starters():
-            word = "made" if added.made else f"not made: {added.why}"
-            self.stdout.write(f"{added.starter.name}: {word}")
+        for result in add_presets():
+            word = "made" if result.created else f"not made: {result.reason}"
+            self.stdout.write(f"{result.preset.name}: {word}")

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.timezone import now as utc_now
 
-from chroniker_monitors.checking import check_monitor
+from chroniker_monitors.checking.check import check_monitor
 from chroniker_monitors.models import Monitor
 
 
@@ -38,9 +38,9 @@ class Command(BaseCommand):
         except Monitor.DoesNotExist:
             which = f"with the key {job_id}" if name is None else f"named {name!r}"
             raise CommandError(f"There is no monitor {which}.", returncode=3) from None
-        checked = check_monitor(monitor, now=utc_now(), dry_run=dry_run)
-        self.stdout.write(checked.line)
-        if not checked.in_run:
-            sys.exit(int(checked.taken.severity))
-        if checked.taken.error:
-            raise CommandError(checked.taken.error)
+        result = check_monitor(monitor, now=utc_now(), dry_run=dry_run)
+        self.stdout.write(result.line)
+        if not result.in_run:
+            sys.exit(int(result.measurement.severity))
+        if result.measurement.error:
+            raise CommandError(result.measurement.error)

@@ -11,7 +11,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.conf import conf
-from chroniker_monitors.exporting import Copy, ExportRefusedError, Options, rendered, unfilled
+from chroniker_monitors.export import (
+    ExportFolder,
+    ExportOptions,
+    ExportRefusedError,
+    find_placeholder_urls,
+    render_files,
+)
 
 
 def _text(pattern: str, what: str) -> Callable[[str], str]:
@@ -77,20 +83,24 @@ class Command(BaseCommand):
     ) -> None:
         """Write or compare them."""
         try:
-            copy = Copy(folder_path)
-            asked = Options(**{name: options[name] or "" for name in Options.__dataclass_fields__})
+            copy = ExportFolder(folder_path)
+            given_options = ExportOptions(
+                **{name: options[name] or "" for name in ExportOptions.__dataclass_fields__}
+            )
             # Who compares a copy in another place wants the path of the place that it is for.
-            path = Options(dashboards_path=str((folder_path / "dashboards").resolve()))
-            remembered = asked.over(copy.options.over(path))
-            files = rendered(remembered.over(Options(site_url=_site_url())))
+            path = ExportOptions(dashboards_path=str((folder_path / "dashboards").resolve()))
+            stored_options = given_options.with_defaults_from(copy.options.with_defaults_from(path))
+            files = render_files(
+                stored_options.with_defaults_from(ExportOptions(site_url=_site_url()))
+            )
             if check:
-                self._check(copy, files, remembered)
+                self._check(copy, files, stored_options)
             else:
-                self._write(copy, files, remembered, force=force)
+                self._write(copy, files, stored_options, force=force)
         except (ExportRefusedError, OSError) as error:
             raise CommandError(str(error)) from error
 
-    def _check(self, copy: Copy, files: dict[str, str], options: Options) -> None:
+    def _check(self, copy: ExportFolder, files: dict[str, str], options: ExportOptions) -> None:
         findings = copy.findings(files, options.parts)
         for finding in findings:
             self.stdout.write(f"{finding.name}: {finding.what}")
@@ -101,7 +111,9 @@ class Command(BaseCommand):
             )
         self.stdout.write(f"{copy.folder} is up to date.")
 
-    def _write(self, copy: Copy, files: dict[str, str], options: Options, *, force: bool) -> None:
+    def _write(
+        self, copy: ExportFolder, files: dict[str, str], options: ExportOptions, *, force: bool
+    ) -> None:
         changed = copy.write(files, options, force=force)
         for name in changed:
             self.stdout.write(name)
@@ -110,8 +122,8 @@ class Command(BaseCommand):
             if changed
             else f"{copy.folder} is up to date."
         )
-        if left := unfilled(files):
+        if placeholders := find_placeholder_urls(files):
             self.stdout.write(
-                f"The links of alerts lead to {' and '.join(left)}, which are nobody's: say "
+                f"The links of alerts lead to {' and '.join(placeholders)}, which are nobody's: say "
                 "--grafana-url and --runbooks-url."
             )

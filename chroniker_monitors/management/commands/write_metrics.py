@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from chroniker_monitors.exposition.page import chroniker_page
+from chroniker_monitors.exposition.page import render_chroniker_page
 from chroniker_monitors.exposition.textfile import write_atomically
 
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         """Write it; it says so itself when the database did not answer."""
-        page, up = chroniker_page()
+        page, up = render_chroniker_page()
         try:
             write_atomically(file, page)
         except OSError as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from chroniker_monitors.reports import report
+from chroniker_monitors.probes.reported_readings import report
 
 
 class Command(BaseCommand):

@@ -1,0 +1,1 @@
+"""Incidents, notifications and the channels that deliver them."""

@@ -1,0 +1,1 @@
+"""What the scheduler needs of a database: clock, transactions, backoff, connections."""

@@ -1,0 +1,1 @@
+"""One tick: plan, claim, start, supervise, finish."""

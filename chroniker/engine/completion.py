@@ -1,0 +1,223 @@
+"""How runs end in the database: once, counted in the same transaction, and only by their owner."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import DatabaseError
+from django.db.models import F, Q
+
+from chroniker.alerting import incidents
+from chroniker.commands import CHECK_MONITOR
+from chroniker.db.clock import StatementNow
+from chroniker.db.histograms import add_observation
+from chroniker.enums import FAILURE_REASONS, IncidentKind, RunStatus, Severity, Trigger
+from chroniker.models import Job, JobDependency, JobState, Run
+from chroniker.processes.output import OutputBatch
+from chroniker.processes.supervisor import Outcome
+
+from .output_store import store_output
+
+_MAX_RETRY_DELAY = timedelta(days=3650)
+
+UNOWNED: dict[str, Any] = {
+    "lease_token": None,
+    "lease_expires_at": None,
+    "lease_host": "",
+    "lease_owner": "",
+    "current_run": None,
+}
+"""The columns of a state that nobody owns."""
+
+
+@dataclass(slots=True)
+class FinishedRun:
+    """A run that has ended, and all that is to be written about it."""
+
+    state: JobState
+    job: Job
+    run: Run
+    token: str
+    outcome: Outcome
+    ended_at: datetime
+    has_downstream: bool
+    output: OutputBatch = field(default_factory=OutputBatch)
+    written: dict[str, int] = field(default_factory=dict)
+    parts: tuple[int, int] | None = None
+    pid: int | None = None
+    rejections: int = 0
+    """How often the database refused to take it."""
+    run_deleted: bool = False
+    """Somebody has deleted the row of the run while it ran."""
+
+
+def end_run(ended: FinishedRun, *, only_if_stale: bool = False) -> bool:
+    """Write the end of a run, fenced by its token; False where somebody else owns it by now.
+
+    To be called in a transaction. After a False nothing of the run may be written any more.
+    ``only_if_stale``: the caller is not the owner, but takes away a lease that has run out.
+    """
+    mine = JobState.objects.filter(pk=ended.state.pk, lease_token=ended.token)
+    if only_if_stale:
+        mine = mine.filter(lease_expires_at__lt=StatementNow())
+    if not mine.update(**_state_changes(ended)):
+        return False
+    outcome = ended.outcome
+    Run.objects.running().filter(pk=ended.run.pk).update(
+        status=outcome.status,
+        ended_at=ended.ended_at,
+        duration_seconds=outcome.seconds,
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        error=outcome.error,
+        cpu_seconds=outcome.cpu_seconds,
+        max_rss_bytes=outcome.max_rss_bytes,
+        **_parts(ended.parts),
+        **{f"{stream}_bytes": size for stream, size in ended.written.items()},
+        **({"pid": ended.pid} if ended.pid else {}),
+    )
+    store_output(ended.run.pk, ended.output, ended.ended_at)
+    if ended.has_downstream:
+        _trigger_downstreams(ended)
+    _update_incidents(ended)
+    return True
+
+
+def release(ended: FinishedRun) -> None:
+    """Let go of a state whose run's end cannot be written, and of the run if that can be."""
+    mine = Run.objects.running().filter(pk=ended.run.pk, current_state__lease_token=ended.token)
+    with contextlib.suppress(DatabaseError):  # what stays running is found: reaping.adopt()
+        mine.update(status=RunStatus.LOST, ended_at=ended.ended_at, error=ended.outcome.error[:500])
+    JobState.objects.filter(pk=ended.state.pk, lease_token=ended.token).update(**UNOWNED)
+
+
+def is_recorded(ended: FinishedRun) -> bool:
+    """Whether the end was written before, by a commit whose reply was lost."""
+    return Run.objects.filter(
+        pk=ended.run.pk, status=ended.outcome.status, ended_at=ended.ended_at
+    ).exists()
+
+
+def _state_changes(ended: FinishedRun) -> dict[str, Any]:
+    outcome, state, job = ended.outcome, ended.state, ended.job
+    facts: dict[str, Any] = {
+        **UNOWNED,
+        "stop_requested_at": None,
+        "last_run": None if ended.run_deleted else ended.run,
+        "last_status": outcome.status,
+        "last_ended_at": ended.ended_at,
+        "last_error": outcome.error[:500],
+        "runs_total": F("runs_total") + 1,
+        **_parts(ended.parts),
+    }
+    if outcome.status == RunStatus.SUCCEEDED:
+        facts.update(last_success_at=ended.ended_at, consecutive_failures=0)
+        if state.failing_incident:
+            facts["failing_incident"] = False
+    else:
+        counter = f"failures_{FAILURE_REASONS[outcome.status].value}"
+        facts.update({"last_failure_at": ended.ended_at, counter: F(counter) + 1})
+        if outcome.status != RunStatus.STOPPED:
+            facts["consecutive_failures"] = F("consecutive_failures") + 1
+            facts.update(_retry(ended.run, job, ended.ended_at))
+            if _opens_incident(ended):
+                facts["failing_incident"] = True
+    if outcome.seconds is not None:
+        facts.update(
+            last_duration_seconds=outcome.seconds,
+            duration_seconds_sum=F("duration_seconds_sum") + outcome.seconds,
+            duration_count=F("duration_count") + 1,
+            # Read when the state was claimed; only the owner of the token writes it.
+            duration_buckets=add_observation(state.duration_buckets, outcome.seconds),
+        )
+    if outcome.cpu_seconds is not None:
+        facts["cpu_seconds_total"] = F("cpu_seconds_total") + outcome.cpu_seconds
+        facts["last_max_rss_bytes"] = outcome.max_rss_bytes
+    return facts
+
+
+def _opens_incident(ended: FinishedRun) -> bool:
+    """Whether this failure makes an incident, or goes on with one.
+
+    Of a monitor, the severity of what it measured tells.
+    """
+    job = ended.job
+    if job.command == CHECK_MONITOR and job.args == f"--job-id {job.pk}":
+        return False
+    state = ended.state  # read when it was claimed; only the owner of the token writes these
+    return state.failing_incident or (
+        state.consecutive_failures + 1 >= ended.job.failures_before_alert
+    )
+
+
+def _update_incidents(ended: FinishedRun) -> None:
+    """Incidents and mails, in the transaction that ends the run. Mostly there is nothing to do."""
+    outcome, state, job = ended.outcome, ended.state, ended.job
+    run, now = None if ended.run_deleted else ended.run, ended.ended_at
+    if outcome.status == RunStatus.SUCCEEDED:
+        if state.failing_incident:
+            incidents.resolve(
+                job, state.host, IncidentKind.FAILING, "A run succeeded.", now, run=run
+            )
+        if job.email_on_success and run is not None:
+            incidents.tell_success(job, run, now)
+    elif outcome.status != RunStatus.STOPPED and _opens_incident(ended):
+        incidents.open_or_update(
+            job,
+            state.host,
+            IncidentKind.FAILING,
+            Severity.WARNING,
+            outcome.error or f"The run {outcome.status}.",
+            now,
+            run=run,
+        )
+
+
+def _parts(parts: tuple[int, int] | None) -> dict[str, int | None]:
+    if parts is None:
+        return {}
+    total, done = parts
+    return {"parts_total": total or None, "parts_done": done}
+
+
+def _retry(run: Run, job: Job, ended_at: datetime) -> dict[str, Any]:
+    """When the next attempt starts, if the job has one left; the delay doubles each time."""
+    if run.trigger == Trigger.MANUAL or run.attempt > job.max_retries:
+        return {}
+    seconds = job.retry_delay_seconds * 2 ** min(run.attempt - 1, 20)
+    delay = timedelta(seconds=min(seconds, _MAX_RETRY_DELAY.total_seconds()))
+    return {
+        "retry_at": ended_at + delay,
+        "retry_slot_at": run.scheduled_for,
+        "retry_attempt": run.attempt + 1,
+    }
+
+
+def _trigger_downstreams(ended: FinishedRun) -> None:
+    """Ask for a run of the jobs that have no schedule but wait for this one."""
+    waiting = JobDependency.objects.filter(
+        upstream=ended.job, downstream__enabled=True, downstream__schedule=""
+    )
+    if ended.outcome.status != RunStatus.SUCCEEDED:
+        waiting = waiting.filter(wait_for_success=False)
+    downstreams = list(waiting.values_list("downstream", flat=True))
+    if downstreams:
+        states = JobState.objects.current().filter(
+            job__in=downstreams, run_requested_at__isnull=True
+        )
+        if ended.state.host:
+            states = states.filter(Q(host="") | Q(host=ended.state.host))
+        # The upstream's own slot: it has come, so the tick that runs the chain goes on with it.
+        states.update(run_requested_at=ended.run.scheduled_for, run_requested_by=Trigger.DEPENDENCY)
+
+
+def append_output(state: int, token: str, run: int, batch: OutputBatch, now: datetime) -> bool:
+    """The same for a run that goes on; False, and nothing is written, where it is not ours."""
+    mine = JobState.objects.filter(pk=state, lease_token=token)
+    if not mine.update(progress_at=F("progress_at")):  # a write, so that the row stays as it is
+        return False
+    store_output(run, batch, now)
+    return True

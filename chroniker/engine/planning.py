@@ -1,0 +1,216 @@
+"""When each job runs next, computed from its definition whenever that has changed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from chroniker.alerting import incidents
+from chroniker.enums import IncidentKind, MissedReason
+from chroniker.exceptions import ScheduleError
+from chroniker.models import Host, Incident, Job, JobState
+from chroniker.models.job import MAX_SECONDS
+from chroniker.schedules import Schedule, jitter
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class MissedSlots:
+    """Slots that are knowingly not run: how many, the first of them, and why."""
+
+    first: datetime
+    count: int
+    reason: MissedReason
+
+
+@dataclass(frozen=True, slots=True)
+class SlotDecision:
+    """What becomes of the slots that have come."""
+
+    slot: datetime | None
+    """The one that is run; None where it is too late even for the last."""
+    missed: tuple[MissedSlots, ...]
+    next_slot: datetime | None
+
+
+def start_time(job: Job, slot: datetime) -> datetime:
+    """When a slot is started: its time and the job's jitter, UTC."""
+    if not job.jitter_seconds:
+        return slot
+    return slot + jitter(job.name, slot, min(job.jitter_seconds, MAX_SECONDS))
+
+
+def decide_slots(
+    job: Job,
+    schedule: Schedule,
+    first: datetime,
+    now: datetime,
+    last_ended_at: datetime | None,
+) -> SlotDecision:
+    """Decide over the slots from ``first``, which has come, to ``now``.
+
+    At most the last one is run, and not if it would be later than the job's deadline. The others
+    are missed: those that passed while the job still ran because of the overlap, the rest because
+    nobody was there.
+    """
+    slot = _latest_startable_slot(job, schedule, first, now)
+    following = schedule.next(slot)
+    deadline = job.start_deadline_seconds
+    late = (now - start_time(job, slot)).total_seconds()
+    if deadline is not None and late > deadline:
+        count = schedule.count(first, slot) + 1
+        missed = MissedSlots(first, count, MissedReason.DEADLINE)
+        return SlotDecision(None, (missed,), following)
+    count = schedule.count(first, slot)  # those in [first, slot) are as many as in (first, slot]
+    if not count:
+        return SlotDecision(slot, (), following)
+    overlapped = 0
+    if last_ended_at is not None and last_ended_at >= first:
+        overlapped = min(count, schedule.count(first, last_ended_at) + 1)
+    rows: list[MissedSlots] = []
+    if overlapped:
+        rows.append(MissedSlots(first, overlapped, MissedReason.OVERLAP))
+    if count > overlapped:
+        begin = first
+        if overlapped and last_ended_at is not None:
+            begin = schedule.next(schedule.latest(first, last_ended_at) or first) or first
+        rows.append(MissedSlots(begin, count - overlapped, MissedReason.DOWNTIME))
+    return SlotDecision(slot, tuple(rows), following)
+
+
+def _latest_startable_slot(
+    job: Job, schedule: Schedule, first: datetime, now: datetime
+) -> datetime:
+    """The last slot whose start has come; ``first`` has."""
+    slot = schedule.latest(first, now) or first
+    while slot > first and start_time(job, slot) > now:
+        slot = schedule.latest(first, slot - timedelta(microseconds=1)) or first
+    return slot
+
+
+def plan_changed_jobs(now: datetime) -> int:
+    """Compute the next runs of all jobs whose definition has changed; how many that were.
+
+    A new job counts from its creation, a changed one from ``now``. A schedule that cannot be used
+    is logged and blocks its job; the others go on.
+    """
+    planned = 0
+    while True:
+        jobs = list(Job.objects.needing_planning().order_by("pk")[:_BATCH])
+        if not jobs:
+            return planned
+        hosts = _host_names() if any(job.every_host for job in jobs) else []
+        _plan(jobs, hosts, now)
+        planned += len(jobs)
+
+
+def plan_for_new_host(name: str, now: datetime) -> None:
+    """Give a host that has just appeared its states of the jobs that run on every host."""
+    last = 0
+    while True:
+        jobs = list(Job.objects.filter(hostname="*", pk__gt=last).order_by("pk")[:_BATCH])
+        if not jobs:
+            return
+        JobState.objects.bulk_create(
+            [_new_state(job, name, now) for job in jobs], ignore_conflicts=True
+        )
+        last = jobs[-1].pk
+
+
+def _host_names() -> list[str]:
+    return list(Host.objects.values_list("name", flat=True))
+
+
+def _plan(jobs: list[Job], hosts: list[str], now: datetime) -> None:
+    states: dict[int, dict[str, JobState]] = {}
+    for state in JobState.objects.filter(job__in=jobs).only("job", "host", "planned_from"):
+        states.setdefault(state.job_id, {})[state.host] = state
+    new: list[JobState] = []
+    for job in jobs:
+        mine = states.get(job.pk, {})
+        wanted = hosts if job.every_host else [""]
+        # A state that was made for a request knows no plan yet.
+        first = not job.planned_from and not any(state.planned_from for state in mine.values())
+        since = min(job.created_at, now) if first else now
+        new += [_new_state(job, host, since) for host in wanted if host not in mine]
+        for host, state in mine.items():
+            if host not in wanted:
+                _deactivate_state(state)
+            elif state.planned_from != job.definition:
+                _replan(state, job, since)
+    JobState.objects.bulk_create(new, ignore_conflicts=True)
+    _withdraw_incidents(jobs, states, hosts, now)
+    # Whatever this says, the database compares it with the definition as it is by then: a change
+    # made in the meantime stays noticed.
+    for job in jobs:
+        job.planned_from = job.definition
+    Job.objects.bulk_update(jobs, ["planned_from"])
+
+
+def _next_slot(job: Job, after: datetime) -> tuple[datetime | None, str]:
+    """The next slot and why there can be none."""
+    if not job.enabled:
+        return None, ""
+    try:
+        return job.parsed_schedule().next(after), ""
+    except ScheduleError as error:
+        logger.error("Job %s is skipped: %s", job.name, error, extra={"job_id": job.pk})
+        return None, f"schedule: {error}"[:500]
+
+
+def _new_state(job: Job, host: str, since: datetime) -> JobState:
+    slot, problem = _next_slot(job, since)
+    return JobState(
+        job=job,
+        host=host,
+        planned_from=job.definition,
+        next_slot_at=slot,
+        next_run_at=slot and start_time(job, slot),
+        blocked_reason=problem,
+    )
+
+
+def _replan(state: JobState, job: Job, since: datetime) -> None:
+    slot, problem = _next_slot(job, since)
+    # Conditional: of two ticks that notice the same change, one plans.
+    JobState.objects.filter(pk=state.pk, planned_from=state.planned_from).update(
+        planned_from=job.definition,
+        next_slot_at=slot,
+        next_run_at=slot and start_time(job, slot),
+        retry_at=None,
+        blocked_reason=problem,
+    )
+
+
+def _deactivate_state(state: JobState) -> None:
+    """The job no longer runs on this host slot: keep its counters, plan nothing."""
+    JobState.objects.filter(pk=state.pk).update(
+        planned_from="",
+        next_slot_at=None,
+        next_run_at=None,
+        retry_at=None,
+        run_requested_at=None,
+        run_requested_by="",
+    )
+
+
+def _withdraw_incidents(
+    jobs: list[Job], states: dict[int, dict[str, JobState]], hosts: list[str], now: datetime
+) -> None:
+    """End the incidents of what is not to run any more, or by another schedule."""
+    by_key = {job.pk: job for job in jobs}
+    for incident in Incident.objects.open().filter(job__in=jobs):
+        job = incident.job = by_key[incident.job_id]
+        state = states.get(job.pk, {}).get(incident.host)
+        if not job.enabled:
+            incidents.withdraw(incident, "The job was disabled.", now)
+        elif incident.host not in (hosts if job.every_host else [""]):
+            incidents.withdraw(incident, "The job does not run there any more.", now)
+        elif incident.kind == IncidentKind.OVERDUE and (
+            state is None or state.planned_from != job.definition
+        ):
+            incidents.withdraw(incident, "The definition of the job was changed.", now)

@@ -1,0 +1,153 @@
+"""Runs whose owner is gone: found, and ended as lost."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from django.db import DatabaseError, connection
+from django.db.models import F
+
+from chroniker.conf import conf, runtime_dir
+from chroniker.db.clock import database_now_plus
+from chroniker.db.transactions import is_outage, run_transaction
+from chroniker.enums import RunStatus
+from chroniker.models import JobDependency, JobState, Run
+from chroniker.processes.locks import FileLock, owner_is_dead, owner_is_stopped, remove_owner_lock
+from chroniker.processes.supervisor import Outcome
+
+from .claims import new_token
+from .completion import FinishedRun, end_run
+
+logger = logging.getLogger(__name__)
+
+_UNKNOWN_OWNER_GRACE = timedelta(minutes=5)
+_LOST = "Lost: the scheduler that ran it on {host} {why}. Nobody knows how far the job came."
+
+
+def job_lock(state: int) -> FileLock:
+    """The lock that a run holds where CHRONIKER_CHECK_LOCK_FILE is on."""
+    return FileLock(Path(runtime_dir()) / f"job-{state}.lock")
+
+
+def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
+    """End as lost what nobody owns any more; ``stale``: some leases have run out.
+
+    On this host at once, when the kernel has released the lock of the tick, which its wardens
+    and jobs hold as well. Elsewhere when the lease has run out by the database's clock: by then
+    the wardens there have killed their jobs.
+    """
+    ended: list[FinishedRun] = []
+    owned = JobState.objects.filter(lease_token__isnull=False).select_related("job", "current_run")
+    one_machine = connection.vendor == "sqlite"
+    here = owned if one_machine else owned.filter(lease_host=host)
+    dead: dict[str, bool] = {}
+    for state in here:
+        owner = state.lease_owner
+        if owner not in dead:
+            dead[owner] = owner_is_dead(runtime_dir(), owner)
+        if dead[owner] or _job_is_dead(state):
+            ended += _end_as_lost(state, now, "died", only_if_stale=False)
+    if stale:
+        for state in owned.filter(pk__in=JobState.objects.stale().values("pk")):
+            if one_machine and not _may_take_over(state):
+                continue
+            ended += _end_as_lost(state, now, "did not renew its lease", only_if_stale=True)
+            dead.setdefault(state.lease_owner, one_machine)
+    for owner, is_dead in dead.items():
+        # Last: had this been broken off above, the next tick has to find out the same.
+        if is_dead and not JobState.objects.filter(lease_owner=owner).exists():
+            remove_owner_lock(runtime_dir(), owner)
+    return ended
+
+
+def _job_is_dead(state: JobState) -> bool:
+    """With CHRONIKER_CHECK_LOCK_FILE: whether the kernel has released the run's own lock.
+
+    Only of a tick that is stopped: one that goes on is about to write the end itself.
+    """
+    if not conf.CHECK_LOCK_FILE or not owner_is_stopped(state.lease_owner):
+        return False
+    lock = job_lock(state.pk)
+    try:
+        if not lock.acquire(wait=False, create=False):
+            return False
+    except OSError:  # no such file: it does not run with our directory
+        return False
+    lock.release()
+    return True
+
+
+def _may_take_over(state: JobState) -> bool:
+    """SQLite: whether a lease that ran out may be taken away.
+
+    All hosts of an SQLite file are one machine, and a long write of a job keeps its own tick from
+    renewing. So an owner that is alive keeps its run; one that was stopped by a signal is killed,
+    and its run is lost once the kernel says that all of it is dead.
+    """
+    owner = state.lease_owner
+    if not owner.startswith("tick-") or not (Path(runtime_dir()) / owner).exists():
+        # Another user's, whom we know nothing of; or gone with a reboot.
+        ended = state.lease_expires_at
+        return ended is None or ended < datetime.now(UTC) - _UNKNOWN_OWNER_GRACE
+    if owner_is_stopped(owner):
+        logger.warning("Killing the tick %s: it is stopped and its lease ran out", owner)
+        os.kill(int(owner.split("-")[1]), signal.SIGKILL)
+    return owner_is_dead(runtime_dir(), owner)
+
+
+def _end_as_lost(
+    state: JobState, now: datetime, why: str, *, only_if_stale: bool
+) -> list[FinishedRun]:
+    token, run = state.lease_token, state.current_run
+    if token is None:
+        return []
+    if run is None:
+        JobState.objects.filter(pk=state.pk, lease_token=token).update(
+            lease_token=None, lease_expires_at=None, lease_host="", lease_owner=""
+        )
+        return []
+    ended = FinishedRun(
+        state=state,
+        job=state.job,
+        run=run,
+        token=token,
+        outcome=Outcome(
+            RunStatus.LOST, _LOST.format(host=state.lease_host or "another host", why=why)
+        ),
+        ended_at=now,
+        has_downstream=JobDependency.objects.filter(upstream=state.job_id).exists(),
+    )
+    try:
+        done = run_transaction(lambda: end_run(ended, only_if_stale=only_if_stale))
+    except DatabaseError as error:
+        if is_outage(error):
+            raise
+        logger.exception("The end of run %s is refused", run.pk)  # the others' need not be
+        return []
+    return [ended] if done else []
+
+
+def adopt_orphan(state: int) -> bool:
+    """Give a lease to a run that is running for this state, but owned by nobody; False if none is.
+
+    That happens where a state was deleted and made anew behind our back. The run would keep its
+    job from running for ever. Its process may still be alive: so nobody's lease has to run out
+    first, by when that process has been ended, and then the run is lost like any other.
+    """
+    free = JobState.objects.filter(pk=state, lease_token__isnull=True)
+    for orphan in Run.objects.running().filter(job__states=state, job__states__host=F("host")):
+        logger.warning("Run %s is running, but nobody owns it", orphan.pk)
+        return bool(
+            free.update(
+                lease_token=new_token(),
+                lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
+                lease_host=orphan.ran_on,
+                lease_owner="",
+                current_run=orphan,
+            )
+        )
+    return False

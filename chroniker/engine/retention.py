@@ -1,0 +1,44 @@
+"""Old runs are deleted in batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import SET_NULL, ForeignObjectRel
+
+from chroniker.models import Job, OutputChunk, Run
+
+_DELETE_BATCH = 500
+
+
+def prune_runs(job: Job, keep: int) -> int:
+    """Delete the ended runs of a job beyond the newest ``keep``, in batches; how many."""
+    newest_gone = (
+        Run.objects.filter(job=job).order_by("-id").values_list("pk", flat=True)[keep : keep + 1]
+    )
+    last = next(iter(newest_gone), None)
+    return delete_runs(Run.objects.ended().filter(job=job, pk__lte=last)) if last else 0
+
+
+def delete_runs(runs: Any) -> int:
+    """Delete runs and their output in small transactions, so that nothing waits for it."""
+    deleted = 0
+    while keys := list(runs.order_by("pk").values_list("pk", flat=True)[:_DELETE_BATCH]):
+        _unlink_runs(keys)
+        OutputChunk.objects.filter(run__in=keys).delete()
+        Run.objects.filter(pk__in=keys).delete()
+        deleted += len(keys)
+    return deleted
+
+
+def _unlink_runs(runs: list[int]) -> None:
+    """Let go of runs that are to be deleted, as SET_NULL would, but one statement at a time.
+
+    In the transaction that deletes them, a state whose next run is running would stay locked, and
+    so would an incident that this run's end may have to write.
+    """
+    for relation in Run._meta.get_fields(include_hidden=True):  # hidden: related_name="+"
+        if isinstance(relation, ForeignObjectRel) and relation.on_delete is SET_NULL:
+            name = relation.field.name
+            pointing = relation.related_model._base_manager.filter(**{f"{name}__in": runs})
+            pointing.update(**{name: None})

@@ -1,0 +1,301 @@
+"""Inside a job's process: run the command, capture logging, report how it went.
+
+In a forked job :func:`run_in_fork` is called by the warden's child; a spawned one starts with
+``python -m chroniker.processes.child``. Either ends with the exit code that tells the outcome.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import IO, Any
+
+SPEC_VARIABLE = "CHRONIKER_SPEC"
+REPORT_VARIABLE = "CHRONIKER_REPORT_FD"
+LOG_VARIABLE = "CHRONIKER_LOG_FD"
+PATH_VARIABLE = "CHRONIKER_OUTER_PYTHONPATH"
+"""Environment variable: what PYTHONPATH was, for the programs that a spawned job starts."""
+_MAX_REPORT = 3000  # bytes; below PIPE_BUF (POSIX: at least 4096 on Linux), so written at once
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """What a job's process is to do."""
+
+    run_id: int
+    job_name: str
+    command: str
+    args: tuple[str, ...]
+    log_level: str | int
+    log_format: str
+
+    def dump(self) -> str:
+        """As text, for the environment of a spawned job."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> CommandSpec:
+        """What :meth:`dump` wrote."""
+        values = json.loads(text)
+        return cls(**{**values, "args": tuple(values["args"])})
+
+
+def execute(spec: CommandSpec, report: int, log: int, consoles: set[Any]) -> int:
+    """Run the command and return its exit code; why it failed goes to file descriptor ``report``.
+
+    ``consoles``: the streams by which handlers of ``logging`` may know the console.
+    Success is a return, ``SystemExit(None)`` or ``SystemExit(0)``, and nothing else.
+    """
+    from django.core.management import call_command
+    from django.core.management.base import CommandError, SystemCheckError
+
+    from chroniker.signals import job_process_started
+
+    report_pipe = os.fstat(report)
+    _capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
+    job_process_started.send_robust(sender=None, spec=spec)
+    code, error = 0, ""
+    try:
+        call_command(spec.command, *spec.args)
+    except SystemExit as ended:
+        code, error = _exit_code(ended)
+    except SystemCheckError as refused:
+        code, error = 1, "System checks failed; see stderr."
+        _write_stderr(f"{refused}\n")
+        _send_job_raised(spec, refused)
+    except CommandError as refused:
+        code, error = refused.returncode or 1, f"CommandError: {refused}"
+        _write_stderr(f"{error}\n")
+        _send_job_raised(spec, refused)
+    except KeyboardInterrupt:
+        code, error = 130, "KeyboardInterrupt"
+    except BaseException as raised:
+        code, error = 1, "".join(traceback.format_exception_only(raised)).strip()
+        _write_stderr(
+            "".join(traceback.format_exception(type(raised), raised, _own_traceback(raised)))
+        )
+        _send_job_raised(spec, raised)
+    try:
+        _run_exit_handlers()
+    except BaseException as raised:
+        code, error = code or 1, error or f"at exit: {type(raised).__name__}: {raised}"
+        _write_stderr(traceback.format_exc())
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    # A job that has closed all files may have one of its own under this number by now.
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(report), report_pipe):
+            _report_error(report, error)
+    return code & 0xFF if code else 0
+
+
+def _write_stderr(text: str) -> None:
+    """Write to stderr, unless the job has closed it or put something strange there."""
+    with contextlib.suppress(Exception):
+        sys.stderr.write(text)
+
+
+def _exit_code(ended: SystemExit) -> tuple[int, str]:
+    """Exit code and reason, as the interpreter itself reads ``SystemExit``."""
+    code = ended.code
+    if code is None:
+        return 0, ""
+    if isinstance(code, int):
+        # exit(256) would be 0 to the shell, but the job did not mean success
+        return (code & 0xFF or (1 if code else 0)), f"exit code {code}" if code else ""
+    try:
+        reason = str(code)
+    except Exception:
+        reason = f"exit with an unprintable {type(code).__name__}"
+    _write_stderr(f"{reason}\n")
+    return 1, reason
+
+
+def _send_job_raised(spec: CommandSpec, raised: BaseException) -> None:
+    """Tell who listens, such as an error tracker."""
+    from chroniker.signals import job_raised
+
+    job_raised.send_robust(sender=None, spec=spec, error=raised, traceback=_own_traceback(raised))
+
+
+def _own_traceback(raised: BaseException) -> TracebackType | None:
+    """The traceback from the command's own frames on."""
+    frame = raised.__traceback__
+    while frame is not None and frame.tb_frame.f_globals.get("__name__") in (
+        __name__,
+        "django.core.management",
+        "django.core.management.base",
+    ):
+        frame = frame.tb_next
+    return frame or raised.__traceback__
+
+
+def _run_exit_handlers() -> None:
+    """What an interpreter does at its end: wait for threads, run what the job registered."""
+    shut_down: Any = vars(threading)["_shutdown"]
+    shut_down()
+    atexit._run_exitfuncs()
+    logging.shutdown()
+
+
+def _report_error(fd: int, error: str) -> None:
+    if not error:
+        return
+    text = error[: _MAX_REPORT // 2]
+    while True:
+        line = json.dumps({"error": text}).encode() + b"\n"
+        if len(line) <= _MAX_REPORT:
+            break
+        text = text[: len(text) // 2]
+    with contextlib.suppress(OSError):
+        os.write(fd, line)
+
+
+def _text_stream(fd: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.FileIO(fd, "w", closefd=False),
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+        write_through=True,
+    )
+
+
+class _Capture(logging.StreamHandler[IO[str]]):
+    """Writes records that no other handler has written to the same stream."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, "_chroniker_written", False):
+            super().emit(record)
+
+
+def _mark_written(record: logging.LogRecord) -> bool:
+    record._chroniker_written = True
+    return True
+
+
+def _consoles() -> set[Any]:
+    return {sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr}
+
+
+def _capture_logging(fd: int, level: str | int, fmt: str, consoles: set[Any]) -> None:
+    """Send log records to ``fd``: logging is not output, and not an error.
+
+    Handlers of the site that write to the console are turned there as they are, with their own
+    levels, filters and formats. What they do not write, from ``level`` up, is written by a handler
+    of our own. The level of the root logger is lowered where it has to be; the site's handlers on
+    it then still get only what they got before.
+    """
+    stream = _text_stream(fd)
+    for handler in _all_handlers():
+        if isinstance(handler, logging.StreamHandler) and handler.stream in consoles:
+            handler.setStream(stream)
+            handler.addFilter(_mark_written)
+    root = logging.getLogger()
+    capture = _Capture(stream)
+    capture.setFormatter(logging.Formatter(fmt))
+    capture.setLevel(level)
+    if root.level > capture.level:
+        before = root.level
+        for handler in root.handlers:
+            handler.addFilter(
+                lambda record: record.levelno >= _effective_level(record.name, before)
+            )
+        root.setLevel(capture.level)
+    root.addHandler(capture)
+
+
+def _effective_level(name: str, root_level: int) -> int:
+    """The effective level of a logger, had the root logger ``root_level``."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None and logger.parent is not None:
+        if logger.level:
+            return logger.level
+        logger = logger.parent
+    return root_level
+
+
+def _all_handlers() -> Iterable[logging.Handler]:
+    loggers: list[Any] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    seen: dict[int, logging.Handler] = {}
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", ()):
+            seen[id(handler)] = handler
+    return seen.values()
+
+
+def run_in_fork(spec: CommandSpec, report: int, log: int) -> int:
+    """The forked job: make this copy of the scheduler look like a fresh interpreter, and run."""
+    import gc
+
+    from django.core.cache import caches
+    from django.db import connections
+
+    atexit._clear()  # what the scheduler registered is not the job's to run
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    consoles = _consoles()  # those that the site's handlers were made with
+    system: Any = sys
+    system.stdout = system.__stdout__ = _text_stream(1)
+    system.stderr = system.__stderr__ = _text_stream(2)
+    for connection in connections.all(initialized_only=True):
+        connection.connection = None  # closed before the fork; to be sure
+    caches.close_all()
+    gc.enable()
+    return execute(spec, report, log, consoles)
+
+
+def main() -> None:
+    """The spawned job: a fresh interpreter, told by its environment what to do."""
+    spec = CommandSpec.load(os.environ.pop(SPEC_VARIABLE))
+    report = int(os.environ.pop(REPORT_VARIABLE))
+    log = int(os.environ.pop(LOG_VARIABLE))
+    for fd in (report, log):
+        os.set_inheritable(fd, False)
+    before = os.environ.pop(PATH_VARIABLE, "")
+    os.environ.pop("PYTHONPATH", None)
+    if before:
+        os.environ["PYTHONPATH"] = before
+    # a pipe is not line buffered by itself, and the live tail wants lines
+    sys.stdout.reconfigure(  # type: ignore[union-attr]
+        encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+    sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        import django
+
+        django.setup()
+    except BaseException as raised:
+        traceback.print_exc()
+        _report_error(report, f"Django could not be set up: {type(raised).__name__}: {raised}")
+        os._exit(1)
+    os._exit(execute(spec, report, log, set()))
+
+
+def reset_signals() -> None:
+    """Give a job the signal dispositions of a fresh process."""
+    signal.set_wakeup_fd(-1)
+    for number in (
+        signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1,
+        signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE,
+    ):  # fmt: skip
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Python itself ignores SIGPIPE, so that a closed pipe is an exception that a command can handle
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""From the clock on the wall to the one timeline, across the changes of a zone's offset.
+
+A calendar answers questions about wall time only, in which every day has 24 hours. The functions
+here place its answers on the timeline. Both are counted in whole seconds since 1970-01-01 00:00,
+the one by the wall ("wall"), the other in UTC ("instant", "slot").
+
+Two rules say what happens where wall time is skipped or repeated; they are those of Debian's
+cron, see cron(8), "local time changes of less than three hours":
+
+- Once: each wall time happens once, in the first pass of a repeated hour; what falls into a
+  skipped hour happens at the first moment after it.
+- Running: whatever the wall shows counts, so a repeated hour counts twice and a skipped one not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from .base import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from zoneinfo import ZoneInfo
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+DAY = 86_400
+
+# The offsets before and after are compared over spans of this length to find the changes between.
+# The closest pair of changes in the zone database since 1970 is 6.96 days apart, before that 8.
+_SPAN = 2 * DAY
+
+# Beyond these, a day more or less (an offset) may leave datetime's range.
+_EARLIEST = (datetime(2, 1, 1, tzinfo=UTC) - EPOCH) // SECOND
+_LAST = (datetime(9990, 1, 1, tzinfo=UTC) - EPOCH) // SECOND
+
+
+class Calendar(Protocol):
+    """A set of wall times, in seconds."""
+
+    def first(self, wall: int) -> int | None:
+        """Return the earliest wall time not before `wall`."""
+
+    def last(self, wall: int) -> int | None:
+        """Return the latest wall time not after `wall`."""
+
+    def count(self, start: int, end: int) -> int:
+        """Return the number of wall times from `start`, before `end`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTimeSchedule(Schedule):
+    """A schedule by the clock on the wall of its zone."""
+
+    calendar: Calendar
+    once: bool
+    """Which of the two rules holds: Once (True) or Running."""
+
+    def next(self, after: datetime) -> datetime | None:
+        """Return the first slot later than `after`, or None."""
+        start = max(seconds(after), _EARLIEST)
+        if start >= _LAST:
+            return None
+        find = _next_once if self.once else _next_running
+        slot = find(self.calendar, self.zone, start)
+        return None if slot is None or slot > _LAST else moment(slot)
+
+    def latest(self, after: datetime, until: datetime) -> datetime | None:
+        """Return the last slot in (after, until], or None."""
+        start, end = max(seconds(after), _EARLIEST), min(seconds(until), _LAST)
+        if end <= start:
+            return None
+        find = _latest_once if self.once else _latest_running
+        slot = find(self.calendar, self.zone, start, end)
+        return None if slot is None else moment(slot)
+
+    def count(self, after: datetime, until: datetime) -> int:
+        """Return the number of slots in (after, until]."""
+        start, end = max(seconds(after), _EARLIEST), min(seconds(until), _LAST)
+        if end <= start:
+            return 0
+        add_up = _count_once if self.once else _count_running
+        return add_up(self.calendar, self.zone, start, end)
+
+
+def seconds(when: datetime) -> int:
+    """Return an aware datetime as whole seconds since 1970 UTC, rounded down."""
+    if when.tzinfo is None:
+        msg = "A schedule needs an aware datetime, and this one has no time zone."
+        raise ValueError(msg)
+    return (when - EPOCH) // SECOND
+
+
+def moment(instant: int) -> datetime:
+    """Return seconds since 1970 UTC as an aware datetime."""
+    return EPOCH + timedelta(seconds=instant)
+
+
+def to_local_seconds(shown: datetime) -> int:
+    """Return what the wall shows, a naive datetime, in seconds."""
+    return (shown.replace(tzinfo=UTC) - EPOCH) // SECOND
+
+
+def from_local_seconds(wall: int) -> datetime:
+    """Return what the wall shows as a naive datetime."""
+    return (EPOCH + timedelta(seconds=wall)).replace(tzinfo=None)
+
+
+def _offset(zone: ZoneInfo, instant: int) -> int:
+    return _whole(datetime.fromtimestamp(instant, zone).utcoffset())
+
+
+def _whole(offset: timedelta | None) -> int:
+    assert offset is not None
+    return offset.days * DAY + offset.seconds
+
+
+def _find_change(zone: ZoneInfo, before: int, after: int) -> int:
+    """Return the first instant with the offset of `after`, where there is one change between."""
+    offset = _offset(zone, after)
+    while after - before > 1:
+        middle = (before + after) // 2
+        if _offset(zone, middle) == offset:
+            after = middle
+        else:
+            before = middle
+    return after
+
+
+def _changes(zone: ZoneInfo, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the changes in (start, end]: the instant, the offset before, the offset after."""
+    offset = _offset(zone, start)
+    while start < end:
+        stop = min(start + _SPAN, end)
+        new = _offset(zone, stop)
+        if new != offset:
+            yield _find_change(zone, start, stop), offset, new
+            offset = new
+        start = stop
+
+
+def _latest_local_seconds(zone: ZoneInfo, instant: int) -> int:
+    """Return the latest wall time that has been on the wall at or before `instant`."""
+    local = datetime.fromtimestamp(instant, zone)
+    offset = _whole(local.utcoffset())
+    if not local.fold:
+        return instant + offset
+    before = _whole(local.replace(fold=0).utcoffset())
+    return _find_change(zone, instant - (before - offset), instant) + before - 1
+
+
+def _first_pass(zone: ZoneInfo, wall: int) -> int:
+    """Return when the wall first shows `wall`; where it skips that, when it has skipped."""
+    local = (EPOCH + timedelta(seconds=wall)).replace(tzinfo=zone)
+    # In a skipped hour, fold=0 reads the time by the offset before, fold=1 by the one after.
+    before = _whole(local.utcoffset())
+    instant = wall - before
+    if _offset(zone, instant) == before:
+        return instant
+    return _find_change(zone, wall - _whole(local.replace(fold=1).utcoffset()), instant)
+
+
+def _next_once(calendar: Calendar, zone: ZoneInfo, after: int) -> int | None:
+    wall = calendar.first(_latest_local_seconds(zone, after) + 1)
+    return None if wall is None or wall > _LAST else _first_pass(zone, wall)
+
+
+def _latest_once(calendar: Calendar, zone: ZoneInfo, after: int, until: int) -> int | None:
+    wall = calendar.last(_latest_local_seconds(zone, until))
+    if wall is None or wall < _EARLIEST:
+        return None
+    slot = _first_pass(zone, wall)
+    return slot if slot > after else None
+
+
+def _count_once(calendar: Calendar, zone: ZoneInfo, after: int, until: int) -> int:
+    total = calendar.count(
+        _latest_local_seconds(zone, after) + 1, _latest_local_seconds(zone, until) + 1
+    )
+    if not total:
+        return 0
+    for instant, before, new in _changes(zone, after, until):
+        if new > before:
+            # All that was skipped, and what is due right after it, is one slot.
+            together = calendar.count(instant + before, instant + new + 1)
+            total -= max(together - 1, 0)
+    return total
+
+
+def _next_running(calendar: Calendar, zone: ZoneInfo, after: int) -> int | None:
+    start = after + 1
+    while True:
+        offset = _offset(zone, start)
+        wall = calendar.first(start + offset)
+        if wall is None or wall > _LAST:
+            return None
+        slot = wall - offset
+        probe = min(slot, start + _SPAN)
+        if _offset(zone, probe) != offset:
+            start = _find_change(zone, start, probe)
+        elif probe == slot:
+            return slot
+        else:
+            # Nothing before that day matches, whatever the offset does until then.
+            start = slot - _SPAN
+
+
+def _latest_running(calendar: Calendar, zone: ZoneInfo, after: int, until: int) -> int | None:
+    end = until
+    while end > after:
+        offset = _offset(zone, end)
+        wall = calendar.last(end + offset)
+        if wall is None or wall < _EARLIEST:
+            return None
+        slot = wall - offset
+        probe = max(slot, end - _SPAN)
+        if _offset(zone, probe) != offset:
+            end = _find_change(zone, probe, end) - 1
+        elif probe == slot:
+            return slot if slot > after else None
+        else:
+            end = slot + _SPAN
+    return None
+
+
+def _count_running(calendar: Calendar, zone: ZoneInfo, after: int, until: int) -> int:
+    total = 0
+    start = after + 1
+    for instant, before, _ in _changes(zone, after, until):
+        total += calendar.count(start + before, instant + before)
+        start = instant
+    offset = _offset(zone, until)
+    return total + calendar.count(start + offset, until + offset + 1)

@@ -1,0 +1,1 @@
+"""One check of a monitor: measure, hold against thresholds, record."""

@@ -1,0 +1,68 @@
+"""A check of one monitor, within a run of the scheduler or by hand."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+
+from chroniker.conf import conf
+from chroniker.models import Run
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.models import Monitor
+
+from .measurement import Measurement
+from .recorder import measure_and_record, measure_only
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What came of a check."""
+
+    monitor: Monitor
+    measurement: Measurement
+    in_run: bool
+    """Whether it was the scheduler's: how it ended is then told by the monitor's state."""
+
+    @property
+    def line(self) -> str:
+        """``NAME CRITICAL: message | value=93.1%;80;90``, as plugins of Nagios write it."""
+        measurement, probe = self.measurement, self.monitor.probe
+        head = f"{_single_line(self.monitor.name)} {Severity(measurement.severity).name}"
+        text = _single_line(measurement.summary)
+        if measurement.value is None:
+            return f"{head}: {text}"
+        bounds = ";".join("" if b is None else f"{b:g}" for b in (probe.warning, probe.critical))
+        unit = _single_line(measurement.unit).replace(" ", "")
+        return f"{head}: {text} | value={measurement.value:.6g}{unit};{bounds}"
+
+
+def check_monitor(monitor: Monitor, *, now: datetime, dry_run: bool = False) -> CheckResult:
+    """Measure a monitor, and record it unless ``dry_run``."""
+    probe = monitor.probe
+    if dry_run:
+        return CheckResult(monitor, measure_only(monitor, probe, now=now), in_run=False)
+    run = _current_run(monitor)
+    if run is None:
+        host = conf.HOSTNAME if monitor.every_host else ""
+        return CheckResult(
+            monitor, measure_and_record(monitor, probe, host, now=now).measurement, in_run=False
+        )
+    recorded = measure_and_record(monitor, probe, run.host, now=now, run_id=run.pk)
+    return CheckResult(monitor, recorded.measurement, in_run=True)
+
+
+def _current_run(monitor: Monitor) -> Run | None:
+    """The run of this very monitor that this process is, None where it is somebody's command line.
+
+    The variable alone is not enough: another job's program may call the command, too.
+    """
+    number = os.environ.get("CHRONIKER_RUN_ID", "")
+    if not number.isdigit():
+        return None
+    return Run.objects.running().filter(pk=int(number), job=monitor.pk).only("pk", "host").first()
+
+
+def _single_line(text: str) -> str:
+    """In one line, without the sign that begins a plugin's figures."""
+    return " ".join(text.replace("|", "/").split())

@@ -1,0 +1,153 @@
+"""What an outside job tells by fetching the address of its heartbeat.
+
+Each ping is one short transaction on the heartbeat's own row, so that pings at the same moment
+are counted one after the other. The limit on them is kept there, too: it holds for all web
+workers and hosts together, and a caller who knows no address costs one look into an index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from chroniker.db.transactions import run_transaction
+from chroniker_monitors.enums import PingKind, Severity
+from chroniker_monitors.models import MonitorState, Probe
+
+from .heartbeats import describe_failure
+from .measurement import Measurement
+from .recorder import (
+    SAMPLES_BETWEEN_PRUNES,
+    lock_state,
+    mask_measurement,
+    mask_secrets,
+    prune_samples,
+    write_sample,
+)
+
+MAX_BODY_BYTES = 10_000
+"""Bytes of what is sent with a ping."""
+MAX_PINGS_PER_MINUTE = 60
+"""Of one heartbeat; what comes beyond is refused and changes nothing."""
+MINUTE = timedelta(minutes=1)
+
+
+class PingResult(Enum):
+    """What becomes of a ping."""
+
+    RECORDED = "taken"
+    """It was recorded."""
+    NOT_FOUND = "nobody's"
+    """No heartbeat has this address."""
+    RATE_LIMITED = "too many"
+    """The heartbeat has had all pings that a minute may bring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """One ping."""
+
+    exit_code: int | None = None
+    failed: bool = False
+    started: bool = False
+    """The job has begun; how it ends is told by another ping."""
+    body: bytes = b""
+
+
+def record_ping(address: UUID, ping: Ping, *, now: datetime) -> PingResult:
+    """Take a ping: a good one recovers its heartbeat at once, a failure makes it critical."""
+    probe = Probe.objects.select_related("job").filter(ping_uuid=address).first()
+    if probe is None or not probe.passive:
+        return PingResult.NOT_FOUND
+
+    def write() -> tuple[PingResult, int]:
+        state = lock_state(probe.job, "")
+        window_columns = _count_ping(state, now)
+        mine = MonitorState.objects.filter(pk=state.pk)
+        if window_columns is None:
+            # It was no sample: what the lock has counted is taken back.
+            mine.update(samples_total=state.samples_total - 1)
+            return PingResult.RATE_LIMITED, 0
+        if ping.started:
+            mine.update(
+                samples_total=state.samples_total - 1, last_ping_started_at=now, **window_columns
+            )
+            return PingResult.RECORDED, 0
+        write_sample(
+            probe.job,
+            probe,
+            state,
+            mask_measurement(_measure_ping(state, probe, ping, now).sanitized()),
+            now=now,
+            extra_columns=_ping_columns(ping, now) | window_columns,
+            immediate=True,
+        )
+        return PingResult.RECORDED, state.samples_total
+
+    result, number = run_transaction(write)
+    if number and number % SAMPLES_BETWEEN_PRUNES == 0:
+        prune_samples(probe.job, now - timedelta(days=probe.sample_days))
+    return result
+
+
+def _count_ping(state: MonitorState, now: datetime) -> dict[str, Any] | None:
+    """The columns of the limit after one more ping, None where it is one too many."""
+    started_at = state.ping_window_started_at
+    # Not "before it began": one that waited for the lock has an older time than the one before.
+    if started_at is None or abs(now - started_at) >= MINUTE:
+        return {"ping_window_started_at": now, "pings_in_window": 1}
+    if state.pings_in_window >= MAX_PINGS_PER_MINUTE:
+        return None
+    return {"pings_in_window": state.pings_in_window + 1}
+
+
+def _measure_ping(state: MonitorState, probe: Probe, ping: Ping, now: datetime) -> Measurement:
+    seconds = _run_duration(state, now)
+    if not ping.failed:
+        return Measurement(
+            Severity.OK,
+            value=0.0,
+            unit="s",
+            latency_seconds=seconds,
+            message=_success_message(ping),
+        )
+    last = state.last_success_ping_at or probe.job.created_at
+    body_text = _decode_body(ping.body).strip()
+    return Measurement(
+        Severity.CRITICAL,
+        value=max(0.0, (now - last).total_seconds()),
+        unit="s",
+        latency_seconds=seconds,
+        message=": ".join(part for part in (describe_failure(ping.exit_code), body_text) if part),
+    )
+
+
+def _success_message(ping: Ping) -> str:
+    return _decode_body(ping.body).strip().partition("\n")[0]
+
+
+def _run_duration(state: MonitorState, now: datetime) -> float | None:
+    """How long the job took, where it told that it began."""
+    started_at = state.last_ping_started_at
+    if started_at is None or (state.last_ping_at is not None and state.last_ping_at > started_at):
+        return None
+    return max(0.0, (now - started_at).total_seconds())
+
+
+def _ping_columns(ping: Ping, now: datetime) -> dict[str, Any]:
+    extra_columns: dict[str, Any] = {
+        "last_ping_at": now,
+        "last_ping_kind": PingKind.FAIL if ping.failed else PingKind.SUCCESS,
+        "last_ping_exit_code": ping.exit_code,
+        "last_ping_body": mask_secrets(_decode_body(ping.body)),
+    }
+    if not ping.failed:
+        extra_columns["last_success_ping_at"] = now
+    return extra_columns
+
+
+def _decode_body(body: bytes) -> str:
+    return body[:MAX_BODY_BYTES].decode("utf-8", "backslashreplace").replace("\0", "")
