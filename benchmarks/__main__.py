@@ -40,7 +40,7 @@ def main() -> int:
     )
     if options.json:
         figures = [asdict(figure) for figure in found]
-        options.json.write_text(json.dumps({"machine": machine.facts(), "figures": figures}))
+        options.json.write_text(json.dumps({"machine": machine.read_machine_facts(), "figures": figures}))
     return 1 if failed and not options.no_limits else 0
 
 
@@ -50,10 +50,10 @@ def measure(names: Sequence[str], backends: Sequence[str]) -> Iterator[Figure]:
         with databases.fresh(backend) as database:
             for name in names:
                 module = _module(name)
-                if number and module.ONCE:
+                if number and module.RUN_ONCE:
                     continue
                 for figure in module.figures(database):
-                    where = "" if module.ONCE else backend
+                    where = "" if module.RUN_ONCE else backend
                     yield replace(figure, group=name, database=where)
 
 
@@ -78,7 +78,7 @@ def _options() -> argparse.Namespace:
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {NAMES}")
     asked = options.database or DATABASES
-    missing = [backend for backend in asked if not databases.answers(backend)]
+    missing = [backend for backend in asked if not databases.is_available(backend)]
     if missing:
         message = f"no server on this machine answers as {' or '.join(missing)}"
         if options.database:

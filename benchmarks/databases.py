@@ -20,7 +20,7 @@ BACKENDS = ("sqlite", *SERVERS)
 
 
 @dataclass(frozen=True, slots=True)
-class Database:
+class BenchmarkDatabase:
     """One that is there for this benchmark alone."""
 
     backend: str
@@ -32,7 +32,7 @@ class Database:
         return call(function, environ, **arguments)
 
 
-def answers(backend: str) -> bool:
+def is_available(backend: str) -> bool:
     """Whether there is a server; SQLite needs none."""
     if backend not in SERVERS:
         return True
@@ -44,13 +44,13 @@ def answers(backend: str) -> bool:
 
 
 @contextlib.contextmanager
-def fresh(backend: str) -> Iterator[Database]:
+def fresh(backend: str) -> Iterator[BenchmarkDatabase]:
     """A migrated, empty database; gone at the end."""
     with tempfile.TemporaryDirectory(prefix="chroniker-bench-") as folder:
         name = f"chroniker_bench_{os.getpid()}"
         if backend == "sqlite":
             name = os.path.join(folder, "site.sqlite3")
-        database = Database(backend, name)
+        database = BenchmarkDatabase(backend, name)
         try:
             database.call(create)
             yield database

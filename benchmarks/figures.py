@@ -60,17 +60,17 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PairedValue:
     """A measurement and the one of its floor that was taken right beside it."""
 
     value: float
     floor: float
 
 
-def compared(
+def compare_with_floor(
     what: str,
     unit: str,
-    pairs: Sequence[Pair],
+    pairs: Sequence[PairedValue],
     limit: Limit | None = None,
     *,
     of_value: bool = False,
@@ -89,7 +89,7 @@ def compared(
     )
 
 
-def middle(what: str, unit: str, values: Sequence[float], limit: Limit | None = None) -> Figure:
+def median_figure(what: str, unit: str, values: Sequence[float], limit: Limit | None = None) -> Figure:
     """The median of what was measured."""
     return Figure(what, median(values), unit, limit=limit, spread=spread(values))
 

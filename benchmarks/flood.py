@@ -8,20 +8,20 @@ import re
 from pathlib import Path
 
 from . import databases
-from .databases import Database
-from .figures import Figure, Limit, Pair, compared
-from .workers import Clock
+from .databases import BenchmarkDatabase
+from .figures import Figure, Limit, PairedValue, compare_with_floor
+from .workers import Stopwatch
 
 NOTE = (
     "a tick with one job that prints 1 GiB of lines, without a newline (solid), or of NUL and "
-    "invalid UTF-8 (dirt), against a bare reader: a fork that writes the same, and os.read in a "
+    "invalid UTF-8 (binary), against a bare reader: a fork that writes the same, and os.read in a "
     "loop. "
     "The reader's pipe is as large as the one that the tick makes of its own (1 MiB); with a pipe "
     "of the usual 64 KiB it is slower. Memory is the peak of the tick's own process less what it "
     "had before it began."
 )
-ONCE = False
-KINDS = ("lines", "solid", "dirt")
+RUN_ONCE = False
+KINDS = ("lines", "solid", "binary")
 """Of ``act flood``."""
 MEGABYTES = 1024
 ROUNDS = 3
@@ -29,7 +29,7 @@ WALL = Limit(3.0)
 MEMORY = Limit(64)
 
 
-def figures(database: Database) -> list[Figure]:
+def figures(database: BenchmarkDatabase) -> list[Figure]:
     """Wall, CPU and memory for each kind."""
     found = []
     for kind in KINDS:
@@ -37,12 +37,12 @@ def figures(database: Database) -> list[Figure]:
         for _ in range(ROUNDS):
             tick = database.call(time_tick, megabytes=MEGABYTES, kind=kind)
             floor = database.call(time_reader, megabytes=MEGABYTES, kind=kind)
-            wall.append(Pair(tick["wall"], floor["wall"]))
-            cpu.append(Pair(tick["cpu"], floor["cpu"]))
+            wall.append(PairedValue(tick["wall"], floor["wall"]))
+            cpu.append(PairedValue(tick["cpu"], floor["cpu"]))
             grown.append(tick["grown"] / 2**20)
         found += [
-            compared(f"1 GiB of {kind}: wall", "s", wall, WALL),
-            compared("  CPU of all processes", "s", cpu),
+            compare_with_floor(f"1 GiB of {kind}: wall", "s", wall, WALL),
+            compare_with_floor("  CPU of all processes", "s", cpu),
             Figure("  growth of the tick's memory", max(grown), "MiB", limit=MEMORY),
         ]
     return found
@@ -56,14 +56,14 @@ def time_tick(megabytes: int, kind: str) -> dict[str, float]:
     from chroniker.engine.entrypoints import run_single_tick
     from chroniker.models import OutputChunk, Run
 
-    from .jobs import add, expect_success, make_due
+    from .jobs import add_jobs, expect_success, make_due
 
     databases.empty()
-    add(1, "act", f"flood {megabytes} {kind}")
+    add_jobs(1, "act", f"flood {megabytes} {kind}")
     make_due()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on (proc(5))
     before = _memory("VmRSS")
-    with Clock() as clock:
+    with Stopwatch() as clock:
         run_single_tick()
     grown = _memory("VmHWM") - before
     expect_success(1)
@@ -81,7 +81,7 @@ def time_reader(megabytes: int, kind: str) -> dict[str, float]:
 
     from chroniker.processes.supervisor import _PIPE_BYTES, _READ_BYTES
 
-    with Clock() as clock:
+    with Stopwatch() as clock:
         ours, theirs = os.pipe()
         fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         pid = os.fork()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import databases
-from .databases import Database
-from .figures import Figure, Limit, Pair, compared, middle
-from .workers import CHRONIKER, MANAGE, NOTHING, Spent, spend
+from .databases import BenchmarkDatabase
+from .figures import Figure, Limit, PairedValue, compare_with_floor, median_figure
+from .workers import CONSOLE_SCRIPT, MANAGE_CRON, EMPTY_PROGRAM, ProcessCost, measure_process
 
 NOTE = (
     "a fresh process of a tick on which nothing is due (`manage.py cron`, and `chroniker`, as the "
@@ -15,30 +15,30 @@ NOTE = (
     "interpreter is a line of its own, against a process that has only set up Django. And the "
     "tick's queries, which have to be as many with 100,000 jobs as with 10."
 )
-ONCE = False
+RUN_ONCE = False
 FEW, MANY = 10, 100_000
 ROUNDS = 5
 CPU = Limit(20)
 QUERIES = Limit(4)
 
 
-def figures(database: Database) -> list[Figure]:
+def figures(database: BenchmarkDatabase) -> list[Figure]:
     """CPU and queries."""
     found = []
     queries = {}
     for jobs in (FEW, MANY):
         database.call(prepare, jobs=jobs)
         queries[jobs] = database.call(count_queries)
-        codes = [MANAGE, NOTHING, CHRONIKER] if jobs == FEW else [MANAGE, NOTHING]
-        taken = database.call(take_turns, codes=codes)
-        turns = [[Spent(*numbers) for numbers in turn] for turn in taken]
+        codes = [MANAGE_CRON, EMPTY_PROGRAM, CONSOLE_SCRIPT] if jobs == FEW else [MANAGE_CRON, EMPTY_PROGRAM]
+        taken = database.call(measure_rounds, codes=codes)
+        turns = [[ProcessCost(*numbers) for numbers in turn] for turn in taken]
         cpu = [turn[0].cpu for turn in turns]
-        found.append(middle(f"{jobs:,} jobs, beyond django.setup(): CPU", "ms", cpu, CPU))
+        found.append(median_figure(f"{jobs:,} jobs, beyond django.setup(): CPU", "ms", cpu, CPU))
         if jobs == FEW:
-            exits = [Pair(turn[0].exit_cpu, turn[1].exit_cpu) for turn in turns]
+            exits = [PairedValue(turn[0].exit_cpu, turn[1].exit_cpu) for turn in turns]
             cpu = [turn[2].cpu for turn in turns]
-            found.append(compared("  and then the exit: CPU", "ms", exits))
-            found.append(middle("  the program chroniker, the same: CPU", "ms", cpu))
+            found.append(compare_with_floor("  and then the exit: CPU", "ms", exits))
+            found.append(median_figure("  the program chroniker, the same: CPU", "ms", cpu))
     return [
         *found,
         Figure(f"queries, {FEW} jobs", queries[FEW], limit=QUERIES),
@@ -51,10 +51,10 @@ def figures(database: Database) -> list[Figure]:
 
 def prepare(jobs: int) -> None:
     """So many jobs, planned for next year."""
-    from .jobs import add_many
+    from .jobs import bulk_add_jobs
 
     databases.empty()
-    add_many(jobs)
+    bulk_add_jobs(jobs)
 
 
 def count_queries() -> int:
@@ -76,6 +76,6 @@ def count_queries() -> int:
     return sent
 
 
-def take_turns(codes: list[str]) -> list[list[list[float]]]:
+def measure_rounds(codes: list[str]) -> list[list[list[float]]]:
     """What each program spent, round by round."""
-    return [[spend(code).numbers for code in codes] for _ in range(ROUNDS)]
+    return [[measure_process(code).numbers for code in codes] for _ in range(ROUNDS)]

@@ -18,7 +18,7 @@ HOURLY = "0 * * * *"
 """Due at full hours: what was made due stays one slot late while minutes go by."""
 
 
-def add(number: int, command: str = "noop", args: str = "") -> None:
+def add_jobs(number: int, command: str = "noop", args: str = "") -> None:
     """Add jobs that are due once an hour and have been planned; let the host be known."""
     Job.objects.bulk_create(
         Job(name=f"job {command} {n}", command=command, args=args, schedule=HOURLY)
@@ -45,7 +45,7 @@ def expect_success(number: int) -> None:
         )
 
 
-def add_many(number: int) -> None:
+def bulk_add_jobs(number: int) -> None:
     """Add jobs, planned for next year, all but the first as copies that the database makes.
 
     Planning so many jobs by the scheduler takes minutes, and is no matter of an idle tick.
@@ -62,12 +62,12 @@ def add_many(number: int) -> None:
         while there < number:  # twice as many each time
             more = min(there, number - there)
             cursor.execute(
-                _copy(Job, name=name, planned_from="''") + f" ORDER BY id LIMIT {more}",
+                _copy_sql(Job, name=name, planned_from="''") + f" ORDER BY id LIMIT {more}",
                 [f" {there}"],
             )
             there += more
         Job.objects.filter(planned_from="").update(planned_from=_definition_expression())
-        copies = _copy(JobState, job="job.id").replace(" FROM ", " FROM chroniker_job AS job, ")
+        copies = _copy_sql(JobState, job="job.id").replace(" FROM ", " FROM chroniker_job AS job, ")
         where = " WHERE chroniker_jobstate.id = %s AND job.id <> %s"
         cursor.execute(copies + where, [state.pk, first.pk])
         if connection.vendor == "postgresql":  # what autovacuum would do within a minute
@@ -77,12 +77,12 @@ def add_many(number: int) -> None:
         raise RuntimeError("the jobs are not as they were meant to be")
 
 
-def _copy(model: type[Model], **instead: str) -> str:
+def _copy_sql(model: type[Model], **overrides: str) -> str:
     """INSERT ... SELECT of rows as they are, but for their keys and what is given."""
     quote = connection.ops.quote_name
     table = model._meta.db_table
     wanted = {
-        quote(field.column or ""): instead.get(field.name) or f"{table}.{quote(field.column or '')}"
+        quote(field.column or ""): overrides.get(field.name) or f"{table}.{quote(field.column or '')}"
         for field in model._meta.concrete_fields
         if not field.primary_key and not field.generated
     }

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 
-def facts() -> dict[str, Any]:
+def read_machine_facts() -> dict[str, Any]:
     """The machine, the software and the moment."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
@@ -28,7 +28,7 @@ def facts() -> dict[str, Any]:
 
 def describe() -> str:
     """In a line."""
-    known = facts()
+    known = read_machine_facts()
     return (
         f"{known['date']}, commit {known['commit'] or '?'}, {known['cores']} cores, "
         f"Linux {known['kernel']}, Python {known['python']}, Django {known['django']}; {load()}\n"

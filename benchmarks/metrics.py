@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import databases
-from .databases import Database
-from .figures import Figure, Limit, Pair, compared
+from .databases import BenchmarkDatabase
+from .figures import Figure, Limit, PairedValue, compare_with_floor
 
 NOTE = (
     "a page with 10,000 jobs, histograms on: cold (nothing known of the scrape before) and warm "
@@ -16,7 +16,7 @@ NOTE = (
     "strings; prometheus_client's generate_latest over the same families, against the cold page; "
     "peak memory by tracemalloc while two pages are made."
 )
-ONCE = False
+RUN_ONCE = False
 FEW, MANY = 10, 10_000
 ROUNDS = 3
 COLD = Limit(1.5, informative=True)
@@ -25,17 +25,17 @@ CLIENT = Limit(8, at_least=True, informative=True)
 MEMORY = Limit(6, informative=True)
 
 
-def figures(database: Database) -> list[Figure]:
+def figures(database: BenchmarkDatabase) -> list[Figure]:
     """Time, memory and queries of a page."""
     taken = database.call(measure)
     page = taken["page"] / 1e6
-    pairs = {name: [Pair(*pair) for pair in taken[name]] for name in ("cold", "warm", "client")}
+    pairs = {name: [PairedValue(*pair) for pair in taken[name]] for name in ("cold", "warm", "client")}
     few, many = taken["queries"]
     return [
-        compared(f"cold page, {MANY:,} jobs", "s", pairs["cold"], COLD),
-        compared("warm page, 1 % changed", "s", pairs["warm"], WARM),
-        compared("prometheus_client, to the cold page", "s", pairs["client"], CLIENT),
-        compared("memory to the page", "MB", [Pair(taken["memory"] / 1e6, page)], MEMORY),
+        compare_with_floor(f"cold page, {MANY:,} jobs", "s", pairs["cold"], COLD),
+        compare_with_floor("warm page, 1 % changed", "s", pairs["warm"], WARM),
+        compare_with_floor("prometheus_client, to the cold page", "s", pairs["client"], CLIENT),
+        compare_with_floor("memory to the page", "MB", [PairedValue(taken["memory"] / 1e6, page)], MEMORY),
         Figure(f"queries, {FEW} jobs", few),
         Figure(f"queries, {MANY:,} jobs", many, limit=Limit(few, informative=True)),
     ]
@@ -54,13 +54,13 @@ def measure() -> dict[str, Any]:
 
     databases.empty()
     speed.populate(FEW)
-    queries = [_queries(speed.take)]
+    queries = [_queries(speed.read_snapshot)]
     speed.populate(MANY - FEW)
-    queries.append(_queries(speed.take))
+    queries.append(_queries(speed.read_snapshot))
     config = current_config()
     lines = [
         (sample.name, ",".join(f'{k}="{v}"' for k, v in sample.labels.items()), sample.value)
-        for metric in metrics(speed.take(), config)
+        for metric in metrics(speed.read_snapshot(), config)
         for sample in metric.samples
     ]
     found: dict[str, Any] = {"queries": queries, "cold": [], "warm": [], "client": []}

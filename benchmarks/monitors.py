@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from . import databases
-from .databases import Database
-from .figures import Figure, Limit, Pair, compared, middle
+from .databases import BenchmarkDatabase
+from .figures import Figure, Limit, PairedValue, compare_with_floor, median_figure
 from .ticks import time_forks
-from .workers import Clock
+from .workers import Stopwatch
 
 NOTE = (
     "1,000 monitors (disk, memory, load, file, a process, a count of rows, the database's latency) "
     "due in one tick, which has to be over within a minute; the CPU of one, of all its processes, "
     "against that of fork and call_command('noop')."
 )
-ONCE = False
+RUN_ONCE = False
 MONITORS = 1_000
 ROUNDS = 2
 KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -29,7 +29,7 @@ KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def figures(database: Database) -> list[Figure]:
+def figures(database: BenchmarkDatabase) -> list[Figure]:
     """Wall of all of them, and CPU of one."""
     database.call(prepare)
     walls, cpu = [], []
@@ -37,10 +37,10 @@ def figures(database: Database) -> list[Figure]:
         tick = database.call(time_tick)
         floor = database.call(time_forks, jobs=100)
         walls.append(tick["wall"])
-        cpu.append(Pair(tick["cpu"] * 1e3 / MONITORS, floor["cpu"] * 1e3 / 100))
+        cpu.append(PairedValue(tick["cpu"] * 1e3 / MONITORS, floor["cpu"] * 1e3 / 100))
     return [
-        middle(f"{MONITORS:,} in one tick: wall", "s", walls, Limit(60)),
-        compared("  one of them: CPU", "ms", cpu),
+        median_figure(f"{MONITORS:,} in one tick: wall", "s", walls, Limit(60)),
+        compare_with_floor("  one of them: CPU", "ms", cpu),
     ]
 
 
@@ -75,7 +75,7 @@ def time_tick() -> dict[str, float]:
     make_due()
     Sample.objects.all().delete()
     connections.close_all()
-    with Clock() as clock:
+    with Stopwatch() as clock:
         call_command("cron")
     expect_success(MONITORS)
     measured = Sample.objects.filter(value__isnull=False).count()

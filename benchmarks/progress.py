@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 
 from . import databases
-from .databases import Database
-from .figures import Figure, Limit, Pair, compared
+from .databases import BenchmarkDatabase
+from .figures import Figure, Limit, PairedValue, compare_with_floor
 
 NOTE = (
     "Job.update_progress, called a million times by a job that a tick runs; the floor is a call of "
     "an empty Python function with the same arguments."
 )
-ONCE = True
+RUN_ONCE = True
 CALLS = 1_000_000
 MICROSECONDS = Limit(3)
 
 
-def figures(database: Database) -> list[Figure]:
+def figures(database: BenchmarkDatabase) -> list[Figure]:
     """A call."""
-    pairs = [Pair(*pair) for pair in database.call(run_job, calls=CALLS)]
-    return [compared("a call of update_progress", "µs", pairs, MICROSECONDS, of_value=True)]
+    pairs = [PairedValue(*pair) for pair in database.call(run_job, calls=CALLS)]
+    return [compare_with_floor("a call of update_progress", "µs", pairs, MICROSECONDS, of_value=True)]
 
 
 # --- in a worker ----------------------------------------------------------------------------
@@ -31,10 +31,10 @@ def run_job(calls: int) -> list[list[float]]:
     from chroniker.engine.entrypoints import run_single_tick
     from chroniker.models import OutputChunk, Run
 
-    from .jobs import add, expect_success, make_due
+    from .jobs import add_jobs, expect_success, make_due
 
     databases.empty()
-    add(1, "count_parts", str(calls))
+    add_jobs(1, "count_parts", str(calls))
     make_due()
     run_single_tick()
     expect_success(1)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from .databases import Database
-from .figures import Figure, Pair, compared
+from .databases import BenchmarkDatabase
+from .figures import Figure, PairedValue, compare_with_floor
 
 NOTE = (
     "a week of slots of a cron expression, by next(), and their number, by count(), against a loop "
     "over croniter's get_next(), which gives other answers on nights on which clocks change."
 )
-ONCE = True
+RUN_ONCE = True
 ROUNDS = 5
 EXPRESSIONS = ("*/5 * * * *", "0 */2 * * MON-FRI")
 ZONE = "Europe/Berlin"
@@ -22,18 +22,18 @@ BEGIN = datetime(2026, 3, 26, tzinfo=UTC)  # clocks change on the 29th
 WEEK = timedelta(days=7)
 
 
-def figures(database: Database) -> list[Figure]:
+def figures(database: BenchmarkDatabase) -> list[Figure]:
     """Parsing, and a week."""
     return [
-        compared(what, unit, [Pair(*pair) for pair in pairs])
-        for what, unit, pairs in database.call(take_turns, rounds=ROUNDS)
+        compare_with_floor(what, unit, [PairedValue(*pair) for pair in pairs])
+        for what, unit, pairs in database.call(measure_rounds, rounds=ROUNDS)
     ]
 
 
 # --- in a worker ----------------------------------------------------------------------------
 
 
-def take_turns(rounds: int) -> list[tuple[str, str, list[tuple[float, float]]]]:
+def measure_rounds(rounds: int) -> list[tuple[str, str, list[tuple[float, float]]]]:
     """What was done, the unit, and pairs of ours and croniter's."""
     from croniter import croniter
 

@@ -9,35 +9,35 @@ from statistics import median
 from typing import Any, NoReturn
 
 from . import databases
-from .databases import Database
-from .figures import Figure, Limit, Pair, compared
-from .workers import Clock
+from .databases import BenchmarkDatabase
+from .figures import Figure, Limit, PairedValue, compare_with_floor
+from .workers import Stopwatch
 
 NOTE = (
     "100 due no-op jobs in one tick, against fork and call_command('noop') 100 times, one after "
     "the other, in such a process; CPU is that of all their processes, the database server's not."
 )
 JOBS = 100
-ONCE = False
+RUN_ONCE = False
 ROUNDS = 5
 ROLE_ROUNDS = 2
 WALL = Limit(2.0)
-ROLES = ("tick", "zygote", "warden", "job")
+ROLES = ("tick", "forkserver", "warden", "job")
 
 
-def figures(database: Database) -> list[Figure]:
+def figures(database: BenchmarkDatabase) -> list[Figure]:
     """Wall and CPU, and where the CPU goes."""
     database.call(prepare, jobs=JOBS)
     wall, cpu = [], []
     for _ in range(ROUNDS):
         tick = database.call(time_tick, jobs=JOBS)
         floor = database.call(time_forks, jobs=JOBS)
-        wall.append(Pair(tick["wall"] * 1e3 / JOBS, floor["wall"] * 1e3 / JOBS))
-        cpu.append(Pair(tick["cpu"] * 1e3 / JOBS, floor["cpu"] * 1e3 / JOBS))
+        wall.append(PairedValue(tick["wall"] * 1e3 / JOBS, floor["wall"] * 1e3 / JOBS))
+        cpu.append(PairedValue(tick["cpu"] * 1e3 / JOBS, floor["cpu"] * 1e3 / JOBS))
     roles = [database.call(cpu_by_role, jobs=JOBS) for _ in range(ROLE_ROUNDS)]
     return [
-        compared("a no-op job: wall", "ms", wall, WALL),
-        compared("a no-op job: CPU", "ms", cpu),
+        compare_with_floor("a no-op job: wall", "ms", wall, WALL),
+        compare_with_floor("a no-op job: CPU", "ms", cpu),
         *(
             Figure(f"  of which {role}", median(spent[role] for spent in roles), "ms")
             for role in ROLES
@@ -50,10 +50,10 @@ def figures(database: Database) -> list[Figure]:
 
 def prepare(jobs: int) -> None:
     """A database with that many jobs."""
-    from .jobs import add
+    from .jobs import add_jobs
 
     databases.empty()
-    add(jobs)
+    add_jobs(jobs)
 
 
 def time_tick(jobs: int) -> dict[str, float]:
@@ -65,7 +65,7 @@ def time_tick(jobs: int) -> dict[str, float]:
 
     make_due()
     connections.close_all()
-    with Clock() as clock:
+    with Stopwatch() as clock:
         call_command("cron")
     expect_success(jobs)
     return {"wall": clock.wall, "cpu": clock.cpu}
@@ -75,7 +75,7 @@ def time_forks(jobs: int) -> dict[str, float]:
     """Seconds of what the tick cannot do without, done in the plainest way."""
     from django.core.management import call_command
 
-    with Clock() as clock:
+    with Stopwatch() as clock:
         for _ in range(jobs):
             pid = os.fork()
             if pid == 0:
@@ -93,18 +93,18 @@ def cpu_by_role(jobs: int) -> dict[str, float]:
     Every process of Chroniker leaves by ``os._exit``; here it first writes down what it used.
     """
     with tempfile.TemporaryFile(buffering=0) as file:
-        leave = os._exit
+        real_exit = os._exit
 
-        def note_and_leave(code: int) -> NoReturn:
+        def record_usage_and_exit(code: int) -> NoReturn:
             usage = resource.getrusage(resource.RUSAGE_SELF)
             line = f"{os.getpid()} {os.getppid()} {usage.ru_utime + usage.ru_stime}\n"
             os.write(file.fileno(), line.encode())
-            leave(code)
+            real_exit(code)
 
         patched: Any = os
-        patched._exit = note_and_leave
+        patched._exit = record_usage_and_exit
         spent = dict.fromkeys(ROLES, 0.0)
-        spent["tick"] = _tick_alone(jobs)
+        spent["tick"] = _scheduler_cpu(jobs)
         file.seek(0)
         noted = [line.split() for line in file.read().decode().splitlines()]
     parents = {pid: parent for pid, parent, _ in noted}
@@ -116,7 +116,7 @@ def cpu_by_role(jobs: int) -> dict[str, float]:
     return {role: seconds * 1e3 / jobs for role, seconds in spent.items()}
 
 
-def _tick_alone(jobs: int) -> float:
+def _scheduler_cpu(jobs: int) -> float:
     from django.core.management import call_command
     from django.db import connections
 
@@ -124,7 +124,7 @@ def _tick_alone(jobs: int) -> float:
 
     make_due()
     connections.close_all()
-    with Clock() as clock:
+    with Stopwatch() as clock:
         call_command("cron")
     expect_success(jobs)
     return clock.cpu_self

@@ -46,7 +46,7 @@ def _serve(name: str, arguments: str) -> None:
     sys.stdout.write(json.dumps(result))
 
 
-class Clock:
+class Stopwatch:
     """Seconds of wall and of CPU; CPU also of every process that was started meanwhile.
 
     Orphans fall to this process (prctl(2)), so the CPU of those that their own parents did not
@@ -62,7 +62,7 @@ class Clock:
     def cpu(self) -> float:
         return self.cpu_self + self.cpu_children
 
-    def __enter__(self) -> Clock:
+    def __enter__(self) -> Stopwatch:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._before = _cpu(resource.RUSAGE_SELF), _cpu(resource.RUSAGE_CHILDREN)
         self._began = time.perf_counter()
@@ -85,7 +85,7 @@ def _cpu(who: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class ProcessCost:
     """What a process cost once Django was set up, milliseconds, its exit apart."""
 
     wall: float
@@ -99,10 +99,10 @@ class Spent:
         return list(astuple(self))
 
 
-NOTHING = "pass"
+EMPTY_PROGRAM = "pass"
 """The floor of every command: Python and Django, and then nothing."""
-MANAGE = "from django.core.management import *; execute_from_command_line(['manage.py', 'cron'])"
-CHRONIKER = "import chroniker.cli; chroniker.cli.main([])"
+MANAGE_CRON = "from django.core.management import *; execute_from_command_line(['manage.py', 'cron'])"
+CONSOLE_SCRIPT = "import chroniker.cli; chroniker.cli.main([])"
 """The program that the cron line names."""
 _PROGRAM = """
 import resource, time, django
@@ -118,7 +118,7 @@ finally:
 """
 
 
-def spend(code: str) -> Spent:
+def measure_process(code: str) -> ProcessCost:
     """What a fresh Python spends on ``code`` once Django is set up.
 
     Not the difference of two whole processes: where one start and end of Django takes 50 ms more
@@ -137,7 +137,7 @@ def spend(code: str) -> Spent:
     began, cpu_before, returned, cpu_then = map(float, said)
     cpu = usage.ru_utime + usage.ru_stime
     seconds = returned - began, cpu_then - cpu_before, ended - returned, cpu - cpu_then
-    return Spent(*(1e3 * number for number in seconds))
+    return ProcessCost(*(1e3 * number for number in seconds))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import sys
 from typing import Any, NoReturn
 
 from . import smoke
-from .site import DemoError, Site, default_directory
+from .site import DemoError, DemoSite, default_directory
 
-LEGEND = """
+BANNER = """
   Site       {url}/
   Admin      {url}/admin/          (user admin, password {password})
   Monitors   {url}/admin/chroniker_monitors/monitor/
@@ -34,7 +34,7 @@ TILL_SECONDS = 20
 
 def serve(port: int) -> int:
     """Build what is missing, start the site and the scheduler, and stay until Ctrl-C."""
-    with Site(default_directory(), port) as site:
+    with DemoSite(default_directory(), port) as site:
         if site.port != port:
             print(f"Port {port} is taken; using {site.port}.")
         print("Building the bookshop ...", flush=True)
@@ -43,7 +43,7 @@ def serve(port: int) -> int:
         site.start_scheduler(TICK_SECONDS)
         site.start_till(TILL_SECONDS)
         print(
-            LEGEND.format(
+            BANNER.format(
                 url=site.url,
                 password=site.password,
                 directory=site.directory,

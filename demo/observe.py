@@ -20,12 +20,12 @@ from typing import Any
 
 import yaml
 
-from .site import PROJECT, DemoError, Site, free_or_other_port
+from .site import PROJECT, DemoError, DemoSite, available_port
 
 REPO = PROJECT.parent
 ALERTS = REPO / "alerts"
 DASHBOARDS = REPO / "dashboards"
-DAEMONS = "/usr/local/sbin:/usr/sbin:/sbin"
+DAEMON_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 """Where they may be though PATH does not lead there."""
 GRAFANA_HOME = Path("/usr/share/grafana")
 ALERTMANAGER_PACKAGE = "as root: apt-get install prometheus-alertmanager"
@@ -34,7 +34,7 @@ SECONDS = 5
 """Between scrapes, and between evaluations. The bounds of the rules are as they are shipped."""
 TICK_SECONDS = 2
 
-LEGEND = """
+BANNER = """
   Site          {site}/admin/       (user admin, password {password})
   Prometheus    {prometheus}/alerts
   Alertmanager  {alertmanager}
@@ -54,10 +54,10 @@ Ctrl-C ends all of it. What is written lies in {directory}.
 """
 
 
-class Observers:
+class MonitoringStack:
     """The programs that watch the site. Those that the machine lacks are named loudly."""
 
-    def __init__(self, site: Site, told: str) -> None:
+    def __init__(self, site: DemoSite, told: str) -> None:
         self.site = site
         self.folder = site.directory / "observe"
         self.told = told
@@ -68,7 +68,7 @@ class Observers:
     @staticmethod
     def _address(port: int, program: str | None) -> tuple[str, str]:
         """The program, or nothing, and where it is to listen."""
-        return program or "", f"127.0.0.1:{free_or_other_port(port)}"
+        return program or "", f"127.0.0.1:{available_port(port)}"
 
     @staticmethod
     def url(program: tuple[str, str]) -> str:
@@ -86,10 +86,10 @@ class Observers:
         if self.alertmanager[0]:
             self._start_alertmanager()
         else:
-            shout("Alertmanager", "alerts fire, and nobody is told", ALERTMANAGER_PACKAGE)
+            warn_missing("Alertmanager", "alerts fire, and nobody is told", ALERTMANAGER_PACKAGE)
         self._start_prometheus()
         if not self.grafana[0]:
-            shout("Grafana", "there are no dashboards", GRAFANA_PACKAGE)
+            warn_missing("Grafana", "there are no dashboards", GRAFANA_PACKAGE)
         elif not (DASHBOARDS / "provisioning").is_dir():
             print(f"!!! {DASHBOARDS} has nothing for Grafana", file=sys.stderr)
         else:
@@ -98,7 +98,7 @@ class Observers:
     def _start_alertmanager(self) -> None:
         program, address = self.alertmanager
         config = yaml.safe_load((ALERTS / "alertmanager.example.yml").read_text())
-        soon(config["route"])
+        shorten_group_waits(config["route"])
         for receiver in config["receivers"]:
             receiver.pop("email_configs", None)
             receiver["webhook_configs"] = [
@@ -182,15 +182,15 @@ def find(name: str, *others: str | Path) -> str | None:
     """The full path of a program, by its name, another one, or in a folder; also daemons'."""
     folders = [str(other) for other in others if isinstance(other, Path)]
     names = [name, *(other for other in others if isinstance(other, str))]
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), DAEMONS, *folders])
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), DAEMON_PATH, *folders])
     return next(filter(None, (shutil.which(each, path=path) for each in names)), None)
 
 
-def soon(route: dict[str, Any]) -> None:
+def shorten_group_waits(route: dict[str, Any]) -> None:
     """Let nobody who watches wait for a group to be complete."""
     route |= {"group_wait": "1s", "group_interval": f"{SECONDS}s"}
     for below in route.get("routes", []):
-        soon(below)
+        shorten_group_waits(below)
 
 
 def provision(folder: Path, prometheus: str) -> None:
@@ -205,11 +205,11 @@ def provision(folder: Path, prometheus: str) -> None:
         (folder / name / "chroniker.yml").write_text(yaml.safe_dump(provisioned, sort_keys=False))
 
 
-def shout(what: str, so: str, cure: str) -> None:
+def warn_missing(what: str, so: str, cure: str) -> None:
     print(f"\n!!! {what} is not on this machine: {so}; {cure}\n", file=sys.stderr, flush=True)
 
 
-class _Told(BaseHTTPRequestHandler):
+class _AlertPrinter(BaseHTTPRequestHandler):
     """Prints what Alertmanager sends."""
 
     def do_POST(self) -> None:
@@ -231,9 +231,9 @@ class _Told(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _people() -> Iterator[str]:
+def _alert_receiver() -> Iterator[str]:
     """Those who are told: a receiver of webhooks, and its address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Told) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _AlertPrinter) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -251,21 +251,21 @@ def default_directory() -> Path:
 
 def main(port: int) -> int:
     """Build what is missing, start all of it, and stay until Ctrl-C."""
-    with _people() as told, Site(default_directory(), port) as site:
-        observers = Observers(site, told)
+    with _alert_receiver() as told, DemoSite(default_directory(), port) as site:
+        monitoring_stack = MonitoringStack(site, told)
         print("Building the bookshop ...", flush=True)
         site.seed("--quick")
         site.start_web()
         site.start_scheduler(TICK_SECONDS)
         site.start_till(TICK_SECONDS)
-        observers.start()
+        monitoring_stack.start()
         print(
-            LEGEND.format(
+            BANNER.format(
                 site=site.url,
                 password=site.password,
-                prometheus=observers.url(observers.prometheus),
-                alertmanager=observers.url(observers.alertmanager),
-                grafana=observers.url(observers.grafana),
+                prometheus=monitoring_stack.url(monitoring_stack.prometheus),
+                alertmanager=monitoring_stack.url(monitoring_stack.alertmanager),
+                grafana=monitoring_stack.url(monitoring_stack.grafana),
                 sales=site.directory / "sales.csv",
                 directory=site.directory,
             ),

@@ -24,7 +24,7 @@ import psutil
 PROJECT = Path(__file__).resolve().parent
 STARTUP_SECONDS = 60
 PR_SET_PDEATHSIG = 1
-MARK = "DEMO_STARTED_BY"
+MARKER_VARIABLE = "DEMO_STARTED_BY"
 """Environment variable that every process of one start inherits."""
 _libc = ctypes.CDLL(None)
 
@@ -37,18 +37,18 @@ def default_directory() -> Path:
     return Path(os.environ.get("DEMO_DIR") or PROJECT.parent / "var" / "demo").resolve()
 
 
-class Site:
+class DemoSite:
     """A context: at its end, whatever was started is gone."""
 
     password = "bookshop"
 
     def __init__(self, directory: Path, port: int) -> None:
         self.directory = directory
-        self.port = free_or_other_port(port)
+        self.port = available_port(port)
         self.url = f"http://127.0.0.1:{self.port}"
-        self._mark = uuid.uuid4().hex
+        self._marker = uuid.uuid4().hex
         self.env = os.environ | {
-            MARK: self._mark,
+            MARKER_VARIABLE: self._marker,
             "DEMO_DIR": str(directory),
             "DEMO_URL": self.url,
             "DJANGO_SETTINGS_MODULE": "bookshop_site.settings",
@@ -101,7 +101,7 @@ class Site:
         self._start("site", command)
         self.env.pop("PROMETHEUS_MULTIPROC_DIR", None)
         deadline = time.monotonic() + STARTUP_SECONDS
-        while not self._answers():
+        while not self._is_responding():
             self.check()
             if time.monotonic() > deadline:
                 raise DemoError(f"{self.url} did not answer within {STARTUP_SECONDS} s.")
@@ -143,7 +143,7 @@ class Site:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get(MARK) == self._mark:
+                if process.environ().get(MARKER_VARIABLE) == self._marker:
                     found.append(process)
         return found
 
@@ -168,11 +168,11 @@ class Site:
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_terminate_with_parent,
             **options,
         )
 
-    def _answers(self) -> bool:
+    def _is_responding(self) -> bool:
         try:
             with urlopen(f"{self.url}/admin/login/", timeout=5) as answer:
                 return bool(answer.status == 200)
@@ -180,12 +180,12 @@ class Site:
             return False
 
 
-def _end_with_parent() -> None:
+def _terminate_with_parent() -> None:
     """In the child: SIGTERM from the kernel when this program is killed."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def free_or_other_port(port: int) -> int:
+def available_port(port: int) -> int:
     """This port of loopback, or any other one where it is taken, or 0."""
     return port if port and _is_free(port) else _free_port()
 

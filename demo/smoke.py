@@ -32,13 +32,13 @@ from urllib.request import HTTPCookieProcessor, build_opener, urlopen
 import django
 from prometheus_client.parser import text_string_to_metric_families
 
-from .site import PROJECT, DemoError, Site
+from .site import PROJECT, DemoError, DemoSite
 
 PAGES = (
     "chroniker/run", "chroniker/host", "chroniker/incident", "chroniker/notification",
     "chroniker/maintenance", "chroniker/digest", "shop/dailyreport", "shop/sale",
 )  # fmt: skip
-WATCH_SECONDS = 60
+WAIT_SECONDS = 60
 TILL_SECONDS = 3
 IMPORT = "Import sales"
 REPORT = "Build the sales report"
@@ -51,15 +51,15 @@ SHORT = "Books that will not last a week"
 NEWEST = "Age of the newest backup"
 PAGE = "Front page"
 TILL = "Till number one"
-FIRST_UNKNOWN = {SHORT, NEWEST}
+INITIALLY_UNKNOWN = {SHORT, NEWEST}
 """Monitors of what is not there until the jobs have run; until then their checks fail."""
 
 
-class DisagreementError(Exception):
+class CheckFailed(Exception):
     """What is there is not what should be."""
 
 
-class Checks:
+class CheckReport:
     """Prints a line for each check and counts those that failed."""
 
     def __init__(self) -> None:
@@ -78,26 +78,26 @@ class Checks:
         except Exception as error:
             self.failed += 1
             verdict = "FAIL"
-            reason = str(error) if isinstance(error, DisagreementError) else repr(error)
+            reason = str(error) if isinstance(error, CheckFailed) else repr(error)
             details.append(reason)
         seconds = time.monotonic() - self.began
         print(f"{seconds:5.1f} s  {verdict}  {name}: {'; '.join(details)}", flush=True)
 
 
 def main() -> int:
-    checks = Checks()
+    checks = CheckReport()
     with tempfile.TemporaryDirectory(prefix="bookshop-") as directory:
-        with Site(Path(directory), port=0) as site:
+        with DemoSite(Path(directory), port=0) as site:
             _run(site, checks)
         with checks.named("leftovers") as detail:
             left = site.processes()
-            _expect(not left, f"still running: {left}")
+            _require(not left, f"still running: {left}")
             detail("no process is left")
     print("smoke: " + (f"{checks.failed} checks failed" if checks.failed else "all is well"))
     return 1 if checks.failed else 0
 
 
-def _run(site: Site, checks: Checks) -> None:
+def _run(site: DemoSite, checks: CheckReport) -> None:
     with checks.named("build") as detail:
         site.seed("--quick")
         detail("database, sales file and jobs from nothing")
@@ -109,12 +109,12 @@ def _run(site: Site, checks: Checks) -> None:
     site.start_till(TILL_SECONDS)
     progress: list[float] = []
     with checks.named("watch") as detail:
-        _watch(site, progress)
+        _wait_for_results(site, progress)
         detail("every job and monitor has run")
     with checks.named("stop") as detail:
         site.stop("till")
         code = site.stop("cronserver")
-        _expect(code == 0, f"cronserver ended with exit code {code}")
+        _require(code == 0, f"cronserver ended with exit code {code}")
         detail("cronserver ended by SIGTERM, exit code 0")
     for name, check in (
         ("runs", _check_runs),
@@ -131,22 +131,22 @@ def _run(site: Site, checks: Checks) -> None:
         with checks.named(name) as detail:
             detail(check(site.directory))
     with checks.named("progress") as detail:
-        _expect(_rises(progress), f"of {REINDEX!r} while it ran: {progress}")
+        _require(_is_increasing(progress), f"of {REINDEX!r} while it ran: {progress}")
         detail(f"{REINDEX!r} was seen at " + ", ".join(f"{ratio:.0%}" for ratio in progress))
     with checks.named("metrics") as detail:
-        metrics = Metrics.scraped(site)
+        metrics = ScrapedMetrics.scraped(site)
         detail(_check_metrics(metrics))
         detail(_check_monitor_metrics(metrics))
     with checks.named("admin") as detail:
         detail(_check_admin(site))
 
 
-def _expect(condition: bool, otherwise: str) -> None:
+def _require(condition: bool, otherwise: str) -> None:
     if not condition:
-        raise DisagreementError(otherwise)
+        raise CheckFailed(otherwise)
 
 
-def _use_django(site: Site) -> None:
+def _use_django(site: DemoSite) -> None:
     os.environ.update(DJANGO_SETTINGS_MODULE="bookshop_site.settings")
     os.environ.update(DEMO_DIR=str(site.directory), DEMO_URL=site.url)
     sys.path.insert(0, str(PROJECT))
@@ -156,29 +156,29 @@ def _use_django(site: Site) -> None:
 # --- while it runs --------------------------------------------------------------------------
 
 
-def _watch(site: Site, progress: list[float]) -> None:
+def _wait_for_results(site: DemoSite, progress: list[float]) -> None:
     """Wait until there is enough to look at, noting how the slow job's first run goes on."""
     from chroniker.models import Run
 
-    deadline = time.monotonic() + WATCH_SECONDS
-    while missing := _not_yet():
+    deadline = time.monotonic() + WAIT_SECONDS
+    while missing := _missing_results():
         site.check()
-        _expect(time.monotonic() < deadline, f"after {WATCH_SECONDS} s: {', '.join(missing)}")
-        metrics = Metrics.scraped(site)
+        _require(time.monotonic() < deadline, f"after {WAIT_SECONDS} s: {', '.join(missing)}")
+        metrics = ScrapedMetrics.scraped(site)
         running = metrics.value("chroniker_job_running", job_name=REINDEX)
         if running and Run.objects.filter(job__name=REINDEX).count() == 1:
             progress.append(metrics.value("chroniker_job_progress_ratio", job_name=REINDEX))
         time.sleep(1)
 
 
-def _not_yet() -> list[str]:
+def _missing_results() -> list[str]:
     """What has yet to happen."""
     from chroniker.models import Job, Notification, Run
     from chroniker_monitors.models import Monitor, Sample
 
-    ended_well = set(Run.objects.filter(status="succeeded").values_list("job__name", flat=True))
+    succeeded_names = set(Run.objects.filter(status="succeeded").values_list("job__name", flat=True))
     names = Job.objects.values_list("name", flat=True)
-    missing = [f"{name!r} has not ended well" for name in names if name not in ended_well]
+    missing = [f"{name!r} has not ended well" for name in names if name not in succeeded_names]
     if Run.objects.filter(job__name=FEED, status="failed").count() < 2:
         missing.append(f"{FEED!r} has not failed twice")
     for monitor in Monitor.objects.exclude(samples__in=Sample.objects.exclude(value=None)):
@@ -187,12 +187,12 @@ def _not_yet() -> list[str]:
     for event in ("opened", "resolved"):
         if not told.filter(event=event).exists():
             missing.append(f"nobody was told that {FEED!r} is {event}")
-    if not missing and not _backups_of_the_report():
+    if not missing and not _backups_after_report():
         missing.append("no backup was begun after the report")
     return missing
 
 
-def _backups_of_the_report() -> Any:
+def _backups_after_report() -> Any:
     """Successful backups that were begun after a successful report."""
     from chroniker.models import Run
 
@@ -202,7 +202,7 @@ def _backups_of_the_report() -> Any:
     )
 
 
-def _rises(progress: list[float]) -> bool:
+def _is_increasing(progress: list[float]) -> bool:
     inner = sorted({ratio for ratio in progress if 0 < ratio < 1})
     return progress == sorted(progress) and len(inner) >= 3
 
@@ -213,16 +213,16 @@ def _rises(progress: list[float]) -> bool:
 def _check_runs(directory: Path) -> str:
     from chroniker.models import Job, Run
 
-    _expect(not Run.objects.running().exists(), "some are still running")
+    _require(not Run.objects.running().exists(), "some are still running")
     told = []
     for job in Job.objects.all():
         by_status = Counter(Run.objects.filter(job=job).values_list("status", flat=True))
-        _expect(by_status["succeeded"] > 0, f"{job} never succeeded: {dict(by_status)}")
+        _require(by_status["succeeded"] > 0, f"{job} never succeeded: {dict(by_status)}")
         # The scheduler was told to stop while it ran: that is no fault of the job.
         unexpected = set(by_status) - {"succeeded", "stopped", "missed"}
-        if job.name == FEED or job.name in FIRST_UNKNOWN:
+        if job.name == FEED or job.name in INITIALLY_UNKNOWN:
             unexpected -= {"failed"}
-        _expect(not unexpected, f"{job} ended as {dict(by_status)}")
+        _require(not unexpected, f"{job} ended as {dict(by_status)}")
         if job.command != "check_monitor":
             told.append(f"{job.command} {sum(by_status.values())}")
     checks = Run.objects.filter(job__command="check_monitor").count()
@@ -236,14 +236,14 @@ def _check_import(directory: Path) -> str:
     from shop.sample import MALFORMED, SALES
 
     count = Sale.objects.count()
-    _expect(count == SALES, f"{count} sales, not {SALES}")
+    _require(count == SALES, f"{count} sales, not {SALES}")
     runs = Run.objects.filter(job__name=IMPORT, status="succeeded").order_by("id")
     for run in runs:
         lines = _output(run, "stderr").splitlines()
-        _expect(len(lines) == len(MALFORMED), f"{len(lines)} malformed rows on stderr: {lines}")
-        _expect(run.parts_done == run.parts_total == SALES + len(MALFORMED), f"{run}'s progress")
+        _require(len(lines) == len(MALFORMED), f"{len(lines)} malformed rows on stderr: {lines}")
+        _require(run.parts_done == run.parts_total == SALES + len(MALFORMED), f"{run}'s progress")
     first = _output(runs[0], "stdout")
-    _expect(f"{SALES} new sales" in first, f"the first import said {first!r}")
+    _require(f"{SALES} new sales" in first, f"the first import said {first!r}")
     return (
         f"{count} sales, {len(MALFORMED)} malformed rows told on stderr by each of {len(runs)} runs"
     )
@@ -261,12 +261,12 @@ def _check_order(directory: Path) -> str:
     reports = Run.objects.filter(job__name=REPORT)
     for report in reports:
         before = imports.filter(ended_at__lte=report.started_at, status="succeeded")
-        _expect(before.exists(), f"{report} began before an import had succeeded")
-        _expect(report.trigger == "dependency", f"{report} was started by {report.trigger}")
+        _require(before.exists(), f"{report} began before an import had succeeded")
+        _require(report.trigger == "dependency", f"{report} was started by {report.trigger}")
         together = imports.filter(
             started_at__lt=report.ended_at, ended_at__gt=report.started_at
         ).first()
-        _expect(together is None, f"{report} ran at the same time as {together}")
+        _require(together is None, f"{report} ran at the same time as {together}")
     return f"{len(reports)} reports, each after a successful import and never beside one"
 
 
@@ -292,15 +292,15 @@ def _check_report(directory: Path) -> str:
             expected[day, category[isbn]] = (copies + int(quantity), cents)
     wrong = {key: (report.get(key), value) for key, value in expected.items()}
     wrong = {key: pair for key, pair in wrong.items() if pair[0] != pair[1]}
-    _expect(not wrong, f"{len(wrong)} totals differ (reported, from the file): {wrong}")
-    _expect(len(report) == len(expected), "it has totals of which the file knows nothing")
+    _require(not wrong, f"{len(wrong)} totals differ (reported, from the file): {wrong}")
+    _require(len(report) == len(expected), "it has totals of which the file knows nothing")
     total = sum(cents for _, cents in expected.values())
     return f"{len(report)} totals, {total // 100}.{total % 100:02d} € in all, as in the file"
 
 
 def _check_backup(directory: Path) -> str:
     backups = sorted((directory / "backups").glob("bookshop-*.sqlite3"))
-    _expect(0 < len(backups) <= 2, f"{len(backups)} backups are kept, not up to 2")
+    _require(0 < len(backups) <= 2, f"{len(backups)} backups are kept, not up to 2")
     counts = {}
     for path in (directory / "bookshop.sqlite3", backups[-1]):
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
@@ -309,7 +309,7 @@ def _check_backup(directory: Path) -> str:
                 for table in ("shop_book", "shop_sale", "shop_dailyreport", "chroniker_job")
             ]
     database_counts, backup_counts = counts.values()
-    _expect(database_counts == backup_counts, f"{database_counts} rows, {backup_counts} in it")
+    _require(database_counts == backup_counts, f"{database_counts} rows, {backup_counts} in it")
     return f"{backups[-1].name} opens and has the same {sum(backup_counts)} rows"
 
 
@@ -322,7 +322,7 @@ def _check_sessions(directory: Path) -> str:
     last = Run.objects.filter(job__name=SESSIONS, status="succeeded").latest("id")
     expired = Session.objects.filter(expire_date__lt=last.started_at).count()
     left = Session.objects.count()
-    _expect(not expired and 0 < left < EXPIRING, f"{left} left, {expired} of them expired")
+    _require(not expired and 0 < left < EXPIRING, f"{left} left, {expired} of them expired")
     return f"{EXPIRED} expired ones are gone, {left} live ones are not"
 
 
@@ -334,11 +334,11 @@ def _check_feed(directory: Path) -> str:
     runs = Run.objects.filter(job__name=FEED).exclude(status__in=("missed", "stopped"))
     failed = runs.filter(status="failed")
     asked = FeedRequest.objects.count()
-    _expect(failed.count() == asked // 3, f"{asked} requests, {failed.count()} failed runs")
+    _require(failed.count() == asked // 3, f"{asked} requests, {failed.count()} failed runs")
     errors = " ".join(failed.values_list("error", flat=True))
     for told in ("503", "cut short"):
-        _expect(told in errors, f"no run says {told!r}: {errors}")
-    _expect(FeedItem.objects.exists(), "no item was kept")
+        _require(told in errors, f"no run says {told!r}: {errors}")
+    _require(FeedItem.objects.exists(), "no item was kept")
     return f"{failed.count()} of {runs.count()} runs failed, and say why"
 
 
@@ -349,29 +349,29 @@ def _check_monitors(directory: Path) -> str:
 
     states = {state.job.name: state for state in MonitorState.objects.select_related("job__probe")}
     names = set(Monitor.objects.values_list("name", flat=True))
-    _expect(names == set(states), f"of {names ^ set(states)} there is no state")
+    _require(names == set(states), f"of {names ^ set(states)} there is no state")
     for name, state in states.items():
         samples = Sample.objects.filter(job=state.job).order_by("at", "id")
         last = samples.last()
-        _expect(last is not None and last.value is not None, f"{name}: {state.error}")
+        _require(last is not None and last.value is not None, f"{name}: {state.error}")
         assert last
-        _expect(len(samples) == state.samples_total, f"{name}: {len(samples)} samples are kept")
-        _expect(
+        _require(len(samples) == state.samples_total, f"{name}: {len(samples)} samples are kept")
+        _require(
             (last.value, last.at) == (state.value, state.last_sample_at), f"{name}: {last} is last"
         )
-        _expect(not (samples[0].error and name not in FIRST_UNKNOWN), f"{name}: {samples[0].error}")
+        _require(not (samples[0].error and name not in INITIALLY_UNKNOWN), f"{name}: {samples[0].error}")
     with closing(sqlite3.connect(directory / "bookshop.sqlite3")) as database:
         [low] = database.execute("SELECT count(*) FROM shop_book WHERE stock < 5").fetchone()
     measured = {name: state.value or 0 for name, state in states.items()}
     severity = {name: Severity(state.severity) for name, state in states.items()}
-    _expect(measured[LOW] == low, f"{LOW!r} measured {measured[LOW]}, and there are {low}")
+    _require(measured[LOW] == low, f"{LOW!r} measured {measured[LOW]}, and there are {low}")
     for name, wanted in ((LOW, "WARNING"), (SHORT, "CRITICAL"), (TILL, "OK")):
         found = severity[name].name
-        _expect(found == wanted, f"{name!r} is {found}, not {wanted}: {measured[name]}")
-    _expect(0 < measured[PAGE] < 10, f"{PAGE!r} took {measured[PAGE]} s")
-    _expect(0 <= measured[NEWEST] < WATCH_SECONDS, f"{NEWEST!r} is {measured[NEWEST]} s")
+        _require(found == wanted, f"{name!r} is {found}, not {wanted}: {measured[name]}")
+    _require(0 < measured[PAGE] < 10, f"{PAGE!r} took {measured[PAGE]} s")
+    _require(0 <= measured[NEWEST] < WAIT_SECONDS, f"{NEWEST!r} is {measured[NEWEST]} s")
     till = states[TILL]
-    _expect(
+    _require(
         (till.last_ping_kind, till.last_ping_body) == ("success", "sold some books"),
         f"the till told {till.last_ping_kind!r} and {till.last_ping_body!r}",
     )
@@ -387,14 +387,14 @@ def _check_incidents(directory: Path) -> str:
     failed = Run.objects.filter(job__name=FEED, status="failed").order_by("id")
     incidents = list(Incident.objects.filter(job__name=FEED).order_by("id"))
     opened = [incident.first_run_id for incident in incidents]
-    _expect(opened == [run.pk for run in failed], f"opened by the runs {opened}")
+    _require(opened == [run.pk for run in failed], f"opened by the runs {opened}")
     for incident in incidents:
-        _expect(incident.occurrences == 1, f"{incident} was seen {incident.occurrences} times")
+        _require(incident.occurrences == 1, f"{incident} was seen {incident.occurrences} times")
         if incident.resolved_at is None:
-            _expect(incident == incidents[-1], f"{incident} is still open")
+            _require(incident == incidents[-1], f"{incident} is still open")
         else:
             run = incident.last_run
-            _expect(run is not None and run.status == "succeeded", f"{run} ended {incident}")
+            _require(run is not None and run.status == "succeeded", f"{run} ended {incident}")
     return f"{len(incidents)} of the feed, {Incident.objects.count()} in all"
 
 
@@ -402,13 +402,13 @@ def _check_mail(directory: Path) -> str:
     """One mail tells of an opening, one of its end; of what flaps, one tells that."""
     from chroniker.models import Incident, Notification
 
-    mails = [*_mails(directory / "mail")]
+    mails = [*_read_mails(directory / "mail")]
     keys = Counter(mail["Message-ID"] for mail in mails)
-    _expect(max(keys.values()) == 1, f"sent twice: {keys}")
+    _require(max(keys.values()) == 1, f"sent twice: {keys}")
     addresses = {mail["To"] for mail in mails}
-    _expect(addresses == {"admin@bookshop.example"}, f"sent to {addresses}")
-    found = Counter(_told(mail) for mail in mails if mail["X-Chroniker-Job"] == FEED)
-    _expect(max(found.values()) == 1, f"told twice: {found}")
+    _require(addresses == {"admin@bookshop.example"}, f"sent to {addresses}")
+    found = Counter(_event_of(mail) for mail in mails if mail["X-Chroniker-Job"] == FEED)
+    _require(max(found.values()) == 1, f"told twice: {found}")
     expected = set()
     for incident in Incident.objects.filter(job__name=FEED).order_by("id"):
         if incident.flapping:
@@ -420,14 +420,14 @@ def _check_mail(directory: Path) -> str:
     # What happened last may not have been sent before the scheduler was told to stop.
     pending = Notification.objects.pending().filter(job__name=FEED)
     waiting = set(pending.values_list("event", "incident"))
-    _expect(
+    _require(
         expected - waiting <= set(found) <= expected,
         f"told {sorted(found)}, and waiting {waiting}, not {sorted(expected)}",
     )
     return f"{len(mails)} mails, {len(found)} of them of the feed, one for each event"
 
 
-def _mails(folder: Path) -> Iterator[EmailMessage]:
+def _read_mails(folder: Path) -> Iterator[EmailMessage]:
     """Those that Django's backend has put into files."""
     for path in sorted(folder.iterdir()):
         for text in path.read_bytes().split(b"-" * 79 + b"\n"):
@@ -435,11 +435,11 @@ def _mails(folder: Path) -> Iterator[EmailMessage]:
                 yield message_from_bytes(text, policy=default)
 
 
-def _told(mail: EmailMessage) -> tuple[str, int]:
+def _event_of(mail: EmailMessage) -> tuple[str, int]:
     """The event, and the incident that the mail links to."""
     body = mail.get_body(("plain",))
     found = re.search(r"/admin/chroniker/incident/(\d+)/", body.get_content() if body else "")
-    _expect(found is not None, f"{mail['Subject']!r} links to no incident")
+    _require(found is not None, f"{mail['Subject']!r} links to no incident")
     assert found
     return mail["X-Chroniker-Event"], int(found[1])
 
@@ -448,13 +448,13 @@ def _told(mail: EmailMessage) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class ScrapedMetrics:
     """One scrape."""
 
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
 
     @classmethod
-    def scraped(cls, site: Site) -> Metrics:
+    def scraped(cls, site: DemoSite) -> ScrapedMetrics:
         with urlopen(f"{site.url}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         return cls(
@@ -469,11 +469,11 @@ class Metrics:
 
     def value(self, name: str, **labels: str) -> float:
         key = (name, frozenset(labels.items()))
-        _expect(key in self.samples, f"there is no {name}{labels}")
+        _require(key in self.samples, f"there is no {name}{labels}")
         return self.samples[key]
 
 
-def _check_metrics(metrics: Metrics) -> str:
+def _check_metrics(metrics: ScrapedMetrics) -> str:
     """Counted from the rows of the runs; the exporter reads the counters of the job states."""
     from chroniker.enums import FAILURE_REASONS, MissedReason, RunStatus
     from chroniker.models import Job, JobState, Run
@@ -508,7 +508,7 @@ def _check_metrics(metrics: Metrics) -> str:
         for (name, label, value), number in expected.items():
             labels = {"job_name": job.name} | host | ({label: value} if label else {})
             scraped = metrics.value(f"chroniker_job_{name}", **labels)
-            _expect(
+            _require(
                 abs(scraped - number) < 1e-6,
                 f"chroniker_job_{name}{labels} is {scraped}, the database says {number}",
             )
@@ -516,7 +516,7 @@ def _check_metrics(metrics: Metrics) -> str:
     return f"{compared} values of {len(jobs)} jobs agree with the database"
 
 
-def _check_monitor_metrics(metrics: Metrics) -> str:
+def _check_monitor_metrics(metrics: ScrapedMetrics) -> str:
     """From the samples; the exporter reads the states."""
     from chroniker.models import Incident, Notification
     from chroniker_monitors.models import Monitor, Sample
@@ -553,7 +553,7 @@ def _check_monitor_metrics(metrics: Metrics) -> str:
     expect(Notification.objects.pending().count(), "chroniker_notifications_pending")
     for (name, pairs), number in expected.items():
         scraped = metrics.value(name, **dict(pairs))
-        _expect(
+        _require(
             abs(scraped - number) < 1e-6,
             f"{name}{dict(pairs)} is {scraped}, the database says {number}",
         )
@@ -563,7 +563,7 @@ def _check_monitor_metrics(metrics: Metrics) -> str:
 # --- admin ----------------------------------------------------------------------------------
 
 
-def _check_admin(site: Site) -> str:
+def _check_admin(site: DemoSite) -> str:
     """As a browser does it: with cookies, a session and the token of the form."""
     from chroniker.models import Job
     from chroniker_monitors.models import Monitor
@@ -573,27 +573,27 @@ def _check_admin(site: Site) -> str:
     login = f"{site.url}/admin/login/?next=/admin/chroniker/job/"
     form = browser.open(login, timeout=10).read().decode()
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
-    _expect(token is not None, "the login page has no form with a token")
+    _require(token is not None, "the login page has no form with a token")
     assert token
     fields = {"username": "admin", "password": site.password}
     try:
         browser.open(login, urlencode(fields).encode(), timeout=10)
-        raise DisagreementError("the login was taken without its token")
+        raise CheckFailed("the login was taken without its token")
     except HTTPError as error:
-        _expect(error.code == 403, f"a login without its token was answered by {error.code}")
+        _require(error.code == 403, f"a login without its token was answered by {error.code}")
     fields["csrfmiddlewaretoken"] = token[1]
     page = browser.open(login, urlencode(fields).encode(), timeout=10)
     text = page.read().decode()
-    _expect(page.url.endswith("/admin/chroniker/job/"), f"the login led to {page.url}")
-    _expect(any(cookie.name == "sessionid" for cookie in cookies), "there is no session")
+    _require(page.url.endswith("/admin/chroniker/job/"), f"the login led to {page.url}")
+    _require(any(cookie.name == "sessionid" for cookie in cookies), "there is no session")
     for job in Job.objects.all():
-        _expect(f"/admin/chroniker/job/{job.pk}/change/" in text, f"{job} is not in the list")
+        _require(f"/admin/chroniker/job/{job.pk}/change/" in text, f"{job} is not in the list")
     board = browser.open(f"{site.url}/admin/chroniker_monitors/monitor/", timeout=10)
-    _expect(board.status == 200, f"the board answered {board.status}")
+    _require(board.status == 200, f"the board answered {board.status}")
     text = board.read().decode()
     for monitor in Monitor.objects.all():
         address = f"/admin/chroniker_monitors/monitor/{monitor.pk}/change/"
-        _expect(address in text, f"{monitor} is not on the board")
+        _require(address in text, f"{monitor} is not on the board")
         browser.open(site.url + address, timeout=10)
     for path in PAGES:
         browser.open(f"{site.url}/admin/{path}/", timeout=10)

@@ -29,7 +29,7 @@ hypothesis.settings.load_profile(
 )
 
 # What a test with this marker cannot do without.
-NEEDED_BY_MARKER = {
+REQUIRED_BY_MARKER = {
     "cron": ("cron", "root"),
     "browser": ("chromium",),
     "prometheus": ("prometheus",),
@@ -51,12 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("only_db"):
         return
-    chosen = [item for item in items if _differs_by_database(item)]
+    chosen = [item for item in items if _uses_database(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
     items[:] = chosen
 
 
-def _differs_by_database(item: pytest.Item) -> bool:
+def _uses_database(item: pytest.Item) -> bool:
     if item.get_closest_marker("one_database"):
         return False
     fixtures = set(getattr(item, "fixturenames", ()))
@@ -64,7 +64,7 @@ def _differs_by_database(item: pytest.Item) -> bool:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for marker, names in NEEDED_BY_MARKER.items():
+    for marker, names in REQUIRED_BY_MARKER.items():
         if item.get_closest_marker(marker):
             support.require(*names)
 
@@ -75,10 +75,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> Iterator[None]:
     """pytest-django's hook: this process's own database (see tests/databases.py)."""
-    slot, held = databases.take_slot()
+    slot, held = databases.acquire_slot()
     with held:
         for connection in connections.all():
-            connection.settings_dict["TEST"]["NAME"] = databases.test_name(connection, slot)
+            connection.settings_dict["TEST"]["NAME"] = databases.database_name(connection, slot)
         yield
 
 
@@ -87,47 +87,47 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     """The environment of everything that a test starts names this process's database."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHRONIKER_TEST_DB_NAME", connections["default"].settings_dict["NAME"])
-        patch.setattr(TransactionTestCase, "_fixture_teardown", _empty_tables)
+        patch.setattr(TransactionTestCase, "_fixture_teardown", _delete_all_rows)
         yield
 
 
-def _empty_tables(case: TransactionTestCase) -> None:
-    databases.empty_tables(case._databases_names(include_mirrors=False))
+def _delete_all_rows(case: TransactionTestCase) -> None:
+    databases.delete_all_rows(case._databases_names(include_mirrors=False))
 
 
 # --- processes ------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def no_leftovers(request: pytest.FixtureRequest) -> Iterator[support.ProcessMark]:
+def no_leftovers(request: pytest.FixtureRequest) -> Iterator[support.ProcessMarker]:
     """Fails a test that leaves a process behind; ``@pytest.mark.no_leftovers(grace=seconds)``.
 
-    On for every test that uses ``in_fork``, ``run_tick``, ``start_tick``, ``manage`` or
+    On for every test that uses ``run_in_fork``, ``run_tick``, ``start_tick``, ``manage`` or
     ``start_manage``, and for those with the marker.
     """
     marker = request.node.get_closest_marker("no_leftovers")
-    mark = support.ProcessMark()
+    mark = support.ProcessMarker()
     try:
         yield mark
-        support.fail_on_leftovers(mark, marker.kwargs.get("grace", 3.0) if marker else 3.0)
+        support.assert_no_leftovers(mark, marker.kwargs.get("grace", 3.0) if marker else 3.0)
     finally:
         mark.close()
 
 
 @pytest.fixture(autouse=True)
-def _no_leftovers_by_marker(request: pytest.FixtureRequest) -> None:
+def _apply_no_leftovers_marker(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("no_leftovers"):
         request.getfixturevalue("no_leftovers")
 
 
 @pytest.fixture
-def in_fork(
-    no_leftovers: support.ProcessMark,
-) -> Iterator[Callable[..., support.Forked]]:
-    """``in_fork(function, *args, **kwargs)``: a :class:`support.Forked`; killed at the end."""
-    forked: list[support.Forked] = []
+def run_in_fork(
+    no_leftovers: support.ProcessMarker,
+) -> Iterator[Callable[..., support.ForkedProcess]]:
+    """``run_in_fork(function, *args, **kwargs)``: a :class:`support.Forked`; killed at the end."""
+    forked: list[support.ForkedProcess] = []
 
-    def start(function: Callable[..., Any], *args: Any, **kwargs: Any) -> support.Forked:
+    def start(function: Callable[..., Any], *args: Any, **kwargs: Any) -> support.ForkedProcess:
         forked.append(support.fork(function, *args, **kwargs))
         return forked[-1]
 
@@ -146,28 +146,28 @@ def _tick(options: dict[str, Any]) -> None:
 
 @pytest.fixture
 def start_tick(
-    transactional_db: None, in_fork: Callable[..., support.Forked]
-) -> Callable[..., support.Forked]:
+    transactional_db: None, run_in_fork: Callable[..., support.ForkedProcess]
+) -> Callable[..., support.ForkedProcess]:
     """``start_tick(**options)``: a tick in a fork, for tests that do something meanwhile."""
 
-    def start(**options: Any) -> support.Forked:
-        return in_fork(_tick, options)
+    def start(**options: Any) -> support.ForkedProcess:
+        return run_in_fork(_tick, options)
 
     return start
 
 
 @pytest.fixture
-def run_tick(start_tick: Callable[..., support.Forked]) -> Callable[..., support.Ended]:
+def run_tick(start_tick: Callable[..., support.ForkedProcess]) -> Callable[..., support.ProcessResult]:
     """``run_tick(timeout=60, **options)``: a whole tick in a fork, and how it ended."""
 
-    def run(timeout: float = 60, **options: Any) -> support.Ended:
+    def run(timeout: float = 60, **options: Any) -> support.ProcessResult:
         return start_tick(**options).wait(timeout)
 
     return run
 
 
 @pytest.fixture
-def site_env(transactional_db: None, no_leftovers: support.ProcessMark) -> dict[str, str]:
+def site_env(transactional_db: None, no_leftovers: support.ProcessMarker) -> dict[str, str]:
     """The environment in which ``python -m django`` is the test site on this very database."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return env | {

@@ -28,7 +28,7 @@ KEPT_TABLES = frozenset({"django_migrations", "django_content_type", "auth_permi
 LOCK_WAIT_SECONDS = 10
 
 
-def take_slot() -> tuple[int, IO[str]]:
+def acquire_slot() -> tuple[int, IO[str]]:
     """The first slot that no living process has, and the open file that holds it."""
     slot = 0
     while True:
@@ -43,7 +43,7 @@ def take_slot() -> tuple[int, IO[str]]:
             return slot, file
 
 
-def test_name(connection: BaseDatabaseWrapper, slot: int) -> str:
+def database_name(connection: BaseDatabaseWrapper, slot: int) -> str:
     """The name of a slot's database: for SQLite its path, without what a crash left behind."""
     name = f"test_chroniker_{slot}"
     if connection.vendor != "sqlite":
@@ -60,7 +60,7 @@ def _tables(alias: str) -> tuple[str, ...]:
     return tuple(name for name in names if name not in KEPT_TABLES)
 
 
-def empty_tables(aliases: Iterable[str]) -> None:
+def delete_all_rows(aliases: Iterable[str]) -> None:
     """Delete every row but those that migrations made."""
     for alias in aliases:
         _empty(connections[alias])

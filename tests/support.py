@@ -54,7 +54,7 @@ def wait_until(
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProcessResult:
     """How a forked process ended, and what it said."""
 
     exit_code: int | None  # None: ended by a signal
@@ -70,7 +70,7 @@ class Ended:
 
 
 @dataclass(slots=True)
-class Forked:
+class ForkedProcess:
     """A fork of the pytest process that runs a function; made by :func:`fork`."""
 
     pid: int
@@ -78,7 +78,7 @@ class Forked:
     _pidfd: int
     _files: tuple[IO[bytes], IO[bytes], IO[bytes]]
     _began: float = field(default_factory=time.monotonic)
-    _ended: Ended | None = None
+    _ended: ProcessResult | None = None
 
     @property
     def alive(self) -> bool:
@@ -90,7 +90,7 @@ class Forked:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signum)
 
-    def wait(self, timeout: float = 60.0) -> Ended:
+    def wait(self, timeout: float = 60.0) -> ProcessResult:
         """How it ended; after ``timeout`` seconds it is killed hard, and AssertionError raised."""
         if self._ended is None:
             in_time = self._readable(timeout)
@@ -113,10 +113,10 @@ class Forked:
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(timeout * 1000))
 
-    def _collect(self, status: int) -> Ended:
+    def _collect(self, status: int) -> ProcessResult:
         out, err, value = (self._read(file) for file in self._files)
         code = os.waitstatus_to_exitcode(status)
-        return Ended(
+        return ProcessResult(
             exit_code=code if code >= 0 else None,
             signal=signal.Signals(-code) if code < 0 else None,
             stdout=out.decode("utf-8", "backslashreplace"),
@@ -132,7 +132,7 @@ class Forked:
             return file.read()
 
 
-def fork(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Forked:
+def fork(function: Callable[..., Any], *args: Any, **kwargs: Any) -> ForkedProcess:
     """Run a function in a fork of this process: about 5 ms, where a new Python takes 500.
 
     The child has its standard output and error in files, no database connection, and leaves by
@@ -150,12 +150,12 @@ def fork(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Forked:
         warnings.filterwarnings("ignore", ".*use of fork.*", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
-        _child(function, args, kwargs, out, err, value)
+        _run_child(function, args, kwargs, out, err, value)
     what = getattr(function, "__qualname__", repr(function))
-    return Forked(pid, what, os.pidfd_open(pid), (out, err, value))
+    return ForkedProcess(pid, what, os.pidfd_open(pid), (out, err, value))
 
 
-def _child(
+def _run_child(
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -171,7 +171,7 @@ def _child(
         sys.stderr = sys.__stderr__ = open(  # noqa: SIM115
             2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
         )
-        code = _exit_code_of(function, args, kwargs, value)
+        code = _run_for_exit_code(function, args, kwargs, value)
         connections.close_all()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -182,7 +182,7 @@ def _child(
         os._exit(code)
 
 
-def _exit_code_of(
+def _run_for_exit_code(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], value: IO[bytes]
 ) -> int:
     """Run the function as the interpreter runs a program."""
@@ -208,7 +208,7 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-class ProcessMark:
+class ProcessMarker:
     """A mark that every process started under it bears, however it daemonises.
 
     A fork has the same file mapped; a program that was executed has the variable in its
@@ -237,7 +237,7 @@ class ProcessMark:
         else:
             os.environ[self.VARIABLE] = self._environ_before
 
-    def bearers(self) -> list[psutil.Process]:
+    def marked_processes(self) -> list[psutil.Process]:
         """The living processes with the mark. The dead that nobody waited for do not count."""
         mine = os.getpid()
         found = []
@@ -246,31 +246,31 @@ class ProcessMark:
                 continue
             with contextlib.suppress(psutil.Error, OSError):
                 process = psutil.Process(pid)
-                if process.status() != psutil.STATUS_ZOMBIE and self._borne_by(process):
+                if process.status() != psutil.STATUS_ZOMBIE and self._is_marked(process):
                     found.append(process)
         return found
 
-    def _borne_by(self, process: psutil.Process) -> bool:
+    def _is_marked(self, process: psutil.Process) -> bool:
         proc = Path("/proc", str(process.pid))
         needle = self.id.encode()
         return needle in (proc / "environ").read_bytes() or needle in (proc / "maps").read_bytes()
 
 
-def fail_on_leftovers(mark: ProcessMark, grace: float) -> None:
+def assert_no_leftovers(mark: ProcessMarker, grace: float) -> None:
     """Fail if a marked process lives on for ``grace`` seconds; kill them all hard then."""
     deadline = time.monotonic() + grace
-    while left := mark.bearers():
+    while left := mark.marked_processes():
         if time.monotonic() >= deadline:
-            told = [_describe(process) for process in left]
+            descriptions = [_describe(process) for process in left]
             _kill_all(mark)
-            pytest.fail("processes outlived the test and were killed:\n" + "\n".join(told))
+            pytest.fail("processes outlived the test and were killed:\n" + "\n".join(descriptions))
         time.sleep(0.02)
 
 
-def _kill_all(mark: ProcessMark) -> None:
+def _kill_all(mark: ProcessMarker) -> None:
     """Kill hard, and those as well that were forked while the others were being looked for."""
     deadline = time.monotonic() + 10
-    while (left := mark.bearers()) and time.monotonic() < deadline:
+    while (left := mark.marked_processes()) and time.monotonic() < deadline:
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -308,7 +308,7 @@ SERVERS = {
 _SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"))
 
 
-def program(name: str) -> str | None:
+def find_program(name: str) -> str | None:
     """The full path of a program, also where daemons live."""
     return shutil.which(name, path=_SBIN)
 
@@ -321,7 +321,7 @@ def available(name: str) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(SERVERS[name], timeout=2):
             return True
         return False
-    return all(program(binary) for binary in PROGRAMS.get(name, (name,)))
+    return all(find_program(binary) for binary in PROGRAMS.get(name, (name,)))
 
 
 def require(*names: str) -> None:
@@ -343,7 +343,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def exclusive(name: str) -> Iterator[None]:
+def machine_lock(name: str) -> Iterator[None]:
     """Only one test of all workers and runs on this machine at a time; say what for."""
     with (SCRATCH / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

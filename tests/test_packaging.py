@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import REPO, program
+from tests.support import REPO, find_program
 
 # One worker for all of them: the build and the environment are made once.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("packaging")]
@@ -63,7 +63,7 @@ def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``bin`` of an empty environment with the wheel and what it depends on."""
     directory = tmp_path_factory.mktemp("venv") / "site-venv"
     uv = Path(sys.prefix, "bin", "uv")
-    if uv.exists() or program("uv"):
+    if uv.exists() or find_program("uv"):
         tool = uv if uv.exists() else "uv"
         run(tool, "venv", "--python", sys.executable, directory, cwd=directory.parent)
         install = (tool, "pip", "install", "--python", directory / "bin" / "python")

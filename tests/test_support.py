@@ -17,20 +17,20 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
 from tests import support
-from tests.databases import take_slot
-from tests.support import Ended, Forked, ProcessMark, fail_on_leftovers, wait_until
+from tests.databases import acquire_slot
+from tests.support import ProcessResult, ForkedProcess, ProcessMarker, assert_no_leftovers, wait_until
 
-InFork = Callable[..., Forked]
-Manage = Callable[..., subprocess.CompletedProcess[str]]
+RunInFork = Callable[..., ForkedProcess]
+RunManage = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_fork_returns_value_output_and_exit_code(in_fork: InFork) -> None:
+def test_fork_returns_value_output_and_exit_code(run_in_fork: RunInFork) -> None:
     def speak() -> dict[str, int]:
         print("héllo")
         os.write(2, b"raw \xff")
         return {"answer": 42}
 
-    ended = in_fork(speak).wait()
+    ended = run_in_fork(speak).wait()
     assert ended.value == {"answer": 42}
     assert (ended.exit_code, ended.signal) == (0, None)
     assert (ended.stdout, ended.stderr) == ("héllo\n", "raw \\xff")
@@ -40,40 +40,40 @@ def test_fork_returns_value_output_and_exit_code(in_fork: InFork) -> None:
     ("argument", "code", "said"), [(3, 3, ""), (None, 0, ""), ("no such job", 1, "no such job\n")]
 )
 def test_fork_exits_as_a_program_does(
-    in_fork: InFork, argument: int | str | None, code: int, said: str
+    run_in_fork: RunInFork, argument: int | str | None, code: int, said: str
 ) -> None:
-    ended = in_fork(sys.exit, argument).wait()
+    ended = run_in_fork(sys.exit, argument).wait()
     assert (ended.exit_code, ended.stderr) == (code, said)
 
 
-def test_fork_that_raises_shows_its_traceback(in_fork: InFork) -> None:
-    ended = in_fork(int, "x").wait()
+def test_fork_that_raises_shows_its_traceback(run_in_fork: RunInFork) -> None:
+    ended = run_in_fork(int, "x").wait()
     assert ended.exit_code == 1
     assert "ValueError: invalid literal" in ended.stderr
 
 
-def test_fork_can_be_killed(in_fork: InFork) -> None:
-    child = in_fork(time.sleep, 60)
+def test_fork_can_be_killed(run_in_fork: RunInFork) -> None:
+    child = run_in_fork(time.sleep, 60)
     assert child.alive
     child.kill()
     assert child.wait().signal is signal.SIGKILL
     assert not child.alive
 
 
-def test_fork_that_hangs_is_killed_and_quoted(in_fork: InFork) -> None:
+def test_fork_that_hangs_is_killed_and_quoted(run_in_fork: RunInFork) -> None:
     def hang() -> None:
         print("before the hang", flush=True)
         subprocess.run(["sleep", "60"])
 
     with pytest.raises(AssertionError, match="before the hang"):
-        in_fork(hang).wait(timeout=0.3)
+        run_in_fork(hang).wait(timeout=0.3)
 
 
 @pytest.mark.filterwarnings("error::DeprecationWarning")
-def test_fork_beside_a_thread(in_fork: InFork) -> None:
+def test_fork_beside_a_thread(run_in_fork: RunInFork) -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(time.sleep, 0).result()
-        assert in_fork(os.getpid).wait().exit_code == 0
+        assert run_in_fork(os.getpid).wait().exit_code == 0
 
 
 @pytest.mark.django_db
@@ -84,9 +84,9 @@ def test_fork_inside_a_transaction_is_refused() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_fork_writes_what_the_parent_sees(in_fork: InFork) -> None:
+def test_fork_writes_what_the_parent_sees(run_in_fork: RunInFork) -> None:
     Group.objects.create(name="before")
-    ended = in_fork(lambda: Group.objects.create(name="from the child").pk).wait()
+    ended = run_in_fork(lambda: Group.objects.create(name="from the child").pk).wait()
     assert Group.objects.get(pk=ended.value).name == "from the child"
 
 
@@ -103,7 +103,7 @@ def test_tables_are_emptied_but_permissions_stay(again: int) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_manage_sees_this_database(manage: Manage) -> None:
+def test_manage_sees_this_database(manage: RunManage) -> None:
     User.objects.create(username="seen")
     code = "from django.contrib.auth.models import User; print(User.objects.get().username)"
     done = manage("shell", "--no-imports", "-c", code)
@@ -123,17 +123,17 @@ def _daemonise() -> None:
 
 @pytest.mark.parametrize("executed", [False, True])
 def test_leftover_daemon_is_found_and_killed(executed: bool) -> None:
-    mark = ProcessMark()
+    mark = ProcessMarker()
     try:
         if executed:
             code = f"import os, time\n{inspect.getsource(_daemonise)}\n_daemonise()"
             subprocess.run([sys.executable, "-c", code], check=True)
         else:
             support.fork(_daemonise).wait()
-        wait_until(mark.bearers)
+        wait_until(mark.marked_processes)
         with pytest.raises(pytest.fail.Exception, match="outlived the test"):
-            fail_on_leftovers(mark, grace=0.05)
-        wait_until(lambda: not mark.bearers())
+            assert_no_leftovers(mark, grace=0.05)
+        wait_until(lambda: not mark.marked_processes())
     finally:
         mark.close()
 
@@ -143,14 +143,14 @@ def test_wait_until_says_what_it_waited_for() -> None:
         wait_until(lambda: 0, timeout=0.05, message="the moon")
 
 
-def test_slots_are_not_shared_between_processes(in_fork: InFork) -> None:
-    slot, held = take_slot()
+def test_slots_are_not_shared_between_processes(run_in_fork: RunInFork) -> None:
+    slot, held = acquire_slot()
     with held:
-        assert in_fork(lambda: take_slot()[0]).wait().value != slot
+        assert run_in_fork(lambda: acquire_slot()[0]).wait().value != slot
 
 
 def test_ended_joins_its_output() -> None:
-    assert Ended(0, None, "a", "b", None, 0.0).output == "ab"
+    assert ProcessResult(0, None, "a", "b", None, 0.0).output == "ab"
 
 
 @pytest.mark.django_db

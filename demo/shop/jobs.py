@@ -12,7 +12,7 @@ from django.db import transaction
 
 
 @dataclass(frozen=True, slots=True)
-class JobPlan:
+class DemoJob:
     """One job; ``quick_*`` is what it is given instead where nobody has minutes to watch."""
 
     name: str
@@ -34,7 +34,7 @@ class JobPlan:
 
 
 JOBS = (
-    JobPlan(
+    DemoJob(
         name="Import sales",
         description="Reads the tills' file of 50,000 sales; a few of its rows are malformed.",
         command="import_sales",
@@ -45,7 +45,7 @@ JOBS = (
         subscribed=True,
         more={"timeout_seconds": 300, "expected_seconds": 60, "priority": 10, "max_retries": 2},
     ),
-    JobPlan(
+    DemoJob(
         name="Build the sales report",
         description="Totals per day and category, whenever the sales have been imported.",
         command="build_report",
@@ -55,7 +55,7 @@ JOBS = (
         after="Import sales",
         more={"timeout_seconds": 300, "expected_seconds": 30},
     ),
-    JobPlan(
+    DemoJob(
         name="Back up the database",
         description="A checked copy by SQLite's backup API; the last five are kept.",
         command="backup_database",
@@ -67,7 +67,7 @@ JOBS = (
         subscribed=True,
         more={"timeout_seconds": 120, "expected_seconds": 20},
     ),
-    JobPlan(
+    DemoJob(
         name="Clear expired sessions",
         description="Django's own clearsessions.",
         command="clearsessions",
@@ -76,7 +76,7 @@ JOBS = (
         runbook="Harmless where it fails once; the table of sessions grows meanwhile.",
         more={"timeout_seconds": 60},
     ),
-    JobPlan(
+    DemoJob(
         name="Fetch the publisher's feed",
         description="Every third time the publisher has trouble, and so has this job. Each "
         "trouble is an incident, until there are too many: then it is flapping.",
@@ -87,7 +87,7 @@ JOBS = (
         subscribed=True,
         more={"timeout_seconds": 30},
     ),
-    JobPlan(
+    DemoJob(
         name="Reindex the search",
         description="Slow on purpose: watch its progress for a minute.",
         command="reindex_search",
@@ -98,7 +98,7 @@ JOBS = (
         runbook="The old entries stay until they are replaced: the search works all the while.",
         more={"timeout_seconds": 600, "expected_seconds": 90, "nice": 10},
     ),
-    JobPlan(
+    DemoJob(
         name="Check the stock",
         description="What will not last a week; writes to stdout, to stderr and to the log.",
         command="check_stock",
@@ -110,7 +110,7 @@ JOBS = (
 )
 
 
-def define_jobs(subscriber: AbstractUser, *, quick: bool) -> int:
+def create_jobs(subscriber: AbstractUser, *, quick: bool) -> int:
     """Define those that are missing, validated as in the admin; how many that were.
 
     What somebody changed in the admin stays, but for runbooks, whose address may have changed.

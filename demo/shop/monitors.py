@@ -16,7 +16,7 @@ TILL = "Till number one"
 
 
 @dataclass(frozen=True, slots=True)
-class MonitorPlan:
+class DemoMonitor:
     """One monitor; ``quick`` is what replaces fields of it where nobody has minutes to watch."""
 
     name: str
@@ -38,10 +38,10 @@ class MonitorPlan:
 QUICK_SCHEDULE = {"schedule": "@every 8s"}
 
 
-def plans() -> list[MonitorPlan]:
+def demo_monitors() -> list[DemoMonitor]:
     """All of them. Their addresses are those of the settings."""
     return [
-        MonitorPlan(
+        DemoMonitor(
             "Disk of the site",
             "How full the file system is on which the shop keeps everything; each host has one.",
             "disk",
@@ -50,7 +50,7 @@ def plans() -> list[MonitorPlan]:
             {"warning": 90, "critical": 97, "hostname": "*", "schedule": "* * * * *"},
             QUICK_SCHEDULE,
         ),
-        MonitorPlan(
+        DemoMonitor(
             "Memory of the host",
             "Three bad samples in a row make it worse: a peak is no news.",
             "memory",
@@ -59,7 +59,7 @@ def plans() -> list[MonitorPlan]:
             {"warning": 90, "critical": 97, "consecutive": 3, "schedule": "@every 30s"},
             QUICK_SCHEDULE,
         ),
-        MonitorPlan(
+        DemoMonitor(
             "Database latency",
             "How long it takes to connect and to be answered.",
             "database",
@@ -68,7 +68,7 @@ def plans() -> list[MonitorPlan]:
             {"warning": 0.5, "critical": 2, "consecutive": 3, "schedule": "@every 20s"},
             QUICK_SCHEDULE,
         ),
-        MonitorPlan(
+        DemoMonitor(
             "Unapplied migrations",
             "A release whose migrations were forgotten.",
             "migrations",
@@ -77,7 +77,7 @@ def plans() -> list[MonitorPlan]:
             {"warning": 0, "schedule": "*/2 * * * *"},
             QUICK_SCHEDULE,
         ),
-        MonitorPlan(
+        DemoMonitor(
             "Books about to run out",
             "Counts rows of the shop's own model.",
             "records",
@@ -86,7 +86,7 @@ def plans() -> list[MonitorPlan]:
             {"warning": 50, "critical": 200, "unit": "books", "schedule": "@every 30s"},
             QUICK_SCHEDULE,
         ),
-        MonitorPlan(
+        DemoMonitor(
             "Books that will not last a week",
             "What the command of “Check the stock” reports; nothing before the first import.",
             "command",
@@ -95,7 +95,7 @@ def plans() -> list[MonitorPlan]:
             {"warning": 50, "critical": 150, "unit": "books", "schedule": "* * * * *"},
             QUICK_SCHEDULE,
         ),
-        MonitorPlan(
+        DemoMonitor(
             "Last announcement of the publisher",
             "Its age. Where the feed fails, it grows: first a warning, then critical, then well.",
             "records",
@@ -110,7 +110,7 @@ def plans() -> list[MonitorPlan]:
             {"warning": 5, "critical": 7, "schedule": "@every 3s"},
             subscribed=True,
         ),
-        MonitorPlan(
+        DemoMonitor(
             "Age of the newest backup",
             "Unknown until there is one.",
             "file",
@@ -119,7 +119,7 @@ def plans() -> list[MonitorPlan]:
             {"warning": 300, "critical": 900, "schedule": "@every 20s"},
             QUICK_SCHEDULE,
         ),
-        MonitorPlan(
+        DemoMonitor(
             "Failed runs of the last hour",
             "Of all jobs together.",
             "records",
@@ -132,7 +132,7 @@ def plans() -> list[MonitorPlan]:
             {"warning": 3, "critical": 60, "unit": "runs", "schedule": "@every 30s"},
             QUICK_SCHEDULE,
         ),
-        MonitorPlan(
+        DemoMonitor(
             "Front page",
             "Seconds until the shop's own page is there, which has to be the shop's.",
             "http",
@@ -142,7 +142,7 @@ def plans() -> list[MonitorPlan]:
             QUICK_SCHEDULE,
             subscribed=True,
         ),
-        MonitorPlan(
+        DemoMonitor(
             TILL,
             "A program outside Django, which pings its heartbeat: see till.py.",
             "heartbeat",
@@ -155,13 +155,13 @@ def plans() -> list[MonitorPlan]:
     ]
 
 
-def define_monitors(subscriber: AbstractUser, *, quick: bool) -> int:
+def create_monitors(subscriber: AbstractUser, *, quick: bool) -> int:
     """Define those that are missing; how many that were.
 
     What somebody changed in the admin stays, but for addresses of this site, which may be others.
     """
     new = 0
-    for plan in plans():
+    for plan in demo_monitors():
         runbook_url = f"{settings.SITE_URL}/#{plan.anchor}"
         monitor = Monitor.objects.filter(name=plan.name).select_related("probe").first()
         if monitor is not None:
@@ -186,7 +186,7 @@ def define_monitors(subscriber: AbstractUser, *, quick: bool) -> int:
     return new
 
 
-def ping_address() -> str:
+def ping_url() -> str:
     """What the till fetches."""
     probe = Probe.objects.get(job__name=TILL)
     return f"{settings.SITE_URL}/ping/{probe.ping_uuid}/"

@@ -27,7 +27,7 @@ class ImportResult:
     malformed: int = 0
 
 
-def import_sales(path: Path, complain: Callable[[str], object]) -> ImportResult:
+def import_sales(path: Path, report_error: Callable[[str], object]) -> ImportResult:
     """Insert the sales of a file; those that are there already are passed over.
 
     So it may be repeated, after having been killed half way too. ``complain`` is told of each
@@ -46,7 +46,7 @@ def import_sales(path: Path, complain: Callable[[str], object]) -> ImportResult:
                 batch.append(sale)
             else:
                 result.malformed += 1
-                complain(f"{path.name}, line {line}: {sale}")
+                report_error(f"{path.name}, line {line}: {sale}")
             if len(batch) == BATCH:
                 _insert(batch, result)
                 Job.update_progress(total_parts=total, total_parts_complete=done)

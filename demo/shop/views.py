@@ -8,7 +8,7 @@ from django.views.decorators.http import require_safe
 
 from .jobs import JOBS
 from .models import Book, DailyReport, FeedItem, FeedRequest, Sale
-from .monitors import plans
+from .monitors import demo_monitors
 
 
 @require_safe
@@ -27,7 +27,7 @@ def home(request: HttpRequest) -> HttpResponse:
         .values("category")
         .annotate(copies=Sum("copies"), euros=Sum("revenue_cents") / 100),
         "news": FeedItem.objects.all()[:5],
-        "plans": [*JOBS, *plans()],
+        "plans": [*JOBS, *demo_monitors()],
     }
     return render(request, "shop/home.html", context)
 

@@ -90,6 +90,6 @@ def make_output(run: Run, *pieces: tuple[str, str] | tuple[str, str, int]) -> No
         Run.objects.filter(pk=run.pk).update(**{f"{stream}_bytes": end})
 
 
-def slot(minutes: float) -> datetime:
+def minutes_from_now(minutes: float) -> datetime:
     """So many minutes from now."""
     return utc_now() + timedelta(minutes=minutes)

@@ -15,9 +15,9 @@ from django.utils.timezone import now as utc_now
 
 from chroniker.models import JobState, Run
 from tests.admin.conftest import SignIn, make_output, make_running
-from tests.admin.test_permissions import url_of
+from tests.admin.test_permissions import admin_url
 from tests.admin.test_runs import make_chunk
-from tests.support import make_job, program
+from tests.support import make_job, find_program
 
 pytestmark = [
     pytest.mark.browser,
@@ -33,7 +33,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
-class StrictPolicy:
+class StrictContentSecurityPolicy:
     """Middleware."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -46,19 +46,19 @@ class StrictPolicy:
 
 
 @pytest.fixture(autouse=True)
-def _policy(settings: Any) -> None:
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.StrictPolicy"]
+def _strict_policy(settings: Any) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.StrictContentSecurityPolicy"]
 
 
 @contextmanager
-def open_page(base: str, session: str) -> Iterator[Any]:
+def open_browser_page(base: str, session: str) -> Iterator[Any]:
     """A page of somebody signed in; AssertionError for what it complains of or asks elsewhere."""
     from playwright.sync_api import sync_playwright
 
     complaints: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program("chromium"), args=ARGUMENTS, headless=True
+            executable_path=find_program("chromium"), args=ARGUMENTS, headless=True
         )
         context = browser.new_context()
         context.add_cookies([{"name": "sessionid", "value": session, "url": base}])
@@ -75,12 +75,12 @@ def open_page(base: str, session: str) -> Iterator[Any]:
     assert complaints == []
 
 
-def in_browser(base: str, client: Client, do: Callable[[Any], Any]) -> Any:
+def run_in_browser(base: str, client: Client, do: Callable[[Any], Any]) -> Any:
     """In a thread: Playwright's loop and Django's database do not share one."""
     session = client.cookies["sessionid"].value
 
     def work() -> Any:
-        with open_page(base, session) as page:
+        with open_browser_page(base, session) as page:
             return do(page)
 
     with ThreadPoolExecutor(1) as pool:
@@ -89,7 +89,7 @@ def in_browser(base: str, client: Client, do: Callable[[Any], Any]) -> Any:
 
 def test_the_schedule_is_explained_while_it_is_typed(live_server: Any, sign_in: SignIn) -> None:
     def do(page: Any) -> None:
-        page.goto(live_server.url + url_of("job_add"))
+        page.goto(live_server.url + admin_url("job_add"))
         box = page.locator("#chroniker-preview")
         page.fill("#id_timezone", "Asia/Tokyo")
         page.locator("#id_schedule").press_sequentially("30 9 * * *")
@@ -99,12 +99,12 @@ def test_the_schedule_is_explained_while_it_is_typed(live_server: Any, sign_in: 
         box.locator(".chroniker-error").wait_for()
         assert box.locator("img").count() == 0
 
-    in_browser(live_server.url, sign_in("view_job", "add_job"), do)
+    run_in_browser(live_server.url, sign_in("view_job", "add_job"), do)
 
 
 def test_run_now_by_keyboard(live_server: Any, sign_in: SignIn) -> None:
     job = make_job()
-    url = live_server.url + url_of("job_change", job)
+    url = live_server.url + admin_url("job_change", job)
 
     def do(page: Any) -> None:
         page.goto(url)
@@ -112,7 +112,7 @@ def test_run_now_by_keyboard(live_server: Any, sign_in: SignIn) -> None:
         page.keyboard.press("Enter")
         page.get_by_text("1 run was asked for").wait_for()
 
-    in_browser(live_server.url, sign_in("view_job", "run_job"), do)
+    run_in_browser(live_server.url, sign_in("view_job", "run_job"), do)
     assert JobState.objects.get(job=job).run_requested_at is not None
 
 
@@ -126,7 +126,7 @@ def test_a_run_is_watched_until_it_ends(live_server: Any, sign_in: SignIn, schem
 
     def do(page: Any) -> list[str]:
         page.emulate_media(color_scheme=scheme)
-        page.goto(live_server.url + url_of("run_change", run))
+        page.goto(live_server.url + admin_url("run_change", run))
         page.get_by_text("one", exact=True).wait_for()
         shown.set()
         assert written.wait(30)
@@ -146,7 +146,7 @@ def test_a_run_is_watched_until_it_ends(live_server: Any, sign_in: SignIn, schem
     session = client.cookies["sessionid"].value
 
     def work() -> list[str]:
-        with open_page(live_server.url, session) as page:
+        with open_browser_page(live_server.url, session) as page:
             return do(page)
 
     with ThreadPoolExecutor(1) as pool:
@@ -161,9 +161,9 @@ def test_no_page_needs_inline_scripts_or_other_hosts(live_server: Any, sign_in: 
     assert run is not None
     make_output(run, ("stdout", "one\n"), ("stderr", "two\n"))
     paths = [
-        url_of("job_changelist"), url_of("job_add"), url_of("job_change", job),
-        url_of("job_delete", job), url_of("run_changelist"), url_of("run_change", run),
-        url_of("host_changelist"),
+        admin_url("job_changelist"), admin_url("job_add"), admin_url("job_change", job),
+        admin_url("job_delete", job), admin_url("run_changelist"), admin_url("run_change", run),
+        admin_url("host_changelist"),
     ]  # fmt: skip
 
     def do(page: Any) -> None:
@@ -171,4 +171,4 @@ def test_no_page_needs_inline_scripts_or_other_hosts(live_server: Any, sign_in: 
             assert page.goto(live_server.url + path).status == 200
             page.wait_for_load_state("networkidle")
 
-    in_browser(live_server.url, sign_in(superuser=True), do)
+    run_in_browser(live_server.url, sign_in(superuser=True), do)

@@ -74,7 +74,7 @@ def ids(messages: list[Any]) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), WRONG)
-def test_a_wrong_setting_is_found_and_the_hint_says_what_to_do(
+def test_wrong_setting_is_reported_with_a_hint(
     settings: Any, name: str, value: Any, expected: str
 ) -> None:
     setattr(settings, f"CHRONIKER_{name}", value)
@@ -98,7 +98,7 @@ def test_every_setting_has_its_type_checked(settings: Any) -> None:
         setattr(settings, setting.name, None)
 
 
-def test_a_slip_of_the_pen_gets_a_hint(settings: Any) -> None:
+def test_misspelled_setting_gets_a_hint(settings: Any) -> None:
     settings.CHRONIKER_LEASE_SECOND = 60
     (message,) = check_settings()
     assert message.hint == "Is CHRONIKER_LEASE_SECONDS meant?"
@@ -123,7 +123,7 @@ def test_times_without_zones_are_an_error(settings: Any) -> None:
         ({"ENGINE": "django.contrib.gis.db.backends.spatialite"}, []),
     ],
 )
-def test_sqlite_as_it_comes_is_warned_of(
+def test_default_sqlite_settings_give_a_warning(
     monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], warned: list[str]
 ) -> None:
     base = {"ENGINE": "django.db.backends.sqlite3", "NAME": "/x.sqlite3", "OPTIONS": {}}

@@ -7,16 +7,16 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from chroniker.models import Host
-from tests.admin.conftest import SignIn, make_running, slot
-from tests.admin.test_permissions import url_of
+from tests.admin.conftest import SignIn, make_running, minutes_from_now
+from tests.admin.test_permissions import admin_url
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db
 
 
-def test_the_list_says_which_tick_and_how_much_they_run(root: Client) -> None:
-    Host.objects.create(name="web1", last_tick_at=slot(-0.5), tick_seconds=0.18, version="1.2.3")
-    Host.objects.create(name="web2", last_tick_at=slot(-30))
+def test_list_shows_last_tick_and_running_jobs(root: Client) -> None:
+    Host.objects.create(name="web1", last_tick_at=minutes_from_now(-0.5), tick_seconds=0.18, version="1.2.3")
+    Host.objects.create(name="web2", last_tick_at=minutes_from_now(-30))
     Host.objects.create(name="web3", paused=True)
     Host.objects.create(name="web4")
     for _ in range(2):
@@ -38,12 +38,12 @@ def test_pausing_writes_nothing_else(root: Client, monkeypatch: pytest.MonkeyPat
     original = HostAdmin.save_form
 
     def save_form(self: HostAdmin, *args: object, **kwargs: object) -> object:
-        Host.objects.filter(pk=host.pk).update(version="2", claims=7, last_tick_at=slot(0))
+        Host.objects.filter(pk=host.pk).update(version="2", claims=7, last_tick_at=minutes_from_now(0))
         return original(self, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(HostAdmin, "save_form", save_form)
     form = {"paused": "on", "name": "evil", "version": "evil", "claims": "0"}
-    assert root.post(url_of("host_change", host), form).status_code == 302
+    assert root.post(admin_url("host_change", host), form).status_code == 302
     host.refresh_from_db()
     assert (host.paused, host.name, host.version, host.claims) == (True, "web1", "2", 7)
     assert host.last_tick_at is not None
@@ -52,7 +52,7 @@ def test_pausing_writes_nothing_else(root: Client, monkeypatch: pytest.MonkeyPat
 
 def test_pausing_needs_the_permission(sign_in: SignIn) -> None:
     host = Host.objects.create(name="web1")
-    url = url_of("host_change", host)
+    url = admin_url("host_change", host)
     assert sign_in("view_host").post(url, {"paused": "on"}).status_code == 403
     assert sign_in("change_host").post(url, {"paused": "on"}).status_code == 302
     host.refresh_from_db()

@@ -44,7 +44,7 @@ def make_notification(incident: Incident, key: str, **fields: Any) -> Notificati
     )  # fmt: skip
 
 
-def act(client: Client, model: str, action: str, *rows: Any) -> Any:
+def post_action(client: Client, model: str, action: str, *rows: Any) -> Any:
     return client.post(
         reverse(f"admin:chroniker_{model}_changelist"),
         {"action": action, "_selected_action": [row.pk for row in rows]},
@@ -99,7 +99,7 @@ def test_incidents_are_filtered(root: Client, state: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["incident", "notification"])
-def test_nobody_writes_what_the_scheduler_writes(root: Client, model: str) -> None:
+def test_scheduler_fields_are_read_only(root: Client, model: str) -> None:
     incident = make_incident()
     row: Any = incident if model == "incident" else make_notification(incident, "1")
     assert root.get(reverse(f"admin:chroniker_{model}_add")).status_code == 403
@@ -117,18 +117,18 @@ def test_notifications_are_filtered(root: Client, state: str) -> None:
     assert page.context["cl"].result_count == 1
 
 
-def test_acknowledging_needs_its_permission_and_says_who(sign_in: SignIn) -> None:
+def test_acknowledging_needs_permission_and_records_the_user(sign_in: SignIn) -> None:
     incident = make_incident()
-    act(sign_in("view_incident"), "incident", "acknowledge", incident)
+    post_action(sign_in("view_incident"), "incident", "acknowledge", incident)
     incident.refresh_from_db()
     assert incident.acknowledged_at is None
-    act(sign_in("view_incident", "change_incident"), "incident", "acknowledge", incident)
+    post_action(sign_in("view_incident", "change_incident"), "incident", "acknowledge", incident)
     incident.refresh_from_db()
     assert incident.acknowledged_at is not None
     assert incident.acknowledged_by == LogEntry.objects.get().user
 
 
-def test_retrying_takes_what_waits_or_was_given_up_and_nothing_that_was_sent(
+def test_retry_includes_pending_and_abandoned_but_not_sent(
     sign_in: SignIn,
 ) -> None:
     now, incident = utc_now(), make_incident()
@@ -137,18 +137,18 @@ def test_retrying_takes_what_waits_or_was_given_up_and_nothing_that_was_sent(
     sent = make_notification(incident, "3", sent_at=now, next_attempt_at=None)
     flying = make_notification(incident, "4", claim_token="somebody")
     rows = (waiting, dropped, sent, flying)
-    act(sign_in("view_notification"), "notification", "retry_now", *rows)
+    post_action(sign_in("view_notification"), "notification", "retry_now", *rows)
     assert not Notification.objects.due(utc_now()).exists()
-    act(sign_in("view_notification", "change_notification"), "notification", "retry_now", *rows)
+    post_action(sign_in("view_notification", "change_notification"), "notification", "retry_now", *rows)
     assert {row.pk for row in Notification.objects.due(utc_now())} == {waiting.pk, dropped.pk}
 
 
 class TestMuting:
     def test_needs_the_permission_to_make_windows(self, sign_in: SignIn) -> None:
         job = make_job()
-        act(sign_in("view_job", "change_job"), "job", "mute_hour", job)
+        post_action(sign_in("view_job", "change_job"), "job", "mute_hour", job)
         assert not Maintenance.objects.exists()
-        act(sign_in("view_job", "add_maintenance"), "job", "mute_day", job)
+        post_action(sign_in("view_job", "add_maintenance"), "job", "mute_day", job)
         window = Maintenance.objects.get()
         assert window.ends_at - window.starts_at == timedelta(days=1)
         assert not window.pause and window.created_by is not None
@@ -158,34 +158,34 @@ class TestMuting:
     def test_needs_csrf_and_post(self, sign_in: SignIn) -> None:
         job = make_job()
         client = sign_in("view_job", "add_maintenance", csrf=True)
-        assert act(client, "job", "mute_hour", job).status_code == 403
+        assert post_action(client, "job", "mute_hour", job).status_code == 403
         client.get(reverse("admin:chroniker_job_changelist"), {"action": "mute_hour"})
         assert not Maintenance.objects.exists()
 
-    def test_is_undone_for_the_chosen_jobs_alone(self, sign_in: SignIn, root: Client) -> None:
+    def test_unmute_affects_only_selected_jobs(self, sign_in: SignIn, root: Client) -> None:
         one, two, three = make_job(), make_job(), make_job()
         now = utc_now()
-        act(root, "job", "mute_hour", one, two)
-        act(root, "job", "mute_hour", three)
+        post_action(root, "job", "mute_hour", one, two)
+        post_action(root, "job", "mute_hour", three)
         incident = make_incident(one, muted=True)
         Incident.objects.update(next_review_at=now + timedelta(minutes=5))
-        act(sign_in("view_job", "add_maintenance"), "job", "unmute", one, three)
+        post_action(sign_in("view_job", "add_maintenance"), "job", "unmute", one, three)
         assert Job.objects.muted(utc_now()).count() == 3
-        act(sign_in("view_job", "change_maintenance"), "job", "unmute", one, three)
+        post_action(sign_in("view_job", "change_maintenance"), "job", "unmute", one, three)
         assert list(Job.objects.muted(utc_now())) == [two]
         incident.refresh_from_db()
         assert incident.next_review_at is not None and incident.next_review_at <= utc_now()
 
-    def test_of_windows_for_all_is_left_alone_and_said(self, root: Client) -> None:
+    def test_unmute_keeps_windows_for_all_jobs_and_reports_it(self, root: Client) -> None:
         job = make_job()
         now = utc_now()
         Maintenance.objects.create(starts_at=now, ends_at=now + timedelta(hours=1))
-        page = act(root, "job", "unmute", job)
+        page = post_action(root, "job", "unmute", job)
         assert b"still muted" in page.content
         assert Job.objects.muted(utc_now()).exists()
 
 
-def test_a_window_is_made_in_a_form_and_says_who_made_it(root: Client) -> None:
+def test_window_form_records_its_creator(root: Client) -> None:
     job = make_job()
     now = utc_now()
     form = {

@@ -16,7 +16,7 @@ from chroniker.admin import transcript
 from chroniker.enums import MissedReason, RunStatus, Stream
 from chroniker.models import Host, Job, JobState, OutputChunk, Run
 from tests.admin.conftest import make_output, make_run, make_running
-from tests.admin.test_permissions import url_of
+from tests.admin.test_permissions import admin_url
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db
@@ -30,29 +30,29 @@ def run(db: None) -> Run:
 
 
 def page(client: Client, run: Run) -> str:
-    answer = client.get(url_of("run_change", run))
+    answer = client.get(admin_url("run_change", run))
     assert answer.status_code == 200
     return answer.content.decode()
 
 
 def download(client: Client, run: Run, **query: str) -> tuple[str, HttpResponse]:
-    answer: Any = client.get(url_of("run_output", run), query)
+    answer: Any = client.get(admin_url("run_output", run), query)
     assert answer.status_code == 200
     return b"".join(answer.streaming_content).decode(), answer
 
 
 def tail(client: Client, run: Run, query: str = "") -> dict[str, Any]:
-    answer = client.get(url_of("run_tail", run) + ("?" + query if query else ""))
+    answer = client.get(admin_url("run_tail", run) + ("?" + query if query else ""))
     assert answer.status_code == 200
     result: dict[str, Any] = answer.json()
     return result
 
 
-def texts(part: dict[str, Any]) -> list[tuple[str, str]]:
+def shown_texts(part: dict[str, Any]) -> list[tuple[str, str]]:
     return [(segment["stream"], segment["text"]) for segment in part["segments"]]
 
 
-def pres(text: str) -> list[str]:
+def pre_texts(text: str) -> list[str]:
     """What stands in the page's output, as a browser would show it."""
     return [unescape(found) for found in re.findall(r"<pre>\n(.*?)</pre>", text, re.S)]
 
@@ -100,7 +100,7 @@ def test_the_list_is_filtered_and_searched(root: Client) -> None:
         assert set(answer.context["cl"].result_list) == expected, query
 
 
-def test_the_page_says_how_and_why_it_ended(root: Client) -> None:
+def test_page_shows_outcome_and_error(root: Client) -> None:
     run = make_run(
         make_job(name="beta", timezone="Asia/Tokyo"), status=RunStatus.FAILED, exit_code=3,
         error="ValueError: <b>bad</b>\nin row 7", cpu_seconds=1.5, max_rss_bytes=52_428_800,
@@ -127,7 +127,7 @@ def test_output_is_interleaved_escaped_and_named_by_stream(root: Client, run: Ru
     text = page(root, run)
     assert "<script>alert" not in text
     shown = ["one\ntwo\n", "<script>alert(1)</script>", "INFO x", "three & 'four'\n"]
-    assert pres(text) == shown
+    assert pre_texts(text) == shown
     names = re.findall(r'<span class="chroniker-stream">(\w+)</span>', text)
     assert names == ["stdout", "stderr", "log", "stdout"]
     assert "run-tail.js" not in text
@@ -135,10 +135,10 @@ def test_output_is_interleaved_escaped_and_named_by_stream(root: Client, run: Ru
 
 def test_a_newline_at_the_beginning_is_kept(root: Client, run: Run) -> None:
     make_output(run, ("stdout", "\n\nx"))
-    assert pres(page(root, run)) == ["\n\nx"]
+    assert pre_texts(page(root, run)) == ["\n\nx"]
 
 
-def test_what_was_not_kept_is_told_in_the_middle_at_the_start_and_at_the_end(
+def test_dropped_output_is_shown_at_each_position(
     root: Client, run: Run
 ) -> None:
     make_output(run, ("stdout", "head"), ("stderr", "late", 77), ("stdout", "tail", 12_349))
@@ -160,7 +160,7 @@ def test_a_long_output_is_shown_from_its_end_and_downloaded_whole(root: Client, 
     pieces = [("stdout", f"{number:06d}" + "x" * 993 + "\n") for number in range(1000)]
     make_output(run, ("stderr", "first words\n"), *pieces)
     text = page(root, run)
-    shown = pres(text)
+    shown = pre_texts(text)
     assert len(shown) == 1
     assert 190_000 < len(shown[0]) <= 200_000
     assert shown[0].startswith("000800")
@@ -201,7 +201,7 @@ def test_the_download_is_a_file_of_text_and_nothing_else(root: Client) -> None:
     nameless = make_run(make_job(name="日本語"))
     name = download(root, nameless)[1]["Content-Disposition"]
     assert name.endswith(f'"job-run-{nameless.pk}.txt"')
-    assert root.get(url_of("run_output", run), {"stream": "../x"}).status_code == 404
+    assert root.get(admin_url("run_output", run), {"stream": "../x"}).status_code == 404
 
 
 @pytest.mark.parametrize("stream", Stream.values)
@@ -230,10 +230,10 @@ def test_the_tail_goes_on_where_the_page_ends(root: Client) -> None:
     make_chunk(run, "stdout", 4, "two\n")
     make_chunk(run, "stderr", 100, "<i>")
     part = tail(root, run, nothing["next"])
-    assert texts(part) == [("stdout", "two\n"), ("stderr", "<i>")]
+    assert shown_texts(part) == [("stdout", "two\n"), ("stderr", "<i>")]
     assert part["segments"][1]["gap"] == "… 96 bytes of stderr not kept …"
     assert tail(root, run, part["next"])["segments"] == []
-    assert texts(tail(root, run)) == [
+    assert shown_texts(tail(root, run)) == [
         ("stdout", "one\n"), ("stderr", "oops"), ("stdout", "two\n"), ("stderr", "<i>"),
     ]  # fmt: skip
 
@@ -244,7 +244,7 @@ def make_chunk(run: Run, stream: str, offset: int, text: str) -> OutputChunk:
     )
 
 
-def test_what_the_tail_showed_before_it_was_pushed_out_is_no_gap(root: Client) -> None:
+def test_output_already_shown_by_tail_is_no_gap(root: Client) -> None:
     run = make_running(make_job()).current_run
     assert run is not None
     make_output(run, ("stdout", "head"))
@@ -256,7 +256,7 @@ def test_what_the_tail_showed_before_it_was_pushed_out_is_no_gap(root: Client) -
     assert "… 4 bytes of stdout not kept …" in page(root, run)
 
 
-def test_the_tail_says_that_the_run_has_ended(root: Client, run: Run) -> None:
+def test_tail_reports_end_of_run(root: Client, run: Run) -> None:
     make_output(run, ("stdout", "done\n"))
     Run.objects.filter(pk=run.pk).update(stdout_bytes=9)
     part = tail(root, run)
@@ -264,14 +264,14 @@ def test_the_tail_says_that_the_run_has_ended(root: Client, run: Run) -> None:
     assert part["segments"][-1]["gap"] == "… 4 bytes of stdout not kept …"
 
 
-def test_the_tail_comes_in_parts(root: Client) -> None:
+def test_tail_is_paginated(root: Client) -> None:
     run = make_running(make_job()).current_run
     assert run is not None
     make_output(run, *[("stdout", str(number % 10) * 50_000) for number in range(10)])
     cursor, collected, parts = "", "", 0
     while True:
         part = tail(root, run, cursor)
-        collected += "".join(text for _, text in texts(part))
+        collected += "".join(text for _, text in shown_texts(part))
         cursor, parts = part["next"], parts + 1
         if not part["more"]:
             break
@@ -291,8 +291,8 @@ def test_the_tail_comes_in_parts(root: Client) -> None:
         f"after={10**30}",
     ],
 )
-def test_a_tail_after_nonsense_is_refused(root: Client, run: Run, query: str) -> None:
-    assert root.get(url_of("run_tail", run) + "?" + query).status_code == 400
+def test_invalid_tail_cursor_is_rejected(root: Client, run: Run, query: str) -> None:
+    assert root.get(admin_url("run_tail", run) + "?" + query).status_code == 400
 
 
 def test_one_run_never_shows_the_output_of_another(root: Client, run: Run) -> None:

@@ -16,8 +16,8 @@ from django.test import Client
 from chroniker.enums import RunStatus, Trigger
 from chroniker.models import Host, Job, JobState, Run
 from tests.admin.conftest import SignIn
-from tests.admin.test_permissions import FORM, url_of
-from tests.support import Ended, Forked, make_job, wait_until
+from tests.admin.test_permissions import FORM, admin_url
+from tests.support import ProcessResult, ForkedProcess, make_job, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -29,36 +29,36 @@ def root(transactional_db: None, sign_in: SignIn) -> Client:
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_run_now_runs_with_the_next_tick(
-    root: Client, run_tick: Callable[..., Ended], enabled: bool
+    root: Client, run_tick: Callable[..., ProcessResult], enabled: bool
 ) -> None:
     job = make_job(command="act", args="say hello", enabled=enabled, schedule="0 0 1 1 *")
-    root.post(url_of("job_run", job))
+    root.post(admin_url("job_run", job))
     assert run_tick().exit_code == 0
     run = Run.objects.get()
     assert (run.status, run.trigger) == (RunStatus.SUCCEEDED, Trigger.MANUAL)
-    page = root.get(url_of("run_change", run)).content.decode()
+    page = root.get(admin_url("run_change", run)).content.decode()
     assert "<pre>\nhello\n</pre>" in page
     assert "not kept" not in page
     assert JobState.objects.get().run_requested_at is None
 
 
-def test_stop_ends_what_runs_and_an_edit_meanwhile_is_kept(
-    root: Client, start_tick: Callable[..., Forked]
+def test_stop_ends_run_and_keeps_concurrent_edit(
+    root: Client, start_tick: Callable[..., ForkedProcess]
 ) -> None:
     job = make_job(command="act", args="sleep 60", kill_grace_seconds=1)
-    root.post(url_of("job_run", job))
+    root.post(admin_url("job_run", job))
     tick = start_tick()
     wait_until(lambda: Run.objects.running().exists())
     form: dict[str, Any] = {**FORM, "name": job.name, "command": "act", "args": "sleep 60"}
     form |= {"description": "edited while it ran", "kill_grace_seconds": "1"}
-    assert root.post(url_of("job_change", job), form).status_code == 302
-    assert "Stop" in root.get(url_of("job_change", job)).content.decode()
-    root.post(url_of("job_stop", job))
+    assert root.post(admin_url("job_change", job), form).status_code == 302
+    assert "Stop" in root.get(admin_url("job_change", job)).content.decode()
+    root.post(admin_url("job_stop", job))
     assert tick.wait(30).exit_code == 0
     state = JobState.objects.get()
     assert (state.last_status, state.failures_stopped) == (RunStatus.STOPPED, 1)
     assert Job.objects.get().description == "edited while it ran"
-    assert "stopped" in root.get(url_of("job_changelist")).content.decode()
+    assert "stopped" in root.get(admin_url("job_changelist")).content.decode()
 
 
 def test_forms_are_saved_while_ticks_write_the_same_rows(root: Client) -> None:
@@ -85,11 +85,11 @@ def test_forms_are_saved_while_ticks_write_the_same_rows(root: Client) -> None:
         try:
             for number in range(20):
                 form = {**FORM, "name": job.name, "description": str(number)}
-                assert root.post(url_of("job_change", job), form).status_code == 302
-                assert root.post(url_of("host_change", host), {"paused": "on"}).status_code == 302
-                assert root.post(url_of("job_run", job)).status_code == 302
+                assert root.post(admin_url("job_change", job), form).status_code == 302
+                assert root.post(admin_url("host_change", host), {"paused": "on"}).status_code == 302
+                assert root.post(admin_url("job_run", job)).status_code == 302
             doomed = make_job()
-            assert root.post(url_of("job_delete", doomed), {"post": "yes"}).status_code == 302
+            assert root.post(admin_url("job_delete", doomed), {"post": "yes"}).status_code == 302
         finally:
             stop.set()
         rounds = ticking.result(30)

@@ -16,7 +16,7 @@ RULES = ALERTS / "chroniker.rules.yml"
 TESTS = sorted((ALERTS / "tests").glob("*.yml"))
 RUNBOOKS = REPO / "docs" / "runbooks.md"
 
-QUICK = {
+SHORT_THRESHOLDS = {
     # What the rules have, and what a test can wait for. A host is silent before its jobs are
     # overdue, as it is with the real bounds.
     "> 300": "> 15",
@@ -47,15 +47,15 @@ def records() -> list[dict[str, Any]]:
     return [rule for rule in rules() if "record" in rule]
 
 
-def names_in(expression: str) -> set[str]:
+def metric_names(expression: str) -> set[str]:
     """The metrics that an expression reads, recorded ones included."""
     without_texts = re.sub(r'"[^"]*"', "", expression)
     return {name for name in re.findall(r"[\w:]+", without_texts) if "chroniker_" in name}
 
 
-def in_a_hurry(text: str) -> str:
-    """The rules with the bounds of ``QUICK``, evaluated each second; without metrics after 15 s."""
-    for usual, quick in QUICK.items():
+def with_short_durations(text: str) -> str:
+    """The rules with the bounds of ``SHORT_THRESHOLDS``, evaluated each second; without metrics after 15 s."""
+    for usual, quick in SHORT_THRESHOLDS.items():
         assert re.search(rf"{usual}\b", text), f"no rule has {usual}"
         text = re.sub(rf"{usual}\b", quick, text)
     loaded = yaml.safe_load(text)

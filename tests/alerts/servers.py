@@ -17,13 +17,13 @@ from typing import Any
 import yaml
 from aiosmtpd.controller import Controller
 
-from tests.alerts.rules import ALERTS, RULES, in_a_hurry
-from tests.monitors.servers import TOKEN, Prometheus, running
-from tests.support import free_port, program
+from tests.alerts.rules import ALERTS, RULES, with_short_durations
+from tests.monitors.servers import TOKEN, PrometheusServer, run_server
+from tests.support import free_port, find_program
 
 
 @dataclass
-class Told:
+class ReceivedAlerts:
     """What people got."""
 
     posts: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -41,13 +41,13 @@ class Told:
         return "250 OK"
 
 
-class _Webhook(BaseHTTPRequestHandler):
-    server: _Receiver
+class _WebhookHandler(BaseHTTPRequestHandler):
+    server: _WebhookServer
 
     def do_POST(self) -> None:
-        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.told.posts += [
-            (self.path, alert["status"], alert["labels"]) for alert in told["alerts"]
+        received = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.received.posts += [
+            (self.path, alert["status"], alert["labels"]) for alert in received["alerts"]
         ]
         self.send_response(200)
         self.send_header("Content-Length", "0")
@@ -57,26 +57,26 @@ class _Webhook(BaseHTTPRequestHandler):
         """Nothing to say."""
 
 
-class _Receiver(ThreadingHTTPServer):
+class _WebhookServer(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, told: Told) -> None:
-        super().__init__(("127.0.0.1", 0), _Webhook)
-        self.told = told
+    def __init__(self, received: ReceivedAlerts) -> None:
+        super().__init__(("127.0.0.1", 0), _WebhookHandler)
+        self.received = received
 
 
 @contextlib.contextmanager
-def people() -> Iterator[tuple[Told, str, str]]:
+def run_receivers() -> Iterator[tuple[ReceivedAlerts, str, str]]:
     """A mail server and a receiver of webhooks: what they get, and their addresses."""
-    told = Told()
-    mail = Controller(told, hostname="127.0.0.1", port=free_port())
+    received = ReceivedAlerts()
+    mail = Controller(received, hostname="127.0.0.1", port=free_port())
     mail.start()
     try:
-        with _Receiver(told) as receiver:
+        with _WebhookServer(received) as receiver:
             thread = threading.Thread(target=receiver.serve_forever)
             thread.start()
             try:
-                yield told, f"127.0.0.1:{mail.port}", f"127.0.0.1:{receiver.server_address[1]}"
+                yield received, f"127.0.0.1:{mail.port}", f"127.0.0.1:{receiver.server_address[1]}"
             finally:
                 receiver.shutdown()
                 thread.join()
@@ -96,7 +96,7 @@ class Alertmanager:
     def telling(cls, folder: Path, smtp: str, webhooks: str) -> Iterator[Alertmanager]:
         config = yaml.safe_load((ALERTS / "alertmanager.example.yml").read_text())
         config["global"] |= {"smtp_smarthost": smtp, "smtp_require_tls": False}
-        _hurry(config["route"])
+        _shorten_group_waits(config["route"])
         for receiver in config["receivers"]:
             for hook in receiver.get("webhook_configs", []):
                 hook["url"] = f"http://{webhooks}/{receiver['name']}"
@@ -104,16 +104,16 @@ class Alertmanager:
         file.write_text(yaml.safe_dump(config))
         address = f"127.0.0.1:{free_port()}"
         command = [
-            str(program("prometheus-alertmanager")),
+            str(find_program("prometheus-alertmanager")),
             f"--config.file={file}",
             f"--storage.path={folder / 'alertmanager'}",
             f"--web.listen-address={address}",
             "--cluster.listen-address=",
         ]
-        with running(command, folder / "alertmanager.log"):
+        with run_server(command, folder / "alertmanager.log"):
             yield cls(address)
 
-    def standing(self) -> list[tuple[dict[str, str], bool]]:
+    def active_alerts(self) -> list[tuple[dict[str, str], bool]]:
         """The labels of each alert that it knows, and whether another one keeps it quiet."""
         alerts = f"{self.url}/api/v2/alerts"
         with contextlib.suppress(OSError), urllib.request.urlopen(alerts, timeout=5) as answer:
@@ -135,18 +135,18 @@ class Alertmanager:
         return False
 
 
-def _hurry(route: dict[str, Any]) -> None:
+def _shorten_group_waits(route: dict[str, Any]) -> None:
     for wait in ("group_wait", "group_interval"):
         if wait in route:
             route[wait] = "1s"
     for below in route.get("routes", []):
-        _hurry(below)
+        _shorten_group_waits(below)
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path, site: str, alertmanager: str) -> Iterator[Prometheus]:
+def prometheus(folder: Path, site: str, alertmanager: str) -> Iterator[PrometheusServer]:
     """Scrapes the site and tells Alertmanager by the shipped rules, in a hurry."""
-    (folder / "rules.yml").write_text(in_a_hurry(RULES.read_text()))
+    (folder / "rules.yml").write_text(with_short_durations(RULES.read_text()))
     config = {
         "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"},
         "rule_files": [str(folder / "rules.yml")],
@@ -162,11 +162,11 @@ def prometheus(folder: Path, site: str, alertmanager: str) -> Iterator[Prometheu
     (folder / "prometheus.yml").write_text(json.dumps(config))
     address = f"127.0.0.1:{free_port()}"
     command = [
-        str(program("prometheus")),
+        str(find_program("prometheus")),
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address={address}",
         "--rules.alert.resend-delay=1s",
     ]
-    with running(command, folder / "prometheus.log"):
-        yield Prometheus(f"http://{address}")
+    with run_server(command, folder / "prometheus.log"):
+        yield PrometheusServer(f"http://{address}")

@@ -28,30 +28,30 @@ from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.exposition.page import render_chroniker_page
-from tests.alerts.rules import ALERTS, RULES, alerts, load, names_in, rules
-from tests.incidents.history import START, STATUSES, Story, make_user
-from tests.incidents.post import PostOffice, post_office
+from tests.alerts.rules import ALERTS, RULES, alerts, load, metric_names, rules
+from tests.incidents.history import START, STATUSES, Timeline, make_user
+from tests.incidents.post import MailServer, run_mail_server
 from tests.monitoring.factories import make_monitor
-from tests.support import make_job, program
+from tests.support import make_job, find_program
 
-LENGTH = 180
+HISTORY_MINUTES = 180
 """Minutes of the history."""
-LAG = 2
+ALLOWED_LAG = 2
 """Minutes by which one may be ahead of the other: the ticks and the scrapes count five minutes
 each from their own beginning."""
-GAP = range(140, 148)
+SCRAPE_GAP = range(140, 148)
 """Minutes in which no scrape succeeds."""
-BEFORE = 10
+LEAD_MINUTES = 10
 """Minutes of promtool's time before the history: its clock begins at 0, which means never."""
 LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
-MEASURED = {
+MEASUREMENTS = {
     "ok": Measurement(Severity.OK, 50),
     "warning": Measurement(Severity.WARNING, 85),
     "critical": Measurement(Severity.CRITICAL, 95),
     "unknown": Measurement(Severity.UNKNOWN, error="refused"),
 }
 
-TELLS = {
+INCIDENT_BY_ALERT = {
     # What an alert tells, in the words of the site's mails.
     "ChronikerJobFailing": "failing, warning",
     "ChronikerJobFlapping": "flapping",
@@ -61,7 +61,7 @@ TELLS = {
     "ChronikerMonitorUnknown": "monitor, warning",
     "ChronikerMonitorCritical": "monitor, critical",
 }
-INSTEAD = {
+INCIDENT_BY_INHIBITING_ALERT = {
     # What Alertmanager sends in its place: of these the site knows no other word.
     "ChronikerJobFailingRepeatedly": "failing, warning",
     "ChronikerJobLost": "failing, warning",
@@ -72,10 +72,10 @@ Key = tuple[str, str]
 
 
 @dataclass
-class Thread:
+class JobHistory:
     """What happens to a job, and the mails that are to come of it, each by its minute."""
 
-    happens: dict[int, str]
+    outcomes: dict[int, str]
     """Letters of :mod:`tests.incidents.history`, severities of a sample, ``disabled``."""
     mails: dict[int, str]
     job: dict[str, Any] = field(default_factory=dict)
@@ -95,8 +95,8 @@ def due(minute: int) -> dict[str, Any]:
 
 
 HISTORY = {
-    "backup": Thread({5: "S", 10: "F", 20: "F", 40: "S"}, {10: "opened", 40: "resolved"}),
-    "import": Thread(
+    "backup": JobHistory({5: "S", 10: "F", 20: "F", 40: "S"}, {10: "opened", 40: "resolved"}),
+    "import": JobHistory(
         # Three failures are one too many, and nine are worse.
         dict.fromkeys([10, 15], "F")
         | {20: "S"}
@@ -105,27 +105,27 @@ HISTORY = {
         {40: "opened", 90: "resolved"},
         {"failures_before_alert": 3},
     ),
-    "report": Thread({15: "T", 35: "S"}, {15: "opened", 35: "resolved"}),
-    "sync": Thread({20: "L", 30: "F", 45: "S"}, {20: "opened", 45: "resolved"}),
-    "stopped by hand": Thread({10: "X", 20: "X"}, {}),
-    "everywhere": Thread(
+    "report": JobHistory({15: "T", 35: "S"}, {15: "opened", 35: "resolved"}),
+    "sync": JobHistory({20: "L", 30: "F", 45: "S"}, {20: "opened", 45: "resolved"}),
+    "stopped by hand": JobHistory({10: "X", 20: "X"}, {}),
+    "everywhere": JobHistory(
         {20: "F", 50: "S"}, {20: "opened", 50: "resolved"}, {"hostname": "*"}, host="web2"
     ),
-    "switched off": Thread({20: "F", 40: "disabled"}, {20: "opened", 40: "resolved"}),
-    "all the while": Thread(
+    "switched off": JobHistory({20: "F", 40: "disabled"}, {20: "opened", 40: "resolved"}),
+    "all the while": JobHistory(
         {20: "F", 120: "F", 170: "S"},
         {20: "opened", 80: "reminder", 140: "reminder", 170: "resolved"},
         {"reminder_hours": 1},
     ),
     # Flapping.
-    "feed": Thread(
+    "feed": JobHistory(
         {10: "F", 15: "S", 20: "F", 25: "S", 30: "F", 35: "S", 40: "F", 45: "S"},
         {
             10: "opened", 15: "resolved", 20: "opened", 25: "resolved", 30: "flapping",
             105: "resolved",
         },
     ),
-    "stays down": Thread(
+    "stays down": JobHistory(
         {10: "F", 20: "S", 30: "F", 40: "S", 50: "F", 60: "F", 130: "S"},
         {
             10: "opened", 20: "resolved", 30: "opened", 40: "resolved", 50: "flapping",
@@ -133,71 +133,71 @@ HISTORY = {
         },
     ),
     # Maintenance.
-    "within a window": Thread({35: "F", 50: "S"}, {}, muted=(30, 60)),
-    "beyond a window": Thread(
+    "within a window": JobHistory({35: "F", 50: "S"}, {}, muted=(30, 60)),
+    "beyond a window": JobHistory(
         {40: "F", 55: "F", 75: "S"}, {60: "opened", 75: "resolved"}, muted=(30, 60)
     ),
-    "mended in a window": Thread(
+    "mended in a window": JobHistory(
         {20: "F", 45: "S"}, {20: "opened", 45: "resolved"}, muted=(30, 60)
     ),
-    "before and after a window": Thread(
+    "before and after a window": JobHistory(
         {20: "F", 50: "F", 80: "S"}, {20: "opened", 80: "resolved"}, muted=(30, 60)
     ),
-    "at rest": Thread({60: "S"}, {}, due(30), muted=(25, 60), pause=True),
+    "at rest": JobHistory({60: "S"}, {}, due(30), muted=(25, 60), pause=True),
     # Overdue.
-    "of a host that is gone": Thread(
+    "of a host that is gone": JobHistory(
         {70: "S"}, {35: "opened", 70: "resolved"}, due(30) | {"hostname": "gone"}, host="gone"
     ),
-    "started just in time": Thread({33: "S"}, {}, due(30)),
-    "overdue in a window": Thread(
+    "started just in time": JobHistory({33: "S"}, {}, due(30)),
+    "overdue in a window": JobHistory(
         {120: "S"},
         {100: "opened", 120: "resolved"},
         due(30) | {"hostname": "gone"},
         muted=(20, 100),
         host="gone",
     ),
-    "waits for another": Thread({}, {}, due(30)),
-    "never": Thread({}, {}),
+    "waits for another": JobHistory({}, {}, due(30)),
+    "never": JobHistory({}, {}),
     # Monitors.
-    "disk": Thread(
+    "disk": JobHistory(
         {5: "ok", 20: "warning", 40: "critical", 60: "ok"},
         {20: "opened", 40: "worsened", 60: "resolved"},
         monitor=True,
     ),
-    "orders": Thread({20: "unknown", 50: "ok"}, {20: "opened", 50: "resolved"}, monitor=True),
-    "load": Thread(
+    "orders": JobHistory({20: "unknown", 50: "ok"}, {20: "opened", 50: "resolved"}, monitor=True),
+    "load": JobHistory(
         # Two bad samples in a row.
         {20: "critical", 25: "ok", 30: "critical", 35: "critical", 40: "critical", 50: "ok"},
         {35: "opened", 50: "resolved"},
         {"consecutive": 2},
         monitor=True,
     ),
-    "queue": Thread(
+    "queue": JobHistory(
         {40: "critical", 90: "ok"}, {60: "opened", 90: "resolved"}, monitor=True, muted=(30, 60)
     ),
-    "unmeasured": Thread(
+    "unmeasured": JobHistory(
         {}, {35: "opened"}, due(30) | {"hostname": "gone"}, monitor=True, host="gone"
     ),
 }  # fmt: skip
 
 
 @pytest.fixture
-def office(settings: Any) -> Iterator[PostOffice]:
-    with post_office() as office:
+def mail_server(settings: Any) -> Iterator[MailServer]:
+    with run_mail_server() as mail_server:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", office.port
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", mail_server.port
         settings.CHRONIKER_EMAIL_TIMEOUT = 60
-        yield office
+        yield mail_server
 
 
-class Site:
+class ComparedSite:
     """It ticks and is scraped each minute."""
 
-    def __init__(self, office: PostOffice) -> None:
-        self.office = office
-        self.story = Story("web1")
+    def __init__(self, mail_server: MailServer) -> None:
+        self.mail_server = mail_server
+        self.timeline = Timeline("web1")
         plan_for_new_host("web1", START)
-        self.jobs = {name: self._define(name, thread) for name, thread in HISTORY.items()}
+        self.jobs = {name: self._define(name, job_history) for name, job_history in HISTORY.items()}
         JobDependency.objects.create(
             downstream=self.jobs["waits for another"], upstream=self.jobs["never"]
         )
@@ -211,53 +211,53 @@ class Site:
         self.series: dict[str, dict[int, float]] = {}
         """What was scraped, by minute."""
 
-    def _define(self, name: str, thread: Thread) -> Job:
-        make: Any = make_monitor if thread.monitor else make_job
-        job: Job = make(name=name, **thread.job)
+    def _define(self, name: str, job_history: JobHistory) -> Job:
+        make: Any = make_monitor if job_history.monitor else make_job
+        job: Job = make(name=name, **job_history.job)
         job.subscribers.add(make_user(name.replace(" ", "-")))
-        if thread.muted:
-            begins, ends = (START + timedelta(minutes=minute) for minute in thread.muted)
+        if job_history.muted:
+            begins, ends = (START + timedelta(minutes=minute) for minute in job_history.muted)
             window = Maintenance.objects.create(
-                starts_at=begins, ends_at=ends, pause=thread.pause, reason="new disks"
+                starts_at=begins, ends_at=ends, pause=job_history.pause, reason="new disks"
             )
             window.jobs.add(job)
         return job
 
-    def live(self) -> None:
-        for minute in range(LENGTH):
-            self.story.now = START + timedelta(minutes=minute)
-            for name, thread in HISTORY.items():
-                if minute in thread.happens:
-                    self._happen(self.jobs[name], thread.happens[minute], thread.host)
+    def play_history(self) -> None:
+        for minute in range(HISTORY_MINUTES):
+            self.timeline.now = START + timedelta(minutes=minute)
+            for name, job_history in HISTORY.items():
+                if minute in job_history.outcomes:
+                    self._apply_outcome(self.jobs[name], job_history.outcomes[minute], job_history.host)
             self._tick()
             self._read_mails(minute)
-            if minute not in GAP:
+            if minute not in SCRAPE_GAP:
                 self._scrape(minute)
 
-    def _happen(self, job: Job, what: str, host: str) -> None:
+    def _apply_outcome(self, job: Job, what: str, host: str) -> None:
         if what == "disabled":
             Job.objects.filter(pk=job.pk).update(enabled=False)
         elif what in STATUSES:
             Host.objects.get_or_create(name=host)
-            self.story.host = host
-            self.story.end(self.story.start(job, force=not job.schedule), what)
+            self.timeline.host = host
+            self.timeline.end(self.timeline.start(job, force=not job.schedule), what)
         else:
             monitor: Any = job
             record_measurement(
-                job, monitor.probe, "", lambda state: MEASURED[what], now=self.story.now
+                job, monitor.probe, "", lambda state: MEASUREMENTS[what], now=self.timeline.now
             )
 
     def _tick(self) -> None:
-        now = self.story.now
+        now = self.timeline.now
         plan_changed_jobs(now)
         explain_blocked(now, "web1")
         Host.objects.filter(name__startswith="web").update(last_tick_at=now)
-        self.story.look()
-        while self.story.send():
+        self.timeline.evaluate_incidents()
+        while self.timeline.send():
             pass
 
     def _read_mails(self, minute: int) -> None:
-        for mail in self.office.mails:
+        for mail in self.mail_server.mails:
             name, event = str(mail["X-Chroniker-Job"]), str(mail["X-Chroniker-Event"])
             found = re.search(rf": {name}(?: on (\w+))? \((\w+)\)$", str(mail["Subject"]))
             assert found, mail["Subject"]
@@ -271,8 +271,8 @@ class Site:
                 standing[kind] = "flapping"
             elif event != "reminder":
                 standing[kind] = f"{kind}, {mail['X-Chroniker-Severity']}"
-        self.office.reset()
-        muted = set(Job.objects.muted(self.story.now).values_list("name", flat=True))
+        self.mail_server.reset()
+        muted = set(Job.objects.muted(self.timeline.now).values_list("name", flat=True))
         self.told.append(
             {
                 key: set() if key[0] in muted else {*kinds.values()}
@@ -284,20 +284,20 @@ class Site:
         """By the database's clock it is another time, to which the windows are moved meanwhile."""
         with transaction.atomic():
             # A second earlier, because SQLite's clock has no microseconds.
-            ahead = datetime.now(UTC) - self.story.now - timedelta(seconds=1)
+            ahead = datetime.now(UTC) - self.timeline.now - timedelta(seconds=1)
             Maintenance.objects.update(
                 starts_at=F("starts_at") + ahead, ends_at=F("ends_at") + ahead
             )
             text, up = render_chroniker_page()
             transaction.set_rollback(True)
         assert up
-        wanted = set().union(*(names_in(rule["expr"]) for rule in rules()))
+        wanted = set().union(*(metric_names(rule["expr"]) for rule in rules()))
         for line in ["up 1", *text.decode().splitlines()]:
             found = LINE.fullmatch(line)
             if found and (found[1] in wanted or found[1] == "up"):
                 value = float(found[3])
                 if value and "timestamp" in found[1]:
-                    value += 60 * BEFORE - START.timestamp()
+                    value += 60 * LEAD_MINUTES - START.timestamp()
                 for instance in ("a:80", "b:80"):
                     labels = ",".join(
                         filter(None, ('job="chroniker"', f'instance="{instance}"', found[2]))
@@ -307,7 +307,7 @@ class Site:
 
 def sent(jobs: list[str]) -> str:
     """PromQL: what Alertmanager sends of these jobs, in the words of the mails."""
-    tells = TELLS | INSTEAD
+    tells = INCIDENT_BY_ALERT | INCIDENT_BY_INHIBITING_ALERT
     chosen = f'alertname=~"{"|".join(tells)}", job_name=~"{"|".join(jobs)}"'
     expr = f'ALERTS{{alertstate="firing", {chosen}}}'
     for rule in load(ALERTS / "alertmanager.example.yml")["inhibit_rules"]:
@@ -321,15 +321,15 @@ def sent(jobs: list[str]) -> str:
         names = "|".join(name for name, tale in tells.items() if tale == told)
         expr = f'label_replace({expr}, "told", "{told}", "alertname", "{names}")'
     # A mail names the host slot; an alert, also the only host that may run the job.
-    tied = "|".join(name for name, thread in HISTORY.items() if thread.job.get("hostname") != "*")
+    tied = "|".join(name for name, job_history in HISTORY.items() if job_history.job.get("hostname") != "*")
     expr = f'label_replace({expr}, "host", "", "job_name", "{tied}")'
     return f"group by (job_name, host, told) ({expr})"
 
 
 def values(scraped: dict[int, float]) -> str:
     """In promtool's notation; what is not scraped any more is marked so."""
-    texts = ["_"] * BEFORE
-    for minute in range(LENGTH):
+    texts = ["_"] * LEAD_MINUTES
+    for minute in range(HISTORY_MINUTES):
         if minute in scraped:
             texts.append(f"{scraped[minute]:.3f}".rstrip("0").rstrip("."))
         else:
@@ -337,7 +337,7 @@ def values(scraped: dict[int, float]) -> str:
     return " ".join(texts)
 
 
-def questions(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, list[str], set[str]]]:
+def rule_test_queries(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, list[str], set[str]]]:
     """For each minute the jobs of which nothing has just been told, and what stands of them."""
 
     def of(name: str, minute: int) -> set[tuple[str, str]]:
@@ -348,8 +348,8 @@ def questions(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, list[str],
             for tale in tales
         }
 
-    for minute in range(LAG, LENGTH - LAG):
-        near = range(minute - LAG, minute + LAG + 1)
+    for minute in range(ALLOWED_LAG, HISTORY_MINUTES - ALLOWED_LAG):
+        near = range(minute - ALLOWED_LAG, minute + ALLOWED_LAG + 1)
         jobs = [name for name in HISTORY if all(of(name, at) == of(name, minute) for at in near)]
         standing = {
             f'{{{f"""host="{host}", """ if host else ""}job_name="{name}", told="{tale}"}}'
@@ -359,9 +359,9 @@ def questions(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, list[str],
         yield minute, jobs, standing
 
 
-def agree(site: Site, told: list[dict[Key, set[str]]], folder: Path, every: int = 1) -> str:
+def assert_agreement(site: ComparedSite, told: list[dict[Key, set[str]]], folder: Path, every: int = 1) -> str:
     """What promtool has against it that this is what Alertmanager sends; nothing, if it is."""
-    asked = list(questions(told))[::every]
+    asked = list(rule_test_queries(told))[::every]
     test = {
         "interval": "1m",
         "input_series": [
@@ -370,7 +370,7 @@ def agree(site: Site, told: list[dict[Key, set[str]]], folder: Path, every: int 
         "promql_expr_test": [
             {
                 "expr": sent(jobs),
-                "eval_time": f"{minute + BEFORE}m",
+                "eval_time": f"{minute + LEAD_MINUTES}m",
                 "exp_samples": [{"labels": labels, "value": 1} for labels in sorted(standing)],
             }
             for minute, jobs, standing in asked
@@ -388,7 +388,7 @@ def agree(site: Site, told: list[dict[Key, set[str]]], folder: Path, every: int 
         )
     )
     done = subprocess.run(
-        [str(program("promtool")), "test", "rules", str(file)],
+        [str(find_program("promtool")), "test", "rules", str(file)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -396,7 +396,7 @@ def agree(site: Site, told: list[dict[Key, set[str]]], folder: Path, every: int 
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-def disputed(said: str) -> set[str]:
+def disagreements(said: str) -> set[str]:
     """The jobs of which the mails and Alertmanager tell different things."""
     sides = re.findall(r"exp: (.*)\n +got: (.*)", said)
     tales = [{*re.findall(r"{.*?}", one)} ^ {*re.findall(r"{.*?}", other)} for one, other in sides]
@@ -408,20 +408,20 @@ def disputed(said: str) -> set[str]:
 @pytest.mark.prometheus
 @pytest.mark.timeout(400)
 @pytest.mark.django_db(transaction=True)
-def test_mail_and_prometheus_tell_of_the_same_jobs_at_the_same_time(
-    office: PostOffice, tmp_path: Path
+def test_mail_and_prometheus_alert_on_the_same_jobs_at_the_same_time(
+    mail_server: MailServer, tmp_path: Path
 ) -> None:
-    site = Site(office)
-    site.live()
-    assert site.mails == {name: thread.mails for name, thread in HISTORY.items()}
-    assert agree(site, site.told, tmp_path) == ""
+    site = ComparedSite(mail_server)
+    site.play_history()
+    assert site.mails == {name: job_history.mails for name, job_history in HISTORY.items()}
+    assert assert_agreement(site, site.told, tmp_path) == ""
     # That is not because nothing was compared: mails that came ten minutes later would not do.
-    said = agree(site, ([{}] * 10 + site.told)[:LENGTH], tmp_path, every=2)
-    assert disputed(said) == {name for name, thread in HISTORY.items() if thread.mails}
+    said = assert_agreement(site, ([{}] * 10 + site.told)[:HISTORY_MINUTES], tmp_path, every=2)
+    assert disagreements(said) == {name for name, job_history in HISTORY.items() if job_history.mails}
 
 
-def test_what_both_tell_is_as_bad_for_both() -> None:
+def test_mail_and_prometheus_agree_on_severity() -> None:
     """Mails bear these severities: that is compared above."""
     severities = {alert["alert"]: alert["labels"]["severity"] for alert in alerts()}
-    for name, told in TELLS.items():
+    for name, told in INCIDENT_BY_ALERT.items():
         assert told == "flapping" or told.endswith(f", {severities[name]}"), name

@@ -9,7 +9,7 @@ import pytest
 
 from tests.alerts.rules import ALERTS, alerts, load
 from tests.alerts.servers import Alertmanager
-from tests.support import program, require, wait_until
+from tests.support import find_program, require, wait_until
 
 EXAMPLE = ALERTS / "alertmanager.example.yml"
 RECEIVERS = {"critical": "on-call", "warning": "people", "info": "people-for-information"}
@@ -23,7 +23,7 @@ def _needs_alertmanager() -> None:
 
 def amtool(*arguments: str) -> str:
     done = subprocess.run(
-        [str(program("amtool")), *arguments], capture_output=True, text=True, check=False
+        [str(find_program("amtool")), *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
@@ -34,14 +34,14 @@ def test_example_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("severity", RECEIVERS)
-def test_who_is_told_depends_on_the_severity(severity: str) -> None:
+def test_receiver_depends_on_severity(severity: str) -> None:
     [some, *_] = [a["alert"] for a in alerts() if a["labels"]["severity"] == severity]
     labels = [f"alertname={some}", "job=chroniker", f"severity={severity}"]
     route = ["config", "routes", "test", f"--config.file={EXAMPLE}"]
     assert amtool(*route, *labels) == RECEIVERS[severity]
 
 
-def test_only_what_is_for_information_is_not_told_when_it_is_over() -> None:
+def test_only_info_alerts_send_no_resolution() -> None:
     sent = {
         (receiver["name"], channel["send_resolved"])
         for receiver in load(EXAMPLE)["receivers"]
@@ -112,7 +112,7 @@ ON_WEB1 = BACKUP | {"host": "web1"}
     ],
     ids=["a host does not tick", "no host ticks", "metrics are down", "one trouble, two words"],
 )
-def test_what_follows_from_something_else_is_kept_quiet(
+def test_dependent_alerts_are_inhibited(
     firing: list[Labels], quiet: list[int], tmp_path: Path
 ) -> None:
     """``quiet``: which of those that fire, by their places in the list."""
@@ -120,9 +120,9 @@ def test_what_follows_from_something_else_is_kept_quiet(
         wait_until(lambda: alertmanager.post(firing), timeout=60, interval=0.1)
 
         def is_as_it_should_be() -> bool:
-            standing = alertmanager.standing()
-            found = [labels for labels, inhibited in standing if inhibited]
-            return len(standing) == len(firing) and sorted(map(str, found)) == sorted(
+            active_alerts = alertmanager.active_alerts()
+            found = [labels for labels, inhibited in active_alerts if inhibited]
+            return len(active_alerts) == len(firing) and sorted(map(str, found)) == sorted(
                 str(dict(sorted(firing[place].items()))) for place in quiet
             )
 

@@ -14,13 +14,13 @@ import pytest
 
 from chroniker.models import Host, Job, JobState
 from tests.alerts.rules import rules
-from tests.alerts.servers import Alertmanager, people, prometheus
-from tests.monitors.servers import Prometheus, gunicorn
+from tests.alerts.servers import Alertmanager, run_receivers, prometheus
+from tests.monitors.servers import PrometheusServer, run_gunicorn
 from tests.support import make_job, require, wait_until
 
 SITE = {"DJANGO_SETTINGS_MODULE": "tests.alerts.site_settings"}
 FIRING, RESOLVED = "firing", "resolved"
-PATIENCE = 90
+TIMEOUT_SECONDS = 90
 """Seconds. What is waited for takes one to thirty of them on a machine with nothing else to do."""
 
 
@@ -33,14 +33,14 @@ ALWAYS_RECORDED = (
 
 
 def run_soon(job: Job) -> None:
-    wait_until(lambda: JobState.objects.filter(job=job).request_run(), timeout=PATIENCE)
+    wait_until(lambda: JobState.objects.filter(job=job).request_run(), timeout=TIMEOUT_SECONDS)
 
 
 @pytest.mark.slow
 @pytest.mark.one_database
 @pytest.mark.prometheus
 @pytest.mark.timeout(600)
-def test_people_are_told_once_that_it_fails_and_once_that_it_is_well(
+def test_failure_and_recovery_are_each_notified_once(
     site_env: dict[str, str],
     start_manage: Callable[..., subprocess.Popen[bytes]],
     tmp_path: Path,
@@ -50,21 +50,21 @@ def test_people_are_told_once_that_it_fails_and_once_that_it_is_well(
     job = make_job(name="nightly import", command="act", args="fail no such table")
     tied = make_job(name="tied to web1", schedule="@every 2s", hostname="web1")
     with contextlib.ExitStack() as stack:
-        told, smtp, webhooks = stack.enter_context(people())
+        told, smtp, webhooks = stack.enter_context(run_receivers())
         alertmanager = stack.enter_context(Alertmanager.telling(tmp_path, smtp, webhooks))
         site = stack.enter_context(contextlib.ExitStack())
-        address = site.enter_context(gunicorn(site_env, tmp_path, "--threads=2"))
+        address = site.enter_context(run_gunicorn(site_env, tmp_path, "--threads=2"))
         web1 = start_manage("cronserver", "1", env=SITE | {"TEST_HOSTNAME": "web1"})
         start_manage("cronserver", "1", env=SITE | {"TEST_HOSTNAME": "web2"})
         # Jobs without a host that ticks would be told, too.
         wait_until(
-            lambda: Host.objects.filter(last_tick_at__isnull=False).count() == 2, timeout=PATIENCE
+            lambda: Host.objects.filter(last_tick_at__isnull=False).count() == 2, timeout=TIMEOUT_SECONDS
         )
         asked = stack.enter_context(prometheus(tmp_path, address, alertmanager.address))
 
         def wait(predicate: Callable[[], bool], what: str) -> None:
             try:
-                wait_until(predicate, timeout=PATIENCE, interval=0.2, message=what)
+                wait_until(predicate, timeout=TIMEOUT_SECONDS, interval=0.2, message=what)
             except AssertionError as error:
                 raise AssertionError(f"{error}\n{told}") from error
 
@@ -82,17 +82,17 @@ def test_people_are_told_once_that_it_fails_and_once_that_it_is_well(
         run_soon(job)
         wait_for_post("ChronikerJobFailing", ("/people", FIRING), ("/people", RESOLVED))
         wait_for_mail("[firing] nightly import is failing", "[resolved] nightly import is failing")
-        each_rule_works_and_has_data(asked, tied)
+        assert_each_rule_has_data(asked, tied)
 
         # A host.
         web1.terminate()
-        web1.wait(PATIENCE)
+        web1.wait(TIMEOUT_SECONDS)
         wait_for_post("ChronikerHostNotTicking", ("/people", FIRING))
         wait(
             lambda: (
                 [
                     (labels["job_name"], labels["host"])
-                    for labels, inhibited in alertmanager.standing()
+                    for labels, inhibited in alertmanager.active_alerts()
                     if inhibited and labels["alertname"] == "ChronikerJobOverdue"
                 ]
                 == [(tied.name, "web1")]
@@ -121,13 +121,13 @@ def test_people_are_told_once_that_it_fails_and_once_that_it_is_well(
         ]
 
 
-def each_rule_works_and_has_data(asked: Prometheus, often: Job) -> None:
+def assert_each_rule_has_data(asked: PrometheusServer, often: Job) -> None:
     """No rule of the file stumbles over real series, and what is not about trouble has data."""
     wait_until(
-        lambda: JobState.objects.get(job=often).duration_count >= 5, timeout=PATIENCE, interval=0.2
+        lambda: JobState.objects.get(job=often).duration_count >= 5, timeout=TIMEOUT_SECONDS, interval=0.2
     )
     for name in ALWAYS_RECORDED:
-        wait_until(lambda name=name: asked.query(name), timeout=PATIENCE, message=name)  # type: ignore[misc]
+        wait_until(lambda name=name: asked.query(name), timeout=TIMEOUT_SECONDS, message=name)  # type: ignore[misc]
     with urllib.request.urlopen(f"{asked.url}/api/v1/rules", timeout=10) as answer:
         loaded: Any = json.load(answer)["data"]["groups"]
     found = [rule for group in loaded for rule in group["rules"]]

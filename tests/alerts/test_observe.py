@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.monitors.servers import Prometheus
+from tests.monitors.servers import PrometheusServer
 from tests.support import REPO, available, require, wait_until
 
 FIRING = "FIRING    ChronikerJobFailing (warning, to people)"
@@ -21,7 +21,7 @@ FIRING = "FIRING    ChronikerJobFailing (warning, to people)"
 @pytest.mark.prometheus
 @pytest.mark.no_leftovers
 @pytest.mark.timeout(400)
-def test_an_alert_can_be_watched_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
+def test_alert_fires_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
     require("alertmanager")
     shop = tmp_path / "shop"
     env = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO_")}
@@ -45,7 +45,7 @@ def test_an_alert_can_be_watched_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> No
         assert process.poll() is None, said
         assert ("Grafana is not on this machine" in said) == (not available("grafana-server"))
         [address] = re.findall(r"Prometheus +(http://\S+)/alerts", said)
-        prometheus = Prometheus(address)
+        prometheus = PrometheusServer(address)
         wait_until(
             lambda: prometheus.query("job:chroniker_collector_up:max == 1"),
             timeout=90,
@@ -66,14 +66,14 @@ def test_an_alert_can_be_watched_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> No
         process.wait()
 
 
-def test_without_prometheus_it_says_what_is_missing(
+def test_missing_prometheus_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from demo import observe
-    from demo.site import DemoError, Site
+    from demo.site import DemoError, DemoSite
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(observe, "DAEMONS", str(tmp_path))
-    observers = observe.Observers(Site(tmp_path, 0), "http://127.0.0.1:1")
+    monkeypatch.setattr(observe, "DAEMON_PATH", str(tmp_path))
+    monitoring_stack = observe.MonitoringStack(DemoSite(tmp_path, 0), "http://127.0.0.1:1")
     with pytest.raises(DemoError, match="no prometheus on this machine"):
-        observers.start()
+        monitoring_stack.start()

@@ -19,11 +19,11 @@ from tests.alerts.rules import (
     TESTS,
     alerts,
     load,
-    names_in,
+    metric_names,
     records,
     rules,
 )
-from tests.support import program
+from tests.support import find_program
 
 DASHBOARDS = {"chroniker-fleet", "chroniker-job", "chroniker-monitors", "chroniker-hosts"}
 SIDES = ("source", "target")
@@ -32,7 +32,7 @@ each_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert[
 
 def promtool(*arguments: str, folder: Path = ALERTS) -> None:
     done = subprocess.run(
-        [str(program("promtool")), *arguments], cwd=folder, capture_output=True, text=True
+        [str(find_program("promtool")), *arguments], cwd=folder, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -81,7 +81,7 @@ def test_example_of_alertmanager_names_alerts_that_exist() -> None:
 
 
 @each_alert
-def test_alert_says_what_is_wrong_and_where_to_look(alert: dict[str, Any]) -> None:
+def test_alert_has_summary_description_and_links(alert: dict[str, Any]) -> None:
     name, told = alert["alert"], alert["annotations"]
     assert name.startswith("Chroniker")
     assert alert["labels"] == {"severity": alert["labels"]["severity"]}
@@ -150,13 +150,13 @@ def test_names_are_of_the_contract_or_recorded_here() -> None:
     recorded = [rule["record"] for rule in records()]
     assert len(set(recorded)) == len(recorded)
     for rule in rules():
-        assert names_in(rule["expr"]) <= contract | set(recorded), rule
+        assert metric_names(rule["expr"]) <= contract | set(recorded), rule
 
 
-def test_what_alerts_are_made_from_goes_on_being_recorded_in_a_gap() -> None:
+def test_recording_rules_survive_a_scrape_gap() -> None:
     recorded = {record["record"]: record["expr"] for record in records()}
     for alert in alerts():
-        for name in names_in(alert["expr"]) & set(recorded):
+        for name in metric_names(alert["expr"]) & set(recorded):
             held = f"or {name} and on (job) job:chroniker_scrape_gap:max\n"
             assert recorded[name].endswith(held), name
 
@@ -167,10 +167,10 @@ def test_jobs_that_are_disabled_or_muted_are_silent(alert: dict[str, Any]) -> No
     recorded = {record["record"]: record["expr"] for record in records()}
 
     def made_from(names: set[str]) -> set[str]:
-        more = names.union(*(names_in(recorded[name]) for name in names if name in recorded))
+        more = names.union(*(metric_names(recorded[name]) for name in names if name in recorded))
         return more if more == names else made_from(more)
 
-    sources = made_from(names_in(alert["expr"]))
+    sources = made_from(metric_names(alert["expr"]))
     about_a_job = "$labels.job_name" in alert["annotations"]["summary"]
     assert about_a_job == ("job_name" in alert["annotations"]["dashboard_url"])
     if about_a_job:
@@ -190,7 +190,7 @@ def test_only_rules_about_the_scrape_name_its_job() -> None:
     }
 
 
-def test_recorded_names_tell_their_labels() -> None:
+def test_recorded_names_include_their_labels() -> None:
     """level:metric:operation; ``job`` goes without saying, as one scrape job is one site."""
     for record in records():
         level, metric, operation = record["record"].split(":")

@@ -26,11 +26,11 @@ from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.exposition.page import render_chroniker_page
 from chroniker_monitors.models import Monitor
 from tests.monitors.factories import NOON
-from tests.monitors.life import begin, live
-from tests.support import make_job, program
+from tests.monitors.life import start_run, make_finished_run
+from tests.support import make_job, find_program
 
 STEP = timedelta(minutes=4)
-BEGAN = NOON - timedelta(hours=26)
+HISTORY_START = NOON - timedelta(hours=26)
 JOBS = (
     "hourly", "daily", "broken", "late", "waiting", "long", "everywhere", "disabled",
 )  # fmt: skip
@@ -38,7 +38,7 @@ MONITORS = {"disk": 85, "orders": 95}
 """What they measure at the end; it rises by one an hour. 80 is a warning, 90 is critical."""
 MUTED = ("broken", "disk")
 """From an hour and a half before the end on, for an hour and some minutes."""
-PODS = 31
+STEPS_PER_POD = 31
 """Steps for which a replica lives that is replaced by another."""
 LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 
@@ -47,7 +47,7 @@ def minutes(number: float) -> timedelta:
     return timedelta(minutes=number)
 
 
-class Site:
+class RecordedSite:
     """Jobs that succeed, fail, are late, go on, and have gone unseen since yesterday."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Site:
         self.jobs["broken"].subscribers.add(reader)
         Counter.objects.add("notification_failures", 2)
         for name in ("web1", "web2"):
-            Host.objects.create(name=name, last_tick_at=BEGAN, tick_seconds=0.2)
+            Host.objects.create(name=name, last_tick_at=HISTORY_START, tick_seconds=0.2)
         for job in self.jobs.values():
             for host in ("web1", "web2") if job.every_host else ("",):
                 JobState.objects.create(job=job, host=host, next_run_at=NOON + minutes(37))
@@ -80,7 +80,7 @@ class Site:
         job = self.jobs[name]
         status = RunStatus.SUCCEEDED if ok else RunStatus.FAILED
         for host in ("web1", "web2") if job.every_host else ("",):
-            live(job, now, status, seconds, host)
+            make_finished_run(job, now, status, seconds, host)
             state = JobState.objects.get(job=job, host=host)
             state.last_max_rss_bytes = 50_000_000
             state.start_lag_buckets = add_observation(state.start_lag_buckets, 0.4)
@@ -129,7 +129,7 @@ class Site:
         if left == minutes(40):
             Host.objects.filter(name="web2").update(paused=True)
         if left == minutes(8):
-            state = begin(self.jobs["long"], now)
+            state = start_run(self.jobs["long"], now)
             self.states("long").update(
                 lease_host="web1", parts_total=100, parts_done=30, progress_at=now
             )
@@ -156,10 +156,10 @@ DEFINITIONS = {
 }
 
 
-def scraped(path: Path) -> None:
+def write_scrapes(path: Path) -> None:
     """The day as text that promtool understands; needs a database without jobs."""
     assert not Job.objects.exists()
-    site, now, number = Site(), BEGAN, 0
+    site, now, number = RecordedSite(), HISTORY_START, 0
     with path.open("w") as file:
         while now <= NOON:
             site.step(number, now)
@@ -168,7 +168,7 @@ def scraped(path: Path) -> None:
                 ("chroniker", "web1:80"),
                 ("chroniker", "web2:80"),
                 ("single", "web1:80"),
-                ("churning", f"pod-{number // PODS}:80"),
+                ("churning", f"pod-{number // STEPS_PER_POD}:80"),
             ):
                 for line in [*lines, "up 1"]:
                     found = LINE.fullmatch(line)
@@ -180,11 +180,11 @@ def scraped(path: Path) -> None:
         file.write("# EOF\n")
 
 
-def into_blocks(text: Path, folder: Path) -> None:
+def create_blocks(text: Path, folder: Path) -> None:
     """As Prometheus stores it; in few blocks, because the text is read once for each."""
     command = ("tsdb", "create-blocks-from", "--max-block-duration=60h", "openmetrics")
     done = subprocess.run(
-        [str(program("promtool")), *command, text, folder],
+        [str(find_program("promtool")), *command, text, folder],
         capture_output=True,
         text=True,
         timeout=200,

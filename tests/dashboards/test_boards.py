@@ -42,7 +42,7 @@ def test_head(board: Board) -> None:
 
 
 @every_board
-def test_every_panel_is_told_well(board: Board) -> None:
+def test_every_panel_has_title_unit_and_description(board: Board) -> None:
     for panel in panels(board):
         title = panel["title"]
         assert panel["type"] in KINDS, title
@@ -82,7 +82,7 @@ def test_panels_lie_within_the_grid_and_on_no_other(board: Board) -> None:
 
 
 @every_board
-def test_one_chosen_prometheus_is_asked_by_all(board: Board) -> None:
+def test_all_queries_use_the_selected_datasource(board: Board) -> None:
     first = board["templating"]["list"][0]
     assert (first["name"], first["type"], first["query"]) == (
         "datasource", "datasource", "prometheus"
@@ -136,7 +136,7 @@ def test_links_lead_to_the_other_three(board: Board) -> None:
 
 
 @every_board
-def test_annotations_tell_failed_runs_and_maintenance(board: Board) -> None:
+def test_annotations_show_failed_runs_and_maintenance(board: Board) -> None:
     found = {annotation["name"]: annotation for annotation in board["annotations"]["list"]}
     assert set(found) == {"Failed runs", "Maintenance"}
     assert found["Failed runs"]["useValueForTime"] is True

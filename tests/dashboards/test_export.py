@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from chroniker_monitors import export
 from chroniker_monitors.export import MANIFEST, ExportOptions, find_placeholder_urls, render_files
 from tests.dashboards.boards import FOLDER, RULES
-from tests.support import REPO, program
+from tests.support import REPO, find_program
 
 FLEET = "dashboards/chroniker-fleet.json"
 PROVIDERS = "dashboards/provisioning/dashboards.yml"
@@ -129,7 +129,7 @@ def test_check_of_an_empty_folder_misses_everything(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_edited_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_edited_file_is_not_overwritten_without_force(tmp_path: Path) -> None:
     export(tmp_path)
     (tmp_path / FLEET).write_text("mine")
     (tmp_path / PROVIDERS).unlink()
@@ -140,7 +140,7 @@ def test_edited_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert check(tmp_path) == []
 
 
-def test_file_of_somebody_else_is_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_foreign_file_is_not_overwritten_without_force(tmp_path: Path) -> None:
     path = tmp_path / FLEET
     path.parent.mkdir()
     path.write_text("theirs")
@@ -159,7 +159,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     assert check(tmp_path) == []
 
 
-def test_file_that_is_no_longer_shipped_goes(tmp_path: Path) -> None:
+def test_file_no_longer_shipped_is_removed(tmp_path: Path) -> None:
     export(tmp_path)
     note = json.loads((tmp_path / MANIFEST).read_text())
     for name, text in (("old", "as written"), ("edited", "as it was")):
@@ -222,7 +222,7 @@ def test_note_does_not_look_like_a_dashboard_or_a_rule(tmp_path: Path) -> None:
 def test_rules_of_a_site_are_rules(tmp_path: Path) -> None:
     export(tmp_path, "--job=the shop: 1", "--runbooks-url=https://wiki.test/a?b=c&d=%20")
     done = subprocess.run(
-        [str(program("promtool")), "check", "rules", tmp_path / "alerts" / RULES.name],
+        [str(find_program("promtool")), "check", "rules", tmp_path / "alerts" / RULES.name],
         capture_output=True,
         text=True,
     )

@@ -17,8 +17,8 @@ from django.db import transaction
 from tests.dashboards import history
 from tests.dashboards.boards import Query, boards, queries, rules
 from tests.monitors.factories import NOON
-from tests.monitors.servers import running
-from tests.support import free_port, program, require, wait_until
+from tests.monitors.servers import run_server
+from tests.support import free_port, find_program, require, wait_until
 
 pytestmark = [
     pytest.mark.django_db,  # the database is made
@@ -33,7 +33,7 @@ every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys(
 Samples = dict[frozenset[tuple[str, str]], float]
 
 
-class Prometheus:
+class RecordedPrometheus:
     """One that remembers the day, asked at its end."""
 
     def __init__(self, url: str) -> None:
@@ -48,7 +48,7 @@ class Prometheus:
 
     def ask(self, query: Query, **variables: str) -> Samples:
         """What a panel would be given; of a series over time its last value."""
-        expr = filled_in(query.expr, **variables)
+        expr = fill_variables(query.expr, **variables)
         now = NOON.timestamp()
         when = (
             {"time": now} if query.instant else {"start": now - 25 * 3600, "end": now, "step": 600}
@@ -68,7 +68,7 @@ class Prometheus:
         }
 
 
-def filled_in(expr: str, **variables: str) -> str:
+def fill_variables(expr: str, **variables: str) -> str:
     """With Grafana's variables replaced."""
     chosen = {"job": "chroniker", "job_name": ".*", "host": ".*"} | variables
     return re.sub(r"\$([a-z]\w*)", lambda found: chosen[found[1]], expr)
@@ -79,29 +79,29 @@ def prometheus(
     django_db_setup: None,
     django_db_blocker: Any,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Prometheus]:
+) -> Iterator[RecordedPrometheus]:
     require("prometheus")
     folder = tmp_path_factory.mktemp("day")
     with django_db_blocker.unblock(), transaction.atomic():
-        history.scraped(folder / "day.txt")
+        history.write_scrapes(folder / "day.txt")
         transaction.set_rollback(True)
-    history.into_blocks(folder / "day.txt", folder / "tsdb")
+    history.create_blocks(folder / "day.txt", folder / "tsdb")
     (folder / "prometheus.yml").write_text("{}")
     address = f"127.0.0.1:{free_port()}"
     command = [
-        str(program("prometheus")),
+        str(find_program("prometheus")),
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'tsdb'}",
         "--storage.tsdb.retention.time=50y",
         f"--web.listen-address={address}",
     ]
-    with running(command, folder / "prometheus.log"):
-        found = Prometheus(f"http://{address}")
+    with run_server(command, folder / "prometheus.log"):
+        found = RecordedPrometheus(f"http://{address}")
         wait_until(found.ready, timeout=60, interval=0.2)
         yield found
 
 
-def answers(prometheus: Prometheus, query: Query, **variables: str) -> Samples:
+def query_result(prometheus: RecordedPrometheus, query: Query, **variables: str) -> Samples:
     """What it says of the first job of which it has anything to say, where one is chosen."""
     if '"$job_name"' not in query.expr or '=~"$job_name"' in query.expr:
         return prometheus.ask(query, **variables)
@@ -112,29 +112,29 @@ def answers(prometheus: Prometheus, query: Query, **variables: str) -> Samples:
 
 
 @every_board
-def test_every_expression_returns_data(prometheus: Prometheus, board: dict[str, Any]) -> None:
+def test_every_expression_returns_data(prometheus: RecordedPrometheus, board: dict[str, Any]) -> None:
     for query in queries(board):
-        found = answers(prometheus, query)
+        found = query_result(prometheus, query)
         assert found, query
         assert not any(map(math.isnan, found.values())), (query, found)
 
 
 @every_board
 @pytest.mark.parametrize("site", ["chroniker", "churning"])
-def test_replicas_change_nothing(prometheus: Prometheus, site: str, board: dict[str, Any]) -> None:
+def test_replicas_change_nothing(prometheus: RecordedPrometheus, site: str, board: dict[str, Any]) -> None:
     """Two of them, or one after the other; but for panels that show each instance."""
     for query in queries(board):
         if "instance" in query.expr or query.where.endswith("/variable job"):
             continue
-        one = answers(prometheus, query, job="single")
-        found = answers(prometheus, query, job=site)
+        one = query_result(prometheus, query, job="single")
+        found = query_result(prometheus, query, job=site)
         if "/variable " in query.where:
             assert set(found) == set(one)
         else:
             assert found == pytest.approx(one), query
 
 
-def value(prometheus: Prometheus, where: str, **variables: str) -> Samples:
+def value(prometheus: RecordedPrometheus, where: str, **variables: str) -> Samples:
     [query] = [q for board in BOARDS.values() for q in queries(board) if q.where == where]
     return prometheus.ask(query, **variables)
 
@@ -143,7 +143,7 @@ def names(found: Samples) -> set[str]:
     return {dict(labels)["job_name"] for labels in found}
 
 
-def test_fleet_says_what_is_wrong_now(prometheus: Prometheus) -> None:
+def test_fleet_shows_current_problems(prometheus: RecordedPrometheus) -> None:
     def one(title: str) -> float:
         [number] = value(prometheus, f"chroniker-fleet/{title}/A").values()
         return number
@@ -169,12 +169,12 @@ def test_fleet_says_what_is_wrong_now(prometheus: Prometheus) -> None:
     } == {("late", "start"): 0.67, ("long", "timeout"): 0.8, ("long", "expected"): 0.96}
 
 
-def test_chosen_jobs_alone_are_counted(prometheus: Prometheus) -> None:
+def test_chosen_jobs_alone_are_counted(prometheus: RecordedPrometheus) -> None:
     chosen = value(prometheus, "chroniker-fleet/Failing jobs/A", job_name="hourly|late")
     assert list(chosen.values()) == [0]
 
 
-def test_job_that_ran_once_a_day_shows(prometheus: Prometheus) -> None:
+def test_job_that_ran_once_a_day_shows(prometheus: RecordedPrometheus) -> None:
     for title in ("Busiest jobs, one day", "Slowest jobs, one day"):
         found = value(prometheus, f"chroniker-fleet/{title}/A")
         assert "daily" in names(found)
@@ -186,7 +186,7 @@ def test_job_that_ran_once_a_day_shows(prometheus: Prometheus) -> None:
     assert ratio == 1
 
 
-def test_where_nothing_is_known_no_zero_is_shown(prometheus: Prometheus) -> None:
+def test_where_nothing_is_known_no_zero_is_shown(prometheus: RecordedPrometheus) -> None:
     """Of a site that is not scraped, "0 jobs fail" would be a lie."""
     for query in queries(BOARDS["chroniker-fleet"]):
         if "vector(" not in query.expr and "/variable job" not in query.where:
@@ -198,7 +198,7 @@ def test_where_nothing_is_known_no_zero_is_shown(prometheus: Prometheus) -> None
 RECORDED = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
 
 
-UNSEEN = {
+NOT_IN_HISTORY = {
     "job:chroniker_scrape_gap:max",
     "job:chroniker_host_silent_seconds:min",
     "job_name_host:chroniker_job_lost:max",
@@ -210,7 +210,7 @@ UNSEEN = {
 """What was wrong with nobody on that day."""
 
 
-def spelt_out(expr: str, within: tuple[str, ...] = ()) -> str:
+def expand_recorded_rules(expr: str, within: tuple[str, ...] = ()) -> str:
     """With what is recorded in place of its name: nobody has recorded it on that day.
 
     What goes on recording itself through a gap had nothing to go on with.
@@ -220,20 +220,20 @@ def spelt_out(expr: str, within: tuple[str, ...] = ()) -> str:
         whole, window = found.groups()
         if whole in within:
             return found[0]
-        inner = f"({spelt_out(RECORDED[whole], (*within, whole))})"
+        inner = f"({expand_recorded_rules(RECORDED[whole], (*within, whole))})"
         return f"{inner}[{window}:1m]" if window else inner
 
     return re.sub(r"\b(\w+:\w+:\w+)(?:\[(\w+)\])?", expression, expr)
 
 
-def test_rules_are_answered(prometheus: Prometheus) -> None:
+def test_rules_are_answered(prometheus: RecordedPrometheus) -> None:
     """What is recorded has data; alerts fire for those who have a reason, and only for them."""
     firing = set()
     for rule in rules():
         where = rule.get("alert") or rule["record"]
-        found = prometheus.ask(Query(where, spelt_out(rule["expr"], (where,)), True))
+        found = prometheus.ask(Query(where, expand_recorded_rules(rule["expr"], (where,)), True))
         if "record" in rule:
-            assert bool(found) == (where not in UNSEEN), where
+            assert bool(found) == (where not in NOT_IN_HISTORY), where
         for labels in map(dict, found):
             if labels.get("job") == "chroniker":
                 firing.add((where, labels.get("job_name", labels.get("host", ""))))

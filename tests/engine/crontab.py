@@ -10,13 +10,13 @@ from pathlib import Path
 
 import psutil
 
-from tests.support import exclusive
+from tests.support import machine_lock
 
 TABLE = Path("/etc/cron.d/chroniker-tests")
 
 
 @contextlib.contextmanager
-def running_cron(line: str, environment: dict[str, str], scratch: Path) -> Iterator[None]:
+def run_cron_daemon(line: str, environment: dict[str, str], scratch: Path) -> Iterator[None]:
     """Debian's ``cron`` in the foreground, reading ``line`` with ``environment`` above it.
 
     One at a time on a machine: the daemon takes a lock, and its tables are the system's.
@@ -29,7 +29,7 @@ def running_cron(line: str, environment: dict[str, str], scratch: Path) -> Itera
     }
     wanted["MAILTO"] = '""'  # an empty value has to be quoted
     settings = "".join(f"{name}={value}\n" for name, value in wanted.items())
-    with exclusive("cron"):
+    with machine_lock("cron"):
         TABLE.write_text(f"{settings}{' '.join(fields[:5])} root {fields[5]}\n")
         TABLE.chmod(0o644)
         log = (scratch / "cron.log").open("wb")

@@ -17,11 +17,11 @@ from django.test.utils import CaptureQueriesContext
 from chroniker.models import Host, Job, JobDependency, JobState, Run
 from tests.support import make_job, wait_until
 
-from .test_endings import acting, due_job
+from .test_endings import make_action_job, make_due_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Tick = Callable[..., Any]
+RunTick = Callable[..., Any]
 
 
 def now() -> datetime:
@@ -34,7 +34,7 @@ def make_due(job: Job, ago: timedelta = timedelta(seconds=1)) -> None:
 
 
 class TestPlanning:
-    def test_a_new_job_counts_from_its_creation(self, run_tick: Tick) -> None:
+    def test_a_new_job_counts_from_its_creation(self, run_tick: RunTick) -> None:
         created = now() - timedelta(minutes=30)
         job = make_job(schedule="@every 1h", created_at=created)
         run_tick()
@@ -45,7 +45,7 @@ class TestPlanning:
 
     @pytest.mark.parametrize("how", ["save", "update", "bulk_update"])
     def test_a_changed_schedule_counts_from_the_tick_that_notices(
-        self, run_tick: Tick, how: str
+        self, run_tick: RunTick, how: str
     ) -> None:
         job = make_job(schedule="@every 10h", created_at=now() - timedelta(hours=9))
         run_tick()
@@ -63,7 +63,7 @@ class TestPlanning:
         assert next_run is not None
         assert timedelta() <= next_run - before - timedelta(hours=2) < timedelta(seconds=30)
 
-    def test_an_old_form_cannot_hide_a_change(self, run_tick: Tick) -> None:
+    def test_an_old_form_cannot_hide_a_change(self, run_tick: RunTick) -> None:
         job = make_job(schedule="@every 10h")
         run_tick()
         old = Job.objects.get(pk=job.pk)
@@ -75,8 +75,8 @@ class TestPlanning:
         next_run = JobState.objects.get(job=job).next_run_at
         assert next_run is not None and next_run > now() + timedelta(hours=9)
 
-    def test_disabling_stops_and_enabling_counts_from_now(self, run_tick: Tick) -> None:
-        job = due_job()
+    def test_disabling_stops_and_enabling_counts_from_now(self, run_tick: RunTick) -> None:
+        job = make_due_job()
         Job.objects.update(enabled=False)
         run_tick()
         assert JobState.objects.get(job=job).next_run_at is None
@@ -89,17 +89,17 @@ class TestPlanning:
     @pytest.mark.parametrize(
         "schedule", ["0 0 31 2 *", "R R * * *", "@reboot", "nonsense", "* * *"]
     )
-    def test_a_bad_schedule_behind_the_models_back_does_not_stop_the_tick(
-        self, run_tick: Tick, schedule: str
+    def test_invalid_stored_schedule_does_not_stop_the_tick(
+        self, run_tick: RunTick, schedule: str
     ) -> None:
-        bad, good = due_job(), due_job()
+        bad, good = make_due_job(), make_due_job()
         Job.objects.filter(pk=bad.pk).update(schedule=schedule)
         assert run_tick().exit_code == 0
         assert Run.objects.get().job == good
         assert JobState.objects.get(job=bad).blocked_reason.startswith("schedule: ")
 
-    def test_a_bad_schedule_is_told_once_in_crons_mail(self, manage: Callable[..., Any]) -> None:
-        bad = due_job(name="the bad one")
+    def test_invalid_stored_schedule_is_reported_once(self, manage: Callable[..., Any]) -> None:
+        bad = make_due_job(name="the bad one")
         Job.objects.filter(pk=bad.pk).update(schedule="0 0 31 2 *")
         first = manage("cron")
         assert (first.returncode, first.stdout) == (0, "")
@@ -107,13 +107,13 @@ class TestPlanning:
         again = manage("cron")
         assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
-    def test_a_bad_time_zone_behind_the_models_back_does_not_either(self, run_tick: Tick) -> None:
-        bad, good = due_job(), due_job()
+    def test_invalid_stored_time_zone_does_not_stop_the_tick(self, run_tick: RunTick) -> None:
+        bad, good = make_due_job(), make_due_job()
         Job.objects.filter(pk=bad.pk).update(timezone="Mars/Olympus")
         run_tick()
         assert Run.objects.get().job == good
 
-    def test_jitter_moves_the_start_predictably(self, run_tick: Tick) -> None:
+    def test_jitter_moves_the_start_predictably(self, run_tick: RunTick) -> None:
         job = make_job(schedule="@every 1h", jitter_seconds=600)
         run_tick()
         state = JobState.objects.get(job=job)
@@ -122,7 +122,7 @@ class TestPlanning:
 
 
 class TestSlots:
-    def test_at_most_one_late_start_and_the_rest_in_one_row(self, run_tick: Tick) -> None:
+    def test_at_most_one_late_start_and_the_rest_in_one_row(self, run_tick: RunTick) -> None:
         created = now() - timedelta(minutes=10, seconds=30)
         job = make_job(schedule="@every 1m", created_at=created)
         run_tick()
@@ -135,7 +135,7 @@ class TestSlots:
         assert (state.missed_downtime, state.runs_total) == (9, 1)
         assert state.next_run_at == created + timedelta(minutes=11)
 
-    def test_none_is_started_beyond_the_deadline(self, run_tick: Tick) -> None:
+    def test_slot_past_start_deadline_is_not_started(self, run_tick: RunTick) -> None:
         created = now() - timedelta(minutes=10, seconds=30)
         job = make_job(schedule="@every 1m", created_at=created, start_deadline_seconds=5)
         run_tick()
@@ -146,11 +146,11 @@ class TestSlots:
         assert state.next_run_at == created + timedelta(minutes=11)
 
     def test_slots_that_passed_while_it_ran_are_an_overlap(
-        self, start_tick: Tick, tmp_path: Path
+        self, start_tick: RunTick, tmp_path: Path
     ) -> None:
         started = tmp_path / "started"
         created = now() - timedelta(seconds=1.1)
-        job = acting(f"sleep 2.2 {started}", schedule="@every 1s", created_at=created)
+        job = make_action_job(f"sleep 2.2 {started}", schedule="@every 1s", created_at=created)
         tick = start_tick()
         wait_until(started.exists)
         Job.objects.update(args="say done")  # the late start that follows is a short one
@@ -160,7 +160,7 @@ class TestSlots:
         state = JobState.objects.get(job=job)
         assert state.missed_overlap == missed.missed_slots
 
-    def test_every_slot_has_exactly_one_outcome(self, run_tick: Tick) -> None:
+    def test_every_slot_has_exactly_one_outcome(self, run_tick: RunTick) -> None:
         created = now() - timedelta(seconds=300)
         job = make_job(schedule="@every 7s", created_at=created)
         for _ in range(3):
@@ -172,8 +172,8 @@ class TestSlots:
         ran = rows.exclude(status="missed").count()
         assert ran + sum(rows.values_list("missed_slots", flat=True)) == slots
 
-    def test_a_clock_that_was_set_back_does_not_stop_the_job(self, run_tick: Tick) -> None:
-        job = due_job()
+    def test_a_clock_that_was_set_back_does_not_stop_the_job(self, run_tick: RunTick) -> None:
+        job = make_due_job()
         run_tick()
         state = JobState.objects.get(job=job)
         again = Run.objects.get(job=job).scheduled_for
@@ -185,8 +185,8 @@ class TestSlots:
 
 
 class TestRetries:
-    def test_double_their_delay_and_end(self, run_tick: Tick) -> None:
-        job = acting("leave 1", max_retries=2, retry_delay_seconds=100)
+    def test_double_their_delay_and_end(self, run_tick: RunTick) -> None:
+        job = make_action_job("leave 1", max_retries=2, retry_delay_seconds=100)
         run_tick()
         delays = []
         for _ in range(3):
@@ -205,8 +205,8 @@ class TestRetries:
         state = JobState.objects.get(job=job)
         assert (state.retries_total, state.failures_error, state.retry_at) == (2, 3, None)
 
-    def test_a_slot_that_has_come_supersedes_a_retry(self, run_tick: Tick) -> None:
-        job = acting("leave 1", max_retries=2)
+    def test_due_slot_supersedes_a_retry(self, run_tick: RunTick) -> None:
+        job = make_action_job("leave 1", max_retries=2)
         run_tick()
         make_due(job)
         assert JobState.objects.update(retry_at=now() - timedelta(seconds=1))
@@ -215,7 +215,7 @@ class TestRetries:
 
 
 class TestRequests:
-    def test_run_a_disabled_job_all_the_same(self, run_tick: Tick) -> None:
+    def test_request_runs_a_disabled_job(self, run_tick: RunTick) -> None:
         job = make_job(schedule="@every 1h", enabled=False)
         run_tick()
         assert JobState.objects.filter(job=job).request_run(now()) == 1
@@ -224,7 +224,7 @@ class TestRequests:
         assert (run.status, run.trigger) == ("succeeded", "manual")
         assert JobState.objects.get(job=job).run_requested_at is None
 
-    def test_asked_for_twice_at_the_same_moment_run_twice(self, run_tick: Tick) -> None:
+    def test_two_simultaneous_requests_run_twice(self, run_tick: RunTick) -> None:
         job = make_job()
         run_tick()
         moment = now()
@@ -234,8 +234,8 @@ class TestRequests:
         assert list(Run.objects.filter(job=job).order_by("id").values_list("attempt", flat=True)) \
             == [1, 2]  # fmt: skip
 
-    def test_a_stop_request_of_an_earlier_run_does_not_stop_the_next(self, run_tick: Tick) -> None:
-        job = acting("sleep 1.5")
+    def test_a_stop_request_of_an_earlier_run_does_not_stop_the_next(self, run_tick: RunTick) -> None:
+        job = make_action_job("sleep 1.5")
         run_tick(only=frozenset())
         JobState.objects.filter(job=job).update(stop_requested_at=now())
         run_tick()
@@ -243,8 +243,8 @@ class TestRequests:
 
 
 class TestDependencies:
-    def test_a_chain_runs_in_one_tick_and_in_order(self, run_tick: Tick) -> None:
-        last, middle, first = due_job(name="c"), due_job(name="b"), due_job(name="a")
+    def test_a_chain_runs_in_one_tick_and_in_order(self, run_tick: RunTick) -> None:
+        last, middle, first = make_due_job(name="c"), make_due_job(name="b"), make_due_job(name="a")
         JobDependency.objects.create(downstream=last, upstream=middle)
         JobDependency.objects.create(downstream=middle, upstream=first)
         run_tick()
@@ -254,8 +254,8 @@ class TestDependencies:
         assert runs["a"].ended_at <= runs["b"].started_at  # type: ignore[operator]
         assert runs["b"].ended_at <= runs["c"].started_at  # type: ignore[operator]
 
-    def test_a_failure_blocks_and_the_reason_is_told(self, run_tick: Tick) -> None:
-        first, then = acting("leave 1", name="import"), due_job(name="report")
+    def test_failed_upstream_blocks_with_reason(self, run_tick: RunTick) -> None:
+        first, then = make_action_job("leave 1", name="import"), make_due_job(name="report")
         JobDependency.objects.create(downstream=then, upstream=first)
         run_tick()
         run_tick()
@@ -268,8 +268,8 @@ class TestDependencies:
         assert Run.objects.get(job=then).status == "succeeded"
         assert JobState.objects.get(job=then).blocked_reason == ""
 
-    def test_a_job_without_a_schedule_runs_when_its_dependee_has(self, run_tick: Tick) -> None:
-        first, then = due_job(), make_job(schedule="")
+    def test_unscheduled_job_runs_after_its_upstream(self, run_tick: RunTick) -> None:
+        first, then = make_due_job(), make_job(schedule="")
         JobDependency.objects.create(downstream=then, upstream=first)
         run_tick()
         run = Run.objects.get(job=then)
@@ -277,17 +277,17 @@ class TestDependencies:
         run_tick()
         assert Run.objects.filter(job=then).count() == 1
 
-    def test_a_person_who_asks_is_not_made_to_wait(self, run_tick: Tick) -> None:
-        first, then = acting("leave 1"), make_job(schedule="")
+    def test_manual_request_ignores_dependencies(self, run_tick: RunTick) -> None:
+        first, then = make_action_job("leave 1"), make_job(schedule="")
         JobDependency.objects.create(downstream=then, upstream=first)
         run_tick()
         JobState.objects.filter(job=then).request_run(now())
         run_tick()
         assert Run.objects.get(job=then).status == "succeeded"
 
-    def test_wait_for_next_run_waits_for_the_same_period(self, run_tick: Tick) -> None:
+    def test_wait_for_next_run_waits_for_the_same_period(self, run_tick: RunTick) -> None:
         first = make_job(schedule="@every 1h", created_at=now() - timedelta(minutes=10))
-        then = due_job()
+        then = make_due_job()
         JobDependency.objects.create(
             downstream=then, upstream=first, wait_for_completion=False, wait_for_success=False,
             wait_for_next_run=True,
@@ -303,7 +303,7 @@ class TestDependencies:
         run_tick()
         assert Run.objects.get(job=then).status == "succeeded"
 
-    def test_a_circle_is_refused_with_its_path(self) -> None:
+    def test_cycle_is_rejected_with_its_path(self) -> None:
         a, b, c = (make_job(name=name) for name in "abc")
         JobDependency.objects.create(downstream=a, upstream=b)
         JobDependency.objects.create(downstream=b, upstream=c)
@@ -314,8 +314,8 @@ class TestDependencies:
         ):
             JobDependency(downstream=c, upstream=a).full_clean()
 
-    def test_a_circle_behind_the_models_back_stops_only_itself(self, run_tick: Tick) -> None:
-        a, b, good = due_job(), due_job(), due_job()
+    def test_stored_cycle_blocks_only_its_own_jobs(self, run_tick: RunTick) -> None:
+        a, b, good = make_due_job(), make_due_job(), make_due_job()
         JobDependency.objects.create(downstream=a, upstream=b)
         JobDependency.objects.create(downstream=b, upstream=a)
         run_tick()
@@ -323,17 +323,17 @@ class TestDependencies:
 
 
 class TestHosts:
-    def test_a_job_of_another_host_is_left_to_it(self, run_tick: Tick, settings: Any) -> None:
+    def test_job_pinned_to_another_host_is_not_started(self, run_tick: RunTick, settings: Any) -> None:
         settings.CHRONIKER_HOSTNAME = "web1"
-        mine, other = due_job(hostname="web1"), due_job(hostname="web2")
+        mine, other = make_due_job(hostname="web1"), make_due_job(hostname="web2")
         run_tick()
         assert Run.objects.get().job == mine
         settings.CHRONIKER_HOSTNAME = "web2"
         run_tick()
         assert Run.objects.get(job=other).ran_on == "web2"
 
-    def test_a_job_of_every_host_has_a_life_on_each(self, run_tick: Tick, settings: Any) -> None:
-        job = due_job(hostname="*")
+    def test_every_host_job_has_a_state_per_host(self, run_tick: RunTick, settings: Any) -> None:
+        job = make_due_job(hostname="*")
         for name in ("web1", "web2"):
             settings.CHRONIKER_HOSTNAME = name
             run_tick()
@@ -345,30 +345,30 @@ class TestHosts:
         for state in JobState.objects.filter(job=job):
             assert state.runs_total == Run.objects.filter(job=job, host=state.host).count()
 
-    def test_a_paused_host_starts_nothing(self, run_tick: Tick) -> None:
+    def test_a_paused_host_starts_nothing(self, run_tick: RunTick) -> None:
         run_tick()
         Host.objects.update(paused=True)
-        due_job()
+        make_due_job()
         run_tick()
         assert not Run.objects.exists()
 
-    def test_priorities_go_first_where_places_are_scarce(
-        self, run_tick: Tick, settings: Any
+    def test_higher_priority_runs_first_at_capacity(
+        self, run_tick: RunTick, settings: Any
     ) -> None:
         settings.CHRONIKER_MAX_PARALLEL = 1
         for name, priority in (("low", -1), ("high", 5), ("middle", 0)):
-            due_job(name=name, priority=priority)
+            make_due_job(name=name, priority=priority)
         run_tick()
         assert list(Run.objects.order_by("id").values_list("job__name", flat=True)) == [
             "high", "middle", "low",
         ]  # fmt: skip
 
-    def test_no_more_run_at_one_time_than_there_are_places(
-        self, start_tick: Tick, settings: Any
+    def test_running_jobs_never_exceed_capacity(
+        self, start_tick: RunTick, settings: Any
     ) -> None:
         settings.CHRONIKER_MAX_PARALLEL = 3
         for _ in range(7):
-            acting("sleep 0.4")
+            make_action_job("sleep 0.4")
         ticks = [start_tick() for _ in range(2)]
         most = 0
 
@@ -393,10 +393,10 @@ class TestExclusion:
         Run.objects.create(job=job, scheduled_for=now())
 
     def test_two_ticks_at_the_same_instant_run_each_slot_once(
-        self, in_fork: Callable[..., Any], tmp_path: Path
+        self, run_in_fork: Callable[..., Any], tmp_path: Path
     ) -> None:
         """Fifty times two ticks that are released together, over three jobs."""
-        jobs = [due_job() for _ in range(3)]
+        jobs = [make_due_job() for _ in range(3)]
         barrier = multiprocessing.get_context("fork").Barrier(2)
 
         def fifty_ticks() -> None:
@@ -417,9 +417,9 @@ class TestExclusion:
         plan_changed_jobs(now())
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("CHRONIKER_FIRST", "1")
-            one = in_fork(fifty_ticks)
+            one = run_in_fork(fifty_ticks)
             patch.setenv("CHRONIKER_FIRST", "0")
-            two = in_fork(fifty_ticks)
+            two = run_in_fork(fifty_ticks)
         for ended in (one.wait(100), two.wait(100)):
             assert ended.exit_code == 0, ended.output
         for job in jobs:
@@ -429,7 +429,7 @@ class TestExclusion:
             assert runs.values("scheduled_for").distinct().count() == 50
 
     def test_a_lease_that_ran_out_is_lost_and_its_owner_writes_nothing(
-        self, start_tick: Tick, run_tick: Tick, tmp_path: Path, settings: Any
+        self, start_tick: RunTick, run_tick: RunTick, tmp_path: Path, settings: Any
     ) -> None:
         if connection.vendor == "sqlite":
             pytest.skip("hosts of an SQLite file are one machine; the kernel tells who is alive")
@@ -437,7 +437,7 @@ class TestExclusion:
         settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.5
         settings.CHRONIKER_HOSTNAME = "web1"
         started = tmp_path / "started"
-        job = acting(f"sleep 60 {started}")
+        job = make_action_job(f"sleep 60 {started}")
         tick = start_tick()
         wait_until(started.exists)
         pid = int(started.read_text())
@@ -459,12 +459,12 @@ class TestExclusion:
         assert Run.objects.get(pk=run.pk).ended_at == run.ended_at
 
     def test_with_a_pid_file_ticks_wait_for_one_another(
-        self, start_tick: Tick, settings: Any, tmp_path: Path, in_fork: Callable[..., Any]
+        self, start_tick: RunTick, settings: Any, tmp_path: Path, run_in_fork: Callable[..., Any]
     ) -> None:
         settings.CHRONIKER_USE_PID = True
         settings.CHRONIKER_PID_FILE = str(tmp_path / "cron.pid")
-        acting("sleep 1")
-        acting("sleep 1")
+        make_action_job("sleep 1")
+        make_action_job("sleep 1")
 
         def tick() -> float:
             import time
@@ -475,18 +475,18 @@ class TestExclusion:
             run_single_tick()
             return time.monotonic() - begun
 
-        ticks = [in_fork(tick) for _ in range(4)]
+        ticks = [run_in_fork(tick) for _ in range(4)]
         seconds = sorted(one.wait(30).value for one in ticks)
         assert Run.objects.filter(status="succeeded").count() == 2
         assert seconds[0] < 0.9, "one waits; further ones leave it to that one"
         assert seconds[-1] > 0.9
 
     def test_with_lock_files_a_job_whose_process_lives_on_is_not_started(
-        self, run_tick: Tick, settings: Any, tmp_path: Path
+        self, run_tick: RunTick, settings: Any, tmp_path: Path
     ) -> None:
         settings.CHRONIKER_CHECK_LOCK_FILE = True
         settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
-        job = due_job()
+        job = make_due_job()
         run_tick(only=frozenset())
         state = JobState.objects.get(job=job)
         with open(tmp_path / f"job-{state.pk}.lock", "w") as file:
@@ -500,11 +500,11 @@ class TestExclusion:
 
     @pytest.mark.one_database
     def test_a_lock_file_that_cannot_be_had_fails_its_run_and_not_the_tick(
-        self, run_tick: Tick, settings: Any, tmp_path: Path
+        self, run_tick: RunTick, settings: Any, tmp_path: Path
     ) -> None:
         settings.CHRONIKER_CHECK_LOCK_FILE = True
         settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
-        job, other = due_job(), due_job()
+        job, other = make_due_job(), make_due_job()
         run_tick(only=frozenset())
         (tmp_path / f"job-{JobState.objects.get(job=job).pk}.lock").mkdir()
         assert run_tick().exit_code == 0
@@ -524,7 +524,7 @@ class TestIdleTick:
         return [query["sql"] for query in captured.captured_queries]
 
     @pytest.mark.parametrize("jobs", [10, 2000])
-    def test_costs_the_same_few_queries_however_many_jobs(self, jobs: int) -> None:
+    def test_query_count_is_independent_of_job_count(self, jobs: int) -> None:
         from chroniker.engine.scheduler import Scheduler
 
         Job.objects.bulk_create(
@@ -533,7 +533,7 @@ class TestIdleTick:
         Scheduler().run()
         assert len(self.queries()) <= 4
 
-    def test_is_silent(self, run_tick: Tick) -> None:
+    def test_is_silent(self, run_tick: RunTick) -> None:
         make_job(schedule="@every 1h")
         run_tick()
         assert run_tick().output == ""

@@ -19,13 +19,13 @@ from django.db import connection
 from chroniker.models import JobDependency, JobState, OutputChunk, Run
 from tests.support import make_job, wait_until
 
-from .test_endings import acting, due_job, is_alive
+from .test_endings import make_action_job, make_due_job, is_alive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Manage = Callable[..., Any]
+RunManage = Callable[..., Any]
 REPOSITORY = Path(__file__).resolve().parents[2]
-NEED_THE_DATABASE = [
+DATABASE_COMMANDS = [
     ["cron"], ["cron", "--jobs", "1"], ["cron", "--dry-run"], ["run_job", "1"], ["job_chain", "1"],
     ["cron_clean", "days", "1"],
 ]  # fmt: skip
@@ -36,21 +36,21 @@ def now() -> datetime:
 
 
 class TestCron:
-    def test_is_silent_when_idle_and_when_all_is_well(self, manage: Manage) -> None:
-        due_job()
+    def test_is_silent_when_idle_or_successful(self, manage: RunManage) -> None:
+        make_due_job()
         for _ in range(2):
             ended = manage("cron")
             assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
         assert Run.objects.get().status == "succeeded"
 
-    def test_is_silent_when_a_job_fails(self, manage: Manage) -> None:
+    def test_is_silent_when_a_job_fails(self, manage: RunManage) -> None:
         """The job's failure is the job's: it is told by mail, metrics and the admin."""
-        acting("fail boom")
+        make_action_job("fail boom")
         ended = manage("cron")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
-    def test_dry_run_tells_in_order_and_runs_nothing(self, manage: Manage) -> None:
-        then, first = due_job(name="report"), due_job(name="import")
+    def test_dry_run_lists_in_order_and_runs_nothing(self, manage: RunManage) -> None:
+        then, first = make_due_job(name="report"), make_due_job(name="import")
         JobDependency.objects.create(downstream=then, upstream=first)
         ended = manage("cron", "--dry-run")
         assert [line.split(" (due")[0] for line in ended.stdout.splitlines()] == [
@@ -58,36 +58,36 @@ class TestCron:
         ]  # fmt: skip
         assert not Run.objects.exists()
 
-    def test_jobs_restricts_it(self, manage: Manage) -> None:
-        one, two, _three = due_job(), due_job(), due_job()
+    def test_jobs_restricts_it(self, manage: RunManage) -> None:
+        one, two, _three = make_due_job(), make_due_job(), make_due_job()
         assert manage("cron", "--jobs", f"{one.pk},{two.name}").returncode == 0
         assert {run.job_id for run in Run.objects.all()} == {one.pk, two.pk}
 
-    def test_force_run_runs_what_is_not_due(self, manage: Manage) -> None:
+    def test_force_run_runs_what_is_not_due(self, manage: RunManage) -> None:
         job = make_job(schedule="@every 1h")
         assert manage("cron", "--jobs", str(job.pk), "--force-run").returncode == 0
         assert Run.objects.get(job=job).trigger == "manual"
 
-    def test_force_run_of_everything_is_refused(self, manage: Manage) -> None:
+    def test_force_run_of_everything_is_refused(self, manage: RunManage) -> None:
         ended = manage("cron", "--force-run")
         assert ended.returncode == 1 and "--jobs" in ended.stderr
 
-    def test_an_unknown_job_is_named(self, manage: Manage) -> None:
+    def test_an_unknown_job_is_named(self, manage: RunManage) -> None:
         ended = manage("cron", "--jobs", "nobody")
         assert ended.returncode == 1 and "nobody" in ended.stderr
 
-    def test_sync_runs_one_after_the_other(self, manage: Manage) -> None:
+    def test_sync_runs_one_after_the_other(self, manage: RunManage) -> None:
         for _ in range(3):
-            acting("sleep 0.2")
+            make_action_job("sleep 0.2")
         manage("cron", "--sync")
         runs = list(Run.objects.order_by("id"))
         assert len(runs) == 3
         for one, next_one in itertools.pairwise(runs):
             assert one.ended_at <= next_one.started_at  # type: ignore[operator]
 
-    @pytest.mark.parametrize("words", NEED_THE_DATABASE, ids=" ".join)
+    @pytest.mark.parametrize("words", DATABASE_COMMANDS, ids=" ".join)
     def test_an_unreachable_database_is_one_clear_line(
-        self, manage: Manage, site_env: dict[str, str], tmp_path: Path, words: list[str]
+        self, manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
     ) -> None:
         env = dict(site_env)
         if connection.vendor == "sqlite":
@@ -101,7 +101,7 @@ class TestCron:
 
     @pytest.mark.parametrize("words", [["cron"], ["run_job", "1"]], ids=" ".join)
     def test_an_unmigrated_database_is_one_clear_line(
-        self, manage: Manage, site_env: dict[str, str], tmp_path: Path, words: list[str]
+        self, manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
     ) -> None:
         if connection.vendor != "sqlite":
             pytest.skip("an empty database is made for SQLite only; the words are those of each")
@@ -112,9 +112,9 @@ class TestCron:
         assert "manage.py migrate" in ended.stderr
 
     def test_an_unsafe_runtime_directory_is_one_clear_line(
-        self, manage: Manage, site_env: dict[str, str], tmp_path: Path
+        self, manage: RunManage, site_env: dict[str, str], tmp_path: Path
     ) -> None:
-        due_job()
+        make_due_job()
         tmp_path.chmod(0o777)
         (tmp_path / "unsafe_settings.py").write_text(
             f"from tests.settings import *\nCHRONIKER_RUNTIME_DIR = {str(tmp_path)!r}\n"
@@ -131,17 +131,17 @@ class TestCron:
 
     @pytest.mark.one_database
     def test_a_directory_that_takes_no_lock_file_is_one_clear_line(
-        self, in_fork: Any, settings: Any
+        self, run_in_fork: Any, settings: Any
     ) -> None:
         settings.CHRONIKER_RUNTIME_DIR = "/sys"  # root's, and nobody can make a file there
-        due_job()
+        make_due_job()
 
         def complaint() -> str:
             with pytest.raises(CommandError, match="CHRONIKER_RUNTIME_DIR") as refused:
                 call_command("cron")
             return str(refused.value)
 
-        assert in_fork(complaint).wait().value
+        assert run_in_fork(complaint).wait().value
         assert not Run.objects.exists()
 
     @pytest.mark.one_database
@@ -154,13 +154,13 @@ class TestCron:
         with pytest.raises(CommandError, match=r"CHRONIKER_PID_FILE cannot be locked: .+"):
             call_command("cron")
 
-    def test_jobs_that_are_none_are_not_all(self) -> None:
+    def test_empty_jobs_option_is_not_all_jobs(self) -> None:
         with pytest.raises(CommandError, match="names no job"):
             call_command("cron", jobs=" ,")
 
 
 class TestRunJob:
-    def test_runs_it_shows_what_it_wrote_and_exits_0(self, manage: Manage) -> None:
+    def test_runs_it_shows_what_it_wrote_and_exits_0(self, manage: RunManage) -> None:
         job = make_job(command="act", args="say hello", enabled=False)
         ended = manage("run_job", job.name)
         assert ended.returncode == 0
@@ -168,17 +168,17 @@ class TestRunJob:
         assert f"{job.name}: succeeded after" in ended.stdout
         assert Run.objects.get(job=job).trigger == "manual"
 
-    def test_exits_1_when_it_fails(self, manage: Manage) -> None:
+    def test_exits_1_when_it_fails(self, manage: RunManage) -> None:
         job = make_job(command="act", args="fail boom")
         ended = manage("run_job", str(job.pk))
         assert ended.returncode == 1
         assert "ValueError: boom" in ended.stdout
 
-    def test_of_a_running_job_says_so(
-        self, manage: Manage, start_tick: Any, tmp_path: Path
+    def test_running_job_is_reported(
+        self, manage: RunManage, start_tick: Any, tmp_path: Path
     ) -> None:
         started = tmp_path / "started"
-        job = acting(f"sleep 100 {started}")
+        job = make_action_job(f"sleep 100 {started}")
         tick = start_tick()
         wait_until(started.exists)
         ended = manage("run_job", job.name)
@@ -188,7 +188,7 @@ class TestRunJob:
         tick.wait(30)
         assert Run.objects.filter(job=job).count() == 1
 
-    def test_of_several_and_of_an_unknown_one(self, manage: Manage) -> None:
+    def test_of_several_and_of_an_unknown_one(self, manage: RunManage) -> None:
         one, two = make_job(), make_job()
         assert manage("run_job", one.name, two.name, "-q").returncode == 0
         assert Run.objects.count() == 2
@@ -212,7 +212,7 @@ class TestCronserver:
 
     def test_starts_the_next_while_a_long_one_runs(self, start_manage: Any, tmp_path: Path) -> None:
         started = tmp_path / "started"
-        long_one = acting(f"sleep 60 {started}")
+        long_one = make_action_job(f"sleep 60 {started}")
         server = start_manage("cronserver", "0.3")
         wait_until(started.exists, timeout=20)
         quick = make_job(schedule="@every 1s")
@@ -238,7 +238,7 @@ class TestCronserver:
         assert not Run.objects.filter(status="lost").exists()
 
     @pytest.mark.parametrize("seconds", ["0", "x", "-1", "nan"])
-    def test_refuses_what_is_no_interval(self, manage: Manage, seconds: str) -> None:
+    def test_rejects_invalid_interval(self, manage: RunManage, seconds: str) -> None:
         ended = manage("cronserver", "--", seconds)
         assert ended.returncode == 2
         assert "seconds" in ended.stderr
@@ -265,7 +265,7 @@ def test_a_finish_survives_the_loss_of_the_connection(start_tick: Any, tmp_path:
     if connection.vendor == "sqlite":
         pytest.skip("an SQLite file has no connection to kill")
     started = tmp_path / "started"
-    job = acting(f"sleep 2 {started}")
+    job = make_action_job(f"sleep 2 {started}")
     tick = start_tick()
     wait_until(started.exists)
     kill_other_connections()
@@ -276,9 +276,9 @@ def test_a_finish_survives_the_loss_of_the_connection(start_tick: Any, tmp_path:
 
 class TestCleaning:
     def test_deletes_old_runs_with_their_output_and_moves_no_counter(
-        self, manage: Manage, run_tick: Any
+        self, manage: RunManage, run_tick: Any
     ) -> None:
-        job = acting("say hello")
+        job = make_action_job("say hello")
         run_tick()
         Run.objects.create(job=job, scheduled_for=now(), status="running")
         before = JobState.objects.values().get(job=job)
@@ -293,7 +293,7 @@ class TestCleaning:
         assert after == before
 
     @pytest.mark.parametrize("words", [["days"], ["days", "-1"], ["years", "1"], ["days", "x"]])
-    def test_refuses_nonsense(self, manage: Manage, words: list[str]) -> None:
+    def test_rejects_invalid_arguments(self, manage: RunManage, words: list[str]) -> None:
         assert manage("cron_clean", *words).returncode == 2
 
     def test_only_so_many_runs_of_a_job_are_kept(self, run_tick: Any) -> None:
@@ -308,7 +308,7 @@ class TestCleaning:
 
 
 class TestJobChain:
-    def test_prints_order_times_and_the_critical_path(self, manage: Manage) -> None:
+    def test_prints_order_times_and_the_critical_path(self, manage: RunManage) -> None:
         seconds = {"fetch": 10.0, "import": 60.0, "thumbnails": 5.0, "report": 20.0}
         jobs = {name: make_job(name=name) for name in seconds}
         other = make_job(name="other")
@@ -363,7 +363,7 @@ class TestProgram:
     def test_finds_the_settings_in_manage_py(
         self, site_env: dict[str, str], tmp_path: Path
     ) -> None:
-        due_job()
+        make_due_job()
         ended = self.call(site_env, "-p", str(self.project(tmp_path)), cwd="/")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
         assert Run.objects.get().status == "succeeded"
@@ -371,7 +371,7 @@ class TestProgram:
     def test_takes_a_virtual_environment_and_settings_by_name(
         self, site_env: dict[str, str], tmp_path: Path
     ) -> None:
-        job, other = due_job(), due_job()
+        job, other = make_due_job(), make_due_job()
         ended = self.call(
             site_env, "-e", sys.prefix, "-s", "site_settings", "-p",
             str(self.project(tmp_path)), "--jobs", str(job.pk), cwd="/",
@@ -413,7 +413,7 @@ def test_the_real_cron_daemon_runs_a_due_job_within_its_minute(
     site_env: dict[str, str], tmp_path: Path
 ) -> None:
     """Debian's cron, with the line that the README gives."""
-    from .crontab import running_cron
+    from .crontab import run_cron_daemon
 
     (tmp_path / "manage.py").write_text(
         "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')\n"
@@ -422,7 +422,7 @@ def test_the_real_cron_daemon_runs_a_due_job_within_its_minute(
     asked = now()
     program = Path(sys.executable).with_name("chroniker")
     line = f"* * * * * {program} -p {REPOSITORY} -s tests.settings"
-    with running_cron(line, site_env, tmp_path):
+    with run_cron_daemon(line, site_env, tmp_path):
         wait_until(lambda: Run.objects.filter(job=job).exclude(status="running").exists(),
                    timeout=150, interval=0.5)  # fmt: skip
     run = Run.objects.filter(job=job).order_by("id").first()
@@ -436,17 +436,17 @@ def test_a_long_write_of_a_job_does_not_cost_its_lease(run_tick: Any, settings: 
     """On SQLite a job that writes for longer than the lease keeps everybody else from writing."""
     settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
-    job = acting("write_for 4")
+    job = make_action_job("hold_write_transaction 4")
     assert run_tick().exit_code == 0
     assert Run.objects.get(job=job).status == "succeeded"
 
 
-def test_another_tick_leaves_a_starved_one_alone(
+def test_other_tick_does_not_reap_a_slow_tick(
     start_tick: Any, run_tick: Any, settings: Any, tmp_path: Path
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
-    job = acting("write_for 3")
+    job = make_action_job("hold_write_transaction 3")
     tick = start_tick()
     wait_until(lambda: Run.objects.filter(job=job, status="running").exists())
     for _ in range(3):
@@ -461,7 +461,7 @@ def test_a_stopped_tick_on_this_machine_is_ended_and_its_run_lost(
     settings.CHRONIKER_LEASE_SECONDS = 1
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     started = tmp_path / "started"
-    job = acting(f"sleep 60 {started}")
+    job = make_action_job(f"sleep 60 {started}")
     tick = start_tick()
     wait_until(started.exists)
     pid = int(started.read_text())

@@ -20,18 +20,18 @@ from tests.support import make_job, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Tick = Callable[..., Any]
+RunTick = Callable[..., Any]
 
 
-def due_job(**fields: Any) -> Job:
+def make_due_job(**fields: Any) -> Job:
     """A job whose slot of a minute ago has come."""
     fields.setdefault("schedule", "@every 1h")
     fields.setdefault("created_at", datetime.now(UTC) - timedelta(minutes=61))
     return make_job(**fields)
 
 
-def acting(deed: str, **fields: Any) -> Job:
-    return due_job(command="act", args=deed, **fields)
+def make_action_job(action: str, **fields: Any) -> Job:
+    return make_due_job(command="act", args=action, **fields)
 
 
 def output(run: Run, stream: str) -> str:
@@ -44,39 +44,39 @@ def request_stop(job: Job) -> None:
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize(
-    ("deed", "status", "exit_code", "signal_number", "error"),
+    ("action", "status", "exit_code", "signal_number", "error"),
     [
         ("say hello", "succeeded", 0, None, ""),
         ("leave 0", "succeeded", 0, None, ""),
         ("leave 3", "failed", 3, None, "exit code 3"),
         ("leave 256", "failed", 1, None, "exit code 256"),
-        ("leave_at_once 3", "failed", 3, None, "Ended with exit code 3."),
-        ("leave_saying 'no stock left'", "failed", 1, None, "no stock left"),
+        ("exit_at_once 3", "failed", 3, None, "Ended with exit code 3."),
+        ("exit_with_message 'no stock left'", "failed", 1, None, "no stock left"),
         ("fail boom", "failed", 1, None, "ValueError: boom"),
         ("refuse 'no such file'", "failed", 1, None, "CommandError: no such file"),
         ("crash", "failed", None, signal.SIGSEGV, "Killed by signal 11 SIGSEGV."),
-        ("signal_itself 40", "failed", None, 40, "Killed by signal 40."),
-        ("fail_mute descriptor", "failed", 1, None, "ValueError: boom"),
-        ("fail_mute stream", "failed", 1, None, "ValueError: boom"),
-        ("fail_mute nothing", "failed", 1, None, "ValueError: boom"),
-        ("throw_streams_away", "succeeded", 0, None, ""),
-        ("leave_strangely", "failed", 1, None, "exit with an unprintable Strange"),
-        ("complain x", "succeeded", 0, None, ""),
+        ("signal_self 40", "failed", None, 40, "Killed by signal 40."),
+        ("fail_without_stderr descriptor", "failed", 1, None, "ValueError: boom"),
+        ("fail_without_stderr stream", "failed", 1, None, "ValueError: boom"),
+        ("fail_without_stderr nothing", "failed", 1, None, "ValueError: boom"),
+        ("drop_streams", "succeeded", 0, None, ""),
+        ("exit_with_unprintable_code", "failed", 1, None, "exit with an unprintable Strange"),
+        ("write_stderr x", "succeeded", 0, None, ""),
         ("warn careful", "succeeded", 0, None, ""),
     ],
 )
 def test_each_ending_has_its_status_and_a_message(
-    run_tick: Tick,
+    run_tick: RunTick,
     settings: Any,
     start_method: str,
-    deed: str,
+    action: str,
     status: str,
     exit_code: int | None,
     signal_number: int | None,
     error: str,
 ) -> None:
     settings.CHRONIKER_START_METHOD = start_method
-    job = acting(deed)
+    job = make_action_job(action)
     assert run_tick().exit_code == 0
     run = Run.objects.get(job=job)
     assert (run.status, run.exit_code, run.signal, run.error) == (
@@ -95,10 +95,10 @@ def test_each_ending_has_its_status_and_a_message(
 
 @pytest.mark.one_database
 def test_nothing_is_written_into_files_of_a_job_that_closed_ours(
-    run_tick: Tick, tmp_path: Path
+    run_tick: RunTick, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine"
-    job = acting(f"fail_with_files_of_its_own {mine}")
+    job = make_action_job(f"fail_with_own_files {mine}")
     run_tick()
     run = Run.objects.get(job=job)
     assert (run.status, run.exit_code) == ("failed", 1)
@@ -108,33 +108,33 @@ def test_nothing_is_written_into_files_of_a_job_that_closed_ours(
 
 @pytest.mark.parametrize("name", ["no_such_command", "shell"])
 def test_an_unknown_or_refused_command_is_a_failed_run_that_says_why(
-    run_tick: Tick, name: str
+    run_tick: RunTick, name: str
 ) -> None:
-    job = due_job(command=name)
+    job = make_due_job(command=name)
     run_tick()
     run = Run.objects.get(job=job)
     assert run.status == "failed"
     assert repr(name) in run.error
 
 
-def test_bad_arguments_are_told_as_a_command_line_would(run_tick: Tick) -> None:
-    job = due_job(command="act", args="--nonsense")
+def test_invalid_arguments_fail_with_the_parser_error(run_tick: RunTick) -> None:
+    job = make_due_job(command="act", args="--nonsense")
     run_tick()
     run = Run.objects.get(job=job)
     assert run.status == "failed"
-    assert "deed" in run.error or "unrecognized" in run.error
+    assert "action" in run.error or "unrecognized" in run.error
 
 
-def test_arguments_with_an_open_quote_fail_the_run_and_not_the_tick(run_tick: Tick) -> None:
-    bad, good = acting("say 'open"), acting("say fine")
+def test_arguments_with_an_open_quote_fail_the_run_and_not_the_tick(run_tick: RunTick) -> None:
+    bad, good = make_action_job("say 'open"), make_action_job("say fine")
     assert run_tick().exit_code == 0
     assert "quote" in Run.objects.get(job=bad).error
     assert Run.objects.get(job=good).status == "succeeded"
 
 
-def test_stderr_is_failure_only_where_the_job_says_so(run_tick: Tick) -> None:
-    strict, lenient = acting("complain x", stderr_is_failure=True), acting("complain x")
-    logging = acting("log x", stderr_is_failure=True)
+def test_stderr_is_failure_only_where_the_job_says_so(run_tick: RunTick) -> None:
+    strict, lenient = make_action_job("write_stderr x", stderr_is_failure=True), make_action_job("write_stderr x")
+    logging = make_action_job("log x", stderr_is_failure=True)
     run_tick()
     assert Run.objects.get(job=strict).status == "failed"
     assert "stderr" in Run.objects.get(job=strict).error
@@ -142,9 +142,9 @@ def test_stderr_is_failure_only_where_the_job_says_so(run_tick: Tick) -> None:
     assert Run.objects.get(job=logging).status == "succeeded", "logging is not an error"
 
 
-def test_streams_are_kept_apart_and_nothing_is_added(run_tick: Tick) -> None:
-    job = acting("say 'Grüße 🎉'")
-    other, logged = acting("complain warm"), acting("log 42 rows")
+def test_streams_are_kept_apart_and_nothing_is_added(run_tick: RunTick) -> None:
+    job = make_action_job("say 'Grüße 🎉'")
+    other, logged = make_action_job("write_stderr warm"), make_action_job("log 42 rows")
     run_tick()
     assert output(Run.objects.get(job=job), "stdout") == "Grüße 🎉\n"
     assert output(Run.objects.get(job=job), "stderr") == ""
@@ -152,16 +152,16 @@ def test_streams_are_kept_apart_and_nothing_is_added(run_tick: Tick) -> None:
     assert output(Run.objects.get(job=logged), "log") == "INFO bookshop.import 42 rows\n"
 
 
-def test_output_that_is_not_to_be_kept_is_not_kept(run_tick: Tick) -> None:
-    job = acting("say secret plans", log_stdout=False)
+def test_output_that_is_not_to_be_kept_is_not_kept(run_tick: RunTick) -> None:
+    job = make_action_job("say secret plans", log_stdout=False)
     run_tick()
     run = Run.objects.get(job=job)
     assert output(run, "stdout") == ""
     assert run.stdout_bytes == len("secret plans\n")
 
 
-def test_a_traceback_begins_in_the_command(run_tick: Tick) -> None:
-    job = acting("fail boom")
+def test_a_traceback_begins_in_the_command(run_tick: RunTick) -> None:
+    job = make_action_job("fail boom")
     run_tick()
     text = output(Run.objects.get(job=job), "stderr")
     assert text.rstrip().endswith("ValueError: boom")
@@ -169,9 +169,9 @@ def test_a_traceback_begins_in_the_command(run_tick: Tick) -> None:
     assert "chroniker/processes/child.py" not in text
 
 
-def test_secrets_of_the_site_do_not_reach_the_database(run_tick: Tick, settings: Any) -> None:
+def test_secrets_of_the_site_do_not_reach_the_database(run_tick: RunTick, settings: Any) -> None:
     settings.PAYMENT_API_KEY = "sk_live_abcdef0123456789"
-    job = acting("fail sk_live_abcdef0123456789")
+    job = make_action_job("fail sk_live_abcdef0123456789")
     run_tick()
     run = Run.objects.get(job=job)
     assert run.error == "ValueError: ********"
@@ -179,8 +179,8 @@ def test_secrets_of_the_site_do_not_reach_the_database(run_tick: Tick, settings:
     assert "sk_live" not in JobState.objects.get(job=job).last_error
 
 
-def test_a_timeout_ends_the_run(run_tick: Tick) -> None:
-    job = acting("sleep 60", timeout_seconds=1, kill_grace_seconds=5)
+def test_a_timeout_ends_the_run(run_tick: RunTick) -> None:
+    job = make_action_job("sleep 60", timeout_seconds=1, kill_grace_seconds=5)
     ended = run_tick()
     run = Run.objects.get(job=job)
     assert run.status == "timed_out"
@@ -190,9 +190,9 @@ def test_a_timeout_ends_the_run(run_tick: Tick) -> None:
     assert ended.seconds < 30  # of the sixty that it would have slept
 
 
-def test_a_stop_request_ends_the_run(start_tick: Tick, tmp_path: Path) -> None:
+def test_a_stop_request_ends_the_run(start_tick: RunTick, tmp_path: Path) -> None:
     started = tmp_path / "started"
-    job = acting(f"sleep 60 {started}")
+    job = make_action_job(f"sleep 60 {started}")
     tick = start_tick()
     wait_until(started.exists)
     request_stop(job)
@@ -206,11 +206,11 @@ def test_a_stop_request_ends_the_run(start_tick: Tick, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cause", ["timeout", "stop"])
-def test_a_stubborn_job_and_its_daemon_are_gone_within_the_grace_time(
-    start_tick: Tick, tmp_path: Path, cause: str
+def test_job_and_daemon_ignoring_sigterm_are_killed_after_grace(
+    start_tick: RunTick, tmp_path: Path, cause: str
 ) -> None:
     path = tmp_path / "daemon"
-    job = acting(
+    job = make_action_job(
         f"stubborn {path}", kill_grace_seconds=1, timeout_seconds=2 if cause == "timeout" else None
     )
     tick = start_tick()
@@ -235,17 +235,17 @@ def is_alive(pid: int) -> bool:
 
 def tree_of(tick_pid: int) -> dict[str, psutil.Process]:
     """The processes of a tick that runs one job."""
-    (zygote,) = psutil.Process(tick_pid).children()
-    (warden,) = zygote.children()
+    (forkserver,) = psutil.Process(tick_pid).children()
+    (warden,) = forkserver.children()
     (job,) = warden.children()
-    return {"tick": psutil.Process(tick_pid), "zygote": zygote, "warden": warden, "job": job}
+    return {"tick": psutil.Process(tick_pid), "forkserver": forkserver, "warden": warden, "job": job}
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-@pytest.mark.parametrize("victim", ["tick", "zygote", "warden", "job"])
-def test_kill_9_in_mid_run_leaves_nothing_and_counts_once(
-    start_tick: Tick,
-    run_tick: Tick,
+@pytest.mark.parametrize("victim", ["tick", "forkserver", "warden", "job"])
+def test_sigkill_of_tick_leaves_no_process_and_counts_once(
+    start_tick: RunTick,
+    run_tick: RunTick,
     tmp_path: Path,
     settings: Any,
     start_method: str,
@@ -253,13 +253,13 @@ def test_kill_9_in_mid_run_leaves_nothing_and_counts_once(
 ) -> None:
     settings.CHRONIKER_START_METHOD = start_method
     started = tmp_path / "started"
-    job = acting(f"sleep {3 if victim == 'zygote' else 60} {started}")
+    job = make_action_job(f"sleep {3 if victim == 'forkserver' else 60} {started}")
     tick = start_tick()
     wait_until(started.exists)
     tree = tree_of(tick.pid)
     os.kill(tree[victim].pid, signal.SIGKILL)
     others = [process.pid for name, process in tree.items() if name != "tick"]
-    if victim == "zygote":
+    if victim == "forkserver":
         tick.wait(20)
     else:
         wait_until(lambda: not [pid for pid in others if is_alive(pid)], timeout=2)
@@ -268,7 +268,7 @@ def test_kill_9_in_mid_run_leaves_nothing_and_counts_once(
         assert Run.objects.get(job=job).status == "running"
         assert run_tick().exit_code == 0  # the next tick finds it at once, not after the lease
     run = Run.objects.get(job=job)
-    expected = {"job": "failed", "zygote": "succeeded"}.get(victim, "lost")
+    expected = {"job": "failed", "forkserver": "succeeded"}.get(victim, "lost")
     assert run.status == expected, run.error
     if victim == "job":
         assert run.signal == signal.SIGKILL
@@ -287,10 +287,10 @@ def test_kill_9_in_mid_run_leaves_nothing_and_counts_once(
     assert JobState.objects.get(job=job).runs_total == 2
 
 
-def test_a_daemon_that_outlives_its_job_is_ended_with_it(run_tick: Tick, tmp_path: Path) -> None:
+def test_a_daemon_that_outlives_its_job_is_ended_with_it(run_tick: RunTick, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     script = f"setsid sleep 300 & echo $! > {pid}"
-    job = due_job(raw_command=f"sh -c '{script}'")
+    job = make_due_job(raw_command=f"sh -c '{script}'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("django.conf.settings.CHRONIKER_ALLOW_RAW_COMMANDS", True, raising=False)
         run_tick()
@@ -299,24 +299,24 @@ def test_a_daemon_that_outlives_its_job_is_ended_with_it(run_tick: Tick, tmp_pat
 
 
 class TestRawCommands:
-    def test_are_refused_unless_the_site_allows_them(self, run_tick: Tick) -> None:
-        job = due_job(raw_command="/bin/echo hello")
+    def test_are_refused_unless_the_site_allows_them(self, run_tick: RunTick) -> None:
+        job = make_due_job(raw_command="/bin/echo hello")
         run_tick()
         run = Run.objects.get(job=job)
         assert run.status == "failed"
         assert "CHRONIKER_ALLOW_RAW_COMMANDS" in run.error
 
-    def test_run_without_a_shell(self, run_tick: Tick, settings: Any) -> None:
+    def test_run_without_a_shell(self, run_tick: RunTick, settings: Any) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
-        job = due_job(raw_command="echo 'a b' $HOME", args="; exit 3")
+        job = make_due_job(raw_command="echo 'a b' $HOME", args="; exit 3")
         run_tick()
         run = Run.objects.get(job=job)
         assert run.status == "succeeded"
         assert output(run, "stdout") == "a b $HOME ; exit 3\n"
 
-    def test_that_do_not_exist_say_so(self, run_tick: Tick, settings: Any) -> None:
+    def test_that_do_not_exist_say_so(self, run_tick: RunTick, settings: Any) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
-        job = due_job(raw_command="/no/such/program")
+        job = make_due_job(raw_command="/no/such/program")
         run_tick()
         run = Run.objects.get(job=job)
         assert run.status == "failed"
@@ -324,19 +324,19 @@ class TestRawCommands:
 
     @pytest.mark.one_database
     def test_a_closed_pipe_ends_a_program_as_in_a_shell(
-        self, run_tick: Tick, settings: Any
+        self, run_tick: RunTick, settings: Any
     ) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
-        job = due_job(raw_command="sh -c 'yes | head -n 1'", stderr_is_failure=True)
+        job = make_due_job(raw_command="sh -c 'yes | head -n 1'", stderr_is_failure=True)
         run_tick()
         run = Run.objects.get(job=job)
         assert (run.status, output(run, "stderr")) == ("succeeded", "")
         assert output(run, "stdout") == "y\n"
 
-    def test_tell_progress_by_lines(self, run_tick: Tick, settings: Any) -> None:
+    def test_report_progress_by_lines(self, run_tick: RunTick, settings: Any) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
         script = 'for i in 1 2 3; do echo $i/7 >&"$CHRONIKER_PROGRESS_FD"; done'
-        job = due_job(raw_command="bash -c", args=f"'{script}'")
+        job = make_due_job(raw_command="bash -c", args=f"'{script}'")
         run_tick()
         run = Run.objects.get(job=job)
         assert (run.status, run.parts_done, run.parts_total) == ("succeeded", 3, 7)
@@ -345,11 +345,11 @@ class TestRawCommands:
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 class TestProgress:
     def test_is_visible_while_the_job_is_in_a_transaction(
-        self, start_tick: Tick, settings: Any, tmp_path: Path, start_method: str
+        self, start_tick: RunTick, settings: Any, tmp_path: Path, start_method: str
     ) -> None:
         settings.CHRONIKER_START_METHOD = start_method
         told, seen = tmp_path / "told", tmp_path / "seen"
-        job = acting(f"progress_in_transaction {told} {seen}")
+        job = make_action_job(f"progress_in_transaction {told} {seen}")
         tick = start_tick()
         wait_until(told.exists, timeout=20)
         began = time.monotonic()
@@ -364,17 +364,17 @@ class TestProgress:
         tick.wait(20)
         assert Run.objects.get(job=job).status == "succeeded"
 
-    def test_the_last_word_is_kept(self, run_tick: Tick, settings: Any, start_method: str) -> None:
+    def test_last_progress_is_stored(self, run_tick: RunTick, settings: Any, start_method: str) -> None:
         settings.CHRONIKER_START_METHOD = start_method
-        job = acting("count_to 100000")
+        job = make_action_job("report_progress_to 100000")
         run_tick()
         run = Run.objects.get(job=job)
         assert (run.status, run.parts_done, run.parts_total) == ("succeeded", 100000, 100000)
 
 
-def test_a_sigterm_waits_for_the_jobs(start_tick: Tick, tmp_path: Path) -> None:
+def test_a_sigterm_waits_for_the_jobs(start_tick: RunTick, tmp_path: Path) -> None:
     started = tmp_path / "started"
-    job = acting(f"sleep 1.5 {started}")
+    job = make_action_job(f"sleep 1.5 {started}")
     tick = start_tick()
     wait_until(started.exists)
     tick.kill(signal.SIGTERM)
@@ -383,11 +383,11 @@ def test_a_sigterm_waits_for_the_jobs(start_tick: Tick, tmp_path: Path) -> None:
 
 
 def test_a_sigterm_stops_the_jobs_after_the_grace_time(
-    start_tick: Tick, tmp_path: Path, settings: Any
+    start_tick: RunTick, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_KILL_GRACE_SECONDS = 1
     started = tmp_path / "started"
-    job = acting(f"sleep 60 {started}")
+    job = make_action_job(f"sleep 60 {started}")
     tick = start_tick()
     wait_until(started.exists)
     tick.kill(signal.SIGTERM)
@@ -398,10 +398,10 @@ def test_a_sigterm_stops_the_jobs_after_the_grace_time(
 
 
 def test_an_edit_while_it_runs_and_the_counters_are_both_kept(
-    start_tick: Tick, tmp_path: Path
+    start_tick: RunTick, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
-    job = acting(f"sleep 1.5 {started}")
+    job = make_action_job(f"sleep 1.5 {started}")
     form = Job.objects.get(pk=job.pk)  # as a form that was opened before the run ended
     tick = start_tick()
     wait_until(started.exists)
@@ -417,15 +417,15 @@ def test_an_edit_while_it_runs_and_the_counters_are_both_kept(
     assert job.description == "edited while it ran" and job.needs_planning
 
 
-def test_a_memory_limit_ends_in_a_memory_error(run_tick: Tick) -> None:
-    job = acting("eat 400", memory_limit_mb=200)
+def test_a_memory_limit_ends_in_a_memory_error(run_tick: RunTick) -> None:
+    job = make_action_job("allocate 400", memory_limit_mb=200)
     run_tick()
     run = Run.objects.get(job=job)
     assert run.status == "failed"
     assert "MemoryError" in run.error
 
 
-def test_the_host_is_known_by_its_ticks(run_tick: Tick, settings: Any) -> None:
+def test_the_host_is_known_by_its_ticks(run_tick: RunTick, settings: Any) -> None:
     settings.CHRONIKER_HOSTNAME = "web1"
     assert run_tick().output == ""
     host = Host.objects.get()
@@ -433,7 +433,7 @@ def test_the_host_is_known_by_its_ticks(run_tick: Tick, settings: Any) -> None:
     assert host.tick_seconds is not None and host.tick_seconds < 5
 
 
-def _tick_and_its_memory() -> int:
+def _tick_with_peak_memory() -> int:
     """A whole tick; by how much the memory of its process has grown at most, bytes."""
     from chroniker.engine.scheduler import Scheduler
 
@@ -442,14 +442,14 @@ def _tick_and_its_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 
 
-@pytest.mark.parametrize("kind", ["lines", "solid", "dirt"])
-def test_a_flood_is_kept_as_head_and_tail(
-    in_fork: Callable[..., Any], settings: Any, kind: str
+@pytest.mark.parametrize("kind", ["lines", "solid", "binary"])
+def test_large_output_is_kept_as_head_and_tail(
+    run_in_fork: Callable[..., Any], settings: Any, kind: str
 ) -> None:
     settings.CHRONIKER_MAX_OUTPUT_BYTES = 64 * 1024
     megabytes = 1000 if connection.vendor == "sqlite" else 250
-    job = acting(f"flood {megabytes} {kind}")
-    ended = in_fork(_tick_and_its_memory).wait(100)
+    job = make_action_job(f"flood {megabytes} {kind}")
+    ended = run_in_fork(_tick_with_peak_memory).wait(100)
     assert ended.exit_code == 0, ended.output
     assert ended.value < 64_000_000
     run = Run.objects.get(job=job)

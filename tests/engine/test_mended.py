@@ -20,23 +20,23 @@ from chroniker.processes.locks import OwnerLock
 from tests.support import make_job, wait_until
 
 from .test_claims import make_due
-from .test_endings import acting, due_job, output
+from .test_endings import make_action_job, make_due_job, output
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Tick = Callable[..., Any]
+RunTick = Callable[..., Any]
 
 
 def now() -> datetime:
     return datetime.now(UTC)
 
 
-def test_a_run_that_somebody_deletes_holds_up_no_other(
-    start_tick: Tick, tmp_path: Path, settings: Any
+def test_deleted_run_does_not_block_others(
+    start_tick: RunTick, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 60
     started = tmp_path / "started"
-    job, other = acting(f"sleep 1.2 {started}"), acting("sleep 1.5")
+    job, other = make_action_job(f"sleep 1.2 {started}"), make_action_job("sleep 1.5")
     tick = start_tick()
     wait_until(started.exists)
     Run.objects.filter(job=job).delete()
@@ -46,12 +46,12 @@ def test_a_run_that_somebody_deletes_holds_up_no_other(
     assert state.lease_token is None and state.runs_total == 1
 
 
-def test_a_console_handler_of_the_site_is_not_stderr(run_tick: Tick) -> None:
+def test_a_console_handler_of_the_site_is_not_stderr(run_tick: RunTick) -> None:
     handler = logging.StreamHandler()  # made with the stderr of then, as by LOGGING
     logger = logging.getLogger("bookshop")
     logger.addHandler(handler)
     try:
-        job = acting("log rows imported", stderr_is_failure=True)
+        job = make_action_job("log rows imported", stderr_is_failure=True)
         run_tick()
     finally:
         logger.removeHandler(handler)
@@ -61,11 +61,11 @@ def test_a_console_handler_of_the_site_is_not_stderr(run_tick: Tick) -> None:
     assert output(run, "stderr") == ""
 
 
-def test_a_host_slot_that_a_dependee_once_had_blocks_nobody(run_tick: Tick) -> None:
+def test_former_upstream_placement_does_not_block(run_tick: RunTick) -> None:
     first = make_job(hostname="")
     run_tick()
     Job.objects.filter(pk=first.pk).update(hostname="*")
-    then = due_job()
+    then = make_due_job()
     JobDependency.objects.create(downstream=then, upstream=first)
     run_tick()
     JobState.objects.filter(job=first).exclude(host="").request_run()
@@ -73,14 +73,14 @@ def test_a_host_slot_that_a_dependee_once_had_blocks_nobody(run_tick: Tick) -> N
     assert Run.objects.get(job=then).status == "succeeded"
 
 
-def test_a_timeout_of_a_month_is_none_that_ends_the_run(run_tick: Tick) -> None:
-    job = acting("say hello", timeout_seconds=30 * 24 * 3600)
+def test_month_long_timeout_does_not_end_the_run(run_tick: RunTick) -> None:
+    job = make_action_job("say hello", timeout_seconds=30 * 24 * 3600)
     run_tick()
     assert Run.objects.get(job=job).status == "succeeded"
 
 
-def test_a_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: Tick) -> None:
-    first = acting("leave 1", max_retries=1, retry_delay_seconds=1000)
+def test_a_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick) -> None:
+    first = make_action_job("leave 1", max_retries=1, retry_delay_seconds=1000)
     then = make_job(command="act", args="leave 1", max_retries=2, retry_delay_seconds=1000)
     JobDependency.objects.create(
         downstream=then, upstream=first, wait_for_success=False, wait_for_completion=True
@@ -95,8 +95,8 @@ def test_a_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: Tick) -
     assert list(attempts) == sorted(set(attempts)) and len(attempts) >= 2
 
 
-def test_a_disabled_job_is_not_retried(run_tick: Tick, start_tick: Tick, tmp_path: Path) -> None:
-    job = acting("leave 1", max_retries=3, retry_delay_seconds=1000)
+def test_a_disabled_job_is_not_retried(run_tick: RunTick, start_tick: RunTick, tmp_path: Path) -> None:
+    job = make_action_job("leave 1", max_retries=3, retry_delay_seconds=1000)
     run_tick()
     Job.objects.update(enabled=False)
     run_tick()
@@ -106,8 +106,8 @@ def test_a_disabled_job_is_not_retried(run_tick: Tick, start_tick: Tick, tmp_pat
     assert JobState.objects.get(job=job).retry_at is None
 
 
-def test_a_person_can_run_what_a_dependency_has_asked_for_in_vain(run_tick: Tick) -> None:
-    first, then = acting("leave 1"), make_job()
+def test_manual_request_overrides_blocked_dependency_request(run_tick: RunTick) -> None:
+    first, then = make_action_job("leave 1"), make_job()
     JobDependency.objects.create(downstream=then, upstream=first)
     run_tick()
     JobState.objects.filter(job=then).update(run_requested_at=now(), run_requested_by="dependency")
@@ -118,17 +118,17 @@ def test_a_person_can_run_what_a_dependency_has_asked_for_in_vain(run_tick: Tick
     assert Run.objects.get(job=then).status == "succeeded"
 
 
-def test_a_late_start_is_recorded_as_late(run_tick: Tick, monkeypatch: Any) -> None:
+def test_a_late_start_is_recorded_as_late(run_tick: RunTick, monkeypatch: Any) -> None:
     monkeypatch.setattr("chroniker.engine.scheduler._CLAIM_WINDOW_SECONDS", 0.5)
     for n in range(2):
-        acting("sleep 1.5", name=f"job {n}", priority=-n)
+        make_action_job("sleep 1.5", name=f"job {n}", priority=-n)
     run_tick(max_parallel=1)
     first, second = Run.objects.order_by("id")
     assert second.started_at - first.started_at > timedelta(seconds=1)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("field", ["retry_delay_seconds", "jitter_seconds", "timeout_seconds"])
-def test_numbers_that_no_date_can_hold_are_refused(field: str) -> None:
+def test_out_of_range_numbers_are_rejected(field: str) -> None:
     job = make_job()
     setattr(job, field, 2**40)
     with pytest.raises(ValidationError) as caught:
@@ -136,21 +136,21 @@ def test_numbers_that_no_date_can_hold_are_refused(field: str) -> None:
     assert field in caught.value.message_dict
 
 
-def test_numbers_that_no_date_can_hold_stop_only_themselves(run_tick: Tick) -> None:
+def test_out_of_range_numbers_affect_only_their_job(run_tick: RunTick) -> None:
     huge = 2**31 - 1
-    bad = acting("leave 1", max_retries=99, retry_delay_seconds=huge, jitter_seconds=0)
-    good = due_job()
+    bad = make_action_job("leave 1", max_retries=99, retry_delay_seconds=huge, jitter_seconds=0)
+    good = make_due_job()
     assert run_tick().exit_code == 0
     assert Run.objects.get(job=good).status == "succeeded"
     assert JobState.objects.get(job=bad).retry_at is not None
 
 
-def test_more_runs_than_descriptors_are_no_failures(run_tick: Tick, settings: Any) -> None:
+def test_file_descriptor_limit_causes_no_failures(run_tick: RunTick, settings: Any) -> None:
     import resource
 
     settings.CHRONIKER_MAX_PARALLEL = 40
     for _ in range(40):
-        acting("sleep 0.5")
+        make_action_job("sleep 0.5")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
     try:
@@ -161,7 +161,7 @@ def test_more_runs_than_descriptors_are_no_failures(run_tick: Tick, settings: An
 
 
 def test_a_hosts_jobs_are_planned_even_if_its_first_tick_died(
-    run_tick: Tick, settings: Any
+    run_tick: RunTick, settings: Any
 ) -> None:
     from chroniker.engine.heartbeat import record_heartbeat
 
@@ -174,7 +174,7 @@ def test_a_hosts_jobs_are_planned_even_if_its_first_tick_died(
 
 
 def test_run_job_runs_the_job_of_that_name_and_once(manage: Any) -> None:
-    other = due_job(schedule="@every 1s")
+    other = make_due_job(schedule="@every 1s")
     named = make_job(name=str(other.pk), command="act", args="say named")
     ended = manage("run_job", f" {other.pk} ")
     assert ended.returncode == 0
@@ -184,29 +184,29 @@ def test_run_job_runs_the_job_of_that_name_and_once(manage: Any) -> None:
     assert Run.objects.filter(job=other).count() == 1
 
 
-def test_a_spawned_job_gives_its_programs_the_path_of_before(
-    run_tick: Tick, settings: Any, monkeypatch: Any
+def test_spawned_job_keeps_pythonpath_for_its_programs(
+    run_tick: RunTick, settings: Any, monkeypatch: Any
 ) -> None:
     settings.CHRONIKER_START_METHOD = "spawn"
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
-    job = acting("tell PYTHONPATH")
+    job = make_action_job("tell PYTHONPATH")
     run_tick()
     assert output(Run.objects.get(job=job), "stdout") == f"{os.getcwd()}\n"
 
 
 @pytest.mark.slow
 @pytest.mark.one_database
-def test_hundreds_of_runs_at_once_do_not_end_in_two_processes_waiting_for_each_other(
-    run_tick: Tick, settings: Any
+def test_hundreds_of_runs_do_not_deadlock_the_fork_server(
+    run_tick: RunTick, settings: Any
 ) -> None:
     settings.CHRONIKER_MAX_PARALLEL = 1000
     for _ in range(450):  # more answers than the socket of the process that starts them holds
-        due_job()
+        make_due_job()
     assert run_tick().exit_code == 0
     assert Run.objects.filter(status="succeeded").count() == 450
 
 
-def test_reaping_that_is_broken_off_is_done_by_the_next_tick(tmp_path: Path, settings: Any) -> None:
+def test_interrupted_reaping_is_finished_by_the_next_tick(tmp_path: Path, settings: Any) -> None:
     """The first of two runs of a dead tick is ended, then the database goes away."""
     settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
     owner = OwnerLock(runtime_dir())

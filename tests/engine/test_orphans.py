@@ -13,11 +13,11 @@ from django.db import connection
 from chroniker.models import Job, JobState, Run
 from tests.support import wait_until
 
-from .test_endings import acting, due_job, is_alive
+from .test_endings import make_action_job, make_due_job, is_alive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Tick = Callable[..., Any]
+RunTick = Callable[..., Any]
 
 
 @pytest.fixture
@@ -32,25 +32,25 @@ def refused() -> Iterator[Callable[[str], None]]:
             )
 
     yield refuse
-    allow()
+    drop_refusing_trigger()
 
 
-def allow() -> None:
+def drop_refusing_trigger() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DROP TRIGGER IF EXISTS refuse_run")
 
 
-def let_the_lease_run_out(job: Job) -> None:
+def expire_lease(job: Job) -> None:
     changed = JobState.objects.filter(job=job, lease_token__isnull=False).update(
         lease_expires_at=datetime.now(UTC) - timedelta(hours=1)
     )
     assert changed == 1
 
 
-def test_a_run_that_nobody_owns_is_lost_after_a_lease_and_its_job_runs_again(
-    run_tick: Tick,
+def test_unowned_run_is_lost_after_a_lease_and_job_runs_again(
+    run_tick: RunTick,
 ) -> None:
-    job, other = due_job(), due_job()
+    job, other = make_due_job(), make_due_job()
     orphan = Run.objects.create(
         job=job, scheduled_for=job.created_at, started_at=job.created_at, ran_on="web9"
     )
@@ -63,7 +63,7 @@ def test_a_run_that_nobody_owns_is_lost_after_a_lease_and_its_job_runs_again(
     assert run_tick().exit_code == 0
     assert Run.objects.get(job=job).status == "running"
 
-    let_the_lease_run_out(job)
+    expire_lease(job)
     assert run_tick().exit_code == 0
     orphan.refresh_from_db()
     assert orphan.status == "lost" and "web9" in orphan.error
@@ -73,12 +73,12 @@ def test_a_run_that_nobody_owns_is_lost_after_a_lease_and_its_job_runs_again(
     assert (state.runs_total, state.failures_lost, state.lease_token) == (2, 1, None)
 
 
-def test_a_state_that_is_deleted_while_its_job_runs_costs_one_run(
-    start_tick: Tick, run_tick: Tick, tmp_path: Path, settings: Any
+def test_deleted_state_loses_only_the_current_run(
+    start_tick: RunTick, run_tick: RunTick, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     started = tmp_path / "started"
-    job = acting(f"sleep 60 {started}")
+    job = make_action_job(f"sleep 60 {started}")
     tick = start_tick()
     wait_until(lambda: started.exists() and started.read_text())
     JobState.objects.filter(job=job).delete()
@@ -88,7 +88,7 @@ def test_a_state_that_is_deleted_while_its_job_runs_costs_one_run(
     run_tick()
     wait_until(lambda: not is_alive(int(started.read_text())), timeout=30)
     assert tick.wait(30).exit_code == 0
-    let_the_lease_run_out(job)
+    expire_lease(job)
     run_tick()
     run_tick()
     first, *others = Run.objects.order_by("id").values_list("status", flat=True)
@@ -96,10 +96,10 @@ def test_a_state_that_is_deleted_while_its_job_runs_costs_one_run(
 
 
 @pytest.mark.one_database
-def test_an_end_that_the_database_refuses_is_a_lost_run_that_says_so(
-    run_tick: Tick, refused: Callable[[str], None]
+def test_rejected_finish_becomes_a_lost_run_with_reason(
+    run_tick: RunTick, refused: Callable[[str], None]
 ) -> None:
-    job = due_job()
+    job = make_due_job()
     refused("NEW.status = 'succeeded'")
     assert run_tick().exit_code == 0
     run, state = Run.objects.get(job=job), JobState.objects.get(job=job)
@@ -108,24 +108,24 @@ def test_an_end_that_the_database_refuses_is_a_lost_run_that_says_so(
 
 
 @pytest.mark.one_database
-def test_an_end_that_cannot_be_written_at_all_keeps_nothing_else_from_running(
-    run_tick: Tick, refused: Callable[[str], None]
+def test_unwritable_finish_does_not_block_other_jobs(
+    run_tick: RunTick, refused: Callable[[str], None]
 ) -> None:
-    job = due_job()
+    job = make_due_job()
     refused(f"NEW.status <> 'running' AND NEW.job_id = {job.pk}")
     assert run_tick().exit_code == 0
     assert Run.objects.get(job=job).status == "running"
     assert JobState.objects.get(job=job).lease_token is None
 
-    other = due_job()
+    other = make_due_job()
     JobState.objects.request_run()
     assert run_tick().exit_code == 0  # the run that nobody owns gets a lease again
-    let_the_lease_run_out(job)
+    expire_lease(job)
     JobState.objects.filter(job=other).request_run()
     assert run_tick().exit_code == 0  # and still cannot be ended
     assert Run.objects.filter(job=other, status="succeeded").count() == 2
 
-    allow()
+    drop_refusing_trigger()
     assert run_tick().exit_code == 0
     assert run_tick().exit_code == 0
     runs = Run.objects.filter(job=job).order_by("id")

@@ -42,7 +42,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def a_running_job_with_a_past() -> tuple[Job, JobState, Run]:
+def make_running_job_with_history() -> tuple[Job, JobState, Run]:
     job = make_job(max_runs_kept=0)
     long_ago = now() - timedelta(days=100)
     old: list[Run] = []
@@ -74,7 +74,7 @@ def counters(state: JobState) -> dict[str, Any]:
     return JobState.objects.filter(pk=state.pk).values(*COUNTERS).get()
 
 
-def give_up_soon() -> None:
+def set_short_lock_timeout() -> None:
     """Whoever waits for a lock gets an error, instead of an answer when it is too late."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -83,22 +83,22 @@ def give_up_soon() -> None:
             cursor.execute("SET innodb_lock_wait_timeout = 3")
 
 
-def by_number(job: Job) -> None:
+def prune_by_number(job: Job) -> None:
     prune_runs(job, 1)
 
 
-def by_age(job: Job) -> None:
+def prune_by_age(job: Job) -> None:
     call_command("cron_clean", "days", "30", verbosity=0)
 
 
-@pytest.mark.parametrize("prune", [by_number, by_age])
-def test_a_run_is_renewed_told_and_ended_in_the_middle_of_a_batch(
+@pytest.mark.parametrize("prune", [prune_by_number, prune_by_age])
+def test_pruning_batch_does_not_block_a_running_job(
     prune: Callable[[Job], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time: there it is the batches that are short")
     monkeypatch.setattr(endings, "_DELETE_BATCH", BATCH)
-    job, state, running = a_running_job_with_a_past()
+    job, state, running = make_running_job_with_history()
     incident = Incident.objects.create(
         job=job, kind=IncidentKind.FAILING, severity="critical", opened_at=now(),
         last_seen_at=now(), first_run=state.last_run, last_run=state.last_run,
@@ -131,7 +131,7 @@ def test_a_run_is_renewed_told_and_ended_in_the_middle_of_a_batch(
         cleaning = pool.submit(clean)
         try:
             assert in_the_middle.wait(30)
-            give_up_soon()
+            set_short_lock_timeout()
             assert JobState.objects.renew([TOKEN], 60) == 1
             assert store_progress(state.pk, TOKEN, (10, 4), now())
             new = OutputBatch([OutputPiece("stdout", 0, 3, "new")])
@@ -166,9 +166,9 @@ def test_a_run_is_renewed_told_and_ended_in_the_middle_of_a_batch(
     assert state.last_run == running and state.lease_token is None
 
 
-@pytest.mark.parametrize("prune", [by_number, by_age])
-def test_no_counter_moves_and_what_runs_is_left_alone(prune: Callable[[Job], None]) -> None:
-    job, state, running = a_running_job_with_a_past()
+@pytest.mark.parametrize("prune", [prune_by_number, prune_by_age])
+def test_pruning_keeps_counters_and_running_runs(prune: Callable[[Job], None]) -> None:
+    job, state, running = make_running_job_with_history()
     before = counters(state)
     prune(job)
     assert counters(state) == before

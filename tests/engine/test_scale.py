@@ -14,7 +14,7 @@ from chroniker.engine.claims import ClaimOptions, claim, new_token
 from chroniker.engine.heartbeat import record_heartbeat
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.models import Host, Job, JobState, Run
-from tests.support import Forked, make_job, wait_until
+from tests.support import ForkedProcess, make_job, wait_until
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -37,7 +37,7 @@ def million() -> Iterator[None]:
         cursor.execute("TRUNCATE chroniker_job, chroniker_host CASCADE")
 
 
-def copy_job(job: Job, number: int) -> None:
+def copy_job_rows(job: Job, number: int) -> None:
     """``number`` jobs like ``job``, with states like its own, made by the database itself."""
     state = JobState.objects.get(job=job)
     with connection.cursor() as cursor:
@@ -70,7 +70,7 @@ def copy_job(job: Job, number: int) -> None:
         cursor.execute("ANALYZE chroniker_jobstate")
 
 
-def work_of(action: Callable[[], object], *, by_index: bool = False) -> tuple[int, int]:
+def rows_and_pages_read(action: Callable[[], object], *, by_index: bool = False) -> tuple[int, int]:
     """How many rows and index entries PostgreSQL looks at for it, and how many pages it takes up.
 
     Its own count, which, unlike a clock, says the same on a busy machine.
@@ -80,14 +80,14 @@ def work_of(action: Callable[[], object], *, by_index: bool = False) -> tuple[in
         if by_index:
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL enable_seqscan = off")
-        rows_before, pages_before = _looked_at()
+        rows_before, pages_before = _read_statistics()
         action()
-        rows, pages = _looked_at()
+        rows, pages = _read_statistics()
         transaction.set_rollback(True)
     return rows - rows_before, pages - pages_before
 
 
-def _looked_at() -> tuple[int, int]:
+def _read_statistics() -> tuple[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT sum(pg_stat_get_xact_tuples_returned(oid)"
@@ -148,19 +148,19 @@ def test_a_tick_over_a_million_jobs_costs_what_it_costs_over_a_thousand(million:
     job = make_job(name="one", schedule="@every 10h")
     plan_changed_jobs(datetime.now(UTC))
     Host.objects.create(name=HOST)
-    copy_job(job, 999)
+    copy_job_rows(job, 999)
     vacuum()
     few = {
-        "idle": work_of(lambda: record_heartbeat(HOST), by_index=True),
-        "ten": work_of(claim_ten, by_index=True),
+        "idle": rows_and_pages_read(lambda: record_heartbeat(HOST), by_index=True),
+        "ten": rows_and_pages_read(claim_ten, by_index=True),
     }
     idle, ten = seconds_of_idle_tick(), seconds_of_claiming_ten()
-    copy_job(Job.objects.order_by("-pk")[0], 999_000)
+    copy_job_rows(Job.objects.order_by("-pk")[0], 999_000)
     assert JobState.objects.count() == Job.objects.count() == 1_000_000
     assert not Job.objects.needing_planning().exists()
 
     vacuum()
-    many = {"idle": work_of(lambda: record_heartbeat(HOST)), "ten": work_of(claim_ten)}
+    many = {"idle": rows_and_pages_read(lambda: record_heartbeat(HOST)), "ten": rows_and_pages_read(claim_ten)}
     print(f"rows and pages with a thousand {few}, with a million {many}")
     for what, (rows, pages) in many.items():
         # The planner may choose differently among the smallest tables, and an index of a million
@@ -241,7 +241,7 @@ def test_after_a_week_of_downtime_a_tick_takes_hardly_longer() -> None:
 
 
 def test_the_first_tick_after_a_week_takes_hardly_longer_than_usual(
-    start_tick: Callable[..., Forked],
+    start_tick: Callable[..., ForkedProcess],
 ) -> None:
     """A whole tick with a thousand jobs of each minute, in the places that a host has."""
     if connection.vendor == "mysql":

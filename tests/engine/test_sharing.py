@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import support
-from tests.faults.conftest import Laboratory
+from tests.faults.conftest import FaultProcess
 
 pytestmark = [
     pytest.mark.slow,
@@ -20,16 +20,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def laboratory() -> Iterator[Laboratory]:
+def fault_process() -> Iterator[FaultProcess]:
     support.require("postgres")
-    made = Laboratory("postgres")
+    made = FaultProcess("postgres")
     yield made
     made.close()
 
 
-def test_ten_hosts_share_what_is_due_at_once(laboratory: Laboratory) -> None:
+def test_ten_hosts_share_simultaneously_due_jobs(fault_process: FaultProcess) -> None:
     for _ in range(8):  # a host that gets no processor in time gets no job
-        report = laboratory.perform("ten_hosts", jobs=300, ticks=5, at_once=True)
+        report = fault_process.perform("ten_hosts", jobs=300, ticks=5, at_once=True)
         assert report["violations"] == []
         assert report["begun"] == report["distinct"] == 300
         shares = sorted(report["by_host"].values())
@@ -44,9 +44,9 @@ def is_even(shares: list[int]) -> bool:
     return all(abs(share - even) <= 0.3 * even for share in shares)
 
 
-def test_what_becomes_due_on_the_way_is_started_soon(laboratory: Laboratory) -> None:
+def test_job_due_during_ticks_starts_soon(fault_process: FaultProcess) -> None:
     for _ in range(3):  # it is the machine that is too slow for ten hosts, if other tests run
-        report = laboratory.perform("ten_hosts", jobs=200, ticks=5)
+        report = fault_process.perform("ten_hosts", jobs=200, ticks=5)
         assert report["violations"] == []
         assert report["begun"] == report["distinct"] == 200
         if report["lag_p99"] < 5:

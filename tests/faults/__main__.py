@@ -52,7 +52,7 @@ def work(arguments: argparse.Namespace) -> int:
     # may be edited meanwhile.
     import chroniker.engine.entrypoints  # noqa: F401
     import chroniker_monitors.collector.prometheus  # noqa: F401
-    import tests.faults.app.management.commands.keep_books  # noqa: F401
+    import tests.faults.app.management.commands.record_run  # noqa: F401
     from chroniker.processes.warden import become_subreaper
 
     become_subreaper()
@@ -91,18 +91,18 @@ def serve() -> int:
 def perform(order: dict[str, Any], base: Any) -> dict[str, Any]:
     """One experiment in empty tables."""
     from tests.faults import mutants, site
-    from tests.faults.scenarios import Lab, run_scenario
+    from tests.faults.scenarios import Experiment, run_scenario
 
     site.empty()
     with site.own_directory() as directory:
         if (base / "disk").exists():
             (directory / "disk").symlink_to(base / "disk")
-        lab = Lab(directory, order["seed"])
+        experiment = Experiment(directory, order["seed"])
         mutant = order.get("mutant")
         if not mutant:
-            return run_scenario(lab, order["scenario"], **order.get("options", {}))
-        with mutants.applied(mutant, lab):
-            return run_scenario(lab, order["scenario"], **order.get("options", {}))
+            return run_scenario(experiment, order["scenario"], **order.get("options", {}))
+        with mutants.applied(mutant, experiment):
+            return run_scenario(experiment, order["scenario"], **order.get("options", {}))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class JobFacts:
     created: int | None
     """The slots count from here; None: from the first one that is seen."""
     max_retries: int = 0
-    keeps_books: bool = True
+    is_recorded: bool = True
     pruned: bool = False
 
 
@@ -74,7 +74,7 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RunChange:
     """What a trigger saw: the status before (None: inserted) and the row after."""
 
     before: str | None
@@ -111,7 +111,7 @@ class History:
     """All that is known of an experiment."""
 
     jobs: list[JobFacts] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    changes: list[RunChange] = field(default_factory=list)
     rows: dict[int, str] = field(default_factory=dict)
     """Run to status, of the rows that are there at the end."""
     states: list[StateFacts] = field(default_factory=list)
@@ -124,7 +124,7 @@ class History:
     """Runs that no living process owned long after healing."""
     leftovers: list[str] = field(default_factory=list)
     """Processes that should have been dead."""
-    open_doors: list[str] = field(default_factory=list)
+    accepted_duplicates: list[str] = field(default_factory=list)
     """Rows that the database took though it must refuse them."""
     boot: int | None = None
     """The database's clock at CLOCK_BOOTTIME 0, microseconds; None: starts are not timed."""
@@ -136,18 +136,18 @@ def check(history: History) -> list[Violation]:
     """All violations; none where every promise held."""
     runs = {change.after.run: change.after for change in history.changes}
     return [
-        *_overlaps(history.journal),
-        *_slots(history, runs),
-        *_ends(history, runs),
-        *_counters(history, runs),
-        *_scrapes(history),
-        *_books(history, runs),
-        *_causes(history, runs),
+        *_check_overlaps(history.journal),
+        *_check_slots(history, runs),
+        *_check_ends(history, runs),
+        *_check_counters(history, runs),
+        *_check_scrapes(history),
+        *_check_run_log(history, runs),
+        *_check_causes(history, runs),
         *(Violation("stale write", f"output of run {run} after its end")
           for run in history.late_output),
         *(Violation("stuck", text) for text in history.stuck),
         *(Violation("leftover", text) for text in history.leftovers),
-        *(Violation("uniqueness", text) for text in history.open_doors),
+        *(Violation("uniqueness", text) for text in history.accepted_duplicates),
     ]  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return merged
 
 
-def _overlaps(journal: list[dict[str, Any]]) -> Iterator[Violation]:
+def _check_overlaps(journal: list[dict[str, Any]]) -> Iterator[Violation]:
     for overlap in overlaps(journal):
         allowed = THAW_SECONDS + _CLOCK_SECONDS if overlap.after_thaw else 0.0
         if overlap.seconds > allowed or not overlap.after_thaw:
@@ -225,7 +225,7 @@ def _overlaps(journal: list[dict[str, Any]]) -> Iterator[Violation]:
 # --- slots ----------------------------------------------------------------------------------
 
 
-def _slots(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+def _check_slots(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
     by_state: dict[tuple[int, str], list[RunFacts]] = defaultdict(list)
     for run in runs.values():
         by_state[run.job, run.host].append(run)
@@ -234,10 +234,10 @@ def _slots(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
         job = jobs.get(state.job)
         if job is None or job.period is None or state.next_slot is None:
             continue
-        yield from _slots_of(job, state, by_state[state.job, state.host])
+        yield from _check_slots_of(job, state, by_state[state.job, state.host])
 
 
-def _slots_of(job: JobFacts, state: StateFacts, runs: list[RunFacts]) -> Iterator[Violation]:
+def _check_slots_of(job: JobFacts, state: StateFacts, runs: list[RunFacts]) -> Iterator[Violation]:
     assert job.period is not None and state.next_slot is not None
     period = job.period
     name = f"{job.name}@{state.host}" if state.host else job.name
@@ -288,7 +288,7 @@ def slots_of(history: History) -> int:
 # --- ends -----------------------------------------------------------------------------------
 
 
-def _ends(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+def _check_ends(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
     """An end is written once, and nothing after it."""
     ended: set[int] = set()
     known: dict[int, RunFacts] = {}
@@ -317,7 +317,7 @@ def _ends(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
 # --- counters -------------------------------------------------------------------------------
 
 
-def _counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+def _check_counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
     names = {job.key: job.name for job in history.jobs}
     expected: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)
     sums: dict[tuple[int, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -372,7 +372,7 @@ def _counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation
             yield Violation("stuck", f"{name} is leased to nobody's run ({current})")
 
 
-def _scrapes(history: History) -> Iterator[Violation]:
+def _check_scrapes(history: History) -> Iterator[Violation]:
     before: dict[str, float] = {}
     for number, scrape in enumerate(history.scrapes):
         for series, value in scrape.items():
@@ -390,7 +390,7 @@ def _scrapes(history: History) -> Iterator[Violation]:
 # --- the jobs' own books --------------------------------------------------------------------
 
 
-def _books(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+def _check_run_log(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
     begun: Counter[int] = Counter()
     ended: dict[int, bool] = {}
     names = {job.key: job.name for job in history.jobs}
@@ -416,7 +416,7 @@ def _books(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
     for key, times in begun.items():
         if times > 1:
             yield Violation("journal", f"run {key} began {times} times")
-    books = {job.key for job in history.jobs if job.keeps_books}
+    books = {job.key for job in history.jobs if job.is_recorded}
     for key, run in runs.items():
         if run.job not in books:
             continue
@@ -429,7 +429,7 @@ def _books(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
                 yield Violation("journal", f"run {key} began and is told as never started")
 
 
-def _causes(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+def _check_causes(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
     """A run is lost only where something was done to it."""
     if history.faults is None:
         return

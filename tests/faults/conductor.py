@@ -47,13 +47,13 @@ END_SECONDS = 10.0
 """What a busy machine may take, beyond the grace time, until all ticks have obeyed a SIGTERM."""
 STARVED_SECONDS = 0.3
 """How much too late this process may wake before the machine itself counts as a fault."""
-EVERYBODY = frozenset({"power_off_all", "hold_rows", "burst", "full_disk", "crash", "terminate"})
+ALL_HOSTS_FAULTS = frozenset({"power_off_all", "hold_rows", "burst", "full_disk", "crash", "terminate"})
 """Faults that any host may feel."""
 SKEWS = (90.0, -90.0, 3600.0, -3600.0)
 
 
 @dataclass(slots=True)
-class Setup:
+class FleetConfig:
     """The fake fleet."""
 
     hosts: int = 3
@@ -80,17 +80,17 @@ def _clock_offset() -> tuple[int, int]:
 
 
 @dataclass(order=True)
-class _Due:
+class _ScheduledAction:
     at: float
     number: int
     action: Callable[[], None] = field(compare=False)
 
 
-class Conductor:
+class FaultInjector:
     """One experiment, from the first host's start to the last process's end."""
 
-    def __init__(self, setup: Setup, directory: Path, seed: int) -> None:
-        self.setup = setup
+    def __init__(self, fleet_config: FleetConfig, directory: Path, seed: int) -> None:
+        self.fleet_config = fleet_config
         self.directory = directory
         self.chance = random.Random(seed)
         self.lease: float = conf.LEASE_SECONDS
@@ -105,10 +105,10 @@ class Conductor:
         self.done: dict[str, int] = {}
         self.leftovers: list[str] = []
         self.stuck: list[str] = []
-        self._due: list[_Due] = []
+        self._due: list[_ScheduledAction] = []
         self._numbers = 0
         self._offset = 0
-        self._scraper: site.Scraper | None = None
+        self._scraper: site.MetricsScraper | None = None
         self._overlapping: dict[int, int] = {}
         self._journal_read = 0
         os.environ[DIRECTORY_VARIABLE] = str(directory)
@@ -119,9 +119,9 @@ class Conductor:
         """Do what the plan says, heal, settle, end everything, and collect."""
         try:
             self.start()
-            self.play(plan)
-            self.heal()
-            if self.setup.settle:
+            self.inject(plan)
+            self.undo_faults()
+            if self.fleet_config.settle:
                 self.settle()
             self.finish()
         finally:
@@ -137,46 +137,46 @@ class Conductor:
         # All clocks of the checker in one: the database's, less CLOCK_BOOTTIME.
         self._offset = min(_clock_offset() for _ in range(20))[1]
         connections.close_all()
-        names = [f"h{number}" for number in range(1, self.setup.hosts + 1)]
+        names = [f"h{number}" for number in range(1, self.fleet_config.hosts + 1)]
         if not self.one_machine:
             where = connection.settings_dict
             self.proxy = Proxy(connection.vendor, (where["HOST"], int(where["PORT"])))
-            self.ports = {name: self.proxy.tell("door", name) for name in names}
-        self._scraper = site.Scraper(self.directory)
+            self.ports = {name: self.proxy.send_command("door", name) for name in names}
+        self._scraper = site.MetricsScraper(self.directory)
         for number, name in enumerate(names):
-            self.skews[name] = self.setup.skews[number] if number < len(self.setup.skews) else 0.0
+            self.skews[name] = self.fleet_config.skews[number] if number < len(self.fleet_config.skews) else 0.0
             self.start_host(name)
 
     def start_host(self, name: str) -> None:
         number = int(name[1:])
-        server = {"all": True, "none": False}.get(self.setup.servers, number % 2 == 1)
+        server = {"all": True, "none": False}.get(self.fleet_config.servers, number % 2 == 1)
         config = HostConfig(
             name=name,
             directory=self.directory,
             runtime_dir=self._runtime_dir(name),
-            tick_seconds=self.setup.tick_seconds,
+            tick_seconds=self.fleet_config.tick_seconds,
             server=server,
             port=self.ports.get(name),
             clock_offset=self.skews[name],
-            prepare=self.setup.prepare,
+            prepare=self.fleet_config.prepare,
         )
         connections.close_all()
-        self.hosts[name] = Host(config, self.forget)
+        self.hosts[name] = Host(config, self.close_inherited)
 
     def _runtime_dir(self, host: str) -> Path:
         return self.directory / ("run" if self.one_machine else f"run-{host}")
 
-    def forget(self) -> None:
-        """In a fork: close what is the conductor's."""
+    def close_inherited(self) -> None:
+        """In a fork: close what is the injector's."""
         if self.proxy:
-            self.proxy.forget()
+            self.proxy.close_inherited()
 
-    def play(self, plan: Plan) -> None:
+    def inject(self, plan: Plan) -> None:
         began = time.monotonic()
         for step in plan.steps:
-            self.later(began + step.at, lambda step=step: self.do(step))  # type: ignore[misc]
+            self.schedule(began + step.at, lambda step=step: self.do(step))  # type: ignore[misc]
         while (now := time.monotonic()) < began + plan.seconds:
-            self._work_off(now)
+            self._run_due_actions(now)
             for name, host in list(self.hosts.items()):
                 if host.ended():  # it must not, unless it is told to
                     self.leftovers.append(f"init of {name} ended")
@@ -189,7 +189,7 @@ class Conductor:
             time.sleep(wait)
             if (late := boottime() - slept - wait) > STARVED_SECONDS:
                 logger.warning("The machine is busy: a sleep was %.2f s too long", late)
-                self._blame("starved", slept, late)
+                self._record_fault("starved", slept, late)
 
     def _watch_overlaps(self) -> None:
         """An instance that found another one and was killed cannot say when that was over."""
@@ -207,15 +207,15 @@ class Conductor:
                 self.journal.write("overlap_over", run=run)
                 del self._overlapping[run]
 
-    def later(self, at: float, action: Callable[[], None]) -> None:
+    def schedule(self, at: float, action: Callable[[], None]) -> None:
         self._numbers += 1
-        heapq.heappush(self._due, _Due(at, self._numbers, action))
+        heapq.heappush(self._due, _ScheduledAction(at, self._numbers, action))
 
-    def _work_off(self, now: float) -> None:
+    def _run_due_actions(self, now: float) -> None:
         while self._due and self._due[0].at <= now:
             heapq.heappop(self._due).action()
 
-    def heal(self) -> None:
+    def undo_faults(self) -> None:
         """Undo whatever is still done."""
         for due in sorted(self._due):  # the ends of faults, in their order
             due.action()
@@ -225,12 +225,12 @@ class Conductor:
             host.thaw()
             if self.proxy:
                 for order in ("resume", "cut"):
-                    self.proxy.tell(order, name)
-                self.proxy.tell("lose_commits", name, number=0)
+                    self.proxy.send_command(order, name)
+                self.proxy.send_command("lose_commits", name, number=0)
 
     def settle(self) -> None:
         """After a lease and a tick nothing may be running that nobody looks after."""
-        self._wait(self.lease + self.setup.tick_seconds + SLACK_SECONDS)
+        self._wait(self.lease + self.fleet_config.tick_seconds + SLACK_SECONDS)
         self._check_leases("after healing")
 
     def _wait(self, seconds: float) -> None:
@@ -242,7 +242,7 @@ class Conductor:
     def _check_leases(self, when: str) -> None:
         from chroniker.models import JobState
 
-        tolerance = timedelta(seconds=self.setup.tick_seconds + SLACK_SECONDS)
+        tolerance = timedelta(seconds=self.fleet_config.tick_seconds + SLACK_SECONDS)
         now = site.database_now()
         for state in JobState.objects.filter(lease_expires_at__lt=now - tolerance).select_related(
             "job"
@@ -265,16 +265,16 @@ class Conductor:
         while waiting := [host for host in self.hosts.values() if not host.ended()]:
             if time.monotonic() > deadline:
                 for host in waiting:
-                    self.leftovers.append(f"{host.name} did not end: {_told(host.tree())}")
+                    self.leftovers.append(f"{host.name} did not end: {_describe_processes(host.tree())}")
                     host.power_off()
                 break
             time.sleep(0.02)
         self.hosts.clear()
-        if self.setup.settle:
+        if self.fleet_config.settle:
             self._check_all_ended()
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: not self._strays(), 3.0)
-        self.leftovers += [f"stray {text}" for text in _told(self._strays())]
+            wait_until(lambda: not self._orphaned_pids(), 3.0)
+        self.leftovers += [f"stray {text}" for text in _describe_processes(self._orphaned_pids())]
 
     def _check_all_ended(self) -> None:
         """Nothing may be running that a tick does not end once its lease is over.
@@ -300,8 +300,8 @@ class Conductor:
                 f"{state.current_run_id}, of which its log says: {told}"
             )
 
-    def _strays(self) -> list[int]:
-        """Whatever has fallen to the conductor, which is a subreaper, and is not its own."""
+    def _orphaned_pids(self) -> list[int]:
+        """Whatever has fallen to the injector, which is a subreaper, and is not its own."""
         self._reap_helpers()
         mine = {self.proxy.pid if self.proxy else 0, self._scraper.pid if self._scraper else 0}
         mine |= {host.pid for host in self.hosts.values()}
@@ -344,15 +344,15 @@ class Conductor:
             logger.info("%s: %s", step, error)
             connection.close()
         self.journal.write("fault", kind=step.kind, host=step.host, seconds=step.seconds)
-        host = "" if step.kind in EVERYBODY else step.host
+        host = "" if step.kind in ALL_HOSTS_FAULTS else step.host
         if step.kind == "hold_rows" and self.one_machine:
             return  # who is alive keeps his runs, however long others write
-        self._blame(step.kind, begin, boottime() - begin + step.seconds, host)
+        self._record_fault(step.kind, begin, boottime() - begin + step.seconds, host)
 
-    def _blame(self, kind: str, begin: float, seconds: float, host: str = "") -> None:
+    def _record_fault(self, kind: str, begin: float, seconds: float, host: str = "") -> None:
         """Note what may cost runs."""
         # What it costs shows at most a lease, a tick and the patience with a database later.
-        after = seconds + self.lease + self.setup.tick_seconds + SLACK_SECONDS
+        after = seconds + self.lease + self.fleet_config.tick_seconds + SLACK_SECONDS
         self.faults.append(
             Fault(
                 kind,
@@ -363,7 +363,7 @@ class Conductor:
         )
 
     def _in(self, step: Step, action: Callable[[], None]) -> None:
-        self.later(time.monotonic() + step.seconds, action)
+        self.schedule(time.monotonic() + step.seconds, action)
 
     def _pick(self, pids: list[int]) -> int | None:
         return self.chance.choice(pids) if pids else None
@@ -391,18 +391,18 @@ class Conductor:
                 if alive(pid) and proc_state(pid) != "T" and _start_of(pid) == began[pid]
             ]
             if living:
-                self.leftovers.append(f"{what}, there is still {_told(living)}")
+                self.leftovers.append(f"{what}, there is still {_describe_processes(living)}")
 
-        self.later(time.monotonic() + DEAD_WITHIN_SECONDS, look)
+        self.schedule(time.monotonic() + DEAD_WITHIN_SECONDS, look)
 
-    def _kill_zygote(self, step: Step) -> None:
-        self._kill(self.hosts[step.host].roles().zygotes)
+    def _kill_forkserver(self, step: Step) -> None:
+        self._kill(self.hosts[step.host].roles().forkservers)
 
     def _kill_warden(self, step: Step) -> None:
         # One whose zygote was killed before is left alone: nobody is left then whom what the job
         # has daemonised could fall to (docs/guarantees.md names this as not promised).
         roles = self.hosts[step.host].roles()
-        guarded = [pid for zygote in roles.zygotes for pid in proc_children(zygote)]
+        guarded = [pid for forkserver in roles.forkservers for pid in proc_children(forkserver)]
         warden = self._pick([pid for pid in roles.wardens if pid in guarded])
         if warden is None:
             return
@@ -451,7 +451,7 @@ class Conductor:
     def _switch_off(self, name: str) -> None:
         host = self.hosts.pop(name)
         if self.proxy:
-            self.proxy.tell("cut", name)
+            self.proxy.send_command("cut", name)
         killed = host.power_off()
         if not self.one_machine:
             for file in host.config.runtime_dir.iterdir():  # a reboot empties it
@@ -489,7 +489,7 @@ class Conductor:
                 code = 1
                 try:
                     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                    self.forget()
+                    self.close_inherited()
                     os.close(go)
                     configure(config)
                     log = os.open(
@@ -538,7 +538,7 @@ class Conductor:
                 from chroniker.models import JobState
 
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                self.forget()
+                self.close_inherited()
                 with transaction.atomic():
                     states = list(JobState.objects.order_by("pk").values_list("pk", flat=True))[::4]
                     JobState.objects.filter(pk__in=states).update(stop_requested_at=None)
@@ -574,39 +574,39 @@ class Conductor:
         server.stop()
         self._in(step, server.start)
 
-    def _tell(self, step: Step, do: str, **facts: Any) -> None:
+    def _send_to_proxy(self, step: Step, do: str, **facts: Any) -> None:
         assert self.proxy
-        self.proxy.tell(do, step.host, **facts)
+        self.proxy.send_command(do, step.host, **facts)
 
     def _cut(self, step: Step) -> None:
-        self._tell(step, "cut")
+        self._send_to_proxy(step, "cut")
 
     def _refuse(self, step: Step) -> None:
-        self._tell(step, "refuse", on=True)
-        self._tell(step, "cut")
-        self._in(step, lambda: self._tell(step, "refuse", on=False))
+        self._send_to_proxy(step, "refuse", on=True)
+        self._send_to_proxy(step, "cut")
+        self._in(step, lambda: self._send_to_proxy(step, "refuse", on=False))
 
     def _blackhole(self, step: Step) -> None:
         """Nothing comes through, and in the end the connections are found dead."""
-        self._tell(step, "blackhole")
+        self._send_to_proxy(step, "blackhole")
 
         def end() -> None:
-            self._tell(step, "cut")
-            self._tell(step, "resume")
+            self._send_to_proxy(step, "cut")
+            self._send_to_proxy(step, "resume")
 
         self._in(step, end)
 
     def _silence(self, step: Step) -> None:
         """Nothing comes through for a while, and then all of it does."""
-        self._tell(step, "blackhole")
-        self._in(step, lambda: self._tell(step, "resume"))
+        self._send_to_proxy(step, "blackhole")
+        self._in(step, lambda: self._send_to_proxy(step, "resume"))
 
     def _delay(self, step: Step) -> None:
-        self._tell(step, "delay", seconds=0.03)
-        self._in(step, lambda: self._tell(step, "delay", seconds=0.0))
+        self._send_to_proxy(step, "delay", seconds=0.03)
+        self._in(step, lambda: self._send_to_proxy(step, "delay", seconds=0.0))
 
     def _lose_commits(self, step: Step) -> None:
-        self._tell(step, "lose_commits", number=step.number)
+        self._send_to_proxy(step, "lose_commits", number=step.number)
 
     def _skew(self, step: Step) -> None:
         """The host comes up with another clock."""
@@ -638,7 +638,7 @@ def _start_of(pid: int) -> str:
         return ""
 
 
-def _told(pids: list[int]) -> list[str]:
+def _describe_processes(pids: list[int]) -> list[str]:
     told = []
     for pid in pids:
         try:

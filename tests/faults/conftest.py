@@ -54,7 +54,7 @@ def seed() -> int:
     return int(os.environ.get("CHRONIKER_FAULT_SEED") or random.SystemRandom().randrange(1, 10**6))
 
 
-class Laboratory:
+class FaultProcess:
     """A process that performs experiments on one kind of database."""
 
     def __init__(self, backend: str) -> None:
@@ -74,7 +74,7 @@ class Laboratory:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
-        assert line, f"the laboratory ended with {self._process.wait(10)}"
+        assert line, f"the fault_process ended with {self._process.wait(10)}"
         report: dict[str, Any] = json.loads(line)
         if "error" in report:
             pytest.fail(report["error"])
@@ -98,28 +98,28 @@ class Laboratory:
         self._process.stdout.close()
 
 
-_laboratories: dict[str, Laboratory] = {}
+_fault_processes: dict[str, FaultProcess] = {}
 
 
 @pytest.fixture(scope="session")
-def _laboratories_of_the_session() -> Iterator[dict[str, Laboratory]]:
-    yield _laboratories
-    for laboratory in _laboratories.values():
-        laboratory.close()
-    _laboratories.clear()
+def _session_fault_processes() -> Iterator[dict[str, FaultProcess]]:
+    yield _fault_processes
+    for fault_process in _fault_processes.values():
+        fault_process.close()
+    _fault_processes.clear()
 
 
 @pytest.fixture
-def laboratory(
-    _laboratories_of_the_session: dict[str, Laboratory],
-) -> Callable[[str], Laboratory]:
-    """``laboratory(backend)``: made when it is first asked for."""
+def fault_process(
+    _session_fault_processes: dict[str, FaultProcess],
+) -> Callable[[str], FaultProcess]:
+    """``fault_process(backend)``: made when it is first asked for."""
 
-    def get(backend: str) -> Laboratory:
+    def get(backend: str) -> FaultProcess:
         if backend != "sqlite":
             support.require(backend)
-        if backend not in _laboratories:
-            _laboratories[backend] = Laboratory(backend)
-        return _laboratories[backend]
+        if backend not in _fault_processes:
+            _fault_processes[backend] = FaultProcess(backend)
+        return _fault_processes[backend]
 
     return get

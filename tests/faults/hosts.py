@@ -2,7 +2,7 @@
 
 The root of a host's tree is its *init*: as on a real machine, orphans fall to it, and it starts
 ticks: one server that ticks by itself (``cronserver``), or a new process each time (``cron``). All
-are forked from the conductor, which has Django loaded.
+are forked from the injector, which has Django loaded.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 from tests.faults.journal import Journal
 
-_LOOK_SECONDS = 0.02
-_MOST_TICKS = 10
+_POLL_SECONDS = 0.02
+_MAX_TICKS = 10
 """Of a host that starts ticks by itself; a real cron has no such bound, but servers have."""
 
 
@@ -78,7 +78,7 @@ class Roles:
     """The processes of a host by what they are."""
 
     ticks: list[int] = field(default_factory=list)
-    zygotes: list[int] = field(default_factory=list)
+    forkservers: list[int] = field(default_factory=list)
     wardens: list[int] = field(default_factory=list)
     jobs: list[int] = field(default_factory=list)
     others: list[int] = field(default_factory=list)
@@ -100,11 +100,11 @@ def roles_of(init: int) -> Roles:
         else:  # its zygote was killed
             _sort_warden(pid, roles)
     for tick in roles.ticks:
-        for zygote in proc_children(tick):
-            roles.zygotes.append(zygote)
-            for warden in proc_children(zygote):
+        for forkserver in proc_children(tick):
+            roles.forkservers.append(forkserver)
+            for warden in proc_children(forkserver):
                 _sort_warden(warden, roles)
-    for name in ("ticks", "zygotes", "wardens", "jobs", "others"):
+    for name in ("ticks", "forkservers", "wardens", "jobs", "others"):
         setattr(roles, name, [pid for pid in getattr(roles, name) if alive(pid)])
     return roles
 
@@ -120,9 +120,9 @@ def _sort_warden(pid: int, roles: Roles) -> None:
 
 
 class Host:
-    """A host as the conductor sees it."""
+    """A host as the injector sees it."""
 
-    def __init__(self, config: HostConfig, forget: Callable[[], None]) -> None:
+    def __init__(self, config: HostConfig, close_inherited: Callable[[], None]) -> None:
         self.config = config
         self.name = config.name
         self.frozen: set[int] = set()
@@ -131,7 +131,7 @@ class Host:
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _be_init(config, forget)
+            _start_init(config, close_inherited)
 
     def roles(self) -> Roles:
         return roles_of(self.pid)
@@ -188,17 +188,17 @@ class Host:
             os.waitpid(self.pid, 0)
 
 
-def _be_init(config: HostConfig, forget: Callable[[], None]) -> NoReturn:
+def _start_init(config: HostConfig, close_inherited: Callable[[], None]) -> NoReturn:
     try:
-        _run_init(config, forget)
+        _run_init(config, close_inherited)
     finally:
         os._exit(0)
 
 
-def _run_init(config: HostConfig, forget: Callable[[], None]) -> None:
+def _run_init(config: HostConfig, close_inherited: Callable[[], None]) -> None:
     from chroniker.processes.warden import become_subreaper
 
-    forget()
+    close_inherited()
     os.setsid()
     become_subreaper()
     log = os.open(
@@ -229,9 +229,9 @@ def _run_init(config: HostConfig, forget: Callable[[], None]) -> None:
                     os.kill(pid, signal.SIGTERM)
         if not ending and now >= next_tick:
             next_tick = max(next_tick + config.tick_seconds, now)
-            if len(ticks) < (1 if config.server else _MOST_TICKS):
+            if len(ticks) < (1 if config.server else _MAX_TICKS):
                 ticks.add(_fork_tick(config))
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _reap() -> Iterator[int]:

@@ -54,7 +54,7 @@ def read(directory: str | os.PathLike[str]) -> list[Entry]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-class Book:
+class RunLog:
     """An instance of a job, as it writes itself down. ``lock``: what no two may have at a time."""
 
     def __init__(self, behaviour: str, lock: str) -> None:
@@ -76,9 +76,9 @@ class Book:
         self.journal = Journal(directory)
         if holder is not None:
             self.journal.write("overlap", holder=holder, **self.facts)
-            threading.Thread(target=self._wait_for_the_other, daemon=True).start()
+            threading.Thread(target=self._wait_for_holder, daemon=True).start()
         else:
-            self._sign()
+            self._write_holder()
         self.journal.write("begin", behaviour=behaviour, **self.facts)
 
     def end(self, *, ok: bool) -> None:
@@ -88,7 +88,7 @@ class Book:
     def note(self, what: str, **facts: Any) -> None:
         self.journal.write(what, **self.facts, **facts)
 
-    def _sign(self) -> None:
+    def _write_holder(self) -> None:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, json.dumps({**self.facts, "pid": os.getpid()}).encode(), 0)
 
@@ -98,7 +98,7 @@ class Book:
             return found
         return {}
 
-    def _wait_for_the_other(self) -> None:
+    def _wait_for_holder(self) -> None:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._sign()
+        self._write_holder()
         self.journal.write("overlap_over", **self.facts)

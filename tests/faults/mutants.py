@@ -18,7 +18,7 @@ from typing import Any
 
 from django.db import connection
 
-from tests.faults.scenarios import Lab
+from tests.faults.scenarios import Experiment
 
 Edit = tuple[str, str, str]
 """``module.function`` or ``module.Class.method`` in chroniker, what stands in its source (whose
@@ -36,7 +36,7 @@ class Mutant:
     expected: frozenset[str]
     """Kinds of violation, of which at least one must be seen."""
     edits: tuple[Edit, ...] = ()
-    surgery: Callable[[], Any] | None = None
+    patch_database: Callable[[], Any] | None = None
     """A context manager on the database instead of an edit."""
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -150,7 +150,7 @@ MUTANTS = (
         "together",
         ("postgres",),
         frozenset({"uniqueness"}),
-        surgery=without_uniqueness,
+        patch_database=without_uniqueness,
     ),
     Mutant(
         "lost_is_success",
@@ -236,7 +236,7 @@ def named(name: str) -> Mutant:
 
 
 @contextmanager
-def applied(name: str, lab: Lab) -> Iterator[None]:
+def applied(name: str, experiment: Experiment) -> Iterator[None]:
     """Let the ticks of the lab's hosts be broken, for this block."""
     mutant = named(name)
 
@@ -244,9 +244,9 @@ def applied(name: str, lab: Lab) -> Iterator[None]:
         for edit in mutant.edits:
             apply(edit)
 
-    lab.prepare = prepare
-    if mutant.surgery:
-        with mutant.surgery():
+    experiment.prepare = prepare
+    if mutant.patch_database:
+        with mutant.patch_database():
             yield
     else:
         yield

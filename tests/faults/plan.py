@@ -20,9 +20,9 @@ class Step:
 
 
 # Weight, and the bounds of its duration in leases. Zero: it is a moment.
-ANYWHERE: dict[str, tuple[int, float, float]] = {
+ANY_SETUP: dict[str, tuple[int, float, float]] = {
     "kill_tick": (6, 0, 0),
-    "kill_zygote": (3, 0, 0),
+    "kill_forkserver": (3, 0, 0),
     "kill_warden": (5, 0, 0),
     "kill_job": (4, 0, 0),
     "freeze_tick": (4, 1.2, 2.0),
@@ -34,7 +34,7 @@ ANYWHERE: dict[str, tuple[int, float, float]] = {
     "ask_stop": (3, 0, 0),
     "hold_rows": (2, 0.2, 0.6),
 }
-SEVERAL_MACHINES: dict[str, tuple[int, float, float]] = {
+MULTI_HOST: dict[str, tuple[int, float, float]] = {
     "freeze_host": (5, 1.2, 2.0),
     "terminate": (4, 0, 0),
     "cut": (3, 0, 0),
@@ -62,7 +62,7 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
 
 
-def draw(
+def generate_plan(
     seed: int,
     seconds: float,
     hosts: Sequence[str],
@@ -77,7 +77,7 @@ def draw(
     two leases are quiet, and so is the first second.
     """
     chance = random.Random(seed)
-    kinds = ANYWHERE | (ONE_MACHINE if one_machine else SEVERAL_MACHINES)
+    kinds = ANY_SETUP | (ONE_MACHINE if one_machine else MULTI_HOST)
     names = sorted(kinds)
     weights = [kinds[name][0] for name in names]
     busy_until = dict.fromkeys(hosts, 0.0)

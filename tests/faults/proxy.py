@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _MYSQL_COMMIT = re.compile(rb"^...\x00\x03COMMIT$", re.DOTALL | re.IGNORECASE)
-_LINGER_NOT = struct.pack("ii", 1, 0)
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 def is_commit(vendor: str, data: bytes) -> bool:
@@ -30,22 +30,22 @@ def is_commit(vendor: str, data: bytes) -> bool:
 
 
 @dataclass(eq=False)
-class _Link:
+class _Connection:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
-    lose_answer: bool = False
+    drop_response: bool = False
 
     def cut(self) -> None:
         """Reset both ends."""
         for writer in (self.client, self.server):
             with contextlib.suppress(OSError):
                 sock = writer.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             writer.transport.abort()
 
 
 @dataclass(eq=False)
-class _Door:
+class _Listener:
     """One host's way to the database."""
 
     vendor: str
@@ -56,7 +56,7 @@ class _Door:
     lost_commits: int = 0
     carried: int = 0
     open: asyncio.Event = field(default_factory=asyncio.Event)
-    links: set[_Link] = field(default_factory=set)
+    connections: set[_Connection] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         await self.open.wait()
@@ -67,42 +67,42 @@ class _Door:
         except OSError:
             client.transport.abort()
             return
-        link = _Link(client, server)
-        self.links.add(link)
+        connection = _Connection(client, server)
+        self.connections.add(connection)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._carry_questions(link, reader))
-                group.create_task(self._carry_answers(link, answers))
+                group.create_task(self._forward_requests(connection, reader))
+                group.create_task(self._forward_responses(connection, answers))
         except* (OSError, asyncio.CancelledError):
             pass
         finally:
-            link.cut()
-            self.links.discard(link)
+            connection.cut()
+            self.connections.discard(connection)
 
-    async def _carry_questions(self, link: _Link, reader: asyncio.StreamReader) -> None:
+    async def _forward_requests(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65536):
-            await self._pass()
+            await self._wait_until_open()
             if self.lose_commits and is_commit(self.vendor, data):
                 self.lose_commits -= 1
-                link.lose_answer = True
-            link.server.write(data)
-            await link.server.drain()
-        await self._pass()  # nobody hears of an end through a dead line
+                connection.drop_response = True
+            connection.server.write(data)
+            await connection.server.drain()
+        await self._wait_until_open()  # nobody hears of an end through a dead line
         raise ConnectionError
 
-    async def _carry_answers(self, link: _Link, answers: asyncio.StreamReader) -> None:
+    async def _forward_responses(self, connection: _Connection, answers: asyncio.StreamReader) -> None:
         while data := await answers.read(65536):
-            if link.lose_answer:
+            if connection.drop_response:
                 self.lost_commits += 1
                 raise ConnectionError
-            await self._pass()
+            await self._wait_until_open()
             self.carried += len(data)
-            link.client.write(data)
-            await link.client.drain()
-        await self._pass()
+            connection.client.write(data)
+            await connection.client.drain()
+        await self._wait_until_open()
         raise ConnectionError
 
-    async def _pass(self) -> None:
+    async def _wait_until_open(self) -> None:
         if self.delay:
             await asyncio.sleep(self.delay)
         await self.open.wait()
@@ -112,50 +112,50 @@ class _Proxy:
     def __init__(self, vendor: str, upstream: tuple[str, int]) -> None:
         self.vendor = vendor
         self.upstream = upstream
-        self.doors: dict[str, _Door] = {}
+        self.listeners: dict[str, _Listener] = {}
 
-    async def obey(self, order: dict[str, Any]) -> Any:
-        door = self.doors.get(order["door"])
+    async def execute(self, order: dict[str, Any]) -> Any:
+        listener = self.listeners.get(order["door"])
         match order["do"]:
             case "door":
-                door = self.doors[order["door"]] = _Door(self.vendor, self.upstream)
-                door.open.set()
-                server = await asyncio.start_server(door.serve, "127.0.0.1", 0, backlog=256)
+                listener = self.listeners[order["door"]] = _Listener(self.vendor, self.upstream)
+                listener.open.set()
+                server = await asyncio.start_server(listener.serve, "127.0.0.1", 0, backlog=256)
                 return server.sockets[0].getsockname()[1]
             case "blackhole":
-                assert door
-                door.open.clear()
+                assert listener
+                listener.open.clear()
             case "resume":
-                assert door
-                door.open.set()
+                assert listener
+                listener.open.set()
             case "cut":
-                assert door
-                for link in list(door.links):
-                    link.cut()
+                assert listener
+                for connection in list(listener.connections):
+                    connection.cut()
             case "refuse":
-                assert door
-                door.refuse = bool(order["on"])
+                assert listener
+                listener.refuse = bool(order["on"])
             case "delay":
-                assert door
-                door.delay = order["seconds"]
+                assert listener
+                listener.delay = order["seconds"]
             case "lose_commits":
-                assert door
-                door.lose_commits = order["number"]
+                assert listener
+                listener.lose_commits = order["number"]
             case "lost":
-                return sum(each.lost_commits for each in self.doors.values())
+                return sum(each.lost_commits for each in self.listeners.values())
         return None
 
     async def run(self, control: socket.socket) -> None:
         control.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=control)
         while line := await reader.readline():
-            answer = await self.obey(json.loads(line))
+            answer = await self.execute(json.loads(line))
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
 
 
 class Proxy:
-    """The conductor's end: the proxy is a process of its own, and ends with this one."""
+    """The injector's end: the proxy is a process of its own, and ends with this one."""
 
     def __init__(self, vendor: str, upstream: tuple[str, int]) -> None:
         ours, theirs = socket.socketpair()
@@ -172,17 +172,17 @@ class Proxy:
         self._socket = ours
         self._answers = ours.makefile("rb")
 
-    def tell(self, do: str, door: str = "", **facts: Any) -> Any:
+    def send_command(self, do: str, listener: str = "", **facts: Any) -> Any:
         """Give an order and wait until it is obeyed."""
-        self._socket.sendall(json.dumps({"do": do, "door": door, **facts}).encode() + b"\n")
+        self._socket.sendall(json.dumps({"do": do, "door": listener, **facts}).encode() + b"\n")
         return json.loads(self._answers.readline())
 
-    def forget(self) -> None:
-        """In a fork: close what belongs to the conductor."""
+    def close_inherited(self) -> None:
+        """In a fork: close what belongs to the injector."""
         self._answers.close()
         self._socket.close()
 
     def close(self) -> None:
-        self.forget()
+        self.close_inherited()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)

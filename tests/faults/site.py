@@ -24,7 +24,7 @@ from django.db import IntegrityError, connection, connections, transaction
 
 from tests import databases
 from tests.faults import journal
-from tests.faults.checker import Change, History, JobFacts, RunFacts, StateFacts
+from tests.faults.checker import RunChange, History, JobFacts, RunFacts, StateFacts
 from tests.settings import SCRATCH
 
 COUNTERS = (
@@ -156,7 +156,7 @@ def _quote(name: str) -> str:
 
 def empty() -> None:
     """Remove what the experiment before this one left in the tables."""
-    databases.empty_tables(["default"])
+    databases.delete_all_rows(["default"])
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM faults_audit")
         if connection.vendor == "mysql":
@@ -168,14 +168,14 @@ def database_now() -> datetime:
     from chroniker.db.clock import DatabaseNow
     from chroniker.models import Host
 
-    Host.objects.get_or_create(name="(conductor)")
+    Host.objects.get_or_create(name="(injector)")
     return Host.objects.annotate(clock=DatabaseNow()).values_list("clock", flat=True)[0]
 
 
 # --- what is known at the end ---------------------------------------------------------------
 
 
-def read_changes() -> list[Change]:
+def read_changes() -> list[RunChange]:
     """The audit."""
     with connection.cursor() as cursor:
         columns = ", ".join(_quote(column) for column in _COLUMNS)
@@ -184,12 +184,12 @@ def read_changes() -> list[Change]:
     return [_change(row) for row in rows]
 
 
-def _change(row: tuple[Any, ...]) -> Change:
+def _change(row: tuple[Any, ...]) -> RunChange:
     run, before, *values = row
     facts = dict(zip(_COLUMNS, values, strict=True))
     for column in _MOMENTS:
         facts[column] = micros(_moment(facts[column]))
-    return Change(
+    return RunChange(
         before,
         RunFacts(
             run=run,
@@ -255,11 +255,11 @@ def read_history(jobs: list[JobFacts], directory: Path) -> History:
         if scrapes.exists()
         else [],
         late_output=sorted(late),
-        open_doors=_open_doors(),
+        accepted_duplicates=_find_accepted_duplicates(),
     )
 
 
-def _open_doors() -> list[str]:
+def _find_accepted_duplicates() -> list[str]:
     """Rows that the database must refuse, whatever the program does."""
     from chroniker.models import Job, JobState, Run
 
@@ -308,7 +308,7 @@ def scrape() -> dict[str, float]:
     return found
 
 
-class Scraper:
+class MetricsScraper:
     """A process that looks at the metrics once a second, as Prometheus would."""
 
     def __init__(self, directory: Path, seconds: float = 1.0) -> None:

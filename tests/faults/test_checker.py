@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.checker import (
     SECOND,
-    Change,
+    RunChange,
     Fault,
     History,
     JobFacts,
@@ -51,7 +51,7 @@ def good() -> History:
     """One run, then three slots in which nobody was there."""
     return History(
         jobs=[JOB],
-        changes=[Change(None, RUN), Change("running", DONE), Change(None, MISSED)],
+        changes=[RunChange(None, RUN), RunChange("running", DONE), RunChange(None, MISSED)],
         rows={1: "succeeded", 2: "missed"},
         states=[STATE],
         journal=[entry("begin", 11.0), entry("end", 11.5, ok=True)],
@@ -78,14 +78,14 @@ def counters(**values: float) -> Callable[[History], None]:
 def changed(number: int, **facts: Any) -> Callable[[History], None]:
     def change(history: History) -> None:
         before = history.changes[number]
-        history.changes[number] = Change(before.before, replace(before.after, **facts))
+        history.changes[number] = RunChange(before.before, replace(before.after, **facts))
         for each in history.changes:
             history.rows[each.after.run] = each.after.status
 
     return change
 
 
-def added(*changes: Change) -> Callable[[History], None]:
+def added(*changes: RunChange) -> Callable[[History], None]:
     def add(history: History) -> None:
         history.changes += changes
         for change in changes:
@@ -117,13 +117,13 @@ OTHER = replace(RUN, run=3, slot=7 * SECOND)
         (changed(2, missed_slots=2), "slot", "has 0 outcomes"),
         (changed(2, missed_slots=4), "slot", "is not one of its slots"),
         (changed(2, slot=SECOND, missed_slots=4), "slot", "has 2 outcomes"),
-        (added(Change(None, AGAIN)), "slot", "tried again after a success"),
-        (added(Change(None, replace(AGAIN, attempt=3))), "slot", "the attempts [1, 3]"),
-        (added(Change(None, replace(AGAIN, trigger="schedule"))), "slot", "attempt 2 by schedule"),
-        (added(Change(None, OTHER)), "slot", "is not one of its slots"),
-        (added(Change("succeeded", replace(DONE, status="lost"))), "stale write", "became lost"),
-        (added(Change("running", DONE)), "stale write", "ended twice"),
-        (added(Change("missed", replace(MISSED, missed_slots=1))), "stale write", "shrank"),
+        (added(RunChange(None, AGAIN)), "slot", "tried again after a success"),
+        (added(RunChange(None, replace(AGAIN, attempt=3))), "slot", "the attempts [1, 3]"),
+        (added(RunChange(None, replace(AGAIN, trigger="schedule"))), "slot", "attempt 2 by schedule"),
+        (added(RunChange(None, OTHER)), "slot", "is not one of its slots"),
+        (added(RunChange("succeeded", replace(DONE, status="lost"))), "stale write", "became lost"),
+        (added(RunChange("running", DONE)), "stale write", "ended twice"),
+        (added(RunChange("missed", replace(MISSED, missed_slots=1))), "stale write", "shrank"),
         (lambda history: history.rows.pop(1), "stale write", "vanished"),
         (lambda history: history.rows.update({1: "lost"}), "stale write", "is lost"),
         (lambda history: history.late_output.append(1), "stale write", "after its end"),
@@ -148,7 +148,7 @@ OTHER = replace(RUN, run=3, slot=7 * SECOND)
         (journaled(entry("tick_failed", 12.0, error="boom")), "tick", "boom"),
         (lambda history: history.stuck.append("x"), "stuck", "x"),
         (lambda history: history.leftovers.append("x"), "leftover", "x"),
-        (lambda history: history.open_doors.append("x"), "uniqueness", "x"),
+        (lambda history: history.accepted_duplicates.append("x"), "uniqueness", "x"),
     ],
 )  # fmt: skip
 def test_each_breakage_is_seen(breakage: Callable[[History], Any], kind: str, words: str) -> None:
@@ -202,6 +202,6 @@ def test_an_overlap_is_allowed_for_a_second_after_a_thaw_of_the_holders_host(
 
 def test_missed_slots_that_are_added_to_a_row_count_as_they_stand_at_last() -> None:
     history = good()
-    added(Change("missed", replace(MISSED, missed_slots=4)))(history)
+    added(RunChange("missed", replace(MISSED, missed_slots=4)))(history)
     state(next_slot=6 * SECOND, counters={**COUNTERS, "missed_downtime": 4})(history)
     assert check(history) == []

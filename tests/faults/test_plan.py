@@ -2,20 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.plan import draw
+from tests.faults.plan import generate_plan
 from tests.faults.proxy import is_commit
 
 
 def test_the_same_seed_gives_the_same_faults() -> None:
-    first = draw(7, 60, ["h1", "h2"], 3.0, one_machine=False)
-    assert first == draw(7, 60, ["h1", "h2"], 3.0, one_machine=False)
-    assert first != draw(8, 60, ["h1", "h2"], 3.0, one_machine=False)
+    first = generate_plan(7, 60, ["h1", "h2"], 3.0, one_machine=False)
+    assert first == generate_plan(7, 60, ["h1", "h2"], 3.0, one_machine=False)
+    assert first != generate_plan(8, 60, ["h1", "h2"], 3.0, one_machine=False)
     assert len(first.steps) > 20
 
 
 @pytest.mark.parametrize("one_machine", [True, False])
 def test_the_end_is_quiet(one_machine: bool) -> None:
-    plan = draw(7, 60, ["h1", "h2"], 3.0, one_machine=one_machine)
+    plan = generate_plan(7, 60, ["h1", "h2"], 3.0, one_machine=one_machine)
     assert plan.steps == sorted(plan.steps)
     assert all(1.0 <= step.at <= 57.0 for step in plan.steps)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.conftest import BACKENDS, LONG, Laboratory
+from tests.faults.conftest import BACKENDS, LONG, FaultProcess
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200 if LONG else 300)]
 
@@ -18,8 +18,8 @@ SLOTS = 10_000 if LONG else 1_000
 @pytest.mark.parametrize(
     "backend", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in BACKENDS]
 )
-def test_every_promise_holds(laboratory: Callable[[str], Laboratory], backend: str) -> None:
-    report = laboratory(backend).perform("random", seconds=SECONDS)
+def test_every_promise_holds(fault_process: Callable[[str], FaultProcess], backend: str) -> None:
+    report = fault_process(backend).perform("random", seconds=SECONDS)
     assert report["violations"] == []
     assert report["slots"] >= SLOTS
     assert report["runs"] >= SLOTS / 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import LONG, Laboratory
+from tests.faults.conftest import LONG, FaultProcess
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -17,12 +17,12 @@ PLAN = [
     ("postgres", "frozen_ticks"),
     ("postgres", "frozen_hosts"),
     ("postgres", "lost_commits"),
-    ("postgres", "doubtful_claims"),
+    ("postgres", "lost_claim_commits"),
     ("postgres", "pruned"),
     ("postgres", "skewed"),
     ("postgres", "crashes"),
     ("postgres", "killed_wardens"),
-    ("postgres", "killed_zygotes"),
+    ("postgres", "killed_forkservers"),
     ("postgres", "killed_ticks"),
     ("mariadb", "together"),
     ("mariadb", "frozen_ticks"),
@@ -36,7 +36,7 @@ PLAN = [
     ("sqlite", "long_writer"),
     ("sqlite", "full_disk"),
 ]
-Get = Callable[[str], Laboratory]
+GetFaultProcess = Callable[[str], FaultProcess]
 
 
 def on(backend: str) -> Any:
@@ -47,8 +47,8 @@ def on(backend: str) -> Any:
     ("backend", "scenario"),
     [pytest.param(*pair, marks=on(pair[0]), id="-".join(pair)) for pair in PLAN],
 )
-def test_the_promises_hold(laboratory: Get, backend: str, scenario: str) -> None:
-    report = laboratory(backend).perform(scenario)
+def test_the_promises_hold(fault_process: GetFaultProcess, backend: str, scenario: str) -> None:
+    report = fault_process(backend).perform(scenario)
     assert report["violations"] == []
     assert report["begun"] > 0
 
@@ -56,8 +56,8 @@ def test_the_promises_hold(laboratory: Get, backend: str, scenario: str) -> None
 @pytest.mark.parametrize(
     "backend", [pytest.param(name, marks=on(name)) for name in ("postgres", "sqlite")]
 )
-def test_downtime_of_any_length_costs_one_late_start(laboratory: Get, backend: str) -> None:
-    report = laboratory(backend).perform("downtime")
+def test_downtime_of_any_length_costs_one_late_start(fault_process: GetFaultProcess, backend: str) -> None:
+    report = fault_process(backend).perform("downtime")
     assert report["violations"] == []
     begun = report["begun_by_job"]
     for slots in (0, 1, 101, 10_000):
@@ -76,9 +76,9 @@ def test_downtime_of_any_length_costs_one_late_start(laboratory: Get, backend: s
     ],
 )
 def test_ticks_at_one_instant_start_each_job_once(
-    laboratory: Get, backend: str, ticks: int
+    fault_process: GetFaultProcess, backend: str, ticks: int
 ) -> None:
-    report = laboratory(backend).perform("at_one_instant", ticks=ticks)
+    report = fault_process(backend).perform("simultaneous_ticks", ticks=ticks)
     assert report["violations"] == []
     assert report["begun"] == report["statuses"]["succeeded"] == 40
     assert sum(report["exit_codes"].values()) == ticks
@@ -86,13 +86,13 @@ def test_ticks_at_one_instant_start_each_job_once(
 
 @pytest.mark.xdist_group("postgres")
 @pytest.mark.skipif(not LONG, reason="`make faults-long`")
-def test_ten_hosts_share_a_thousand_jobs(laboratory: Get) -> None:
-    report = laboratory("postgres").perform("ten_hosts")
+def test_ten_hosts_share_a_thousand_jobs(fault_process: GetFaultProcess) -> None:
+    report = fault_process("postgres").perform("ten_hosts")
     assert report["violations"] == []
     assert report["begun"] == report["distinct"] == 1000
     assert report["lag_p99"] < 5
     # Where places are scarce: then nobody takes it all.
-    report = laboratory("postgres").perform("ten_hosts", at_once=True)
+    report = fault_process("postgres").perform("ten_hosts", at_once=True)
     assert report["violations"] == []
     assert report["begun"] == report["distinct"] == 1000
     even = 1000 / 10
@@ -101,8 +101,8 @@ def test_ten_hosts_share_a_thousand_jobs(laboratory: Get) -> None:
 
 @pytest.mark.xdist_group("postgres")
 @pytest.mark.skipif(not LONG, reason="`make faults-long`")
-def test_an_outage_of_a_week_costs_the_first_tick_less_than_a_second(laboratory: Get) -> None:
-    report = laboratory("postgres").perform("week_away")
+def test_an_outage_of_a_week_costs_the_first_tick_less_than_a_second(fault_process: GetFaultProcess) -> None:
+    report = fault_process("postgres").perform("week_of_downtime")
     assert report["violations"] == []
     assert report["tick_after_a_week"] < report["usual_tick"] + 1
     assert report["started"] > 400

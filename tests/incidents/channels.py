@@ -11,7 +11,7 @@ from chroniker.alerting.notifiers import Notifier
 from chroniker.models import Job, Notification
 
 
-class Stuck(Notifier):
+class HangingNotifier(Notifier):
     """Never comes back."""
 
     def send(self, notification: Notification) -> None:
@@ -19,28 +19,28 @@ class Stuck(Notifier):
             time.sleep(60)
 
 
-class Clumsy(Notifier):
+class ProgrammingErrorNotifier(Notifier):
     """Asks a database of its own for what is not there."""
 
     def send(self, notification: Notification) -> None:
         raise ProgrammingError("relation chat_rooms does not exist")
 
 
-class Talkative(Notifier):
+class SecretLeakingNotifier(Notifier):
     """Names in its error the address that it has called, as HTTP clients do."""
 
     def send(self, notification: Notification) -> None:
         raise OSError(f"401 for url: https://chat.example.com/{settings.CHAT_TOKEN}")
 
 
-class Sweeper(Notifier):
+class JobDeletingNotifier(Notifier):
     """Deletes every other job, as somebody in the admin may at this moment."""
 
     def send(self, notification: Notification) -> None:
         Job.objects.exclude(pk=notification.job_id).delete()
 
 
-class Cut(Notifier):
+class OperationalErrorNotifier(Notifier):
     """Has lost the connection to a database of its own."""
 
     def send(self, notification: Notification) -> None:

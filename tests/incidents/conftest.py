@@ -9,23 +9,23 @@ from tests.incidents import post
 
 
 @pytest.fixture(scope="session")
-def _office() -> Iterator[post.PostOffice]:
-    with post.post_office() as office:
-        yield office
+def _mail_server() -> Iterator[post.MailServer]:
+    with post.run_mail_server() as mail_server:
+        yield mail_server
 
 
 @pytest.fixture
-def office(_office: post.PostOffice, settings: Any) -> post.PostOffice:
+def mail_server(_mail_server: post.MailServer, settings: Any) -> post.MailServer:
     """A real SMTP server that the site sends through."""
-    _office.reset()
+    _mail_server.reset()
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", _office.port
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", _mail_server.port
     settings.CHRONIKER_EMAIL_TIMEOUT = 10
     settings.DEFAULT_FROM_EMAIL = "Site <site@example.com>"
-    return _office
+    return _mail_server
 
 
 @pytest.fixture
-def hook() -> Iterator[post.WebHook]:
-    with post.web_hook() as hook:
-        yield hook
+def webhook_receiver() -> Iterator[post.WebhookReceiver]:
+    with post.run_webhook_receiver() as webhook_receiver:
+        yield webhook_receiver

@@ -34,7 +34,7 @@ def make_user(name: str, **fields: Any) -> Any:
     return get_user_model().objects.create_user(username=name, **fields)
 
 
-def watched_job(*subscribers: str, **fields: Any) -> Job:
+def make_subscribed_job(*subscribers: str, **fields: Any) -> Job:
     """A job with subscribers (by default ``ann``)."""
     job = make_job(**fields)
     for name in subscribers or ("ann",):
@@ -42,7 +42,7 @@ def watched_job(*subscribers: str, **fields: Any) -> Job:
     return job
 
 
-class Story:
+class Timeline:
     """What happens to jobs, minute by minute."""
 
     def __init__(self, host: str = "web1") -> None:
@@ -51,7 +51,7 @@ class Story:
         Host.objects.get_or_create(name=host)
         plan_changed_jobs(self.now)
 
-    def later(self, **delta: float) -> Story:
+    def advance(self, **delta: float) -> Timeline:
         self.now += timedelta(**delta)
         return self
 
@@ -59,10 +59,10 @@ class Story:
         """Runs that end as the letters say, ``every`` so many minutes, each told at once."""
         runs = []
         for letter in letters:
-            runs.append(self.one(job, letter, **outcome))
-            self.look()
+            runs.append(self.run_once(job, letter, **outcome))
+            self.evaluate_incidents()
             self.send()
-            self.later(minutes=every)
+            self.advance(minutes=every)
         return runs
 
     def start(self, job: Job, *, force: bool = True) -> Any:
@@ -98,10 +98,10 @@ class Story:
         assert run_transaction(lambda: end_run(ended))
         return Run.objects.get(pk=item.run.pk)
 
-    def one(self, job: Job, letter: str, **outcome: Any) -> Run:
+    def run_once(self, job: Job, letter: str, **outcome: Any) -> Run:
         return self.end(self.start(job), letter, **outcome)
 
-    def look(self) -> None:
+    def evaluate_incidents(self) -> None:
         """What a tick does for incidents."""
         open_overdue(self.now)
         attend(self.now)

@@ -19,7 +19,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from tests.support import free_port
 
 
-class PostOffice:
+class MailServer:
     """What came, and how the server behaves: ``refuse`` (by recipient or all), ``die`` (hangs up
     after the message was accepted, ``die`` times) or ``silent`` (takes it and says nothing)."""
 
@@ -65,7 +65,7 @@ class PostOffice:
     def subjects(self) -> list[str]:
         return [str(mail["Subject"]) for mail in self.mails]
 
-    def words(self) -> list[str]:
+    def event_names(self) -> list[str]:
         """The event of each mail, in the order in which they came."""
         return [str(mail["X-Chroniker-Event"]) for mail in self.mails]
 
@@ -86,21 +86,21 @@ def html_of(message: EmailMessage) -> str:
 
 
 @contextmanager
-def post_office() -> Iterator[PostOffice]:
-    office = PostOffice()
-    controller = _start(office)
+def run_mail_server() -> Iterator[MailServer]:
+    mail_server = MailServer()
+    controller = _start(mail_server)
     try:
-        yield office
+        yield mail_server
     finally:
         controller.stop()
 
 
-def _start(office: PostOffice, attempts: int = 5) -> Controller:
+def _start(mail_server: MailServer, attempts: int = 5) -> Controller:
     """On a free port, which somebody else may take before we do."""
     for attempt in range(1, attempts + 1):
-        office.port = free_port()
+        mail_server.port = free_port()
         controller = Controller(
-            office, hostname="127.0.0.1", port=office.port, ready_timeout=60, decode_data=False
+            mail_server, hostname="127.0.0.1", port=mail_server.port, ready_timeout=60, decode_data=False
         )
         try:
             controller.start()
@@ -113,7 +113,7 @@ def _start(office: PostOffice, attempts: int = 5) -> Controller:
 
 
 @contextmanager
-def black_hole() -> Iterator[int]:
+def run_silent_server() -> Iterator[int]:
     """A port that takes connections and never says a word."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -121,7 +121,7 @@ def black_hole() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-class WebHook:
+class WebhookReceiver:
     """What was posted: headers and body; ``statuses`` are given out before 200."""
 
     def __init__(self) -> None:
@@ -131,14 +131,14 @@ class WebHook:
 
 
 @contextmanager
-def web_hook() -> Iterator[WebHook]:
-    hook = WebHook()
+def run_webhook_receiver() -> Iterator[WebhookReceiver]:
+    webhook_receiver = WebhookReceiver()
 
-    class Handler(BaseHTTPRequestHandler):
+    class WebhookHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            hook.requests.append((dict(self.headers.items()), body))
-            self.send_response(hook.statuses.pop(0) if hook.statuses else 200)
+            webhook_receiver.requests.append((dict(self.headers.items()), body))
+            self.send_response(webhook_receiver.statuses.pop(0) if webhook_receiver.statuses else 200)
             self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -146,12 +146,12 @@ def web_hook() -> Iterator[WebHook]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), WebhookHandler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    hook.url = f"http://127.0.0.1:{server.server_port}/hook"
+    webhook_receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
     try:
-        yield hook
+        yield webhook_receiver
     finally:
         server.shutdown()
         thread.join()

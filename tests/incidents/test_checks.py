@@ -47,5 +47,5 @@ def test_settings_that_are_right(settings: Any) -> None:
     settings.CHRONIKER_EMAIL_SENDER = "Cron"
     settings.CHRONIKER_EMAIL_HOST_USER = "cron@example.com"
     settings.CHRONIKER_SITE_URL = "https://shop.example.com"
-    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Stuck"]
+    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.HangingNotifier"]
     assert ids() == []

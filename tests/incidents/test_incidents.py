@@ -17,8 +17,8 @@ from chroniker.db.transactions import run_transaction
 from chroniker.enums import IncidentKind, Severity
 from chroniker.models import Incident, Job, Maintenance, Notification
 from chroniker.signals import incident_opened, incident_resolved
-from tests.incidents.history import START, Story, watched_job
-from tests.incidents.post import PostOffice
+from tests.incidents.history import START, Timeline, make_subscribed_job
+from tests.incidents.post import MailServer
 from tests.support import make_job, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -45,7 +45,7 @@ def test_a_second_opening_is_the_same_incident() -> None:
     assert (second.opened_at, second.last_seen_at) == (START, START + MINUTE)
 
 
-def test_an_end_of_what_is_not_open_is_none() -> None:
+def test_resolving_without_open_incident_does_nothing() -> None:
     job = make_job()
     assert resolve_monitor(job) is None
     open_monitor(job, "warning")
@@ -54,7 +54,7 @@ def test_an_end_of_what_is_not_open_is_none() -> None:
     assert resolve_monitor(job) is None
 
 
-def test_kinds_and_host_slots_are_apart() -> None:
+def test_incidents_are_separate_per_kind_and_placement() -> None:
     job = make_job()
     for host, kind in [("", "monitor"), ("web1", "monitor"), ("", "overdue"), ("", "failing")]:
         run_transaction(
@@ -79,19 +79,19 @@ def test_every_database_refuses_a_second_open_incident() -> None:
         Incident.objects.create(**fields)
 
 
-def test_what_gets_worse_is_told_again_and_what_gets_better_is_not(office: PostOffice) -> None:
-    job, story = watched_job(), Story()
+def test_worsening_is_notified_and_improvement_is_not(mail_server: MailServer) -> None:
+    job, timeline = make_subscribed_job(), Timeline()
     for severity in ("warning", "critical", "warning", "critical"):
-        open_monitor(job, severity, story.later(minutes=1).now)
-        story.send()
-    resolve_monitor(job, story.later(minutes=1).now)
-    story.send()
-    assert office.words() == ["opened", "worsened", "resolved"]
-    assert "Worse, now critical" in office.subjects()[1]
+        open_monitor(job, severity, timeline.advance(minutes=1).now)
+        timeline.send()
+    resolve_monitor(job, timeline.advance(minutes=1).now)
+    timeline.send()
+    assert mail_server.event_names() == ["opened", "worsened", "resolved"]
+    assert "Worse, now critical" in mail_server.subjects()[1]
 
 
 def test_what_was_acknowledged_and_gets_worse_is_not_acknowledged_any_more() -> None:
-    job = watched_job()
+    job = make_subscribed_job()
     incident = open_monitor(job, "warning")
     Incident.objects.update(acknowledged_at=START, next_review_at=None)
     open_monitor(job, "critical", START + MINUTE)
@@ -99,36 +99,36 @@ def test_what_was_acknowledged_and_gets_worse_is_not_acknowledged_any_more() -> 
     assert incident.acknowledged_at is None and incident.next_review_at is not None
 
 
-def test_what_gets_worse_within_a_window_is_told_after_it(office: PostOffice) -> None:
-    job, story = watched_job(), Story()
-    open_monitor(job, "warning", story.now)
-    story.later(minutes=1)
-    window = Maintenance.objects.create(starts_at=story.now, ends_at=story.now + 2 * MINUTE)
-    open_monitor(job, "critical", story.now)
-    story.send()
-    assert office.words() == ["opened"]
-    open_monitor(job, "critical", story.later(minutes=3).now)
-    assert window.ends_at < story.now
-    story.send()
-    assert office.words() == ["opened", "worsened"]
+def test_worsening_in_a_window_is_notified_after_it(mail_server: MailServer) -> None:
+    job, timeline = make_subscribed_job(), Timeline()
+    open_monitor(job, "warning", timeline.now)
+    timeline.advance(minutes=1)
+    window = Maintenance.objects.create(starts_at=timeline.now, ends_at=timeline.now + 2 * MINUTE)
+    open_monitor(job, "critical", timeline.now)
+    timeline.send()
+    assert mail_server.event_names() == ["opened"]
+    open_monitor(job, "critical", timeline.advance(minutes=3).now)
+    assert window.ends_at < timeline.now
+    timeline.send()
+    assert mail_server.event_names() == ["opened", "worsened"]
 
 
 def test_severities_have_an_order() -> None:
     assert sorted(Severity, key=lambda severity: severity.rank) == ["info", "warning", "critical"]
 
 
-def test_nothing_is_told_of_what_was_rolled_back(office: PostOffice) -> None:
-    job, story = watched_job(), Story()
+def test_rolled_back_incident_is_not_notified(mail_server: MailServer) -> None:
+    job, timeline = make_subscribed_job(), Timeline()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        open_or_update(job, "", "monitor", "critical", "x", story.now)
+        open_or_update(job, "", "monitor", "critical", "x", timeline.now)
         raise ZeroDivisionError
-    story.send()
-    assert office.mails == []
+    timeline.send()
+    assert mail_server.mails == []
     assert not Incident.objects.exists() and not Notification.objects.exists()
 
 
 @contextmanager
-def heard(sent: Any) -> Iterator[list[tuple[Incident, Job]]]:
+def received_signals(sent: Any) -> Iterator[list[tuple[Incident, Job]]]:
     got: list[tuple[Incident, Job]] = []
 
     def hear(incident: Incident, job: Job, **_: Any) -> None:
@@ -143,7 +143,7 @@ def heard(sent: Any) -> Iterator[list[tuple[Incident, Job]]]:
 
 def test_signals_are_sent_after_the_commit() -> None:
     job = make_job()
-    with heard(incident_opened) as opened, heard(incident_resolved) as resolved:
+    with received_signals(incident_opened) as opened, received_signals(incident_resolved) as resolved:
         with transaction.atomic():
             incident = open_or_update(job, "", "monitor", "info", "x", START)
             open_or_update(job, "", "monitor", "info", "x", START)
@@ -156,15 +156,15 @@ def test_signals_are_sent_after_the_commit() -> None:
         assert len(opened) == 1
 
 
-def test_many_at_the_same_time_open_one(in_fork: Callable[..., Any], office: PostOffice) -> None:
-    job = watched_job()
+def test_many_at_the_same_time_open_one(run_in_fork: Callable[..., Any], mail_server: MailServer) -> None:
+    job = make_subscribed_job()
     now = datetime.now(UTC)
 
     def open_it() -> None:
         for _ in range(5):
             run_transaction(lambda: open_or_update(job, "", "monitor", "critical", "x", now))
 
-    for process in [in_fork(open_it) for _ in range(4)]:
+    for process in [run_in_fork(open_it) for _ in range(4)]:
         ended = process.wait(60)
         assert ended.exit_code == 0, ended.output
     assert Incident.objects.get().occurrences == 20
@@ -174,34 +174,34 @@ def test_many_at_the_same_time_open_one(in_fork: Callable[..., Any], office: Pos
 # --- as ticks make them ---
 
 
-def due_job(deed: str, **fields: Any) -> Job:
-    return watched_job(
+def make_action_job(action: str, **fields: Any) -> Job:
+    return make_subscribed_job(
         command="act",
-        args=deed,
+        args=action,
         schedule="@every 1h",
         created_at=datetime.now(UTC) - timedelta(minutes=61),
         **fields,
     )
 
 
-def test_a_timeout_is_told(run_tick: Callable[..., Any], office: PostOffice) -> None:
-    due_job("sleep 60", timeout_seconds=1, kill_grace_seconds=1)
+def test_timeout_is_notified(run_tick: Callable[..., Any], mail_server: MailServer) -> None:
+    make_action_job("sleep 60", timeout_seconds=1, kill_grace_seconds=1)
     run_tick()
-    assert office.words() == ["opened"]
-    assert "longer than 1 s" in str(office.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
+    assert mail_server.event_names() == ["opened"]
+    assert "longer than 1 s" in str(mail_server.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
 
 
-def test_a_run_that_was_lost_with_its_tick_is_told_by_the_next(
-    start_tick: Callable[..., Any], run_tick: Callable[..., Any], office: PostOffice, tmp_path: Path
+def test_lost_run_is_notified_by_the_next_tick(
+    start_tick: Callable[..., Any], run_tick: Callable[..., Any], mail_server: MailServer, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
-    due_job(f"sleep 60 {started}")
+    make_action_job(f"sleep 60 {started}")
     tick = start_tick()
     wait_until(started.exists)
     tick.kill(signal.SIGKILL)
     tick.wait(20)
-    wait_until(lambda: run_tick() and office.words(), timeout=30)
-    assert office.words() == ["opened"]
-    assert "Lost" in str(office.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
+    wait_until(lambda: run_tick() and mail_server.event_names(), timeout=30)
+    assert mail_server.event_names() == ["opened"]
+    assert "Lost" in str(mail_server.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
     run_tick()
-    assert office.words() == ["opened"]
+    assert mail_server.event_names() == ["opened"]

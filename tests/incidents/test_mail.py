@@ -11,21 +11,21 @@ from chroniker.alerting.mail import build, domain, sender
 from chroniker.alerting.notifiers import admin_link, one_line, plain, site_url
 from chroniker.masking import Masker
 from chroniker.models import Job, JobState, Notification
-from tests.incidents.history import Story, watched_job
-from tests.incidents.post import PostOffice, html_of, text_of
+from tests.incidents.history import Timeline, make_subscribed_job
+from tests.incidents.post import MailServer, html_of, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_it_has_what_somebody_on_call_needs(office: PostOffice, settings: Any) -> None:
+def test_mail_has_all_facts_for_on_call(mail_server: MailServer, settings: Any) -> None:
     settings.CHRONIKER_SITE_URL = "https://shop.example.com/"
     settings.CHRONIKER_EMAIL_SENDER = "Chroniker at the shop"
     settings.CHRONIKER_EMAIL_HOST_USER = "cron@shop.example.com"
-    job = watched_job(name="import sales", runbook_url="https://wiki.example.com/sales")
-    story = Story()
+    job = make_subscribed_job(name="import sales", runbook_url="https://wiki.example.com/sales")
+    timeline = Timeline()
     lines = "\n".join(f"line {number}" for number in range(1, 41))
-    (run,) = story.run(job, "F", error="OSError: disk full", stderr=lines + "\n")
-    (mail,) = office.mails
+    (run,) = timeline.run(job, "F", error="OSError: disk full", stderr=lines + "\n")
+    (mail,) = mail_server.mails
     assert mail["Subject"] == "[Chroniker] Warning: import sales (failing)"
     assert mail["From"] == "Chroniker at the shop <cron@shop.example.com>"
     assert mail["To"] == "ann@example.com"
@@ -34,23 +34,23 @@ def test_it_has_what_somebody_on_call_needs(office: PostOffice, settings: Any) -
     assert mail["X-Chroniker-Job"] == "import sales"
     assert mail["Message-ID"].endswith("@shop.example.com>")
     for body in (text_of(mail), html_of(mail)):
-        for words in (
+        for event_names in (
             "import sales", "OSError: disk full", "2026-03-01 12:00:00 UTC", "1 time", "web1",
             "line 21\n", "line 40", "https://wiki.example.com/sales",
             f"https://shop.example.com/admin/chroniker/run/{run.pk}/change/",
             "https://shop.example.com/admin/chroniker/incident/",
         ):  # fmt: skip
-            assert words in body, words
+            assert event_names in body, event_names
         assert "line 20\n" not in body
 
 
-def test_the_same_notification_is_always_the_same_mail(office: PostOffice) -> None:
-    story = Story()
-    story.one(watched_job(), "F")
+def test_the_same_notification_is_always_the_same_mail(mail_server: MailServer) -> None:
+    timeline = Timeline()
+    timeline.run_once(make_subscribed_job(), "F")
     notification = Notification.objects.get()
-    one, two = (build(notification, Masker()) for _ in range(2))
-    assert one.extra_headers == two.extra_headers
-    assert (one.subject, one.body) == (two.subject, two.body)
+    run_once, two = (build(notification, Masker()) for _ in range(2))
+    assert run_once.extra_headers == two.extra_headers
+    assert (run_once.subject, run_once.body) == (two.subject, two.body)
 
 
 HOSTILE_NAMES = [
@@ -69,10 +69,10 @@ HOSTILE_NAMES = [
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_a_hostile_name_makes_one_correct_mail(office: PostOffice, name: str) -> None:
-    job = watched_job(name=name[:200])
-    Story().run(job, "F")
-    (mail,) = office.mails
+def test_a_hostile_name_makes_one_correct_mail(mail_server: MailServer, name: str) -> None:
+    job = make_subscribed_job(name=name[:200])
+    Timeline().run(job, "F")
+    (mail,) = mail_server.mails
     assert mail["To"] == "ann@example.com"
     assert mail["Bcc"] is None
     assert mail.envelope_to == ["ann@example.com"]  # type: ignore[attr-defined]
@@ -94,19 +94,19 @@ def test_a_hostile_name_makes_one_correct_mail(office: PostOffice, name: str) ->
         "y" * 3_000_000,
     ],
 )
-def test_hostile_output_makes_one_correct_mail(office: PostOffice, stderr: str) -> None:
-    job = watched_job()
+def test_hostile_output_makes_one_correct_mail(mail_server: MailServer, stderr: str) -> None:
+    job = make_subscribed_job()
     text = stderr.replace("\0", "")  # as what reads a run's pipes does
-    Story().run(job, "F", stderr=text)
-    (mail,) = office.mails
+    Timeline().run(job, "F", stderr=text)
+    (mail,) = mail_server.mails
     assert_harmless(mail)
     assert len(mail.raw) < 100_000  # type: ignore[attr-defined]
 
 
-def test_five_megabytes_of_lines_are_twenty_lines(office: PostOffice) -> None:
-    job = watched_job()
-    Story().run(job, "F", stderr="".join(f"{n} {'z' * 90}\n" for n in range(55_000)))
-    (mail,) = office.mails
+def test_five_megabytes_of_lines_are_twenty_lines(mail_server: MailServer) -> None:
+    job = make_subscribed_job()
+    Timeline().run(job, "F", stderr="".join(f"{n} {'z' * 90}\n" for n in range(55_000)))
+    (mail,) = mail_server.mails
     assert len(mail.raw) < 20_000  # type: ignore[attr-defined]
     assert "54999 z" in text_of(mail) and "54980 z" in text_of(mail)
     assert "54979 z" not in text_of(mail)
@@ -123,26 +123,26 @@ def assert_harmless(mail: Any) -> None:
 
 
 @pytest.mark.one_database
-def test_a_command_and_a_runbook_that_no_form_has_seen_are_harmless(office: PostOffice) -> None:
-    job = watched_job()
+def test_a_command_and_a_runbook_that_no_form_has_seen_are_harmless(mail_server: MailServer) -> None:
+    job = make_subscribed_job()
     Job.objects.filter(pk=job.pk).update(
         command="no\x1b[2J\u202esuch", runbook_url="https://a.b/\n\x1b[2J<b>x"
     )
-    Story().run(Job.objects.get(), "F")
-    (mail,) = office.mails
+    Timeline().run(Job.objects.get(), "F")
+    (mail,) = mail_server.mails
     assert_harmless(mail)
     assert "no\\x1b[2J\\u202esuch" in text_of(mail)
 
 
-def test_an_error_with_surrogates_can_be_stored_and_sent(office: PostOffice) -> None:
+def test_an_error_with_surrogates_can_be_stored_and_sent(mail_server: MailServer) -> None:
     from chroniker.alerting.incidents import open_or_update
     from chroniker.db.transactions import run_transaction
 
-    job, story = watched_job(), Story()
+    job, timeline = make_subscribed_job(), Timeline()
     summary = "bad \udcff \0 \x1b[31m" + "w" * 900
-    run_transaction(lambda: open_or_update(job, "", "monitor", "warning", summary, story.now))
-    story.send()
-    (mail,) = office.mails
+    run_transaction(lambda: open_or_update(job, "", "monitor", "warning", summary, timeline.now))
+    timeline.send()
+    (mail,) = mail_server.mails
     assert_harmless(mail)
     assert "Warning" in mail["Subject"]
 
@@ -150,21 +150,21 @@ def test_an_error_with_surrogates_can_be_stored_and_sent(office: PostOffice) -> 
 # --- secrets ---
 
 
-def test_secrets_appear_nowhere_in_a_mail(office: PostOffice, settings: Any) -> None:
+def test_secrets_appear_nowhere_in_a_mail(mail_server: MailServer, settings: Any) -> None:
     settings.PAYMENT_API_KEY = "sk_live_canary_0123456789"
     canary = settings.PAYMENT_API_KEY
-    job = watched_job(name=f"job {canary}", description=canary, email_on_success=True)
-    story = Story()
-    story.run(job, "F", error=f"ValueError: {canary}", stderr=f"x\n{canary}\n" * 30)
-    story.run(job, "S")
-    assert office.words() == ["opened", "resolved", "succeeded"]
-    for mail in office.mails:
+    job = make_subscribed_job(name=f"job {canary}", description=canary, email_on_success=True)
+    timeline = Timeline()
+    timeline.run(job, "F", error=f"ValueError: {canary}", stderr=f"x\n{canary}\n" * 30)
+    timeline.run(job, "S")
+    assert mail_server.event_names() == ["opened", "resolved", "succeeded"]
+    for mail in mail_server.mails:
         assert canary not in mail.raw.decode() + text_of(mail) + html_of(mail)  # type: ignore[attr-defined]
         assert canary not in str(mail["Subject"]) + str(mail["X-Chroniker-Job"])
 
 
 def test_secrets_of_a_real_run_appear_nowhere(
-    run_tick: Any, office: PostOffice, settings: Any, monkeypatch: Any
+    run_tick: Any, mail_server: MailServer, settings: Any, monkeypatch: Any
 ) -> None:
     from datetime import UTC, datetime, timedelta
 
@@ -175,12 +175,12 @@ def test_secrets_of_a_real_run_appear_nowhere(
     settings.ODDLY_NAMED = "canary-of-names-22"
     settings.CHRONIKER_SECRET_NAMES = ["ODDLY_NAMED"]
     canaries = ("canary-of-environment", "canary-of-settings-1", "canary-of-names-22")
-    watched_job(
+    make_subscribed_job(
         command="act", args=f"fail '{' '.join(canaries)}'", schedule="@every 1h",
         created_at=datetime.now(UTC) - timedelta(minutes=61),
     )  # fmt: skip
     ended = run_tick()
-    (mail,) = office.mails
+    (mail,) = mail_server.mails
     from chroniker import models
 
     stored = "".join(
@@ -196,7 +196,7 @@ def test_secrets_of_a_real_run_appear_nowhere(
 
 
 def test_a_secret_that_is_split_over_two_writes_appears_nowhere(
-    run_tick: Any, office: PostOffice, settings: Any, monkeypatch: Any, client: Any
+    run_tick: Any, mail_server: MailServer, settings: Any, monkeypatch: Any, client: Any
 ) -> None:
     from datetime import UTC, datetime, timedelta
 
@@ -210,12 +210,12 @@ def test_a_secret_that_is_split_over_two_writes_appears_nowhere(
         "for out in 1 2; do printf 'a canary-of' >&$out; sleep 0.3; "
         "printf -- '-environment\\n' >&$out; done; exit 3"
     )
-    watched_job(
+    make_subscribed_job(
         raw_command="sh -c", args=f'"{script}"', schedule="@every 1h",
         created_at=datetime.now(UTC) - timedelta(minutes=61),
     )  # fmt: skip
     ended = run_tick()
-    (mail,) = office.mails
+    (mail,) = mail_server.mails
     assert "a ********" in text_of(mail)
     stored = "".join(
         serializers.serialize("json", model.objects.all())  # type: ignore[attr-defined]
@@ -248,23 +248,23 @@ def test_without_a_site_there_are_no_links() -> None:
     assert site_url() == "" and admin_link(Job(pk=1)) == ""
 
 
-def test_a_runbook_that_is_no_web_address_is_no_link(office: PostOffice) -> None:
-    job = watched_job()
+def test_a_runbook_that_is_no_web_address_is_no_link(mail_server: MailServer) -> None:
+    job = make_subscribed_job()
     Job.objects.filter(pk=job.pk).update(runbook_url="javascript:alert(1)")
-    Story().run(job, "F")
-    assert "javascript" not in html_of(office.mails[0])
+    Timeline().run(job, "F")
+    assert "javascript" not in html_of(mail_server.mails[0])
 
 
-def test_a_site_overrides_templates(office: PostOffice, settings: Any, tmp_path: Any) -> None:
+def test_a_site_overrides_templates(mail_server: MailServer, settings: Any, tmp_path: Any) -> None:
     folder = tmp_path / "chroniker" / "mail"
     folder.mkdir(parents=True)
     (folder / "incident_subject.txt").write_text("{{ job_name }}\nbroke\n")
     (folder / "opened.txt").write_text("Call the shop about {{ job_name }}.")
     (engine,) = settings.TEMPLATES
     settings.TEMPLATES = [{**engine, "DIRS": [str(tmp_path)]}]
-    job = watched_job(name="till")
-    Story().run(job, "FS")
-    opened, resolved = office.mails
+    job = make_subscribed_job(name="till")
+    Timeline().run(job, "FS")
+    opened, resolved = mail_server.mails
     assert opened["Subject"] == "[Chroniker] till broke"
     assert text_of(opened).strip() == "Call the shop about till."
     assert "well again" in text_of(resolved)
@@ -281,7 +281,7 @@ def test_a_site_overrides_templates(office: PostOffice, settings: Any, tmp_path:
 )
 @pytest.mark.parametrize("name", ["incident_subject.txt", "incident.txt", "opened.html"])
 def test_a_broken_template_of_a_site_costs_no_mail(
-    office: PostOffice,
+    mail_server: MailServer,
     settings: Any,
     tmp_path: Any,
     caplog: pytest.LogCaptureFixture,
@@ -295,8 +295,8 @@ def test_a_broken_template_of_a_site_costs_no_mail(
     (folder / name).write_text(broken)
     (engine,) = settings.TEMPLATES
     settings.TEMPLATES = [{**engine, "DIRS": [str(tmp_path)]}]
-    Story().run(watched_job(name="till"), "F")
-    (message,) = office.mails
+    Timeline().run(make_subscribed_job(name="till"), "F")
+    (message,) = mail_server.mails
     assert message["Subject"] == "[Chroniker] Warning: till (failing)"
     assert "ValueError: boom" in text_of(message) and "ValueError: boom" in html_of(message)
     assert name in caplog.text

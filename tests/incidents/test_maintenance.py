@@ -10,13 +10,13 @@ import pytest
 
 from chroniker.alerting.incidents import unmute
 from chroniker.models import Incident, Job, JobState, Maintenance, Run
-from tests.incidents.history import Story, watched_job
-from tests.incidents.post import PostOffice
+from tests.incidents.history import Timeline, make_subscribed_job
+from tests.incidents.post import MailServer
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Tick = Callable[..., Any]
+RunTick = Callable[..., Any]
 
 
 def window(now: datetime, minutes: float, *jobs: Job, **fields: Any) -> Maintenance:
@@ -27,88 +27,88 @@ def window(now: datetime, minutes: float, *jobs: Job, **fields: Any) -> Maintena
     return made
 
 
-def test_what_opens_and_closes_within_a_window_is_silent(office: PostOffice) -> None:
-    job, other = watched_job(), watched_job("bob")
-    story = Story()
-    window(story.now, 60, job)
-    story.run(job, "FFS")
-    assert office.mails == []
+def test_incident_within_a_window_is_not_notified(mail_server: MailServer) -> None:
+    job, other = make_subscribed_job(), make_subscribed_job("bob")
+    timeline = Timeline()
+    window(timeline.now, 60, job)
+    timeline.run(job, "FFS")
+    assert mail_server.mails == []
     assert Incident.objects.get().muted and not Incident.objects.open().exists()
-    story.run(other, "F")
-    assert [str(mail["To"]) for mail in office.mails] == ["bob@example.com"]
+    timeline.run(other, "F")
+    assert [str(mail["To"]) for mail in mail_server.mails] == ["bob@example.com"]
 
 
-def test_what_is_still_open_when_the_window_ends_is_told_then(office: PostOffice) -> None:
-    job = watched_job()
-    story = Story()
-    window(story.now, 25, job)
-    story.run(job, "FF")
-    assert office.mails == []
-    story.run(job, "F")
-    assert office.mails == [], "20 minutes"
-    story.look()
-    story.send()
-    assert office.words() == ["opened"], "30 minutes"
-    assert "3 times" in str(office.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
-    story.run(job, "S")
-    assert office.words() == ["opened", "resolved"]
+def test_incident_open_at_window_end_is_notified(mail_server: MailServer) -> None:
+    job = make_subscribed_job()
+    timeline = Timeline()
+    window(timeline.now, 25, job)
+    timeline.run(job, "FF")
+    assert mail_server.mails == []
+    timeline.run(job, "F")
+    assert mail_server.mails == [], "20 minutes"
+    timeline.evaluate_incidents()
+    timeline.send()
+    assert mail_server.event_names() == ["opened"], "30 minutes"
+    assert "3 times" in str(mail_server.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
+    timeline.run(job, "S")
+    assert mail_server.event_names() == ["opened", "resolved"]
 
 
-def test_an_incident_from_before_the_window_has_its_end_told_and_no_reminder(
-    office: PostOffice,
+def test_earlier_incident_is_resolved_in_window_without_reminder(
+    mail_server: MailServer,
 ) -> None:
-    job = watched_job(reminder_hours=1)
-    story = Story()
-    story.run(job, "F")
-    window(story.now, 600, job)
-    story.run(job, "F" * 12)
-    assert office.words() == ["opened"]
-    story.run(job, "S")
-    assert office.words() == ["opened", "resolved"]
+    job = make_subscribed_job(reminder_hours=1)
+    timeline = Timeline()
+    timeline.run(job, "F")
+    window(timeline.now, 600, job)
+    timeline.run(job, "F" * 12)
+    assert mail_server.event_names() == ["opened"]
+    timeline.run(job, "S")
+    assert mail_server.event_names() == ["opened", "resolved"]
 
 
-def test_a_window_without_jobs_is_for_all(office: PostOffice) -> None:
-    job = watched_job()
-    story = Story()
-    window(story.now, 60)
-    story.run(job, "F")
-    assert office.mails == []
-    assert list(Job.objects.muted(story.now)) == [job]
+def test_a_window_without_jobs_is_for_all(mail_server: MailServer) -> None:
+    job = make_subscribed_job()
+    timeline = Timeline()
+    window(timeline.now, 60)
+    timeline.run(job, "F")
+    assert mail_server.mails == []
+    assert list(Job.objects.muted(timeline.now)) == [job]
 
 
 def test_a_window_whose_only_job_is_deleted_does_not_become_one_for_all() -> None:
-    one, other = make_job(), make_job()
+    run_once, other = make_job(), make_job()
     now = datetime.now(UTC)
-    window(now, 60, one, pause=True)
-    one.delete()
+    window(now, 60, run_once, pause=True)
+    run_once.delete()
     assert not Job.objects.muted(now).exists()
     assert not Job.objects.paused(now).exists()
     assert Job.objects.get() == other
 
 
-def test_a_window_that_is_ended_early_is_noticed_at_once(office: PostOffice) -> None:
-    job = watched_job()
-    story = Story()
-    made = window(story.now, 600, job)
-    story.run(job, "F", every=1)
-    Maintenance.objects.filter(pk=made.pk).update(ends_at=story.now)
-    unmute([job.pk], story.now)
-    story.look()
-    story.send()
-    assert office.words() == ["opened"]
+def test_a_window_that_is_ended_early_is_noticed_at_once(mail_server: MailServer) -> None:
+    job = make_subscribed_job()
+    timeline = Timeline()
+    made = window(timeline.now, 600, job)
+    timeline.run(job, "F", every=1)
+    Maintenance.objects.filter(pk=made.pk).update(ends_at=timeline.now)
+    unmute([job.pk], timeline.now)
+    timeline.evaluate_incidents()
+    timeline.send()
+    assert mail_server.event_names() == ["opened"]
 
 
-def test_a_window_that_is_ended_behind_our_back_is_noticed_within_minutes(
-    office: PostOffice,
+def test_window_ended_by_raw_update_is_noticed_within_minutes(
+    mail_server: MailServer,
 ) -> None:
-    job = watched_job()
-    story = Story()
-    window(story.now, 600, job)
-    story.run(job, "F", every=1)
+    job = make_subscribed_job()
+    timeline = Timeline()
+    window(timeline.now, 600, job)
+    timeline.run(job, "F", every=1)
     Maintenance.objects.all().delete()
-    story.later(minutes=5).look()
-    story.send()
-    assert office.words() == ["opened"]
+    timeline.advance(minutes=5).evaluate_incidents()
+    timeline.send()
+    assert mail_server.event_names() == ["opened"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_window_is_from_its_start_to_its_end(starts: int, ends: int, muted: bo
     assert not Job.objects.paused(now).exists()
 
 
-def test_a_paused_job_is_not_started_and_says_why(run_tick: Tick) -> None:
+def test_a_paused_job_is_not_started_and_says_why(run_tick: RunTick) -> None:
     now = datetime.now(UTC)
     fields = {"schedule": "@every 1h", "created_at": now - timedelta(minutes=61)}
     paused, free = make_job(**fields), make_job(**fields)
@@ -140,7 +140,7 @@ def test_a_paused_job_is_not_started_and_says_why(run_tick: Tick) -> None:
     assert JobState.objects.get(job=paused).blocked_reason == ""
 
 
-def test_a_window_that_only_mutes_starts_jobs(run_tick: Tick) -> None:
+def test_a_window_that_only_mutes_starts_jobs(run_tick: RunTick) -> None:
     now = datetime.now(UTC)
     job = make_job(schedule="@every 1h", created_at=now - timedelta(minutes=61))
     window(now, 60, job)

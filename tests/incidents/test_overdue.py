@@ -14,129 +14,129 @@ from chroniker.alerting.incidents import open_overdue
 from chroniker.engine.heartbeat import record_heartbeat
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.models import Host, Incident, Job, JobDependency, JobState, Maintenance
-from tests.incidents.history import START, Story, watched_job
-from tests.incidents.post import PostOffice
+from tests.incidents.history import START, Timeline, make_subscribed_job
+from tests.incidents.post import MailServer
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Tick = Callable[..., Any]
+RunTick = Callable[..., Any]
 
 DUE = {"schedule": "@every 1h", "created_at": START - timedelta(minutes=60)}
 """Due at START."""
 
 
-def test_a_job_whose_only_host_is_gone_is_told_by_another(office: PostOffice) -> None:
-    job = watched_job(hostname="gone", **DUE)
-    story = Story("web1")
-    story.later(minutes=4, seconds=59).look()
+def test_overdue_job_of_a_lost_host_is_reported_by_another(mail_server: MailServer) -> None:
+    job = make_subscribed_job(hostname="gone", **DUE)
+    timeline = Timeline("web1")
+    timeline.advance(minutes=4, seconds=59).evaluate_incidents()
     assert not Incident.objects.exists()
-    story.later(seconds=2).look()
-    story.later(minutes=1).look()
-    story.send()
-    assert office.words() == ["opened"]
+    timeline.advance(seconds=2).evaluate_incidents()
+    timeline.advance(minutes=1).evaluate_incidents()
+    timeline.send()
+    assert mail_server.event_names() == ["opened"]
     assert "host gone" in Incident.objects.get().summary
-    Story("gone").start(job)
-    story.send()
-    assert office.words() == ["opened", "resolved"]
-    assert not story.state(job).overdue_incident
+    Timeline("gone").start(job)
+    timeline.send()
+    assert mail_server.event_names() == ["opened", "resolved"]
+    assert not timeline.state(job).overdue_incident
 
 
-def test_what_is_started_meanwhile_is_not_overdue() -> None:
+def test_job_started_meanwhile_is_not_overdue() -> None:
     job = make_job(**DUE)
-    story = Story()
-    seen = JobState.objects.overdue(story.now + timedelta(minutes=1), story.now)
+    timeline = Timeline()
+    seen = JobState.objects.overdue(timeline.now + timedelta(minutes=1), timeline.now)
     (state,) = list(seen.select_related("job"))
-    story.start(job)
+    timeline.start(job)
     from chroniker.alerting import incidents
 
-    moment = story.now + timedelta(minutes=1)
+    moment = timeline.now + timedelta(minutes=1)
     incidents._open_overdue(state, moment, moment)
     assert not Incident.objects.exists()
 
 
-def test_a_changed_definition_ends_it(office: PostOffice) -> None:
-    job = watched_job(hostname="gone", **DUE)
-    story = Story().later(minutes=10)
-    story.look()
+def test_a_changed_definition_ends_it(mail_server: MailServer) -> None:
+    job = make_subscribed_job(hostname="gone", **DUE)
+    timeline = Timeline().advance(minutes=10)
+    timeline.evaluate_incidents()
     Job.objects.filter(pk=job.pk).update(hostname="web1")
-    plan_changed_jobs(story.now)
-    story.send()
-    assert office.words() == ["opened", "resolved"]
+    plan_changed_jobs(timeline.now)
+    timeline.send()
+    assert mail_server.event_names() == ["opened", "resolved"]
     assert "changed" in Incident.objects.get().resolution
-    assert not story.state(job).overdue_incident
+    assert not timeline.state(job).overdue_incident
 
 
 @pytest.mark.parametrize("why", ["disabled", "dependency", "maintenance", "running"])
-def test_what_is_kept_from_starting_is_not_overdue(why: str) -> None:
+def test_blocked_job_is_not_overdue(why: str) -> None:
     job = make_job(**DUE)
-    story = Story()
+    timeline = Timeline()
     match why:
         case "disabled":
             Job.objects.filter(pk=job.pk).update(enabled=False)
-            plan_changed_jobs(story.now)
+            plan_changed_jobs(timeline.now)
         case "dependency":
             JobDependency.objects.create(downstream=job, upstream=make_job())
-            plan_changed_jobs(story.now)
+            plan_changed_jobs(timeline.now)
         case "maintenance":
             Maintenance.objects.create(
                 starts_at=START, ends_at=START + timedelta(hours=1), pause=True
             )
         case "running":
-            story.start(job)
-    story.later(minutes=10).look()
+            timeline.start(job)
+    timeline.advance(minutes=10).evaluate_incidents()
     assert not Incident.objects.exists()
 
 
 @pytest.mark.parametrize("ended", ["by itself", "early"])
-def test_what_a_window_held_back_has_time_to_start_after_it(office: PostOffice, ended: str) -> None:
+def test_job_paused_by_window_gets_time_to_start(mail_server: MailServer, ended: str) -> None:
     """The host that is to start it may tick a minute after the one that looks."""
-    job = watched_job(hostname="web2", **DUE)
-    story = Story()
+    job = make_subscribed_job(hostname="web2", **DUE)
+    timeline = Timeline()
     window = Maintenance.objects.create(
         starts_at=START - timedelta(minutes=1), ends_at=START + timedelta(minutes=30), pause=True
     )
-    story.later(minutes=30)
+    timeline.advance(minutes=30)
     if ended == "early":
-        story.later(minutes=-10)
-        window.ends_at = story.now
+        timeline.advance(minutes=-10)
+        window.ends_at = timeline.now
         window.save()
-    story.look()
-    story.later(minutes=4).look()
+    timeline.evaluate_incidents()
+    timeline.advance(minutes=4).evaluate_incidents()
     assert not Incident.objects.exists()
-    story.later(minutes=2).look()
-    story.send()
-    assert office.words() == ["opened"]
-    Story("web2").later(minutes=40).start(job)
-    story.later(minutes=30).send()
-    assert office.words() == ["opened", "resolved"]
+    timeline.advance(minutes=2).evaluate_incidents()
+    timeline.send()
+    assert mail_server.event_names() == ["opened"]
+    Timeline("web2").advance(minutes=40).start(job)
+    timeline.advance(minutes=30).send()
+    assert mail_server.event_names() == ["opened", "resolved"]
 
 
-def test_each_is_told_once_however_many_hosts_look(office: PostOffice) -> None:
-    watched_job(hostname="gone", **DUE)
-    stories = [Story("web1").later(minutes=6), Story("web2").later(minutes=6)]
-    for story in stories * 3:
-        story.look()
+def test_overdue_is_reported_once_for_any_number_of_hosts(mail_server: MailServer) -> None:
+    make_subscribed_job(hostname="gone", **DUE)
+    stories = [Timeline("web1").advance(minutes=6), Timeline("web2").advance(minutes=6)]
+    for timeline in stories * 3:
+        timeline.evaluate_incidents()
     stories[0].send()
-    assert office.words() == ["opened"]
+    assert mail_server.event_names() == ["opened"]
 
 
-def test_a_tick_of_a_host_that_has_been_up_for_a_while_tells(
-    run_tick: Tick, office: PostOffice, settings: Any
+def test_tick_of_a_long_running_host_reports_overdue(
+    run_tick: RunTick, mail_server: MailServer, settings: Any
 ) -> None:
     settings.CHRONIKER_HOSTNAME = "web1"
     now = datetime.now(UTC)
-    watched_job(hostname="gone", schedule="@every 1h", created_at=now - timedelta(minutes=66))
+    make_subscribed_job(hostname="gone", schedule="@every 1h", created_at=now - timedelta(minutes=66))
     run_tick()
     assert not Incident.objects.exists(), "it has just come up, and judges nobody"
     Host.objects.filter(name="web1").update(up_since=now - timedelta(minutes=6))
     run_tick()
-    assert office.words() == ["opened"]
+    assert mail_server.event_names() == ["opened"]
     run_tick()
-    assert office.words() == ["opened"]
+    assert mail_server.event_names() == ["opened"]
 
 
-def test_a_break_makes_a_host_new() -> None:
+def test_host_counts_as_new_after_a_gap() -> None:
     long_ago = datetime.now(UTC) - timedelta(hours=3)
     Host.objects.create(name="web1", up_since=long_ago, last_tick_at=long_ago)
     record_heartbeat("web1")
@@ -156,21 +156,21 @@ def test_a_host_that_ticks_every_ten_minutes_is_not_new_each_time() -> None:
     assert Host.objects.get().up_since == up_since
 
 
-def test_after_downtime_of_all_hosts_what_starts_is_not_told(
-    run_tick: Tick, office: PostOffice
+def test_job_started_after_full_downtime_is_not_overdue(
+    run_tick: RunTick, mail_server: MailServer
 ) -> None:
     now = datetime.now(UTC)
-    watched_job(schedule="@every 1h", created_at=now - timedelta(hours=30))
+    make_subscribed_job(schedule="@every 1h", created_at=now - timedelta(hours=30))
     run_tick()
-    assert office.mails == []
+    assert mail_server.mails == []
 
 
 @pytest.mark.parametrize("jobs", [5, 250])
-def test_a_look_at_the_database_is_two_queries_however_many_are_overdue(jobs: int) -> None:
+def test_overdue_check_needs_two_queries(jobs: int) -> None:
     Job.objects.bulk_create(
         Job(name=f"job {n}", command="noop", hostname="gone", **DUE) for n in range(jobs)
     )
-    Story()
+    Timeline()
     long_ago = datetime.now(UTC) - timedelta(hours=3)
     Host.objects.filter(name="web1").update(up_since=long_ago, last_tick_at=datetime.now(UTC))
     with CaptureQueriesContext(connection) as captured:

@@ -15,21 +15,21 @@ from chroniker.alerting.incidents import delete_old
 from chroniker.alerting.outbox import usable
 from chroniker.models import Counter, Incident, JobState, Notification, Run
 from tests.incidents import post
-from tests.incidents.history import Story, make_user, watched_job
-from tests.incidents.post import PostOffice
+from tests.incidents.history import Timeline, make_user, make_subscribed_job
+from tests.incidents.post import MailServer
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Tick = Callable[..., Any]
+RunTick = Callable[..., Any]
 
 
-def due_job(deed: str, *subscribers: str, **fields: Any) -> Any:
+def make_action_job(action: str, *subscribers: str, **fields: Any) -> Any:
     """A watched job whose slot of a minute ago has come."""
-    return watched_job(
+    return make_subscribed_job(
         *subscribers,
         command="act",
-        args=deed,
+        args=action,
         schedule="@every 1h",
         created_at=datetime.now(UTC) - timedelta(minutes=61),
         **fields,
@@ -44,67 +44,67 @@ def make_due(job: Any) -> None:
 # --- whole ticks ---
 
 
-def test_a_tick_sends_what_its_runs_give_rise_to(run_tick: Tick, office: PostOffice) -> None:
-    job = due_job("fail boom")
+def test_tick_sends_notifications_of_its_runs(run_tick: RunTick, mail_server: MailServer) -> None:
+    job = make_action_job("fail boom")
     assert run_tick().output == ""
-    assert office.words() == ["opened"]
-    assert "ValueError: boom" in post.text_of(office.mails[0])
+    assert mail_server.event_names() == ["opened"]
+    assert "ValueError: boom" in post.text_of(mail_server.mails[0])
     job.args = "say fine"
     job.save()
     make_due(job)
     run_tick()
     make_due(job)
     run_tick()
-    assert office.words() == ["opened", "resolved"]
+    assert mail_server.event_names() == ["opened", "resolved"]
 
 
-def test_what_a_tick_left_is_sent_by_the_next(run_tick: Tick, office: PostOffice) -> None:
-    due_job("fail boom")
-    office.refuse.add("*")
+def test_pending_notifications_are_sent_by_the_next_tick(run_tick: RunTick, mail_server: MailServer) -> None:
+    make_action_job("fail boom")
+    mail_server.refuse.add("*")
     assert run_tick().exit_code == 0
     assert Run.objects.get().status == "failed"
     pending = Notification.objects.get()
     assert pending.attempts == 1 and "451" in pending.last_error
     assert Counter.objects.read(FAILURES) == 1
-    office.refuse.clear()
+    mail_server.refuse.clear()
     run_tick()
-    assert office.mails == [], "it waits before it tries again"
+    assert mail_server.mails == [], "it waits before it tries again"
     Notification.objects.update(next_attempt_at=datetime.now(UTC))
     run_tick()
-    assert office.words() == ["opened"]
+    assert mail_server.event_names() == ["opened"]
     run_tick()
-    assert office.words() == ["opened"]
+    assert mail_server.event_names() == ["opened"]
     assert Counter.objects.read(FAILURES) == 1
 
 
 def test_ticks_at_the_same_time_send_each_once(
-    start_tick: Tick, office: PostOffice, settings: Any
+    start_tick: RunTick, mail_server: MailServer, settings: Any
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
     names = [f"user{number}" for number in range(30)]
-    job = watched_job(*names)
-    story = Story()
-    story.now = datetime.now(UTC)
-    story.one(job, "F")
+    job = make_subscribed_job(*names)
+    timeline = Timeline()
+    timeline.now = datetime.now(UTC)
+    timeline.run_once(job, "F")
     assert Notification.objects.pending().count() == 30
     ticks = [start_tick() for _ in range(3)]
     for tick in ticks:
         assert tick.wait(60).exit_code == 0
     if Notification.objects.pending().exists():
         start_tick().wait(60)
-    assert sorted(str(mail["To"]) for mail in office.mails) == sorted(
+    assert sorted(str(mail["To"]) for mail in mail_server.mails) == sorted(
         f"{name}@example.com" for name in names
     )
 
 
-def test_a_server_that_hangs_holds_no_run_and_no_tick_back(
-    run_tick: Tick, settings: Any, office: PostOffice
+def test_hanging_mail_server_delays_no_run_and_no_tick(
+    run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_EMAIL_TIMEOUT = 1
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 10
-    failing = due_job("fail boom", *[f"user{number}" for number in range(10)])
-    other = due_job("sleep 3", "bob")
-    with post.black_hole() as port:
+    failing = make_action_job("fail boom", *[f"user{number}" for number in range(10)])
+    other = make_action_job("sleep 3", "bob")
+    with post.run_silent_server() as port:
         settings.EMAIL_PORT = port
         ended = run_tick()
     assert ended.exit_code == 0
@@ -117,33 +117,33 @@ def test_a_server_that_hangs_holds_no_run_and_no_tick_back(
 
 @pytest.mark.slow
 def test_while_mails_hang_leases_are_renewed(
-    start_tick: Tick, settings: Any, office: PostOffice, tmp_path: Path
+    start_tick: RunTick, settings: Any, mail_server: MailServer, tmp_path: Path
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS = 5
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     settings.CHRONIKER_EMAIL_TIMEOUT = 6
     started = tmp_path / "started"
-    due_job("fail boom")
-    job = due_job(f"sleep 7 {started}", "bob")
-    with post.black_hole() as port:
+    make_action_job("fail boom")
+    job = make_action_job(f"sleep 7 {started}", "bob")
+    with post.run_silent_server() as port:
         settings.EMAIL_PORT = port
         assert start_tick().wait(60).exit_code == 0
     assert Run.objects.get(job=job).status == "succeeded"
 
 
 def test_a_mail_server_that_is_not_there_changes_nothing_for_the_run(
-    run_tick: Tick, settings: Any, office: PostOffice, free_port: int
+    run_tick: RunTick, settings: Any, mail_server: MailServer, free_port: int
 ) -> None:
     settings.EMAIL_PORT = free_port
-    due_job("fail boom")
+    make_action_job("fail boom")
     assert run_tick().exit_code == 0
     assert Run.objects.get().status == "failed"
     assert "ChannelDown" in Notification.objects.get().last_error
 
 
-def test_a_sender_dies_with_its_tick(start_tick: Tick, settings: Any, office: PostOffice) -> None:
-    due_job("fail boom")
-    with post.black_hole() as port:
+def test_a_sender_dies_with_its_tick(start_tick: RunTick, settings: Any, mail_server: MailServer) -> None:
+    make_action_job("fail boom")
+    with post.run_silent_server() as port:
         settings.EMAIL_PORT = port
         settings.CHRONIKER_EMAIL_TIMEOUT = 60
         settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
@@ -156,239 +156,239 @@ def test_a_sender_dies_with_its_tick(start_tick: Tick, settings: Any, office: Po
 
 
 def test_a_sender_that_takes_too_long_is_ended(
-    run_tick: Tick, settings: Any, office: PostOffice
+    run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 1
-    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Stuck"]
-    due_job("fail boom")
+    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.HangingNotifier"]
+    make_action_job("fail boom")
     ended = run_tick()
     assert ended.exit_code == 0
     assert ended.seconds < 60
-    assert Notification.objects.get(channel__endswith="Stuck").sent_at is None
+    assert Notification.objects.get(channel__endswith="HangingNotifier").sent_at is None
 
 
 def test_a_tick_that_is_killed_after_the_mail_was_taken_sends_it_once_more_as_the_same_mail(
-    start_tick: Tick, run_tick: Tick, settings: Any, office: PostOffice
+    start_tick: RunTick, run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = settings.CHRONIKER_EMAIL_TIMEOUT = 60
-    job = due_job("fail boom")
-    office.silent = True
+    job = make_action_job("fail boom")
+    mail_server.silent = True
     tick = start_tick()
-    wait_until(lambda: len(office.mails) == 1, timeout=30)
+    wait_until(lambda: len(mail_server.mails) == 1, timeout=30)
     tick.kill(signal.SIGKILL)
     tick.wait(10)
-    office.silent = False
+    mail_server.silent = False
     assert Run.objects.get(job=job).status == "failed"
     for _ in range(2):
         Notification.objects.pending().update(next_attempt_at=datetime.now(UTC))
         run_tick()
-    first, second = office.mails
+    first, second = mail_server.mails
     assert first["Message-ID"] == second["Message-ID"]
     assert Notification.objects.get().sent_at is not None
 
 
 def test_a_server_that_takes_a_mail_and_says_nothing_changes_nothing_for_the_run(
-    run_tick: Tick, settings: Any, office: PostOffice
+    run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_EMAIL_TIMEOUT = 1
-    job = due_job("fail boom", "ann", "bob")
-    office.silent = True
+    job = make_action_job("fail boom", "ann", "bob")
+    mail_server.silent = True
     ended = run_tick()
-    office.silent = False
+    mail_server.silent = False
     assert ended.exit_code == 0 and ended.seconds < 60
     assert Run.objects.get(job=job).status == "failed"
     assert Notification.objects.pending().count() == 2
-    assert len(office.mails) == 1, "the other was spared the same wait"
+    assert len(mail_server.mails) == 1, "the other was spared the same wait"
 
 
-def test_what_makes_a_sender_hang_or_die_holds_nothing_else_back_for_ever(
-    start_tick: Tick, settings: Any, office: PostOffice
+def test_poison_notification_does_not_block_others_forever(
+    start_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
-    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Stuck"]
-    due_job("fail boom", email_on_failure=False)
+    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.HangingNotifier"]
+    make_action_job("fail boom", email_on_failure=False)
     tick = start_tick()
-    stuck = Notification.objects.filter(channel__endswith="Stuck")
+    stuck = Notification.objects.filter(channel__endswith="HangingNotifier")
     wait_until(lambda: stuck.filter(attempts=1).exists(), timeout=30)
     tick.kill(signal.SIGKILL)
     tick.wait(10)
     assert stuck.get().last_error == UNFINISHED
     settings.CHRONIKER_NOTIFIERS = []
-    story = Story()
-    story.now = datetime.now(UTC)
-    story.one(watched_job("cleo"), "F")
+    timeline = Timeline()
+    timeline.now = datetime.now(UTC)
+    timeline.run_once(make_subscribed_job("cleo"), "F")
     stuck.update(next_attempt_at=datetime.now(UTC) - timedelta(hours=1))
     tick = start_tick()
-    wait_until(lambda: len(office.mails) == 1, timeout=30)
+    wait_until(lambda: len(mail_server.mails) == 1, timeout=30)
     wait_until(lambda: stuck.filter(attempts=2).exists(), timeout=30)
     tick.kill(signal.SIGKILL)
     tick.wait(10)
-    assert office.mails[0]["To"] == "cleo@example.com"
+    assert mail_server.mails[0]["To"] == "cleo@example.com"
 
 
 # --- without processes ---
 
 
-def failed_job(*subscribers: str, **fields: Any) -> Story:
-    job = watched_job(*subscribers, **fields)
-    story = Story()
-    story.one(job, "F")
-    return story
+def failed_job(*subscribers: str, **fields: Any) -> Timeline:
+    job = make_subscribed_job(*subscribers, **fields)
+    timeline = Timeline()
+    timeline.run_once(job, "F")
+    return timeline
 
 
-def test_it_is_tried_again_after_longer_and_longer_waits(office: PostOffice) -> None:
-    story = failed_job()
-    office.refuse.add("*")
+def test_it_is_tried_again_after_longer_and_longer_waits(mail_server: MailServer) -> None:
+    timeline = failed_job()
+    mail_server.refuse.add("*")
     waits = []
     for _ in range(10):
-        story.send()
+        timeline.send()
         again = Notification.objects.get().next_attempt_at
         assert again is not None
-        waits.append((again - story.now).total_seconds())
-        story.now = again
+        waits.append((again - timeline.now).total_seconds())
+        timeline.now = again
     assert waits == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
-    office.refuse.clear()
-    story.send()
-    assert office.words() == ["opened"]
+    mail_server.refuse.clear()
+    timeline.send()
+    assert mail_server.event_names() == ["opened"]
 
 
-def test_it_is_given_up_after_days_and_said_so(office: PostOffice) -> None:
-    story = failed_job()
-    office.refuse.add("*")
-    story.later(days=8).send()
+def test_delivery_is_abandoned_after_days_and_logged(mail_server: MailServer) -> None:
+    timeline = failed_job()
+    mail_server.refuse.add("*")
+    timeline.advance(days=8).send()
     notification = Notification.objects.get()
     assert notification.dropped_at is not None and notification.next_attempt_at is None
     assert "451" in notification.last_error
-    office.refuse.clear()
-    story.later(hours=1).send()
-    assert office.mails == []
+    mail_server.refuse.clear()
+    timeline.advance(hours=1).send()
+    assert mail_server.mails == []
 
 
-def test_one_refused_recipient_does_not_keep_the_others_waiting(office: PostOffice) -> None:
-    office.refuse.add("bob@example.com")
-    story = failed_job("ann", "bob", "cleo")
-    story.send()
-    assert sorted(str(mail["To"]) for mail in office.mails) == [
+def test_one_refused_recipient_does_not_keep_the_others_waiting(mail_server: MailServer) -> None:
+    mail_server.refuse.add("bob@example.com")
+    timeline = failed_job("ann", "bob", "cleo")
+    timeline.send()
+    assert sorted(str(mail["To"]) for mail in mail_server.mails) == [
         "ann@example.com", "cleo@example.com",
     ]  # fmt: skip
-    office.refuse.clear()
-    story.later(minutes=1).send()
-    assert [str(mail["To"]) for mail in office.mails][2:] == ["bob@example.com"]
+    mail_server.refuse.clear()
+    timeline.advance(minutes=1).send()
+    assert [str(mail["To"]) for mail in mail_server.mails][2:] == ["bob@example.com"]
 
 
-def test_dying_after_data_is_the_one_point_of_a_duplicate(office: PostOffice) -> None:
+def test_dying_after_data_is_the_one_point_of_a_duplicate(mail_server: MailServer) -> None:
     """The server took the mail and its answer was lost: it is sent again, as the same mail."""
-    story = failed_job()
-    office.die = 1
-    story.send()
-    assert len(office.mails) == 1
+    timeline = failed_job()
+    mail_server.die = 1
+    timeline.send()
+    assert len(mail_server.mails) == 1
     assert Notification.objects.get().sent_at is None
-    story.later(minutes=1).send()
-    first, second = office.mails
+    timeline.advance(minutes=1).send()
+    first, second = mail_server.mails
     assert first["Message-ID"] == second["Message-ID"]
-    story.later(hours=1).send()
-    assert len(office.mails) == 2
+    timeline.advance(hours=1).send()
+    assert len(mail_server.mails) == 2
 
 
-def test_what_a_dead_sender_had_claimed_comes_after_its_time(office: PostOffice) -> None:
-    story = failed_job()
+def test_claim_of_dead_sender_expires(mail_server: MailServer) -> None:
+    timeline = failed_job()
     keys = list(Notification.objects.values_list("pk", flat=True))
-    until = story.now + timedelta(seconds=80)
-    assert Notification.objects.claim(keys, "dead", story.now, until) == 1
-    assert Notification.objects.claim(keys, "other", story.now, until) == 0
-    story.later(seconds=79).send()
-    assert office.mails == []
-    story.later(seconds=2).send()
-    assert office.words() == ["opened"]
+    until = timeline.now + timedelta(seconds=80)
+    assert Notification.objects.claim(keys, "dead", timeline.now, until) == 1
+    assert Notification.objects.claim(keys, "other", timeline.now, until) == 0
+    timeline.advance(seconds=79).send()
+    assert mail_server.mails == []
+    timeline.advance(seconds=2).send()
+    assert mail_server.event_names() == ["opened"]
 
 
-def test_a_mail_that_the_server_cannot_bear_holds_nothing_else_back(
-    office: PostOffice, settings: Any
+def test_mail_that_crashes_the_server_does_not_block_others(
+    mail_server: MailServer, settings: Any
 ) -> None:
-    story = failed_job("ann", "bob")
-    office.die = 1
-    story.send()
-    poison = str(office.mails[0]["To"])
-    office.refuse.add(poison)
-    story.later(minutes=5).send()
-    assert {str(mail["To"]) for mail in office.mails} == {"ann@example.com", "bob@example.com"}
+    timeline = failed_job("ann", "bob")
+    mail_server.die = 1
+    timeline.send()
+    poison = str(mail_server.mails[0]["To"])
+    mail_server.refuse.add(poison)
+    timeline.advance(minutes=5).send()
+    assert {str(mail["To"]) for mail in mail_server.mails} == {"ann@example.com", "bob@example.com"}
 
 
 def test_a_channel_that_does_not_exist_is_an_error_and_not_an_end(
-    office: PostOffice, settings: Any
+    mail_server: MailServer, settings: Any
 ) -> None:
     settings.CHRONIKER_NOTIFIERS = ["no.such.Channel"]
-    story = failed_job()
-    story.send()
-    assert office.words() == ["opened"]
+    timeline = failed_job()
+    timeline.send()
+    assert mail_server.event_names() == ["opened"]
     assert "No module" in Notification.objects.pending().get().last_error
 
 
-@pytest.mark.parametrize("channel", ["Clumsy", "Cut"])
+@pytest.mark.parametrize("channel", ["ProgrammingErrorNotifier", "OperationalErrorNotifier"])
 def test_a_channel_that_has_trouble_with_a_database_holds_nothing_else_back(
-    office: PostOffice, settings: Any, channel: str
+    mail_server: MailServer, settings: Any, channel: str
 ) -> None:
     settings.CHRONIKER_NOTIFIERS = [f"tests.incidents.channels.{channel}"]
-    story = failed_job()
-    story.later(seconds=1).one(watched_job("bob"), "F")
-    story.send()
-    assert office.words() == ["opened", "opened"]
-    assert {one.attempts for one in Notification.objects.pending()} == {1}
+    timeline = failed_job()
+    timeline.advance(seconds=1).run_once(make_subscribed_job("bob"), "F")
+    timeline.send()
+    assert mail_server.event_names() == ["opened", "opened"]
+    assert {run_once.attempts for run_once in Notification.objects.pending()} == {1}
 
 
-def test_ends_that_wait_for_their_openings_do_not_keep_these_waiting(office: PostOffice) -> None:
+def test_ends_that_wait_for_their_openings_do_not_keep_these_waiting(mail_server: MailServer) -> None:
     """Each would be looked at again every few seconds, before what failed once."""
-    job = watched_job(*[f"user{number}" for number in range(30)])
-    story = Story()
-    story.one(job, "F")
-    Notification.objects.update(attempts=3, next_attempt_at=story.now + timedelta(minutes=10))
-    story.later(minutes=1).one(job, "S")
-    assert story.send() == 0
-    assert not Notification.objects.due(story.now + timedelta(minutes=8)).exists()
-    assert story.later(minutes=10).send() == 30
-    story.later(minutes=1).send()
-    assert office.words() == ["opened"] * 30 + ["resolved"] * 30
+    job = make_subscribed_job(*[f"user{number}" for number in range(30)])
+    timeline = Timeline()
+    timeline.run_once(job, "F")
+    Notification.objects.update(attempts=3, next_attempt_at=timeline.now + timedelta(minutes=10))
+    timeline.advance(minutes=1).run_once(job, "S")
+    assert timeline.send() == 0
+    assert not Notification.objects.due(timeline.now + timedelta(minutes=8)).exists()
+    assert timeline.advance(minutes=10).send() == 30
+    timeline.advance(minutes=1).send()
+    assert mail_server.event_names() == ["opened"] * 30 + ["resolved"] * 30
 
 
 def test_nothing_is_sent_of_a_job_that_was_deleted_after_it_was_claimed(
-    office: PostOffice, settings: Any
+    mail_server: MailServer, settings: Any
 ) -> None:
-    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Sweeper"]
-    story = failed_job()
-    story.later(seconds=1).one(watched_job("bob"), "F")
-    assert story.send() == 2
-    assert [str(mail["To"]) for mail in office.mails] == ["ann@example.com"]
+    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.JobDeletingNotifier"]
+    timeline = failed_job()
+    timeline.advance(seconds=1).run_once(make_subscribed_job("bob"), "F")
+    assert timeline.send() == 2
+    assert [str(mail["To"]) for mail in mail_server.mails] == ["ann@example.com"]
 
 
-def test_an_error_of_a_channel_gives_no_secret_away(
-    office: PostOffice, settings: Any, caplog: pytest.LogCaptureFixture
+def test_channel_error_leaks_no_secret(
+    mail_server: MailServer, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.CHAT_TOKEN = "canary-of-the-chat-1234"
-    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.Talkative"]
-    story = failed_job()
-    story.send()
+    settings.CHRONIKER_NOTIFIERS = ["tests.incidents.channels.SecretLeakingNotifier"]
+    timeline = failed_job()
+    timeline.send()
     told = Notification.objects.pending().get().last_error
     assert "401" in told
     assert "canary" not in told + caplog.text
 
 
-def test_what_was_begun_and_not_heard_of_again_is_given_up_at_last(office: PostOffice) -> None:
-    story = failed_job()
+def test_delivery_of_dead_sender_is_finally_abandoned(mail_server: MailServer) -> None:
+    timeline = failed_job()
     Notification.objects.update(attempts=3, last_error=UNFINISHED)
-    story.later(days=6).send()
-    assert office.words() == ["opened"]
-    story = failed_job("bob")
+    timeline.advance(days=6).send()
+    assert mail_server.event_names() == ["opened"]
+    timeline = failed_job("bob")
     Notification.objects.pending().update(attempts=3, last_error=UNFINISHED)
-    story.later(days=8).send()
-    assert office.words() == ["opened"]
+    timeline.advance(days=8).send()
+    assert mail_server.event_names() == ["opened"]
     assert Notification.objects.get(recipient="bob@example.com").dropped_at is not None
 
 
-def test_who_is_told(office: PostOffice, settings: Any) -> None:
+def test_recipients(mail_server: MailServer, settings: Any) -> None:
     from django.contrib.auth.models import Group
 
     group = Group.objects.create(name="on call")
-    job = watched_job("ann", "gone", "dumb", "digested")
+    job = make_subscribed_job("ann", "gone", "dumb", "digested")
     users = {user.username: user for user in job.subscribers.all()}
     users["gone"].is_active = False
     users["gone"].save()
@@ -400,8 +400,8 @@ def test_who_is_told(office: PostOffice, settings: Any) -> None:
     group.user_set.add(make_user("bob"), make_user("dora", email="ANN@example.com"))
     users["ann"].groups.add(group)
     job.subscriber_groups.add(group)
-    Story().run(job, "F")
-    assert sorted(str(mail["To"]).lower() for mail in office.mails) == [
+    Timeline().run(job, "F")
+    assert sorted(str(mail["To"]).lower() for mail in mail_server.mails) == [
         "ann@example.com", "bob@example.com",
     ]  # fmt: skip
 
@@ -424,36 +424,36 @@ def test_who_is_told(office: PostOffice, settings: Any) -> None:
         ("x" * 251 + "@b.c", False),
     ],
 )
-def test_what_is_no_address_is_none(address: str | None, good: bool) -> None:
+def test_invalid_address_is_skipped(address: str | None, good: bool) -> None:
     assert usable(address) is good
 
 
 def test_old_incidents_are_cleaned_with_their_notifications_but_nothing_that_is_open(
-    office: PostOffice,
+    mail_server: MailServer,
 ) -> None:
-    old, waiting, still = (watched_job(name) for name in ("ann", "bob", "cleo"))
-    story = Story()
-    story.run(old, "FS")
-    office.refuse.add("bob@example.com")
-    story.run(waiting, "FS")
-    story.run(still, "F")
-    assert delete_old(story.now) == 1
-    assert {one.job for one in Incident.objects.all()} == {waiting, still}
-    office.refuse.clear()
+    old, waiting, still = (make_subscribed_job(name) for name in ("ann", "bob", "cleo"))
+    timeline = Timeline()
+    timeline.run(old, "FS")
+    mail_server.refuse.add("bob@example.com")
+    timeline.run(waiting, "FS")
+    timeline.run(still, "F")
+    assert delete_old(timeline.now) == 1
+    assert {run_once.job for run_once in Incident.objects.all()} == {waiting, still}
+    mail_server.refuse.clear()
     for _ in range(3):
-        story.later(hours=1).send()
-    story.run(still, "S")
-    assert [str(mail["To"]) for mail in office.mails].count("bob@example.com") == 2
-    assert office.words()[-1] == "resolved"
+        timeline.advance(hours=1).send()
+    timeline.run(still, "S")
+    assert [str(mail["To"]) for mail in mail_server.mails].count("bob@example.com") == 2
+    assert mail_server.event_names()[-1] == "resolved"
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_admins_are_told_only_where_the_site_says_so(
-    office: PostOffice, settings: Any, wanted: bool
+def test_admins_are_notified_only_if_configured(
+    mail_server: MailServer, settings: Any, wanted: bool
 ) -> None:
     settings.CHRONIKER_EMAIL_TO_ADMINS = wanted
     settings.ADMINS = [("Root", "root@example.com")]
-    job = watched_job()
+    job = make_subscribed_job()
     job.subscribers.clear()
-    Story().run(job, "F")
-    assert [str(mail["To"]) for mail in office.mails] == ["root@example.com"] * wanted
+    Timeline().run(job, "F")
+    assert [str(mail["To"]) for mail in mail_server.mails] == ["root@example.com"] * wanted

@@ -10,8 +10,8 @@ import pytest
 
 from chroniker.alerting.webhook import SignatureRefused, Webhook, sign, verify
 from chroniker.models import Notification
-from tests.incidents.history import Story, watched_job
-from tests.incidents.post import PostOffice, WebHook
+from tests.incidents.history import Timeline, make_subscribed_job
+from tests.incidents.post import MailServer, WebhookReceiver
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
@@ -19,19 +19,19 @@ SECRET = "a secret of the receiver"
 
 
 @pytest.fixture
-def story(hook: WebHook, office: PostOffice, settings: Any) -> Story:
+def timeline(webhook_receiver: WebhookReceiver, mail_server: MailServer, settings: Any) -> Timeline:
     settings.CHRONIKER_NOTIFIERS = ["chroniker.alerting.webhook.Webhook"]
-    settings.CHRONIKER_WEBHOOK_URL = hook.url
+    settings.CHRONIKER_WEBHOOK_URL = webhook_receiver.url
     settings.CHRONIKER_WEBHOOK_SECRET = SECRET
-    return Story()
+    return Timeline()
 
 
-def test_it_is_told_what_mail_tells(story: Story, hook: WebHook, office: PostOffice) -> None:
-    job = watched_job("ann", "bob", name="till")
-    story.run(job, "FFS")
-    told = [verify(SECRET, headers, body) for headers, body in hook.requests]
-    assert [one["event"] for one in told] == ["opened", "resolved"]
-    assert len(office.mails) == 4
+def test_webhook_has_the_same_facts_as_mail(timeline: Timeline, webhook_receiver: WebhookReceiver, mail_server: MailServer) -> None:
+    job = make_subscribed_job("ann", "bob", name="till")
+    timeline.run(job, "FFS")
+    told = [verify(SECRET, headers, body) for headers, body in webhook_receiver.requests]
+    assert [run_once["event"] for run_once in told] == ["opened", "resolved"]
+    assert len(mail_server.mails) == 4
     opened, resolved = told
     assert opened["job"]["name"] == "till"
     assert opened["incident"]["severity"] == "warning"
@@ -42,45 +42,45 @@ def test_it_is_told_what_mail_tells(story: Story, hook: WebHook, office: PostOff
     assert opened["run"]["error"] == "ValueError: boom"
 
 
-def test_it_is_told_where_nobody_wants_mail(story: Story, hook: WebHook) -> None:
-    job = watched_job(email_on_failure=False)
-    story.run(job, "F")
-    assert len(hook.requests) == 1
+def test_webhook_is_called_without_mail_subscribers(timeline: Timeline, webhook_receiver: WebhookReceiver) -> None:
+    job = make_subscribed_job(email_on_failure=False)
+    timeline.run(job, "F")
+    assert len(webhook_receiver.requests) == 1
 
 
 @pytest.mark.parametrize("status", [500, 404, 302, 307])
-def test_any_other_answer_is_tried_again(story: Story, hook: WebHook, status: int) -> None:
-    hook.statuses = [status]
-    story.run(watched_job(), "F", every=0)
-    assert len(hook.requests) == 1
+def test_any_other_answer_is_tried_again(timeline: Timeline, webhook_receiver: WebhookReceiver, status: int) -> None:
+    webhook_receiver.statuses = [status]
+    timeline.run(make_subscribed_job(), "F", every=0)
+    assert len(webhook_receiver.requests) == 1
     assert str(status) in Notification.objects.pending().get().last_error
-    story.later(minutes=1).send()
-    story.later(minutes=1).send()
-    first, second = hook.requests
+    timeline.advance(minutes=1).send()
+    timeline.advance(minutes=1).send()
+    first, second = webhook_receiver.requests
     assert first[1] == second[1]
     assert first[0]["X-Chroniker-Delivery"] == second[0]["X-Chroniker-Delivery"]
 
 
-def test_a_receiver_that_is_away_holds_no_mail_back(
-    story: Story, office: PostOffice, settings: Any, free_port: int
+def test_unreachable_receiver_does_not_delay_mail(
+    timeline: Timeline, mail_server: MailServer, settings: Any, free_port: int
 ) -> None:
     settings.CHRONIKER_WEBHOOK_URL = f"http://127.0.0.1:{free_port}/"
-    story.run(watched_job(), "F")
-    assert office.words() == ["opened"]
+    timeline.run(make_subscribed_job(), "F")
+    assert mail_server.event_names() == ["opened"]
     assert "ChannelDown" in Notification.objects.pending().get().last_error
 
 
-def test_files_are_no_receivers(story: Story, settings: Any) -> None:
+def test_file_urls_are_rejected(timeline: Timeline, settings: Any) -> None:
     settings.CHRONIKER_WEBHOOK_URL = "file:///etc/passwd"
-    story.run(watched_job(), "F")
+    timeline.run(make_subscribed_job(), "F")
     assert "http" in Notification.objects.pending().get().last_error
 
 
-def test_secrets_are_masked(story: Story, hook: WebHook, settings: Any) -> None:
+def test_secrets_are_masked(timeline: Timeline, webhook_receiver: WebhookReceiver, settings: Any) -> None:
     settings.PAYMENT_API_KEY = "canary-of-settings-1"
-    story.run(watched_job(), "F", error="ValueError: canary-of-settings-1")
-    assert b"canary" not in hook.requests[0][1]
-    assert SECRET.encode() not in hook.requests[0][1]
+    timeline.run(make_subscribed_job(), "F", error="ValueError: canary-of-settings-1")
+    assert b"canary" not in webhook_receiver.requests[0][1]
+    assert SECRET.encode() not in webhook_receiver.requests[0][1]
 
 
 class TestVerify:
@@ -109,7 +109,7 @@ class TestVerify:
             with pytest.raises(SignatureRefused):
                 verify(SECRET, {**headers, f"x-chroniker-{name}": value}, body)
 
-    def test_refuses_a_border_that_was_moved(self) -> None:
+    def test_rejects_shifted_field_boundary(self) -> None:
         body = b'{"seconds": 2.1}'
         moment = str(int(time.time()))
         signature = sign(SECRET, moment, "1f", body)

@@ -42,7 +42,7 @@ def root(sign_in: SignIn) -> Client:
     return sign_in(superuser=True)
 
 
-def url_of(name: str, row: Any = None) -> str:
+def monitor_admin_url(name: str, row: Any = None) -> str:
     return reverse(
         f"admin:chroniker_monitors_monitor_{name}", args=[row.pk] if row is not None else []
     )

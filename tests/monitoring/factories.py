@@ -21,7 +21,7 @@ def make_monitor(kind: str = "test_gauge", **fields: Any) -> Monitor:
     return Monitor.objects.define(kind=kind, **fields)
 
 
-def make_gauge(path: Path, value: object = "50", **fields: Any) -> Monitor:
+def make_gauge_monitor(path: Path, value: object = "50", **fields: Any) -> Monitor:
     """A monitor of the number in ``path / "gauge"``."""
     set_gauge(path, value)
     return make_monitor(params={"path": str(path / "gauge")}, **fields)
@@ -31,10 +31,10 @@ def set_gauge(path: Path, value: object) -> None:
     (path / "gauge").write_text(str(value))
 
 
-def make_heartbeat(period: float = 3600, grace: float = 600, **fields: Any) -> Monitor:
+def make_heartbeat_monitor(period: float = 3600, grace: float = 600, **fields: Any) -> Monitor:
     params = {"period_seconds": period, "grace_seconds": grace}
     return make_monitor("heartbeat", params=params, **fields)
 
 
-def state_of(monitor: Monitor, host: str = "") -> MonitorState:
+def monitor_state(monitor: Monitor, host: str = "") -> MonitorState:
     return MonitorState.objects.get(job=monitor.pk, host=host)

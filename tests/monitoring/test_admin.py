@@ -20,14 +20,14 @@ from django.utils.timezone import now as utc_now
 from chroniker.models import Job, JobState
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
-from tests.monitoring.conftest import SignIn, form_data, url_of
-from tests.monitoring.factories import make_gauge, make_heartbeat, make_monitor
+from tests.monitoring.conftest import SignIn, form_data, monitor_admin_url
+from tests.monitoring.factories import make_gauge_monitor, make_heartbeat_monitor, make_monitor
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db
 
 
-def make_state(monitor: Monitor, severity: Severity = Severity.OK, **fields: Any) -> MonitorState:
+def make_monitor_state(monitor: Monitor, severity: Severity = Severity.OK, **fields: Any) -> MonitorState:
     now = utc_now()
     return MonitorState.objects.create(
         job_id=monitor.pk,
@@ -42,7 +42,7 @@ def gauge_data(path: Path, **fields: Any) -> dict[str, Any]:
     return form_data(**{"param_path": str(path / "gauge")} | fields)
 
 
-def text(response: Any) -> str:
+def visible_text(response: Any) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
 
 
@@ -53,14 +53,14 @@ def messages_of(response: Any) -> list[str]:
 # --- the board ---
 
 
-def test_the_board_tells_how_each_monitor_stands(root: Client) -> None:
-    make_state(
+def test_board_shows_state_of_each_monitor(root: Client) -> None:
+    make_monitor_state(
         make_monitor(name="hot"), Severity.CRITICAL, value=95.5, message="<b>hot</b>", unit="V"
     )
     make_monitor(name="new")
     make_job(name="no monitor")
-    page = root.get(url_of("changelist"))
-    shown = text(page)
+    page = root.get(monitor_admin_url("changelist"))
+    shown = visible_text(page)
     assert "critical" in shown
     assert "95.5 V" in shown
     assert "warning &gt; 80 V" in shown
@@ -76,11 +76,11 @@ def test_the_worst_come_first(root: Client) -> None:
         ("a", Severity.OK), ("b", Severity.WARNING), ("c", Severity.UNKNOWN),
         ("d", Severity.CRITICAL),
     ):  # fmt: skip
-        make_state(make_monitor(name=name), severity)
+        make_monitor_state(make_monitor(name=name), severity)
     make_monitor(name="e")
-    shown = [m.name for m in root.get(url_of("changelist")).context["cl"].result_list]
+    shown = [m.name for m in root.get(monitor_admin_url("changelist")).context["cl"].result_list]
     assert shown == ["d", "c", "b", "a", "e"]
-    by_name = root.get(url_of("changelist"), {"o": "1"})
+    by_name = root.get(monitor_admin_url("changelist"), {"o": "1"})
     assert [m.name for m in by_name.context["cl"].result_list] == ["a", "b", "c", "d", "e"]
 
 
@@ -99,10 +99,10 @@ def test_the_worst_come_first(root: Client) -> None:
     ],
 )
 def test_it_is_narrowed(root: Client, query: dict[str, str], names: set[str]) -> None:
-    make_state(make_monitor(name="hot"), Severity.CRITICAL)
-    make_state(make_monitor("disk", name="cold"))
+    make_monitor_state(make_monitor(name="hot"), Severity.CRITICAL)
+    make_monitor_state(make_monitor("disk", name="cold"))
     make_monitor(name="new")
-    page = root.get(url_of("changelist"), query)
+    page = root.get(monitor_admin_url("changelist"), query)
     assert {monitor.name for monitor in page.context["cl"].result_list} == names
 
 
@@ -113,56 +113,56 @@ def test_its_queries_do_not_grow(root: Client, django_assert_num_queries: Any) -
         with CaptureQueriesContext(
             connection,
         ) as queries:
-            assert root.get(url_of("changelist")).status_code == 200
+            assert root.get(monitor_admin_url("changelist")).status_code == 200
         return len(queries)
 
-    make_state(make_monitor(), Severity.CRITICAL)
+    make_monitor_state(make_monitor(), Severity.CRITICAL)
     number()
     before = number()
     for _ in range(10):
-        make_state(make_monitor(), Severity.WARNING)
+        make_monitor_state(make_monitor(), Severity.WARNING)
     assert number() == before
 
 
 def test_each_host_counts_and_one_of_yesterday_does_not(root: Client) -> None:
     monitor = make_monitor(hostname="*")
-    make_state(monitor, Severity.CRITICAL)  # from when it ran on any one host
-    make_state(monitor, Severity.OK, host="web1")
-    make_state(monitor, Severity.WARNING, host="web2")
-    page = root.get(url_of("changelist"))
-    assert "on web2" in text(page)
-    assert not root.get(url_of("changelist"), {"state": "critical"}).context["cl"].result_list
+    make_monitor_state(monitor, Severity.CRITICAL)  # from when it ran on any one host
+    make_monitor_state(monitor, Severity.OK, host="web1")
+    make_monitor_state(monitor, Severity.WARNING, host="web2")
+    page = root.get(monitor_admin_url("changelist"))
+    assert "on web2" in visible_text(page)
+    assert not root.get(monitor_admin_url("changelist"), {"state": "critical"}).context["cl"].result_list
 
 
-def test_a_state_on_its_way_says_how_far(root: Client) -> None:
+def test_pending_state_shows_its_streak(root: Client) -> None:
     monitor = make_monitor(consecutive=3)
-    make_state(monitor, measured_severity=Severity.CRITICAL, warning_streak=2, critical_streak=1)
-    assert "2 of 3 worse samples" in text(root.get(url_of("changelist")))
+    make_monitor_state(monitor, measured_severity=Severity.CRITICAL, warning_streak=2, critical_streak=1)
+    assert "2 of 3 worse samples" in visible_text(root.get(monitor_admin_url("changelist")))
 
 
 @pytest.mark.parametrize("unit", ["", "s", "bytes"])
 @pytest.mark.parametrize("bound", [math.inf, -math.inf, 1e308])
-def test_one_strange_threshold_spoils_no_board(root: Client, unit: str, bound: float) -> None:
+def test_invalid_threshold_does_not_break_the_board(root: Client, unit: str, bound: float) -> None:
     if connection.vendor == "mysql" and math.isinf(bound):
         return  # it takes no such number
     monitor = make_monitor(unit=unit)
     Probe.objects.update(critical=bound)
-    make_state(monitor, value=bound / 2 if math.isfinite(bound) else 1.0)
-    page = root.get(url_of("changelist"))
-    assert len(max(text(page).split(), key=len)) < 100
-    assert root.get(url_of("change", monitor)).status_code == 200
+    make_monitor_state(monitor, value=bound / 2 if math.isfinite(bound) else 1.0)
+    page = root.get(monitor_admin_url("changelist"))
+    assert len(max(visible_text(page).split(), key=len)) < 100
+    assert root.get(monitor_admin_url("change", monitor)).status_code == 200
 
 
 @pytest.mark.parametrize("bound", ["nan", "inf", "-inf", "1e999"])
 def test_a_threshold_is_a_finite_number(root: Client, tmp_path: Path, bound: str) -> None:
-    page = root.post(f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, probe_critical=bound))
+    page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", gauge_data(tmp_path, probe_critical=bound))
     assert "probe_critical" in page.context["adminform"].form.errors
 
 
 @pytest.mark.parametrize("name", ["run_now", "stop", "enable", "disable"])
 def test_actions_are_those_of_jobs(root: Client, name: str) -> None:
     monitor = make_monitor(enabled=name == "disable")
-    root.post(url_of("changelist"), {"action": name, "_selected_action": [monitor.pk]})
+    root.post(monitor_admin_url("changelist"), {"action": name, "_selected_action": [monitor.pk]})
     monitor.refresh_from_db()
     if name == "run_now":
         assert JobState.objects.get(job=monitor.pk).run_requested_at is not None
@@ -172,10 +172,10 @@ def test_actions_are_those_of_jobs(root: Client, name: str) -> None:
 
 
 def test_a_page_whose_language_has_commas_draws_the_same(root: Client, settings: Any) -> None:
-    make_state(make_monitor(), recent_values=[[1.25, 0], [2.5, 2]])
-    plain = re.findall(r"<svg.*?</svg>", root.get(url_of("changelist")).content.decode(), re.S)
+    make_monitor_state(make_monitor(), recent_values=[[1.25, 0], [2.5, 2]])
+    plain = re.findall(r"<svg.*?</svg>", root.get(monitor_admin_url("changelist")).content.decode(), re.S)
     settings.LANGUAGE_CODE = "de"
-    german = re.findall(r"<svg.*?</svg>", root.get(url_of("changelist")).content.decode(), re.S)
+    german = re.findall(r"<svg.*?</svg>", root.get(monitor_admin_url("changelist")).content.decode(), re.S)
     points = [re.findall(r'(?:points|c[xy])="([^"]*)"', "".join(svg)) for svg in (plain, german)]
     assert points[0] == points[1] != []
 
@@ -184,24 +184,24 @@ def test_a_page_whose_language_has_commas_draws_the_same(root: Client, settings:
 
 
 def test_first_the_kind_then_its_form(root: Client) -> None:
-    kinds = root.get(url_of("add"))
+    kinds = root.get(monitor_admin_url("add"))
     assert b'href="?kind=disk"' in kinds.content
-    form = root.get(url_of("add"), {"kind": "disk"}).context["adminform"].form
+    form = root.get(monitor_admin_url("add"), {"kind": "disk"}).context["adminform"].form
     assert {name for name in form.fields if name.startswith("param_")} >= {"param_path"}
     assert "params" not in form.fields
 
 
-def test_a_kind_that_is_none_is_refused(root: Client) -> None:
-    page = root.get(url_of("add"), {"kind": "<b>"})
+def test_unknown_kind_is_rejected(root: Client) -> None:
+    page = root.get(monitor_admin_url("add"), {"kind": "<b>"})
     assert page.status_code == 404
     assert b"<b>" not in page.content.partition(b"errornote")[2]
-    assert root.post(f"{url_of('add')}?kind=nonsense", form_data()).status_code == 404
+    assert root.post(f"{monitor_admin_url('add')}?kind=nonsense", form_data()).status_code == 404
     assert not Job.objects.exists()
 
 
 def test_a_monitor_is_defined(root: Client, tmp_path: Path) -> None:
     response = root.post(
-        f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, probe_unit="V"), follow=True
+        f"{monitor_admin_url('add')}?kind=test_gauge", gauge_data(tmp_path, probe_unit="V"), follow=True
     )
     assert "was added successfully" in messages_of(response)[0]
     monitor = Monitor.objects.get()
@@ -214,11 +214,11 @@ def test_a_monitor_is_defined(root: Client, tmp_path: Path) -> None:
 
 
 def test_a_monitor_is_changed_and_its_state_is_not(root: Client, tmp_path: Path) -> None:
-    monitor = make_gauge(tmp_path, consecutive=2)
-    make_state(monitor, Severity.CRITICAL)
+    monitor = make_gauge_monitor(tmp_path, consecutive=2)
+    make_monitor_state(monitor, Severity.CRITICAL)
     data = gauge_data(tmp_path, name="renamed", probe_critical="", probe_operator="<",
                       probe_warning="3", probe_recovery="4")  # fmt: skip
-    root.post(url_of("change", monitor), data)
+    root.post(monitor_admin_url("change", monitor), data)
     monitor = Monitor.objects.get()
     assert (monitor.name, monitor.args) == ("renamed", f"--job-id {monitor.pk}")
     probe = monitor.probe
@@ -228,12 +228,12 @@ def test_a_monitor_is_changed_and_its_state_is_not(root: Client, tmp_path: Path)
 
 
 def test_a_longer_time_limit_is_not_cut_by_that_of_the_run(root: Client, tmp_path: Path) -> None:
-    monitor = make_gauge(tmp_path)
+    monitor = make_gauge_monitor(tmp_path)
     assert monitor.timeout_seconds == 30
     data = gauge_data(tmp_path, probe_timeout="90", timeout_seconds="30")
-    root.post(url_of("change", monitor), data)
+    root.post(monitor_admin_url("change", monitor), data)
     assert Monitor.objects.get().timeout_seconds == 110
-    root.post(url_of("change", monitor), data | {"timeout_seconds": "100"})
+    root.post(monitor_admin_url("change", monitor), data | {"timeout_seconds": "100"})
     assert Monitor.objects.get().timeout_seconds == 100
 
 
@@ -253,7 +253,7 @@ def test_a_longer_time_limit_is_not_cut_by_that_of_the_run(root: Client, tmp_pat
 def test_what_cannot_be_is_refused_at_its_field(
     root: Client, tmp_path: Path, field: str, value: str, said: str
 ) -> None:
-    page = root.post(f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path, **{field: value}))
+    page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", gauge_data(tmp_path, **{field: value}))
     assert page.status_code == 200
     assert said in str(page.context["adminform"].form.errors[field])
     assert not Job.objects.exists()
@@ -261,7 +261,7 @@ def test_what_cannot_be_is_refused_at_its_field(
 
 def test_what_the_kind_refuses_is_said_at_its_parameter(root: Client) -> None:
     page = root.post(
-        f"{url_of('add')}?kind=disk", form_data(param_path="/", param_measure="colour")
+        f"{monitor_admin_url('add')}?kind=disk", form_data(param_path="/", param_measure="colour")
     )
     assert page.status_code == 200
     assert "param_measure" in page.context["adminform"].form.errors
@@ -272,24 +272,24 @@ def test_a_site_that_does_not_allow_the_command_says_so(
     root: Client, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_ALLOWED_COMMANDS = ["noop"]
-    page = root.post(f"{url_of('add')}?kind=test_gauge", gauge_data(tmp_path))
+    page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", gauge_data(tmp_path))
     assert "CHRONIKER_ALLOWED_COMMANDS" in str(page.context["adminform"].form.non_field_errors())
 
 
 def test_a_heartbeat_gets_its_address_and_its_threshold(root: Client) -> None:
     data = form_data(param_period_seconds="3600", param_grace_seconds="600", probe_warning="")
-    root.post(f"{url_of('add')}?kind=heartbeat", data)
+    root.post(f"{monitor_admin_url('add')}?kind=heartbeat", data)
     probe = Probe.objects.get()
     assert (probe.operator, probe.critical) == (">", 4200)
-    page = root.get(url_of("change", Monitor.objects.get()))
+    page = root.get(monitor_admin_url("change", Monitor.objects.get()))
     assert f"/ping/{probe.ping_uuid}/" in page.content.decode()
     assert b"_test" not in page.content
-    root.post(url_of("change", Monitor.objects.get()), data)
+    root.post(monitor_admin_url("change", Monitor.objects.get()), data)
     assert Probe.objects.get().ping_uuid == probe.ping_uuid
 
 
 def test_a_heartbeat_without_a_schedule_would_notice_nothing(root: Client) -> None:
-    page = root.post(f"{url_of('add')}?kind=heartbeat", form_data(schedule="", probe_warning=""))
+    page = root.post(f"{monitor_admin_url('add')}?kind=heartbeat", form_data(schedule="", probe_warning=""))
     assert "schedule" in page.context["adminform"].form.errors
 
 
@@ -299,7 +299,7 @@ def test_a_heartbeat_without_a_schedule_would_notice_nothing(root: Client) -> No
 @pytest.mark.parametrize("span", ["", "hour", "day", "week", "month", "nonsense"])
 def test_its_chart_shows_values_and_thresholds(root: Client, span: str) -> None:
     monitor = make_monitor()
-    make_state(monitor, Severity.CRITICAL, value=95.0, unit="V")
+    make_monitor_state(monitor, Severity.CRITICAL, value=95.0, unit="V")
     now = utc_now()
     Sample.objects.bulk_create(
         Sample(
@@ -308,7 +308,7 @@ def test_its_chart_shows_values_and_thresholds(root: Client, span: str) -> None:
         )
         for n in range(200)
     )  # fmt: skip
-    page = root.get(url_of("change", monitor), {"span": span} if span else {})
+    page = root.get(monitor_admin_url("change", monitor), {"span": span} if span else {})
     assert page.status_code == 200
     svg = re.findall(r"<svg class=\"chroniker-chart.*?</svg>", page.content.decode(), re.S)[0]
     assert "chroniker-threshold-warning" in svg
@@ -323,32 +323,32 @@ def test_its_chart_shows_values_and_thresholds(root: Client, span: str) -> None:
 
 def test_a_page_without_samples_says_so(root: Client) -> None:
     monitor = make_monitor()
-    assert "No sample yet" in text(root.get(url_of("change", monitor)))
-    make_state(monitor)
-    assert "Nothing was measured within the last day" in text(root.get(url_of("change", monitor)))
+    assert "No sample yet" in visible_text(root.get(monitor_admin_url("change", monitor)))
+    make_monitor_state(monitor)
+    assert "Nothing was measured within the last day" in visible_text(root.get(monitor_admin_url("change", monitor)))
 
 
 def test_what_was_sent_with_a_ping_is_shown_as_text(root: Client, client: Client) -> None:
-    monitor = make_heartbeat()
+    monitor = make_heartbeat_monitor()
     client.post(f"/ping/{monitor.probe.ping_uuid}/3", b"<script>alert(1)</script>", "text/plain")
-    page = root.get(url_of("change", monitor))
+    page = root.get(monitor_admin_url("change", monitor))
     assert b"&lt;script&gt;alert(1)" in page.content
     assert b"<script>alert(1)" not in page.content
 
 
 @pytest.mark.parametrize("params", [[1], 5, "x", None, {"path": 5}, {"path": "/x", "y": 1}])
-def test_parameters_that_no_form_stored_can_be_seen_and_mended(
+def test_invalid_stored_parameters_can_be_viewed_and_fixed(
     root: Client, sign_in: SignIn, tmp_path: Path, params: Any
 ) -> None:
-    monitor = make_gauge(tmp_path)
+    monitor = make_gauge_monitor(tmp_path)
     Probe.objects.update(params=Value(params, JSONField()))
     with pytest.raises(SystemExit) as ended:
         call_command("check_monitor", monitor.name, stdout=StringIO())
     assert ended.value.code == 3
     for client in (root, sign_in("view_monitor")):
-        for url in (url_of("changelist"), url_of("change", monitor)):
+        for url in (monitor_admin_url("changelist"), monitor_admin_url("change", monitor)):
             assert client.get(url).status_code == 200
-    root.post(url_of("change", monitor), gauge_data(tmp_path))
+    root.post(monitor_admin_url("change", monitor), gauge_data(tmp_path))
     assert Probe.objects.get().params == {"path": str(tmp_path / "gauge")}
 
 
@@ -362,7 +362,7 @@ def test_whatever_is_written_is_shown_as_text(root: Client, sign_in: SignIn) -> 
         params={"path": f"/{EVIL}"},
     )  # fmt: skip
     for host, error in ((SHORT_EVIL, EVIL), ("web1", "")):
-        state = make_state(monitor, Severity.CRITICAL, host=host, message=EVIL, error=error)
+        state = make_monitor_state(monitor, Severity.CRITICAL, host=host, message=EVIL, error=error)
         Sample.objects.create(
             job_id=monitor.pk, host=state.host, at=utc_now(), value=95, severity=2, message=EVIL
         )
@@ -370,11 +370,11 @@ def test_whatever_is_written_is_shown_as_text(root: Client, sign_in: SignIn) -> 
     pages = [
         client.get(url)
         for client in (root, viewer)
-        for url in (url_of("changelist"), url_of("change", monitor), url_of("history", monitor))
+        for url in (monitor_admin_url("changelist"), monitor_admin_url("change", monitor), monitor_admin_url("history", monitor))
     ]
-    pages += [root.get(url_of("delete", monitor)), root.get(url_of("add"), {"kind": EVIL})]
-    pages.append(root.post(url_of("change", monitor), form_data(name=EVIL, unit=EVIL)))
-    pages.append(root.get(url_of("changelist"), {"q": EVIL, "state": EVIL, "kind": EVIL}))
+    pages += [root.get(monitor_admin_url("delete", monitor)), root.get(monitor_admin_url("add"), {"kind": EVIL})]
+    pages.append(root.post(monitor_admin_url("change", monitor), form_data(name=EVIL, unit=EVIL)))
+    pages.append(root.get(monitor_admin_url("changelist"), {"q": EVIL, "state": EVIL, "kind": EVIL}))
     for page in pages:
         shown = page.content.decode()
         assert "<script>alert" not in shown
@@ -385,9 +385,9 @@ def test_whatever_is_written_is_shown_as_text(root: Client, sign_in: SignIn) -> 
 def test_a_monitor_of_a_kind_that_is_gone_can_be_seen_and_deleted(root: Client) -> None:
     monitor = make_monitor()
     Probe.objects.update(kind="gone")
-    assert "gone" in text(root.get(url_of("changelist")))
-    assert root.get(url_of("change", monitor)).status_code == 200
-    root.post(url_of("delete", monitor), {"post": "yes"})
+    assert "gone" in visible_text(root.get(monitor_admin_url("changelist")))
+    assert root.get(monitor_admin_url("change", monitor)).status_code == 200
+    root.post(monitor_admin_url("delete", monitor), {"post": "yes"})
     assert not Job.objects.exists()
 
 
@@ -407,22 +407,22 @@ def test_a_monitor_of_a_kind_that_is_gone_can_be_seen_and_deleted(root: Client) 
 )
 def test_each_page_asks_for_its_permission(sign_in: SignIn, name: str, permission: str) -> None:
     row = make_monitor() if name in ("change", "delete", "history") else None
-    assert sign_in("view_job", "add_job", "change_job").get(url_of(name, row)).status_code == 403
-    assert sign_in(permission).get(url_of(name, row)).status_code == 200
-    assert Client().get(url_of(name, row)).status_code == 302
+    assert sign_in("view_job", "add_job", "change_job").get(monitor_admin_url(name, row)).status_code == 403
+    assert sign_in(permission).get(monitor_admin_url(name, row)).status_code == 200
+    assert Client().get(monitor_admin_url(name, row)).status_code == 302
 
 
 def test_a_viewer_sees_the_definition_and_changes_nothing(sign_in: SignIn, tmp_path: Path) -> None:
-    monitor = make_gauge(tmp_path)
+    monitor = make_gauge_monitor(tmp_path)
     viewer = sign_in("view_monitor")
-    page = viewer.get(url_of("change", monitor))
-    assert str(tmp_path / "gauge") in text(page)
+    page = viewer.get(monitor_admin_url("change", monitor))
+    assert str(tmp_path / "gauge") in visible_text(page)
     assert b'name="param_path"' not in page.content
     assert b"_test" not in page.content
     for extra in ({}, {"_test": "1"}):
-        answer = viewer.post(url_of("change", monitor), gauge_data(tmp_path, name="x", **extra))
+        answer = viewer.post(monitor_admin_url("change", monitor), gauge_data(tmp_path, name="x", **extra))
         assert answer.status_code == 403
-    assert viewer.post(url_of("run", monitor)).status_code == 403
+    assert viewer.post(monitor_admin_url("run", monitor)).status_code == 403
     assert not JobState.objects.exists()
     assert Monitor.objects.get().name == monitor.name
 
@@ -430,33 +430,33 @@ def test_a_viewer_sees_the_definition_and_changes_nothing(sign_in: SignIn, tmp_p
 def test_sql_needs_a_permission_of_its_own(sign_in: SignIn) -> None:
     monitor = make_monitor()
     Probe.objects.update(kind="sql", params={})
-    url = f"{url_of('add')}?kind=sql"
+    url = f"{monitor_admin_url('add')}?kind=sql"
     keeper = sign_in("view_monitor", "add_monitor", "change_monitor", "delete_monitor")
-    assert b"kind=sql" not in keeper.get(url_of("add")).content
+    assert b"kind=sql" not in keeper.get(monitor_admin_url("add")).content
     assert keeper.get(url).status_code == 403
     assert keeper.post(url, form_data(_test="1")).status_code == 403
-    assert keeper.get(url_of("change", monitor)).status_code == 200
+    assert keeper.get(monitor_admin_url("change", monitor)).status_code == 200
     for extra in ({}, {"_test": "1"}):
-        assert keeper.post(url_of("change", monitor), form_data(**extra)).status_code == 403
-    keeper.post(url_of("changelist"), {"action": "disable", "_selected_action": [monitor.pk]})
+        assert keeper.post(monitor_admin_url("change", monitor), form_data(**extra)).status_code == 403
+    keeper.post(monitor_admin_url("changelist"), {"action": "disable", "_selected_action": [monitor.pk]})
     assert Monitor.objects.get().enabled
-    assert keeper.post(url_of("delete", monitor), {"post": "yes"}).status_code == 403
+    assert keeper.post(monitor_admin_url("delete", monitor), {"post": "yes"}).status_code == 403
     trusted = sign_in("view_monitor", "add_monitor", "change_monitor", "use_sql_probe")
-    assert b"kind=sql" in trusted.get(url_of("add")).content
+    assert b"kind=sql" in trusted.get(monitor_admin_url("add")).content
     assert trusted.get(url).status_code == 200
 
 
 def test_a_command_is_for_those_who_may_define_jobs(sign_in: SignIn) -> None:
     """Else "Test now" would run any of them for somebody who may run nothing."""
-    url = f"{url_of('add')}?kind=command"
+    url = f"{monitor_admin_url('add')}?kind=command"
     data = form_data(param_command="check", param_mode="stderr", _test="1")
     keeper = sign_in("add_monitor", "change_monitor")
-    assert b"kind=command" not in keeper.get(url_of("add")).content
+    assert b"kind=command" not in keeper.get(monitor_admin_url("add")).content
     assert keeper.post(url, data).status_code == 403
     monitor = make_monitor("command", params={"command": "check"})
-    assert keeper.post(url_of("change", monitor), data).status_code == 403
+    assert keeper.post(monitor_admin_url("change", monitor), data).status_code == 403
     trusted = sign_in("add_monitor", "add_job")
-    assert b"kind=command" in trusted.get(url_of("add")).content
+    assert b"kind=command" in trusted.get(monitor_admin_url("add")).content
     assert trusted.get(url).status_code == 200
 
 
@@ -474,7 +474,7 @@ def test_what_is_secret_is_sent_to_no_other_host(sign_in: SignIn, test: dict[str
     monitor = make_monitor("http", params={"url": url, "headers": headers})
     keeper = sign_in("view_monitor", "change_monitor")
     elsewhere = form_data(**SECRET_PAGE, **test) | {"param_url": "https://evil.example.net/"}
-    page = keeper.post(url_of("change", monitor), elsewhere)
+    page = keeper.post(monitor_admin_url("change", monitor), elsewhere)
     assert "another host" in str(page.context["adminform"].form.errors["param_headers"])
     assert "hunter2" not in page.content.decode()
     assert Probe.objects.get().params == {"url": url, "headers": headers}
@@ -485,41 +485,41 @@ def test_what_is_secret_stays_with_its_host(sign_in: SignIn) -> None:
     params = {"url": "https://shop.example.com/", "headers": headers}
     monitor = make_monitor("http", params=params)
     keeper = sign_in("view_monitor", "change_monitor")
-    keeper.post(url_of("change", monitor), form_data(**SECRET_PAGE))
+    keeper.post(monitor_admin_url("change", monitor), form_data(**SECRET_PAGE))
     found = Probe.objects.get().params
     assert (found["url"], found["headers"]) == ("https://shop.example.com/health", headers)
     other = {"param_url": "https://new.example.net/", "param_headers": "X-Key: 1"}
-    keeper.post(url_of("change", monitor), form_data(**SECRET_PAGE) | other)
+    keeper.post(monitor_admin_url("change", monitor), form_data(**SECRET_PAGE) | other)
     found = Probe.objects.get().params
     assert (found["url"], found["headers"]) == ("https://new.example.net/", "X-Key: 1")
 
 
 def test_deleting_takes_its_history_along(root: Client) -> None:
     monitor = make_monitor()
-    make_state(monitor)
+    make_monitor_state(monitor)
     Sample.objects.create(job_id=monitor.pk, at=utc_now(), severity=0)
-    page = root.get(url_of("delete", monitor))
-    assert "samples" in text(page).lower()
-    root.post(url_of("delete", monitor), {"post": "yes"})
+    page = root.get(monitor_admin_url("delete", monitor))
+    assert "samples" in visible_text(page).lower()
+    root.post(monitor_admin_url("delete", monitor), {"post": "yes"})
     assert not (Job.objects.exists() or Sample.objects.exists() or MonitorState.objects.exists())
 
 
 def test_the_fields_of_a_model_are_for_those_who_define(sign_in: SignIn) -> None:
-    assert sign_in("view_monitor").get(url_of("fields")).status_code == 403
+    assert sign_in("view_monitor").get(monitor_admin_url("fields")).status_code == 403
     keeper = sign_in("add_monitor")
-    assert keeper.post(url_of("fields")).status_code == 405
+    assert keeper.post(monitor_admin_url("fields")).status_code == 405
     for refused in ("", "nonsense", "auth.User", "sessions.Session", "a.b.c"):
-        assert keeper.get(url_of("fields"), {"model": refused}).json() == {"fields": []}
-    found = keeper.get(url_of("fields"), {"model": "chroniker.Run"}).json()["fields"]
+        assert keeper.get(monitor_admin_url("fields"), {"model": refused}).json() == {"fields": []}
+    found = keeper.get(monitor_admin_url("fields"), {"model": "chroniker.Run"}).json()["fields"]
     assert {"status", "ended_at"} <= set(found)
-    page = keeper.get(url_of("add"), {"kind": "records"})
-    assert url_of("fields") in page.content.decode()
+    page = keeper.get(monitor_admin_url("add"), {"kind": "records"})
+    assert monitor_admin_url("fields") in page.content.decode()
     assert b'list="chroniker-fields"' in page.content
 
 
 def test_nothing_is_loaded_from_another_host(root: Client) -> None:
     monitor = make_monitor()
-    make_state(monitor)
-    for url in (url_of("changelist"), url_of("add"), url_of("change", monitor)):
+    make_monitor_state(monitor)
+    for url in (monitor_admin_url("changelist"), monitor_admin_url("add"), monitor_admin_url("change", monitor)):
         page = root.get(url).content.decode()
         assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)

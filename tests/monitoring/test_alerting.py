@@ -17,7 +17,7 @@ from chroniker_monitors.checking.recorder import measure_and_record as record_ch
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe
 from chroniker_monitors.thresholds import SeverityChange
-from tests.monitoring.factories import make_gauge, make_heartbeat, set_gauge
+from tests.monitoring.factories import make_gauge_monitor, make_heartbeat_monitor, set_gauge
 from tests.support import make_job
 
 OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
@@ -63,7 +63,7 @@ def incidents_of(monitor: Monitor) -> list[Any]:
 
 @pytest.mark.django_db
 def test_three_bad_samples_open_one_incident_and_a_good_one_ends_it(tmp_path: Path) -> None:
-    monitor = make_gauge(tmp_path, consecutive=3)
+    monitor = make_gauge_monitor(tmp_path, consecutive=3)
     opened = []
     for told in "FFFFS":
         set_gauge(tmp_path, 95 if told == "F" else 50)
@@ -77,7 +77,7 @@ def test_three_bad_samples_open_one_incident_and_a_good_one_ends_it(tmp_path: Pa
 
 @pytest.mark.django_db
 def test_two_bad_samples_of_three_are_silence(tmp_path: Path) -> None:
-    monitor = make_gauge(tmp_path, consecutive=3)
+    monitor = make_gauge_monitor(tmp_path, consecutive=3)
     for told in "FFSFFS":
         set_gauge(tmp_path, 95 if told == "F" else 50)
         check(monitor)
@@ -86,7 +86,7 @@ def test_two_bad_samples_of_three_are_silence(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 def test_an_incident_follows_its_severity(tmp_path: Path) -> None:
-    monitor = make_gauge(tmp_path)
+    monitor = make_gauge_monitor(tmp_path)
     seen = []
     for told in ("85", "95", "raise cut", "95", "50"):
         set_gauge(tmp_path, told)
@@ -101,7 +101,7 @@ def test_an_incident_follows_its_severity(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 def test_a_failing_ping_opens_one_and_a_good_one_ends_it(client: Any) -> None:
-    monitor = make_heartbeat()
+    monitor = make_heartbeat_monitor()
     address = f"/ping/{monitor.probe.ping_uuid}/"
     client.post(f"{address}3", b"disk full", "text/plain")
     client.get(f"{address}fail")
@@ -114,7 +114,7 @@ def test_a_failing_ping_opens_one_and_a_good_one_ends_it(client: Any) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_failing_probe_opens_one_incident_and_not_two(tmp_path: Path, run_tick: Any) -> None:
-    monitor = make_gauge(tmp_path, "raise the wire is cut")
+    monitor = make_gauge_monitor(tmp_path, "raise the wire is cut")
     run_tick(only=frozenset({monitor.pk}), force=True)
     (incident,) = incidents_of(monitor)
     assert incident.kind == "monitor"
@@ -122,8 +122,8 @@ def test_a_failing_probe_opens_one_incident_and_not_two(tmp_path: Path, run_tick
 
 
 @pytest.mark.django_db
-def test_of_a_disabled_monitor_nothing_is_told(tmp_path: Path, client: Any) -> None:
-    gauge, heartbeat = make_gauge(tmp_path, 95, enabled=False), make_heartbeat(enabled=False)
+def test_disabled_monitor_is_not_notified(tmp_path: Path, client: Any) -> None:
+    gauge, heartbeat = make_gauge_monitor(tmp_path, 95, enabled=False), make_heartbeat_monitor(enabled=False)
     check(gauge)
     client.get(f"/ping/{heartbeat.probe.ping_uuid}/fail")
     assert not Incident.objects.exists()
@@ -131,10 +131,10 @@ def test_of_a_disabled_monitor_nothing_is_told(tmp_path: Path, client: Any) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_still_bad_when_it_is_enabled_again_is_told_again(
+def test_bad_monitor_is_notified_again_when_reenabled(
     tmp_path: Path, run_tick: Any
 ) -> None:
-    monitor = make_gauge(tmp_path, 95, recovery=2, schedule="@yearly")
+    monitor = make_gauge_monitor(tmp_path, 95, recovery=2, schedule="@yearly")
     run_tick()
     check(monitor)
     for enabled in (False, True):
@@ -158,7 +158,7 @@ def test_what_is_still_bad_when_it_is_enabled_again_is_told_again(
 def test_a_job_that_checks_a_monitor_beside_it_fails_as_any_job(
     tmp_path: Path, run_tick: Any
 ) -> None:
-    monitor = make_gauge(tmp_path, 95, name="volts")
+    monitor = make_gauge_monitor(tmp_path, 95, name="volts")
     job = make_job(command="check_monitor", args="volts")
     run_tick(only=frozenset({job.pk}), force=True)
     kinds = dict(Incident.objects.values_list("job", "kind"))
@@ -166,8 +166,8 @@ def test_a_job_that_checks_a_monitor_beside_it_fails_as_any_job(
 
 
 @pytest.mark.django_db
-def test_what_is_no_monitor_any_more_has_no_open_incident(tmp_path: Path) -> None:
-    monitor, other = make_gauge(tmp_path, 95), make_gauge(tmp_path, 95)
+def test_removed_probe_closes_the_incident(tmp_path: Path) -> None:
+    monitor, other = make_gauge_monitor(tmp_path, 95), make_gauge_monitor(tmp_path, 95)
     check(monitor)
     check(other)
     Probe.objects.filter(pk=monitor.pk).delete()

@@ -20,9 +20,9 @@ from django.utils.timezone import now as utc_now
 
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Sample
-from tests.admin.test_browser import in_browser, open_page
-from tests.monitoring.conftest import SignIn, url_of
-from tests.monitoring.factories import make_gauge, make_monitor, state_of
+from tests.admin.test_browser import run_in_browser, open_browser_page
+from tests.monitoring.conftest import SignIn, monitor_admin_url
+from tests.monitoring.factories import make_gauge_monitor, make_monitor, monitor_state
 from tests.support import REPO
 
 pytestmark = [
@@ -34,18 +34,18 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def _policy(settings: Any) -> None:
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.admin.test_browser.StrictPolicy"]
+def _strict_policy(settings: Any) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.admin.test_browser.StrictContentSecurityPolicy"]
 
 
-def picture(page: Any, name: str) -> None:
+def save_screenshot(page: Any, name: str) -> None:
     if os.environ.get("WRITE") == "1":
         path = REPO / "docs" / "img" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=path)
 
 
-class Turns:
+class TickHandshake:
     """The browser in its thread and the scheduler in the test's, one after the other."""
 
     def __init__(self) -> None:
@@ -65,10 +65,10 @@ class Turns:
         browser.result()
 
 
-def test_the_life_of_a_disk_monitor(
+def test_disk_monitor_from_creation_to_recovery(
     live_server: Any, sign_in: SignIn, manage: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    turns, base = Turns(), live_server.url
+    turns, base = TickHandshake(), live_server.url
 
     def run_now(page: Any) -> None:
         page.get_by_role("button", name="Run now").click()
@@ -78,7 +78,7 @@ def test_the_life_of_a_disk_monitor(
     def do(page: Any) -> None:
         page.set_viewport_size({"width": 1280, "height": 800})
         # from nothing: what is to be measured?
-        page.goto(base + url_of("changelist"))
+        page.goto(base + monitor_admin_url("changelist"))
         page.get_by_role("link", name="Add monitor").click()
         page.get_by_role("link", name="Disk").click()
         page.fill("#id_name", "disk of this machine")
@@ -92,12 +92,12 @@ def test_the_life_of_a_disk_monitor(
         tested.locator(".chroniker-severity-critical").wait_for(timeout=60_000)
         assert "%" in tested.inner_text()
         page.set_viewport_size({"width": 1280, "height": 2050})
-        picture(page, "monitor-form")
+        save_screenshot(page, "monitor-form")
         page.get_by_role("button", name="Save and continue editing").first.click()
         page.get_by_text("was added successfully").wait_for()
         # measured by a real tick
         run_now(page)
-        page.goto(base + url_of("changelist"))
+        page.goto(base + monitor_admin_url("changelist"))
         row = page.locator("#result_list tbody tr", has_text="disk of this machine")
         row.locator(".chroniker-severity-critical").wait_for()
         assert "%" in row.locator(".field-value").inner_text()
@@ -110,14 +110,14 @@ def test_the_life_of_a_disk_monitor(
         page.reload()
         page.locator(".chroniker-measured .chroniker-severity-ok").wait_for()
         assert page.locator("svg.chroniker-chart .chroniker-threshold-critical").count() == 1
-        page.goto(base + url_of("changelist"))
+        page.goto(base + monitor_admin_url("changelist"))
         row.locator(".chroniker-severity-ok").wait_for()
         assert row.locator("svg.chroniker-spark").count() == 1
 
     session = sign_in(superuser=True).cookies["sessionid"].value
 
     def work() -> None:
-        with open_page(base, session) as page:
+        with open_browser_page(base, session) as page:
             do(page)
 
     def tick() -> None:
@@ -128,7 +128,7 @@ def test_the_life_of_a_disk_monitor(
     with ThreadPoolExecutor(1) as pool:
         turns.serve(pool.submit(work), tick)
     monitor = Monitor.objects.get()
-    state = state_of(monitor)
+    state = monitor_state(monitor)
     assert (state.severity, state.samples_total) == (Severity.OK, 2)
     assert [severity for _value, severity in state.recent_values] == [
         Severity.CRITICAL,
@@ -136,28 +136,28 @@ def test_the_life_of_a_disk_monitor(
     ]
 
 
-def test_a_form_is_tried_without_a_script(
+def test_test_now_works_without_scripts(
     live_server: Any, sign_in: SignIn, tmp_path: Path
 ) -> None:
     """The button sends the form, and the page that comes back has the answer and what was typed."""
-    monitor = make_gauge(tmp_path, 95)
+    monitor = make_gauge_monitor(tmp_path, 95)
 
     def do(page: Any) -> None:
         page.route("**/test-now.js", lambda route: route.fulfill(status=200, body=""))
-        page.goto(live_server.url + url_of("change", monitor))
+        page.goto(live_server.url + monitor_admin_url("change", monitor))
         page.fill("#id_description", "not saved")
         page.get_by_role("button", name="Test now").click()
         page.locator("#chroniker-tested .chroniker-severity-critical").wait_for(timeout=60_000)
         assert page.input_value("#id_description") == "not saved"
 
-    in_browser(live_server.url, sign_in(superuser=True), do)
+    run_in_browser(live_server.url, sign_in(superuser=True), do)
     assert Monitor.objects.get().description == ""
 
 
 def test_the_fields_that_can_be_chosen_follow_the_model(live_server: Any, sign_in: SignIn) -> None:
 
     def do(page: Any) -> None:
-        page.goto(f"{live_server.url}{url_of('add')}?kind=records")
+        page.goto(f"{live_server.url}{monitor_admin_url('add')}?kind=records")
         page.select_option("#id_param_model", "chroniker.Run")
         page.locator("#chroniker-field-names", has_text="ended_at").wait_for()
         options = page.locator("#chroniker-fields option")
@@ -168,7 +168,7 @@ def test_the_fields_that_can_be_chosen_follow_the_model(live_server: Any, sign_i
         page.locator("#chroniker-field-names", has_text="last_tick_at").wait_for()
         assert "ended_at" not in page.locator("#chroniker-field-names").inner_text()
 
-    in_browser(live_server.url, sign_in(superuser=True), do)
+    run_in_browser(live_server.url, sign_in(superuser=True), do)
 
 
 def make_board() -> Monitor:
@@ -229,9 +229,9 @@ def test_no_page_needs_inline_scripts_or_styles(
 ) -> None:
     monitor = make_board()
     paths = [
-        url_of("changelist"), url_of("add"), f"{url_of('add')}?kind=heartbeat",
-        url_of("change", monitor), f"{url_of('change', monitor)}?span=month",
-        url_of("delete", monitor),
+        monitor_admin_url("changelist"), monitor_admin_url("add"), f"{monitor_admin_url('add')}?kind=heartbeat",
+        monitor_admin_url("change", monitor), f"{monitor_admin_url('change', monitor)}?span=month",
+        monitor_admin_url("delete", monitor),
     ]  # fmt: skip
     names = {0: "monitors-board", 4: "monitor-page"}
 
@@ -242,6 +242,6 @@ def test_no_page_needs_inline_scripts_or_styles(
             assert page.goto(live_server.url + path).status == 200
             page.wait_for_load_state("networkidle")
             if number in names and scheme == "light":
-                picture(page, names[number])
+                save_screenshot(page, names[number])
 
-    in_browser(live_server.url, sign_in(superuser=True), do)
+    run_in_browser(live_server.url, sign_in(superuser=True), do)

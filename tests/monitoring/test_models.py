@@ -7,20 +7,20 @@ import pytest
 from chroniker.models import Job
 from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
-from tests.monitoring.factories import make_heartbeat, make_monitor
+from tests.monitoring.factories import make_heartbeat_monitor, make_monitor
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db
 
 
-def make_bare(name: str) -> Job:
+def make_monitor_without_probe(name: str) -> Job:
     job = make_job(name=name, command="check_monitor")
     Probe.objects.create(job=job, kind="disk")
     return job
 
 
 def test_only_jobs_with_a_probe_are_monitors_in_every_query() -> None:
-    job, other = make_bare("disk"), make_job(name="nightly")
+    job, other = make_monitor_without_probe("disk"), make_job(name="nightly")
     for found in (
         Monitor.objects.all(),
         Monitor.objects.filter(enabled=True),
@@ -45,7 +45,7 @@ def test_only_jobs_with_a_probe_are_monitors_in_every_query() -> None:
 def test_a_deleted_monitor_takes_everything_with_it_and_nothing_else() -> None:
     from django.utils.timezone import now
 
-    job, other = make_bare("disk"), make_job(name="nightly")
+    job, other = make_monitor_without_probe("disk"), make_job(name="nightly")
     MonitorState.objects.create(job=job)
     Sample.objects.create(job=job, at=now(), severity=0)
     Monitor.objects.all().delete()
@@ -56,7 +56,7 @@ def test_a_deleted_monitor_takes_everything_with_it_and_nothing_else() -> None:
 
 
 def test_a_heartbeat_has_an_address_a_threshold_and_no_hosts() -> None:
-    monitor = make_heartbeat(period=100, grace=50, hostname="*", operator="<", warning=120)
+    monitor = make_heartbeat_monitor(period=100, grace=50, hostname="*", operator="<", warning=120)
     probe = Probe.objects.get()
     assert (probe.operator, probe.warning, probe.critical) == (">", 120, 150)
     assert probe.ping_uuid is not None

@@ -25,7 +25,7 @@ def add() -> list[str]:
     return out.getvalue().splitlines()
 
 
-def test_each_starter_that_can_be_is_made_and_says_so(settings: Any) -> None:
+def test_each_applicable_preset_is_created_and_reported(settings: Any) -> None:
     settings.CHRONIKER_SITE_URL = "https://shop.example.com:8443/"
     told = add()
     assert len(told) == len(list(iter_presets())) == 6
@@ -55,7 +55,7 @@ def test_without_https_there_is_no_certificate(settings: Any, url: str) -> None:
     assert not any("Certificate" in line for line in add())
 
 
-def test_what_was_made_measures() -> None:
+def test_created_presets_measure() -> None:
     add()
     with pytest.raises(SystemExit) as ended:
         call_command("check_monitor", "Disk space", stdout=(out := StringIO()))

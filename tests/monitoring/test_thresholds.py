@@ -70,14 +70,14 @@ def test_what_is_no_number_is_unknown(
 
 
 @pytest.mark.parametrize("operator", Operator.values)
-def test_a_threshold_that_is_no_number_says_nothing(operator: str) -> None:
+def test_nan_threshold_is_ignored(operator: str) -> None:
     """Compared with NaN all would be well for ever."""
     assert evaluate(5, operator, None, math.nan) is UNKNOWN
     assert evaluate(5, operator, math.nan, None) is UNKNOWN
 
 
 @given(numbers, st.sampled_from(Operator.values))
-def test_without_thresholds_all_is_well(value: float, operator: str) -> None:
+def test_without_thresholds_everything_is_ok(value: float, operator: str) -> None:
     assert Thresholds(operator).evaluate(value) is OK
 
 

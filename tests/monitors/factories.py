@@ -17,7 +17,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def make_state(job: Job | None = None, **fields: Any) -> JobState:
+def make_job_state(job: Job | None = None, **fields: Any) -> JobState:
     if fields.get("lease_token"):
         fields.setdefault("lease_expires_at", NOON)
     return JobState.objects.create(job=job or make_job(), **fields)
@@ -40,7 +40,7 @@ def samples(page: str) -> Samples:
     return found
 
 
-class Page:
+class MetricsPage:
     """A scraped page, to be asked: ``page("chroniker_job_running", job_name="a")``."""
 
     def __init__(self, text: str | None = None) -> None:
@@ -50,5 +50,5 @@ class Page:
     def __call__(self, name: str, **labels: str) -> float | None:
         return self.samples.get((name, frozenset(labels.items())))
 
-    def named(self, name: str) -> dict[frozenset[tuple[str, str]], float]:
+    def samples_named(self, name: str) -> dict[frozenset[tuple[str, str]], float]:
         return {labels: value for (found, labels), value in self.samples.items() if found == name}

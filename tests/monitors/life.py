@@ -15,7 +15,7 @@ from chroniker.processes.supervisor import Outcome
 _tokens = itertools.count(1)
 
 
-def begin(job: Job, now: datetime, host: str = "") -> JobState:
+def start_run(job: Job, now: datetime, host: str = "") -> JobState:
     """A run of it that goes on."""
     state, _ = JobState.objects.get_or_create(job=job, host=host)
     run = Run.objects.create(job=job, host=host, scheduled_for=now, started_at=now)
@@ -44,7 +44,7 @@ def end(state: JobState, now: datetime, status: RunStatus, seconds: float | None
     return ended.run
 
 
-def live(
+def make_finished_run(
     job: Job,
     now: datetime,
     status: RunStatus = RunStatus.SUCCEEDED,
@@ -52,4 +52,4 @@ def live(
     host: str = "",
 ) -> Run:
     """A whole run that ends now."""
-    return end(begin(job, now - timedelta(seconds=seconds or 0), host), now, status, seconds)
+    return end(start_run(job, now - timedelta(seconds=seconds or 0), host), now, status, seconds)

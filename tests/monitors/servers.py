@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.monitors.site_settings import CHRONIKER_METRICS_TOKEN as TOKEN
-from tests.support import free_port, program, wait_until
+from tests.support import free_port, find_program, wait_until
 
 
 @contextlib.contextmanager
-def gunicorn(env: dict[str, str], folder: Path, *options: str) -> Iterator[str]:
+def run_gunicorn(env: dict[str, str], folder: Path, *options: str) -> Iterator[str]:
     """Two workers in multiprocess mode serve the test site with a token; its address."""
     files = folder / "multiprocess"
     files.mkdir()
@@ -34,7 +34,7 @@ def gunicorn(env: dict[str, str], folder: Path, *options: str) -> Iterator[str]:
         "django.core.wsgi:get_wsgi_application()",
     ]
     log = folder / "gunicorn.log"
-    with running(command, log, env=env | settings):
+    with run_server(command, log, env=env | settings):
         found = wait_until(
             lambda: re.search(r"Listening at: http://(\S+)", log.read_text()), timeout=30
         )
@@ -42,7 +42,7 @@ def gunicorn(env: dict[str, str], folder: Path, *options: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running(command: list[str], log: Path, **options: Any) -> Iterator[None]:
+def run_server(command: list[str], log: Path, **options: Any) -> Iterator[None]:
     """A server that is ended with the block."""
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, cwd=log.parent, **options)
@@ -57,7 +57,7 @@ def running(command: list[str], log: Path, **options: Any) -> Iterator[None]:
             process.wait()
 
 
-class Prometheus:
+class PrometheusServer:
     """A Prometheus that scrapes each second; ``jobs`` are targets by the name of their job."""
 
     def __init__(self, url: str) -> None:
@@ -65,7 +65,7 @@ class Prometheus:
 
     @classmethod
     @contextlib.contextmanager
-    def scraping(cls, folder: Path, **jobs: str) -> Iterator[Prometheus]:
+    def scraping(cls, folder: Path, **jobs: str) -> Iterator[PrometheusServer]:
         configs = [
             {
                 "job_name": name,
@@ -80,13 +80,13 @@ class Prometheus:
         config.write_text(json.dumps({"scrape_configs": configs}))
         address = f"127.0.0.1:{free_port()}"
         command = [
-            str(program("prometheus")),
+            str(find_program("prometheus")),
             f"--config.file={config}",
             f"--storage.tsdb.path={folder / 'tsdb'}",
             f"--web.listen-address={address}",
             "--enable-feature=exemplar-storage",
         ]
-        with running(command, folder / "prometheus.log"):
+        with run_server(command, folder / "prometheus.log"):
             yield cls(f"http://{address}")
 
     def query(self, expression: str) -> list[Any]:
@@ -106,10 +106,10 @@ class Prometheus:
         return None
 
 
-class _TextOnly(BaseHTTPRequestHandler):
+class _TextFormatHandler(BaseHTTPRequestHandler):
     """Hands a scrape on as one that takes the text format only."""
 
-    server: PlainProxy
+    server: TextFormatProxy
 
     def do_GET(self) -> None:
         headers = {"Authorization": self.headers["Authorization"], "Accept": "text/plain"}
@@ -129,19 +129,19 @@ class _TextOnly(BaseHTTPRequestHandler):
         """Nothing to say."""
 
 
-class PlainProxy(ThreadingHTTPServer):
+class TextFormatProxy(ThreadingHTTPServer):
     """Between a Prometheus that always asks for OpenMetrics, too, and a site."""
 
     daemon_threads = True
 
     def __init__(self, upstream: str) -> None:
-        super().__init__(("127.0.0.1", 0), _TextOnly)
+        super().__init__(("127.0.0.1", 0), _TextFormatHandler)
         self.upstream = upstream
         self.content_types: set[str] = set()
 
     @classmethod
     @contextlib.contextmanager
-    def before(cls, upstream: str) -> Iterator[PlainProxy]:
+    def before(cls, upstream: str) -> Iterator[TextFormatProxy]:
         with cls(upstream) as proxy:
             thread = threading.Thread(target=proxy.serve_forever)
             thread.start()

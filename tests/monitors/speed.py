@@ -27,7 +27,7 @@ BOUNDS = ("0.1", "0.5", "1.0", "5.0", "15.0", "30.0", "60.0", "300.0", "900.0")
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class ScrapeTimes:
     """Seconds, the best of some; ``page`` and ``memory`` in bytes."""
 
     jobs: int
@@ -56,27 +56,27 @@ class Speed:
         )
 
 
-def measure(jobs: int, repeats: int = 3) -> Speed:
+def measure(jobs: int, repeats: int = 3) -> ScrapeTimes:
     """Measure with that many jobs, which are added to the database."""
     populate(jobs)
     config = current_config()
-    fetch = best(fetch_all, repeats)
+    fetch = best_of(fetch_all, repeats)
     lines = [
         (sample.name, ",".join(f'{k}="{v}"' for k, v in sample.labels.items()), sample.value)
-        for metric in metrics(take(), config)
+        for metric in metrics(read_snapshot(), config)
         for sample in metric.samples
     ]
-    join = best(lambda: "".join([f"{n}{{{la}}} {v}\n" for n, la, v in lines]).encode(), repeats)
+    join = best_of(lambda: "".join([f"{n}{{{la}}} {v}\n" for n, la, v in lines]).encode(), repeats)
     lines.clear()
-    cold = best(lambda: page(Renderer(config)), repeats)
+    cold = best_of(lambda: page(Renderer(config)), repeats)
     renderer = Renderer(config)
     size = len(page(renderer))
-    warm = best(lambda: page(renderer), repeats, before=lambda: change(jobs // 100))
-    slow = best(lambda: generate_latest(_Registry(config)), 1)
-    ready = [_Ready(list(metrics(take(), config)))]
-    generate = best(lambda: generate_latest(ready[0]), 1)
+    warm = best_of(lambda: page(renderer), repeats, before=lambda: change(jobs // 100))
+    slow = best_of(lambda: generate_latest(_Registry(config)), 1)
+    ready = [_BuiltRegistry(list(metrics(read_snapshot(), config)))]
+    generate = best_of(lambda: generate_latest(ready[0]), 1)
     ready.clear()
-    return Speed(jobs, size, fetch, join, cold, warm, slow, generate, memory(config))
+    return ScrapeTimes(jobs, size, fetch, join, cold, warm, slow, generate, memory(config))
 
 
 def fetch_all() -> None:
@@ -91,10 +91,10 @@ class _Registry:
         self.config = config
 
     def collect(self) -> Any:
-        return metrics(take(), self.config)
+        return metrics(read_snapshot(), self.config)
 
 
-class _Ready:
+class _BuiltRegistry:
     def __init__(self, families: list[Any]) -> None:
         self.families = families
 
@@ -102,12 +102,12 @@ class _Ready:
         return self.families
 
 
-def take() -> Snapshot:
+def read_snapshot() -> Snapshot:
     return read("default", 10**9)
 
 
 def page(renderer: Renderer) -> bytes:
-    return b"".join(renderer(take(), TEXT))
+    return b"".join(renderer(read_snapshot(), TEXT))
 
 
 def memory(config: MetricsConfig) -> int:
@@ -121,7 +121,7 @@ def memory(config: MetricsConfig) -> int:
     return peak
 
 
-def best(
+def best_of(
     call: Callable[[], object], repeats: int, before: Callable[[], object] = lambda: None
 ) -> float:
     times = []
@@ -157,16 +157,16 @@ def populate(number: int) -> None:
         ],
         batch_size=500,
     )
-    dice = random.Random(7)
-    JobState.objects.bulk_create([_state(job, dice) for job in jobs], batch_size=200)
+    rng = random.Random(7)
+    JobState.objects.bulk_create([_state(job, rng) for job in jobs], batch_size=200)
 
 
-def _state(job: Job, dice: random.Random) -> JobState:
+def _state(job: Job, rng: random.Random) -> JobState:
     def moment() -> datetime:
-        return NOW - timedelta(days=dice.random())
+        return NOW - timedelta(days=rng.random())
 
     def buckets() -> dict[str, int]:
-        return {bound: dice.randrange(500) for bound in BOUNDS}
+        return {bound: rng.randrange(500) for bound in BOUNDS}
 
     return JobState(
         job_id=job.pk,
@@ -178,16 +178,16 @@ def _state(job: Job, dice: random.Random) -> JobState:
         next_run_at=moment(),
         progress_at=moment(),
         parts_total=100,
-        parts_done=dice.randrange(100),
-        runs_total=dice.randrange(10**5),
-        failures_error=dice.randrange(100),
-        duration_seconds_sum=dice.random() * 1e5,
+        parts_done=rng.randrange(100),
+        runs_total=rng.randrange(10**5),
+        failures_error=rng.randrange(100),
+        duration_seconds_sum=rng.random() * 1e5,
         duration_count=5000,
         duration_buckets=buckets(),
-        start_lag_seconds_sum=dice.random() * 1e5,
+        start_lag_seconds_sum=rng.random() * 1e5,
         start_lag_count=5000,
         start_lag_buckets=buckets(),
-        cpu_seconds_total=dice.random() * 1e5,
-        last_duration_seconds=dice.random() * 100,
-        last_max_rss_bytes=dice.randrange(10**9),
+        cpu_seconds_total=rng.random() * 1e5,
+        last_duration_seconds=rng.random() * 100,
+        last_max_rss_bytes=rng.randrange(10**9),
     )

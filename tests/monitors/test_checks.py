@@ -37,7 +37,7 @@ LONG = "0123456789abcdef"
         ("DURATION_BUCKETS", [1, float("inf")], "E004"),
     ],
 )
-def test_wrong_settings_are_found(
+def test_wrong_metrics_settings_are_found(
     settings: Any, name: str, value: Any, expected: str | None
 ) -> None:
     setattr(settings, f"CHRONIKER_METRICS_{name}", value)

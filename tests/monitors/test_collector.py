@@ -28,7 +28,7 @@ from chroniker.models import (
 from chroniker_monitors.collector.metrics import LEVELS, NAMES
 from chroniker_monitors.collector.prometheus import ChronikerCollector
 from chroniker_monitors.models import Monitor, MonitorState, Probe
-from tests.monitors.factories import NOON, Page, make_state, scrape
+from tests.monitors.factories import NOON, MetricsPage, make_job_state, scrape
 from tests.support import REPO, make_job
 
 Queries = Callable[[int], AbstractContextManager[Any]]
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.django_db
 
 def test_job_that_never_ran_is_there_at_zero() -> None:
     make_job(name="new")
-    page = Page()
+    page = MetricsPage()
     assert page("chroniker_job_runs_total", job_name="new") == 0
     for reason in ("error", "timeout", "stopped", "lost"):
         assert page("chroniker_job_failures_total", job_name="new", reason=reason) == 0
@@ -65,7 +65,7 @@ def test_job_in_a_maintenance_window_is_muted() -> None:
     make_window(make_job(name="inside"))
     make_job(name="outside")
     make_window(make_job(name="later"), starts_at=utc_now() + timedelta(minutes=1))
-    page = Page()
+    page = MetricsPage()
     assert [page("chroniker_job_muted", job_name=n) for n in ("inside", "outside", "later")] == [
         1,
         0,
@@ -77,7 +77,7 @@ def test_window_without_jobs_mutes_all_of_them() -> None:
     make_job(name="a")
     make_window(make_job(name="b"))
     make_window()
-    page = Page()
+    page = MetricsPage()
     assert [page("chroniker_job_muted", job_name=name) for name in ("a", "b")] == [1, 1]
 
 
@@ -86,11 +86,11 @@ def test_window_whose_job_was_deleted_mutes_nothing() -> None:
     make_window(gone)
     gone.delete()
     make_job(name="a")
-    assert Page()("chroniker_job_muted", job_name="a") == 0
+    assert MetricsPage()("chroniker_job_muted", job_name="a") == 0
 
 
 def test_incidents_and_notifications_are_counted() -> None:
-    page = Page()
+    page = MetricsPage()
     for severity in ("critical", "warning", "info"):
         assert page("chroniker_incidents_open", severity=severity) == 0
     assert page("chroniker_notifications_pending") == 0
@@ -109,7 +109,7 @@ def test_incidents_and_notifications_are_counted() -> None:
             event="opened", channel="mail", key=number, created_at=NOON, next_attempt_at=again
         )
     Counter.objects.add("notification_failures", 5)
-    page = Page()
+    page = MetricsPage()
     assert page("chroniker_incidents_open", severity="critical") == 2
     assert page("chroniker_incidents_open", severity="warning") == 0
     assert page("chroniker_notifications_pending") == 1
@@ -125,19 +125,19 @@ def make_monitor(name: str, *, hostname: str = "", **fields: Any) -> Monitor:
 def test_monitor_is_there_from_the_start_without_a_value() -> None:
     make_monitor("new", unit="%", operator="<", warning=20)
     make_job(name="no monitor")
-    page = Page()
+    page = MetricsPage()
     assert page("chroniker_monitor_info", job_name="new", kind="disk", unit="%") == 1
-    assert page.named("chroniker_monitor_threshold") == {
+    assert page.samples_named("chroniker_monitor_threshold") == {
         frozenset({"job_name": "new", "operator": "<", "severity": "warning"}.items()): 20
     }
     assert page("chroniker_monitor_severity", job_name="new") == 0
     assert page("chroniker_monitor_last_sample_timestamp_seconds", job_name="new") == 0
-    assert not page.named("chroniker_monitor_value")
-    assert not page.named("chroniker_monitor_latency_seconds")
-    assert len(page.named("chroniker_monitor_severity")) == 1  # a plain job has none
+    assert not page.samples_named("chroniker_monitor_value")
+    assert not page.samples_named("chroniker_monitor_latency_seconds")
+    assert len(page.samples_named("chroniker_monitor_severity")) == 1  # a plain job has none
 
 
-def test_what_a_monitor_measured_is_told() -> None:
+def test_monitor_measurement_is_exported() -> None:
     monitor = make_monitor("full", warning=80, critical=90)
     MonitorState.objects.create(
         job=monitor,
@@ -147,7 +147,7 @@ def test_what_a_monitor_measured_is_told() -> None:
         latency_seconds=0.125,
         last_sample_at=NOON,
     )
-    page = Page()
+    page = MetricsPage()
     assert page("chroniker_monitor_info", job_name="full", kind="disk", unit="percent") == 1
     assert page("chroniker_monitor_value", job_name="full") == 95.5
     assert page("chroniker_monitor_severity", job_name="full") == 2
@@ -161,9 +161,9 @@ def test_what_a_monitor_measured_is_told() -> None:
 
 def test_unknown_monitor_has_no_value() -> None:
     MonitorState.objects.create(job=make_monitor("broken"), severity=3, last_sample_at=NOON)
-    page = Page()
+    page = MetricsPage()
     assert page("chroniker_monitor_severity", job_name="broken") == 3
-    assert not page.named("chroniker_monitor_value")
+    assert not page.samples_named("chroniker_monitor_value")
 
 
 def test_monitor_on_every_host_has_the_hosts_of_today() -> None:
@@ -172,7 +172,7 @@ def test_monitor_on_every_host_has_the_hosts_of_today() -> None:
     monitor = make_monitor("disk", hostname="*")
     MonitorState.objects.create(job=monitor, host="web1", severity=1, value=1)
     MonitorState.objects.create(job=monitor, host="", severity=2)  # of an older definition
-    assert Page().named("chroniker_monitor_severity") == {
+    assert MetricsPage().samples_named("chroniker_monitor_severity") == {
         frozenset({"job_name": "disk", "host": host}.items()): severity
         for host, severity in (("web1", 1), ("web2", 0))
     }
@@ -182,11 +182,11 @@ def test_monitors_of_dropped_jobs_are_dropped(settings: Any) -> None:
     for name in ("first", "second"):
         make_monitor(name)
     settings.CHRONIKER_METRICS_MAX_JOBS = 1
-    [labels] = Page().named("chroniker_monitor_severity")
+    [labels] = MetricsPage().samples_named("chroniker_monitor_severity")
     assert dict(labels)["job_name"] == "first"
 
 
-def test_definition_and_state_are_told() -> None:
+def test_definition_and_state_are_exported() -> None:
     job = make_job(
         name="backup",
         command="noop",
@@ -198,7 +198,7 @@ def test_definition_and_state_are_told() -> None:
         start_deadline_seconds=0,
     )
     run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
-    make_state(
+    make_job_state(
         job,
         lease_token="t",
         lease_host="web1",
@@ -229,7 +229,7 @@ def test_definition_and_state_are_told() -> None:
     )
     Host.objects.create(name="web1", last_tick_at=NOON, tick_seconds=0.5)
     Host.objects.create(name="web2", paused=True)
-    page = Page()
+    page = MetricsPage()
 
     def told(name: str, **labels: str) -> float | None:
         return page(f"chroniker_job_{name}", job_name="backup", **labels)
@@ -285,24 +285,24 @@ def test_definition_and_state_are_told() -> None:
 def test_time_that_is_not_now_is_zero() -> None:
     job = make_job(name="a")
     run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
-    make_state(job, current_run=run, last_started_at=NOON)  # nobody owns it
-    assert Page()("chroniker_job_start_timestamp_seconds", job_name="a") == 0
+    make_job_state(job, current_run=run, last_started_at=NOON)  # nobody owns it
+    assert MetricsPage()("chroniker_job_start_timestamp_seconds", job_name="a") == 0
 
 
 def test_threshold_that_is_not_set_is_absent() -> None:
     make_job(name="a")
-    page = Page()
+    page = MetricsPage()
     for name in ("expected", "timeout", "start_deadline"):
-        assert not page.named(f"chroniker_job_{name}_seconds")
+        assert not page.samples_named(f"chroniker_job_{name}_seconds")
         assert f"# TYPE chroniker_job_{name}_seconds gauge" in page.text
 
 
-def test_blocked_job_tells_the_class_of_the_reason() -> None:
-    make_state(make_job(name="a"), blocked_reason="dependency: b has not succeeded")
-    page = Page()
+def test_blocked_job_exports_the_reason() -> None:
+    make_job_state(make_job(name="a"), blocked_reason="dependency: b has not succeeded")
+    page = MetricsPage()
     values = {
         dict(labels)["reason"]: value
-        for labels, value in page.named("chroniker_job_blocked").items()
+        for labels, value in page.samples_named("chroniker_job_blocked").items()
     }
     expected = dict.fromkeys(("dependency", "schedule", "command", "lock", "other"), 0.0)
     assert values == expected | {"dependency": 1.0}
@@ -317,53 +317,53 @@ def test_raw_command_keeps_its_arguments_secret() -> None:
 
 def test_only_jobs_of_every_host_have_a_host() -> None:
     everywhere = make_job(name="everywhere", hostname="*")
-    make_state(everywhere, host="web1", runs_total=1)
-    make_state(everywhere, host="web2", runs_total=2)
-    make_state(make_job(name="there", hostname="web1"), runs_total=3)
+    make_job_state(everywhere, host="web1", runs_total=1)
+    make_job_state(everywhere, host="web2", runs_total=2)
+    make_job_state(make_job(name="there", hostname="web1"), runs_total=3)
     Host.objects.create(name="web3")
-    page = Page()
-    assert page.named("chroniker_job_runs_total") == {
+    page = MetricsPage()
+    assert page.samples_named("chroniker_job_runs_total") == {
         frozenset({("job_name", "everywhere"), ("host", "web1")}): 1,
         frozenset({("job_name", "everywhere"), ("host", "web2")}): 2,
         frozenset({("job_name", "everywhere"), ("host", "web3")}): 0,  # it did not tick since
         frozenset({("job_name", "there")}): 3,
     }
     # What people defined is the same on every host, and is joined by the job's name.
-    assert page.named("chroniker_job_enabled") == {
+    assert page.samples_named("chroniker_job_enabled") == {
         frozenset({("job_name", "everywhere")}): 1,
         frozenset({("job_name", "there")}): 1,
     }
 
 
-def test_deleted_renamed_and_left_slots_make_no_ghosts() -> None:
+def test_deleted_renamed_and_moved_jobs_leave_no_series() -> None:
     gone, renamed, moved = (make_job(name=name) for name in ("gone", "old name", "moved"))
-    make_state(moved, runs_total=5)
-    make_state(renamed, runs_total=6)
+    make_job_state(moved, runs_total=5)
+    make_job_state(renamed, runs_total=6)
     scrape()
     gone.delete()
     Job.objects.filter(pk=renamed.pk).update(name="new name")
     Job.objects.filter(pk=moved.pk).update(hostname="*")
-    make_state(moved, host="web1", runs_total=1)
-    assert Page().named("chroniker_job_runs_total") == {
+    make_job_state(moved, host="web1", runs_total=1)
+    assert MetricsPage().samples_named("chroniker_job_runs_total") == {
         frozenset({("job_name", "new name")}): 6,
         frozenset({("job_name", "moved"), ("host", "web1")}): 1,
     }
     Job.objects.filter(pk=moved.pk).update(hostname="")
-    assert Page().named("chroniker_job_runs_total") == {
+    assert MetricsPage().samples_named("chroniker_job_runs_total") == {
         frozenset({("job_name", "new name")}): 6,
         frozenset({("job_name", "moved")}): 5,
     }
     JobState.objects.filter(job=moved, host="").delete()
-    assert Page()("chroniker_job_runs_total", job_name="moved") == 0
+    assert MetricsPage()("chroniker_job_runs_total", job_name="moved") == 0
 
 
 def test_every_change_is_seen_at_the_next_scrape() -> None:
-    state = make_state(make_job(name="a"))
+    state = make_job_state(make_job(name="a"))
     for runs in (1, 2, 5):
         JobState.objects.filter(pk=state.pk).update(
             runs_total=runs, duration_buckets={"60": runs}, duration_count=runs
         )
-        page = Page()
+        page = MetricsPage()
         assert page("chroniker_job_runs_total", job_name="a") == runs
         assert page("chroniker_job_duration_seconds_bucket", job_name="a", le="60.0") == runs
 
@@ -377,24 +377,24 @@ def test_two_queries_whatever_the_number_of_jobs(
     for _ in range(2):
         # In a test's transaction, two more: a savepoint, and its release.
         with django_assert_num_queries(7 + 2):
-            assert len(Page().named("chroniker_job_runs_total")) == number
+            assert len(MetricsPage().samples_named("chroniker_job_runs_total")) == number
 
 
 def test_jobs_over_the_limit_are_dropped_and_counted(settings: Any) -> None:
     for name in "abcde":
-        make_state(make_job(name=name, hostname="*"), host="web1")
+        make_job_state(make_job(name=name, hostname="*"), host="web1")
     for limit, dropped in ((5, 0), (6, 0), (4, 1), (2, 3)):
         settings.CHRONIKER_METRICS_MAX_JOBS = limit
-        page = Page()
+        page = MetricsPage()
         assert page("chroniker_collector_dropped_jobs") == dropped
-        assert len(page.named("chroniker_job_runs_total")) == 5 - dropped
+        assert len(page.samples_named("chroniker_job_runs_total")) == 5 - dropped
         assert page("chroniker_job_enabled", job_name="a") == 1
 
 
 def test_histograms_can_be_left_out(settings: Any) -> None:
-    make_state(make_job(name="a"), runs_total=3)
+    make_job_state(make_job(name="a"), runs_total=3)
     settings.CHRONIKER_METRICS_HISTOGRAMS = False
-    page = Page()
+    page = MetricsPage()
     assert "chroniker_job_duration_seconds" not in page.text
     assert page("chroniker_job_runs_total", job_name="a") == 3
     settings.CHRONIKER_METRICS_HISTOGRAMS = True
@@ -402,10 +402,10 @@ def test_histograms_can_be_left_out(settings: Any) -> None:
 
 
 def test_other_bounds_count_from_the_next_scrape(settings: Any) -> None:
-    make_state(make_job(name="a"), duration_buckets={"5": 2, "60": 1}, duration_count=4)
-    assert Page()("chroniker_job_duration_seconds_bucket", job_name="a", le="5.0") == 2
+    make_job_state(make_job(name="a"), duration_buckets={"5": 2, "60": 1}, duration_count=4)
+    assert MetricsPage()("chroniker_job_duration_seconds_bucket", job_name="a", le="5.0") == 2
     settings.CHRONIKER_METRICS_DURATION_BUCKETS = [10, 100]
-    page = Page()
+    page = MetricsPage()
     assert [
         page("chroniker_job_duration_seconds_bucket", job_name="a", le=le)
         for le in ("5.0", "10.0", "100.0", "+Inf")
@@ -413,12 +413,12 @@ def test_other_bounds_count_from_the_next_scrape(settings: Any) -> None:
 
 
 def test_rows_that_make_no_sense_never_give_an_error() -> None:
-    make_state(make_job(name="a"), duration_buckets=["nonsense"], duration_count=2)
-    page = Page()
+    make_job_state(make_job(name="a"), duration_buckets=["nonsense"], duration_count=2)
+    page = MetricsPage()
     assert page("chroniker_collector_up") == 1
     assert page("chroniker_job_duration_seconds_bucket", job_name="a", le="+Inf") == 2
-    make_state(make_job(name="b"), duration_buckets={"1": "nonsense"})
-    page = Page()
+    make_job_state(make_job(name="b"), duration_buckets={"1": "nonsense"})
+    page = MetricsPage()
     assert page("chroniker_collector_up") == 0
     assert "python_info" in page.text
 
@@ -427,9 +427,9 @@ def test_collector_can_be_registered_elsewhere(django_assert_num_queries: Querie
     registry = CollectorRegistry(auto_describe=True)
     with django_assert_num_queries(0):
         registry.register(ChronikerCollector())
-    make_state(make_job(name="a"), runs_total=3)
+    make_job_state(make_job(name="a"), runs_total=3)
     text = generate_latest(registry).decode()
-    assert Page(text)("chroniker_job_runs_total", job_name="a") == 3
+    assert MetricsPage(text)("chroniker_job_runs_total", job_name="a") == 3
     found = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert {name.removesuffix("_total") for name in found} == NAMES
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.monitors.factories import Page, make_state
-from tests.monitors.test_database_down import default_is, postgres
+from tests.monitors.factories import MetricsPage, make_job_state
+from tests.monitors.test_database_down import replace_default_connection, postgres_wrapper
 from tests.support import free_port, make_job, wait_until
 
-Start = Callable[..., subprocess.Popen[bytes]]
+StartManage = Callable[..., subprocess.Popen[bytes]]
 
 
 # --- write_metrics --------------------------------------------------------------------------
@@ -29,13 +29,13 @@ Start = Callable[..., subprocess.Popen[bytes]]
 @pytest.mark.django_db
 def test_file_has_our_metrics_only(tmp_path: Path) -> None:
     """node_exporter's own python_ and process_ metrics would collide with those of a process."""
-    make_state(make_job(name="a"), runs_total=3)
+    make_job_state(make_job(name="a"), runs_total=3)
     file = tmp_path / "chroniker.prom"
     file.write_text("old")
     os.chmod(file, 0o600)
     call_command("write_metrics", str(file))
     text = file.read_text()
-    assert Page(text)("chroniker_job_runs_total", job_name="a") == 3
+    assert MetricsPage(text)("chroniker_job_runs_total", job_name="a") == 3
     assert {line.split("_")[0].split()[-1] for line in text.splitlines()} == {"chroniker"}
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
     assert os.listdir(tmp_path) == [file.name]
@@ -61,16 +61,16 @@ def test_file_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) -> N
 
 def test_file_says_that_the_database_is_down(transactional_db: None, tmp_path: Path) -> None:
     file = tmp_path / "chroniker.prom"
-    with default_is(postgres(free_port())), pytest.raises(CommandError, match="did not answer"):
+    with replace_default_connection(postgres_wrapper(free_port())), pytest.raises(CommandError, match="did not answer"):
         call_command("write_metrics", str(file))
-    assert Page(file.read_text())("chroniker_collector_up") == 0
+    assert MetricsPage(file.read_text())("chroniker_collector_up") == 0
 
 
 # --- serve_metrics --------------------------------------------------------------------------
 
 
 @pytest.fixture
-def serve(start_manage: Start, tmp_path: Path) -> Callable[..., tuple[Any, int]]:
+def serve(start_manage: StartManage, tmp_path: Path) -> Callable[..., tuple[Any, int]]:
     def start(*options: str) -> tuple[subprocess.Popen[bytes], int]:
         process = start_manage("serve_metrics", "--port", "0", *options)
         log = tmp_path / "serve_metrics.log"
@@ -91,12 +91,12 @@ def ask(port: int, method: str = "GET", path: str = "/metrics", **headers: str) 
 
 
 def test_server_needs_no_web_site(serve: Any) -> None:
-    make_state(make_job(name="a"), runs_total=3)
+    make_job_state(make_job(name="a"), runs_total=3)
     process, port = serve()
     response = ask(port)
     assert response.status == 200
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert Page(response.text)("chroniker_job_runs_total", job_name="a") == 3
+    assert MetricsPage(response.text)("chroniker_job_runs_total", job_name="a") == 3
     assert "process_start_time_seconds" in response.text
     openmetrics = ask(port, Accept="application/openmetrics-text")
     assert openmetrics.text.endswith("# EOF\n")
@@ -141,7 +141,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_server_speaks_tls(serve: Any, certificate: tuple[Path, Path]) -> None:
-    make_state(make_job(name="a"), runs_total=3)
+    make_job_state(make_job(name="a"), runs_total=3)
     cert, key = certificate
     process, port = serve("--certfile", str(cert), "--keyfile", str(key))
     # A client that never shakes hands holds up nobody.
@@ -152,7 +152,7 @@ def test_server_speaks_tls(serve: Any, certificate: tuple[Path, Path]) -> None:
         connection.request("GET", "/metrics")
         response = connection.getresponse()
         assert response.status == 200
-        assert Page(response.read().decode())("chroniker_job_runs_total", job_name="a") == 3
+        assert MetricsPage(response.read().decode())("chroniker_job_runs_total", job_name="a") == 3
         with pytest.raises((OSError, http.client.HTTPException)):
             ask(port)  # without TLS
         connection.close()

@@ -18,9 +18,9 @@ from django.test import Client
 
 from chroniker.enums import RunStatus
 from chroniker.models import Job, JobState
-from tests.monitors.factories import OPENMETRICS, Page, Samples
-from tests.monitors.life import live
-from tests.monitors.servers import TOKEN, gunicorn
+from tests.monitors.factories import OPENMETRICS, MetricsPage, Samples
+from tests.monitors.life import make_finished_run
+from tests.monitors.servers import TOKEN, run_gunicorn
 from tests.support import make_job
 
 SCRAPERS = 20
@@ -31,11 +31,11 @@ A_SECOND = 10
 @pytest.fixture
 def site(site_env: dict[str, str], tmp_path: Path) -> Iterator[str]:
     patient = {"TEST_SCRAPE_SECONDS": "15"}
-    with gunicorn(site_env | patient, tmp_path, "--threads=20") as address:
+    with run_gunicorn(site_env | patient, tmp_path, "--threads=20") as address:
         yield address
 
 
-class Scraper(threading.Thread):
+class ScrapingThread(threading.Thread):
     """Scrapes again and again over connections of its own, so that both workers answer it."""
 
     def __init__(self, site: str, stop: threading.Event, openmetrics: bool) -> None:
@@ -70,10 +70,10 @@ class Scraper(threading.Thread):
 def test_twenty_scrapes_at_once_while_ten_jobs_a_second_end(site: str) -> None:
     jobs = [make_job(name=f"job {n}") for n in range(12)]
     stop = threading.Event()
-    scrapers = [Scraper(site, stop, openmetrics=bool(n % 2)) for n in range(SCRAPERS)]
+    scrapers = [ScrapingThread(site, stop, openmetrics=bool(n % 2)) for n in range(SCRAPERS)]
     for scraper in scrapers:
         scraper.start()
-    ended = end_some(jobs, SECONDS * A_SECOND)
+    ended = finish_runs(jobs, SECONDS * A_SECOND)
     stop.set()
     for scraper in scrapers:
         scraper.join()
@@ -82,7 +82,7 @@ def test_twenty_scrapes_at_once_while_ten_jobs_a_second_end(site: str) -> None:
     for scraper in scrapers:
         highest: Samples = {}
         for text in scraper.pages:
-            page = Page(text.removesuffix("# EOF\n"))  # no line is torn or there twice
+            page = MetricsPage(text.removesuffix("# EOF\n"))  # no line is torn or there twice
             check(page, len(jobs))
             for key, value in page.samples.items():
                 if key[0].startswith("chroniker_job_") and key[0].endswith(
@@ -90,30 +90,30 @@ def test_twenty_scrapes_at_once_while_ten_jobs_a_second_end(site: str) -> None:
                 ):
                     assert value >= highest.get(key, 0.0), key
                     highest[key] = value
-    last = Page(scrapers[0].scrape())
-    assert sum(last.named("chroniker_job_runs_total").values()) == ended
+    last = MetricsPage(scrapers[0].scrape())
+    assert sum(last.samples_named("chroniker_job_runs_total").values()) == ended
     assert sum(JobState.objects.values_list("runs_total", flat=True)) == ended
 
 
-def end_some(jobs: list[Job], number: int) -> int:
+def finish_runs(jobs: list[Job], number: int) -> int:
     """So many runs end, ten a second."""
     began = time.monotonic()
     for n in range(number):
         status = RunStatus.FAILED if n % 5 == 0 else RunStatus.SUCCEEDED
-        live(jobs[n % len(jobs)], datetime.now(UTC), status, n % 7 + 0.5)
+        make_finished_run(jobs[n % len(jobs)], datetime.now(UTC), status, n % 7 + 0.5)
         time.sleep(max(0.0, began + (n + 1) / A_SECOND - time.monotonic()))
     connection.close()
     return number
 
 
-def check(page: Page, jobs: int) -> None:
+def check(page: MetricsPage, jobs: int) -> None:
     """Each family is whole, and of one moment: a row is read at once."""
     assert page("chroniker_collector_up") == 1
-    runs = page.named("chroniker_job_runs_total")
-    counts = page.named("chroniker_job_duration_seconds_count")
+    runs = page.samples_named("chroniker_job_runs_total")
+    counts = page.samples_named("chroniker_job_duration_seconds_count")
     assert len(runs) == len(counts) == jobs
     assert runs == counts  # each of these runs took a known time
-    assert len(page.named("chroniker_job_duration_seconds_bucket")) == 13 * jobs
+    assert len(page.samples_named("chroniker_job_duration_seconds_bucket")) == 13 * jobs
     lines = [line for line in page.text.splitlines() if line.startswith("# TYPE")]
     assert len(lines) == len(set(lines))
 
@@ -153,7 +153,7 @@ def test_twenty_scrapes_at_once_cost_few_readings(transactional_db: None) -> Non
         connection_created.disconnect(watch)
     assert len(pages) == SCRAPERS
     for text in pages:
-        assert len(Page(text).named("chroniker_job_enabled")) == 20
+        assert len(MetricsPage(text).samples_named("chroniker_job_enabled")) == 20
     asked = [[sql for sql in queries if sql.startswith("SELECT")] for queries in readings]
     assert 1 <= len(readings) <= SCRAPERS
     assert {len(queries) for queries in asked} == {7}  # as many with any number of jobs

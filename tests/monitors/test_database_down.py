@@ -19,7 +19,7 @@ from chroniker_monitors.collector.deadline import (
     DeadlineExceeded,
     SharedCall,
 )
-from tests.monitors.factories import OPENMETRICS, Page, make_state, scrape
+from tests.monitors.factories import OPENMETRICS, MetricsPage, make_job_state, scrape
 from tests.support import free_port, make_job, wait_until
 
 LIMIT = 3.0
@@ -50,7 +50,7 @@ POSTGRES = {
 }
 
 
-def postgres(port: int) -> Any:
+def postgres_wrapper(port: int) -> Any:
     """A PostgreSQL alias, whatever the suite's database is."""
     from django.db.backends.postgresql.base import DatabaseWrapper
 
@@ -59,7 +59,7 @@ def postgres(port: int) -> Any:
 
 
 @contextlib.contextmanager
-def default_is(wrapper: Any) -> Iterator[None]:
+def replace_default_connection(wrapper: Any) -> Iterator[None]:
     mine, before = connections["default"], connections.settings["default"]
     connections.settings["default"] = wrapper.settings_dict
     connections["default"] = wrapper
@@ -71,14 +71,14 @@ def default_is(wrapper: Any) -> Iterator[None]:
 
 
 def test_server_that_is_stopped(transactional_db: None) -> None:
-    with default_is(postgres(free_port())):
+    with replace_default_connection(postgres_wrapper(free_port())):
         assert_down_in_time()
 
 
-def test_server_that_says_nothing(transactional_db: None) -> None:
+def test_unresponsive_server(transactional_db: None) -> None:
     """As with SIGSTOP: the kernel takes the connection, and nobody answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with default_is(postgres(silent.getsockname()[1])):
+        with replace_default_connection(postgres_wrapper(silent.getsockname()[1])):
             assert_down_in_time()
         wait_until(lambda: not scrape_threads(), timeout=10)
 
@@ -106,15 +106,15 @@ def test_locked_table(transactional_db: None, settings: Any) -> None:
             wait_until(lambda: not scrape_threads(), timeout=10)
         finally:
             cursor.execute(unlock)
-    assert Page()("chroniker_job_enabled", job_name="a") == 1
+    assert MetricsPage()("chroniker_job_enabled", job_name="a") == 1
 
 
 def test_it_recovers(transactional_db: None) -> None:
-    make_state(make_job(name="a"), runs_total=3)
-    assert Page()("chroniker_job_runs_total", job_name="a") == 3
-    with default_is(postgres(free_port())):
+    make_job_state(make_job(name="a"), runs_total=3)
+    assert MetricsPage()("chroniker_job_runs_total", job_name="a") == 3
+    with replace_default_connection(postgres_wrapper(free_port())):
         assert_down_in_time()
-    assert Page()("chroniker_job_runs_total", job_name="a") == 3
+    assert MetricsPage()("chroniker_job_runs_total", job_name="a") == 3
 
 
 def test_missing_table(db: None) -> None:
@@ -122,7 +122,7 @@ def test_missing_table(db: None) -> None:
     with connection.execute_wrapper(_no_such_table):
         assert "chroniker_collector_up 0.0" in scrape()
     make_job(name="a")
-    assert Page()("chroniker_job_enabled", job_name="a") == 1
+    assert MetricsPage()("chroniker_job_enabled", job_name="a") == 1
 
 
 def _no_such_table(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -134,9 +134,9 @@ def _no_such_table(execute: Any, sql: str, params: Any, many: bool, context: Any
 def test_atomic_requests_do_not_ask_the_database_first(
     transactional_db: None, settings: Any
 ) -> None:
-    wrapper = postgres(free_port())
+    wrapper = postgres_wrapper(free_port())
     wrapper.settings_dict["ATOMIC_REQUESTS"] = True
-    with default_is(wrapper):
+    with replace_default_connection(wrapper):
         assert_down_in_time()
 
 
@@ -161,8 +161,8 @@ def test_connection_of_a_scrape_ends_with_it(transactional_db: None) -> None:
 
 
 def test_read_outside_a_transaction_sees_what_is_committed(transactional_db: None) -> None:
-    make_state(make_job(name="a", hostname="*"), host="web1", runs_total=3)
-    assert Page()("chroniker_job_runs_total", job_name="a", host="web1") == 3
+    make_job_state(make_job(name="a", hostname="*"), host="web1", runs_total=3)
+    assert MetricsPage()("chroniker_job_runs_total", job_name="a", host="web1") == 3
 
 
 # --- the deadline itself --------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_those_who_come_meanwhile_share_the_next_result() -> None:
     assert shared("default", 7, 5) == 7  # and the next one is asked anew
 
 
-def test_hanging_call_holds_up_nobody_for_longer_than_the_deadline() -> None:
+def test_hanging_call_is_bounded_by_the_deadline() -> None:
     release = threading.Event()
 
     def hang(alias: str, number: int, seconds: float) -> int:

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from demo.site import Site
-from tests.monitors.factories import OPENMETRICS, Page
-from tests.support import program
+from demo.site import DemoSite
+from tests.monitors.factories import OPENMETRICS, MetricsPage
+from tests.support import find_program
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Site]:
+def demo(tmp_path: Path) -> Iterator[DemoSite]:
     """The bookshop behind two gunicorn workers."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     try:
-        with Site(tmp_path / "demo", 0) as site:
+        with DemoSite(tmp_path / "demo", 0) as site:
             site.seed()
             site.start_web()
             yield site
@@ -33,19 +33,19 @@ def demo(tmp_path: Path) -> Iterator[Site]:
             signal.signal(number, handler)
 
 
-def get(site: Site, accept: str) -> str:
+def get(site: DemoSite, accept: str) -> str:
     request = urllib.request.Request(f"{site.url}/metrics", headers={"Accept": accept})
     with urllib.request.urlopen(request, timeout=10) as answer:
         page: str = answer.read().decode()
     return page
 
 
-def test_promtool_and_the_strict_parser_take_it(demo: Site) -> None:
+def test_promtool_and_the_strict_parser_take_it(demo: DemoSite) -> None:
     text = get(demo, "text/plain")
     done = subprocess.run(
-        [str(program("promtool")), "check", "metrics"], input=text, capture_output=True, text=True
+        [str(find_program("promtool")), "check", "metrics"], input=text, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    assert Page(text)("chroniker_collector_up") == 1
+    assert MetricsPage(text)("chroniker_collector_up") == 1
     families = list(text_string_to_metric_families(get(demo, OPENMETRICS)))
     assert sum(family.name.startswith("chroniker_") for family in families) > 30

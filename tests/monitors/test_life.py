@@ -19,8 +19,8 @@ from chroniker_monitors.collector.rows import take_snapshot
 from chroniker_monitors.exposition.formats import OPENMETRICS as OPENMETRICS_FORMAT
 from chroniker_monitors.exposition.formats import TEXT
 from chroniker_monitors.exposition.renderer import Renderer
-from tests.monitors.factories import NOON, OPENMETRICS, Page, Samples, samples, scrape
-from tests.monitors.life import begin, end, live
+from tests.monitors.factories import NOON, OPENMETRICS, MetricsPage, Samples, samples, scrape
+from tests.monitors.life import start_run, end, make_finished_run
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +28,7 @@ COUNTING = ("_total", "_bucket", "_count", "_sum")
 MINUTES = 60
 
 
-class Worker:
+class WebWorker:
     """What a web worker knows: the pieces of its own last page."""
 
     def __init__(self) -> None:
@@ -42,11 +42,11 @@ class Worker:
         return samples(b"".join(self.renderer(snapshot, TEXT)).decode())
 
 
-class Site:
+class SimulatedSite:
     """A site whose jobs run, fail, are edited, renamed, deleted and pruned."""
 
     def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self.now = NOON
         self.done: Counter[str] = Counter()
         self.names = 0
@@ -64,34 +64,34 @@ class Site:
     def minute(self) -> None:
         self.now += timedelta(minutes=1)
         for job in (*self.watched, *self.others):
-            deed = self.dice.choice(["run", "run", "run", "miss", "retry", "begin", "rest"])
-            getattr(self, deed)(job)
-            self.done[deed] += 1
-        deed = self.dice.choice(["edit", "rename", "delete", "prune", "toggle"])
-        getattr(self, deed)()
-        self.done[deed] += 1
+            operation = self.rng.choice(["run", "run", "run", "miss", "retry", "start_run", "rest"])
+            getattr(self, operation)(job)
+            self.done[operation] += 1
+        operation = self.rng.choice(["edit", "rename", "delete", "prune", "toggle"])
+        getattr(self, operation)()
+        self.done[operation] += 1
 
     def slot(self, job: Job) -> str:
-        return self.dice.choice(["web1", "web2"]) if job.every_host else ""
+        return self.rng.choice(["web1", "web2"]) if job.every_host else ""
 
     def run(self, job: Job) -> None:
         states = [state for state in self.running if state.job_id == job.pk]
-        status = self.dice.choice([RunStatus.SUCCEEDED] * 3 + [*RunStatus])
+        status = self.rng.choice([RunStatus.SUCCEEDED] * 3 + [*RunStatus])
         if status in (RunStatus.RUNNING, RunStatus.MISSED):
             status = RunStatus.FAILED
-        seconds = None if status == RunStatus.LOST else self.dice.expovariate(0.1)
+        seconds = None if status == RunStatus.LOST else self.rng.expovariate(0.1)
         if states:
             self.running.remove(states[0])
             end(states[0], self.now, status, seconds)
         else:
-            live(job, self.now, status, seconds, self.slot(job))
+            make_finished_run(job, self.now, status, seconds, self.slot(job))
 
-    def begin(self, job: Job) -> None:
+    def start_run(self, job: Job) -> None:
         if not any(state.job_id == job.pk for state in self.running):
-            self.running.append(begin(job, self.now, self.slot(job)))
+            self.running.append(start_run(job, self.now, self.slot(job)))
 
     def miss(self, job: Job) -> None:
-        field = self.dice.choice(["missed_overlap", "missed_downtime", "missed_deadline"])
+        field = self.rng.choice(["missed_overlap", "missed_downtime", "missed_deadline"])
         JobState.objects.filter(job=job).update(**{field: F(field) + 1})
 
     def retry(self, job: Job) -> None:
@@ -105,43 +105,43 @@ class Site:
         """Nothing happens."""
 
     def edit(self) -> None:
-        job = self.dice.choice(self.watched)
-        job.schedule = f"@every {self.dice.randrange(1, 90)}m"
-        job.timeout_seconds = self.dice.choice([None, 60, 600])
+        job = self.rng.choice(self.watched)
+        job.schedule = f"@every {self.rng.randrange(1, 90)}m"
+        job.timeout_seconds = self.rng.choice([None, 60, 600])
         job.description = "edited"
         job.save()
 
     def toggle(self) -> None:
-        job = self.dice.choice(self.watched)
-        Job.objects.filter(pk=job.pk).update(enabled=self.dice.random() < 0.5)
+        job = self.rng.choice(self.watched)
+        Job.objects.filter(pk=job.pk).update(enabled=self.rng.random() < 0.5)
 
     def rename(self) -> None:
         self.names += 1
-        job = self.dice.choice(self.others)
+        job = self.rng.choice(self.others)
         Job.objects.filter(pk=job.pk).update(name=f"renamed {self.names}")
 
     def delete(self) -> None:
-        job = self.others.pop(self.dice.randrange(len(self.others)))
+        job = self.others.pop(self.rng.randrange(len(self.others)))
         self.running = [state for state in self.running if state.job_id != job.pk]
         job.delete()
         self.others.append(self.another())
 
     def prune(self) -> None:
         for job in self.watched:
-            prune_runs(job, self.dice.choice([0, 1, 2]))
+            prune_runs(job, self.rng.choice([0, 1, 2]))
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_counters_never_fall(seed: int) -> None:
     """Sample by sample; two workers are scraped in turn, and restarted now and then."""
-    site = Site(seed)
-    workers = [Worker(), Worker()]
+    site = SimulatedSite(seed)
+    workers = [WebWorker(), WebWorker()]
     highest: Samples = {}
     first: Samples = {}
     for minute in range(MINUTES):
         site.minute()
         if minute % 13 == 7:
-            workers[site.dice.randrange(2)] = Worker()
+            workers[site.rng.randrange(2)] = WebWorker()
             site.done["restart"] += 1
         page = workers[minute % 2].scrape()
         for key, value in page.items():
@@ -151,7 +151,7 @@ def test_counters_never_fall(seed: int) -> None:
                 first.setdefault(key, value)
         gone = {key for key in first if key not in page}
         assert not any("watched" in dict(labels)["job_name"] for _, labels in gone)
-    assert all(site.done[deed] for deed in ("run", "miss", "edit", "rename", "delete", "prune"))
+    assert all(site.done[operation] for operation in ("run", "miss", "edit", "rename", "delete", "prune"))
     assert site.done["restart"] >= 4
     for job in site.watched:  # and they did count
         counted = [
@@ -187,7 +187,7 @@ def exemplars() -> dict[str, tuple[dict[str, str], dict[str, str], float, float]
 def test_exemplar_names_the_run_behind_duration_and_failure() -> None:
     job = make_job(name="a")
     assert exemplars() == {}
-    run = live(job, NOON, RunStatus.TIMED_OUT, 12.5)
+    run = make_finished_run(job, NOON, RunStatus.TIMED_OUT, 12.5)
     shown = {"run_id": str(run.pk)}
     assert exemplars() == {
         "chroniker_job_duration_seconds_bucket": (
@@ -197,7 +197,7 @@ def test_exemplar_names_the_run_behind_duration_and_failure() -> None:
             {"job_name": "a", "reason": "timeout"}, shown, 1, NOON.timestamp(),
         ),
     }  # fmt: skip
-    run = live(job, NOON + timedelta(hours=1), seconds=100_000)
+    run = make_finished_run(job, NOON + timedelta(hours=1), seconds=100_000)
     assert exemplars() == {
         "chroniker_job_duration_seconds_bucket": (
             {"job_name": "a", "le": "+Inf"},
@@ -212,23 +212,23 @@ def test_exemplar_names_the_run_behind_duration_and_failure() -> None:
 def test_run_that_took_no_known_time_is_no_exemplar_of_one(status: RunStatus) -> None:
     """The state keeps the duration of the run before it."""
     job = make_job(name="a")
-    live(job, NOON)
-    live(job, NOON + timedelta(hours=1), status, None)
+    make_finished_run(job, NOON)
+    make_finished_run(job, NOON + timedelta(hours=1), status, None)
     assert set(exemplars()) == {"chroniker_job_failures_total"}
 
 
 def test_run_that_was_pruned_is_no_exemplar() -> None:
     job = make_job(name="a")
-    live(job, NOON, RunStatus.FAILED)
+    make_finished_run(job, NOON, RunStatus.FAILED)
     prune_runs(job, 0)
     assert exemplars() == {}
 
 
 def test_exemplar_goes_with_the_run_on_each_host(settings: Any) -> None:
     job = make_job(name="a", hostname="*")
-    live(job, NOON, RunStatus.FAILED, host="web1")
-    live(job, NOON, host="web2")
-    page = Page(scrape())
+    make_finished_run(job, NOON, RunStatus.FAILED, host="web1")
+    make_finished_run(job, NOON, host="web2")
+    page = MetricsPage(scrape())
     assert page("chroniker_job_runs_total", job_name="a", host="web2") == 1
     [failure] = [
         line

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.monitors.factories import Page, make_state
-from tests.monitors.servers import TOKEN, gunicorn
+from tests.monitors.factories import MetricsPage, make_job_state
+from tests.monitors.servers import TOKEN, run_gunicorn
 from tests.support import REPO, free_port, make_job
 
 WORKER = """
@@ -42,7 +42,7 @@ sys.stdout.buffer.write(response.content)
 
 
 def test_all_processes_are_on_the_page(site_env: dict[str, str], tmp_path: Path) -> None:
-    make_state(make_job(name="a"), runs_total=3)
+    make_job_state(make_job(name="a"), runs_total=3)
     folder = tmp_path / "prometheus"
     folder.mkdir()
     env = site_env | {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
@@ -56,7 +56,7 @@ def test_all_processes_are_on_the_page(site_env: dict[str, str], tmp_path: Path)
 
     run(WORKER, "2")
     text = run(WORKER + SCRAPER, "3", "text/plain")
-    page = Page(text)
+    page = MetricsPage(text)
     assert page("bookshop_orders_total") == 5
     assert page("bookshop_shelves") == 7
     assert page("bookshop_lost") is None
@@ -67,7 +67,7 @@ def test_all_processes_are_on_the_page(site_env: dict[str, str], tmp_path: Path)
     assert openmetrics.endswith("# EOF\n")
 
 
-def test_folder_that_is_missing_costs_only_its_own(
+def test_missing_multiprocess_directory_affects_only_its_metrics(
     site_env: dict[str, str], tmp_path: Path
 ) -> None:
     env = site_env | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "missing")}
@@ -86,14 +86,14 @@ def test_folder_that_is_missing_costs_only_its_own(
 @pytest.mark.slow
 @pytest.mark.one_database
 @pytest.mark.parametrize("refused", [True, False], ids=["stopped", "frozen"])
-def test_site_without_its_postgres_still_tells_what_it_can(
+def test_page_without_postgres_keeps_other_metrics(
     site_env: dict[str, str], tmp_path: Path, refused: bool
 ) -> None:
     """Nobody listens on the port, or the kernel takes the connection and nobody answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = free_port() if refused else silent.getsockname()[1]
         down = {"CHRONIKER_TEST_DB": "postgres", "PGHOST": "127.0.0.1", "PGPORT": str(port)}
-        with gunicorn(site_env | down, tmp_path, "--threads=4") as address:
+        with run_gunicorn(site_env | down, tmp_path, "--threads=4") as address:
             assert ask(address, "")[0] == 403
             seconds = []
             for _ in range(3):
@@ -101,9 +101,9 @@ def test_site_without_its_postgres_still_tells_what_it_can(
                 status, text = ask(address, f"Bearer {TOKEN}")
                 seconds.append(time.monotonic() - began)
                 assert status == 200
-                page = Page(text)
+                page = MetricsPage(text)
                 assert page("chroniker_collector_up") == 0
-                assert page.named("django_http_requests_before_middlewares_total")
+                assert page.samples_named("django_http_requests_before_middlewares_total")
                 assert "chroniker_job" not in text
             assert min(seconds) < 3, seconds  # a busy machine may be late now and then
 

@@ -97,7 +97,7 @@ def test_reason_becomes_its_class(reason: str, expected: str) -> None:
     assert blocked_reason_label(reason) == expected
 
 
-NAIVE = datetime(2026, 5, 4, 12, 0, 0, 250_001)
+NAIVE_DATETIME = datetime(2026, 5, 4, 12, 0, 0, 250_001)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ NAIVE = datetime(2026, 5, 4, 12, 0, 0, 250_001)
     [
         (None, UTC, 0),
         (1_777_896_000.250001, UTC, 1_777_896_000.250001),  # from PostgreSQL
-        (NAIVE, UTC, 1_777_896_000.250001),
-        (NAIVE, ZoneInfo("Europe/Berlin"), 1_777_888_800.250001),
-        (NAIVE.replace(tzinfo=UTC), ZoneInfo("Europe/Berlin"), 1_777_896_000.250001),
-        (NAIVE, None, NAIVE.timestamp()),  # USE_TZ = False
+        (NAIVE_DATETIME, UTC, 1_777_896_000.250001),
+        (NAIVE_DATETIME, ZoneInfo("Europe/Berlin"), 1_777_888_800.250001),
+        (NAIVE_DATETIME.replace(tzinfo=UTC), ZoneInfo("Europe/Berlin"), 1_777_896_000.250001),
+        (NAIVE_DATETIME, None, NAIVE_DATETIME.timestamp()),  # USE_TZ = False
     ],
 )
 def test_moments_are_seconds_since_1970(moment: Any, zone: Any, expected: float) -> None:

@@ -13,10 +13,10 @@ from chroniker.enums import RunStatus
 from chroniker.models import Host, Job
 from chroniker_monitors.collector.metrics import COLLECTOR_FAMILIES, LEVELS
 from chroniker_monitors.models import MonitorState, Probe
-from tests.monitors.factories import NOON, make_state, scrape
-from tests.monitors.life import live
-from tests.monitors.servers import PlainProxy, Prometheus, gunicorn
-from tests.support import make_job, program, wait_until
+from tests.monitors.factories import NOON, make_job_state, scrape
+from tests.monitors.life import make_finished_run
+from tests.monitors.servers import TextFormatProxy, PrometheusServer, run_gunicorn
+from tests.support import make_job, find_program, wait_until
 
 pytestmark = pytest.mark.prometheus
 HOSTILE = 'a"b\n} evil 1 🦄 \\'
@@ -27,7 +27,7 @@ def fill() -> None:
     job = make_job(
         name=HOSTILE, hostname="*", expected_seconds=1, timeout_seconds=2, start_deadline_seconds=3
     )
-    make_state(job, host="web1", runs_total=2_000_000, last_ended_at=NOON, duration_count=3)
+    make_job_state(job, host="web1", runs_total=2_000_000, last_ended_at=NOON, duration_count=3)
     for name in ("new", *HOSTILE_NAMES[1:]):
         make_job(name=name)
     monitor = make_job(name="monitor")
@@ -42,7 +42,7 @@ def fill() -> None:
 def test_promtool_finds_nothing_to_say() -> None:
     fill()
     done = subprocess.run(
-        [str(program("promtool")), "check", "metrics"],
+        [str(find_program("promtool")), "check", "metrics"],
         input=scrape(),
         capture_output=True,
         text=True,
@@ -52,7 +52,7 @@ def test_promtool_finds_nothing_to_say() -> None:
 
 @pytest.fixture
 def site(site_env: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    with gunicorn(site_env, tmp_path, "--threads=2") as address:
+    with run_gunicorn(site_env, tmp_path, "--threads=2") as address:
         yield address
 
 
@@ -65,8 +65,8 @@ def test_prometheus_scrapes_both_formats_and_answers_for_each_name(
     fill()
     failing = make_job(name="failing")
     with (
-        PlainProxy.before(site) as proxy,
-        Prometheus.scraping(tmp_path, openmetrics=site, text=proxy.address) as prometheus,
+        TextFormatProxy.before(site) as proxy,
+        PrometheusServer.scraping(tmp_path, openmetrics=site, text=proxy.address) as prometheus,
     ):
         for job in ("openmetrics", "text"):
             wait_until(
@@ -96,11 +96,11 @@ def test_prometheus_scrapes_both_formats_and_answers_for_each_name(
         first_failure_is_seen(prometheus, failing)
 
 
-def first_failure_is_seen(prometheus: Prometheus, job: Job) -> None:
+def first_failure_is_seen(prometheus: PrometheusServer, job: Job) -> None:
     """By increase(), which takes a series that begins at 1 for one that never rose."""
     expression = f'increase(chroniker_job_failures_total{{job_name="{job.name}"}}[5m]) > 0'
     assert prometheus.query(expression) == []
-    run = live(job, datetime.now(UTC), RunStatus.FAILED, 2.0)
+    run = make_finished_run(job, datetime.now(UTC), RunStatus.FAILED, 2.0)
     found = wait_until(
         lambda: len(samples := prometheus.query(expression)) == 2 and samples, timeout=20
     )

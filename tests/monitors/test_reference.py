@@ -9,7 +9,7 @@ import pytest
 from chroniker_monitors.collector.metrics import LEVELS, MetricFamily
 from chroniker_monitors.collector.reference import replace_table
 from chroniker_monitors.conf import all_settings
-from tests.support import REPO, program, require
+from tests.support import REPO, find_program, require
 
 DOCUMENT = REPO / "docs" / "metrics.md"
 FAMILIES = [family for families in LEVELS.values() for family in families]
@@ -33,7 +33,7 @@ def test_every_setting_is_documented() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_family_is_told_well(family: MetricFamily) -> None:
+def test_every_family_has_help_and_labels(family: MetricFamily) -> None:
     assert family.help.endswith(".")
     assert family.base in family.example
     assert "|" not in family.help + family.example  # it would end a cell of the table
@@ -53,7 +53,7 @@ def test_examples_are_queries(tmp_path: Path) -> None:
     ]
     file = tmp_path / "examples.yml"
     file.write_text(json.dumps({"groups": [{"name": "examples", "rules": rules}]}))
-    promtool = program("promtool")
+    promtool = find_program("promtool")
     assert promtool
     done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

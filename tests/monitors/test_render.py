@@ -46,9 +46,9 @@ HOSTILE = [
 texts = st.one_of(
     st.sampled_from(HOSTILE), st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 )
-whole = st.one_of(st.integers(0, 2000), st.integers(0, 2**62))
+whole_numbers = st.one_of(st.integers(0, 2000), st.integers(0, 2**62))
 numbers = st.one_of(
-    st.none(), whole, st.floats(min_value=0, allow_infinity=False), st.integers(-5, -1)
+    st.none(), whole_numbers, st.floats(min_value=0, allow_infinity=False), st.integers(-5, -1)
 )
 micros = st.integers(10**15, 2**33 * 10**6).map(lambda number: number / 1e6)
 moments = st.one_of(
@@ -71,11 +71,11 @@ jobs = st.fixed_dictionaries(
         "timezone": texts,
         "hostname": st.one_of(st.just("*"), texts),
         "enabled": st.one_of(st.booleans(), st.integers(0, 1)),
-        "expected_seconds": st.one_of(st.none(), whole),
-        "timeout_seconds": st.one_of(st.none(), whole),
-        "start_deadline_seconds": st.one_of(st.none(), whole),
+        "expected_seconds": st.one_of(st.none(), whole_numbers),
+        "timeout_seconds": st.one_of(st.none(), whole_numbers),
+        "start_deadline_seconds": st.one_of(st.none(), whole_numbers),
         "muted": st.one_of(st.booleans(), st.integers(0, 1)),
-        "failures_before_alert": whole,
+        "failures_before_alert": whole_numbers,
     }
 )
 states = st.fixed_dictionaries(
@@ -87,8 +87,8 @@ states = st.fixed_dictionaries(
         **dict.fromkeys(PLAIN_COLUMNS, numbers),
         **dict.fromkeys(TIME_COLUMNS, moments),
         **dict.fromkeys(BUCKET_COLUMNS, buckets),
-        "duration_count": whole,
-        "start_lag_count": whole,
+        "duration_count": whole_numbers,
+        "start_lag_count": whole_numbers,
         "last_run_id": st.one_of(st.none(), st.integers(1, 2**62)),
         "last_run_seconds": numbers,
     }
@@ -156,7 +156,7 @@ def snapshot(
     )
 
 
-class Fixed:
+class FixedRegistry:
     def __init__(self, families: Any) -> None:
         self.families = families
 
@@ -164,14 +164,14 @@ class Fixed:
         return self.families
 
 
-def fast(renderer: Renderer, snap: Snapshot, form: Format) -> bytes:
-    rest = form.generate(Fixed(site_metrics(snap)))
+def render_ours(renderer: Renderer, snap: Snapshot, form: Format) -> bytes:
+    rest = form.generate(FixedRegistry(site_metrics(snap)))
     return b"".join([*renderer(snap, form), rest]) + form.end
 
 
-def slow(snap: Snapshot, config: MetricsConfig, form: Format) -> bytes:
+def render_with_prometheus_client(snap: Snapshot, config: MetricsConfig, form: Format) -> bytes:
     render = generate_openmetrics if form.openmetrics else generate_latest
-    page: bytes = render(Fixed(metrics(snap, config)))
+    page: bytes = render(FixedRegistry(metrics(snap, config)))
     return page
 
 
@@ -190,7 +190,7 @@ def test_every_byte_is_prometheus_clients(
     for _ in range(2):  # the second time with pieces of the first, some of them stale
         snap = snapshot(table, machines, watched=watched)
         for form in (TEXT, OPENMETRICS):
-            assert fast(renderer, snap, form) == slow(snap, config, form)
+            assert render_ours(renderer, snap, form) == render_with_prometheus_client(snap, config, form)
         keep = data.draw(st.sets(st.integers(0, max(len(table) - 1, 0))))
         table = [
             row if index in keep else (data.draw(jobs), row[1])
@@ -206,7 +206,7 @@ def test_hostile_name_stays_one_sample(name: str) -> None:
     job |= {"enabled": True, "muted": False, "expected_seconds": 5, "timeout_seconds": None}
     job |= {"start_deadline_seconds": None, "failures_before_alert": 1}
     state = dict.fromkeys(STATE_COLUMNS) | {"host": f"host of {name}"}
-    page = fast(Renderer(MetricsConfig((1.0,), True)), snapshot([(job, [state])], []), OPENMETRICS)
+    page = render_ours(Renderer(MetricsConfig((1.0,), True)), snapshot([(job, [state])], []), OPENMETRICS)
     families = {f.name: f for f in text_string_to_metric_families(page.decode())}
     [running] = families["chroniker_job_running"].samples
     assert running.labels == {"job_name": name, "host": f"host of {name}"}

@@ -19,7 +19,7 @@ from pytest import LogCaptureFixture
 
 from chroniker_monitors.collector.prometheus import ChronikerCollector
 from chroniker_monitors.exposition import page
-from tests.monitors.factories import OPENMETRICS, Page, make_state, scrape
+from tests.monitors.factories import OPENMETRICS, MetricsPage, make_job_state, scrape
 from tests.support import make_job
 
 pytestmark = pytest.mark.django_db
@@ -189,7 +189,7 @@ def test_head_has_the_headers_of_get() -> None:
 
 def test_strict_parser_takes_the_page(settings: Any) -> None:
     job = make_job(name='a"b\n} evil 1', hostname="*")
-    make_state(job, host="w\\eb", runs_total=10**12, duration_buckets={"1": 10**7})
+    make_job_state(job, host="w\\eb", runs_total=10**12, duration_buckets={"1": 10**7})
     families = {f.name: f for f in text_string_to_metric_families(scrape(accept=OPENMETRICS))}
     assert families["chroniker_job_duration_seconds"].unit == "seconds"
     [runs] = families["chroniker_job_runs"].samples
@@ -240,7 +240,7 @@ def test_default_registry_is_on_the_page(default_registry: CollectorRegistry) ->
 
 def test_own_registry_is_on_the_page(own_registry: CollectorRegistry) -> None:
     own_registry.register(Collector("bookshop_shelves"))
-    assert Page()("bookshop_shelves") == 1
+    assert MetricsPage()("bookshop_shelves") == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyError()])
@@ -255,7 +255,7 @@ def test_collector_that_raises_is_left_out(
     own_registry.register(Collector("bookshop_shelves"))
     make_job(name="a")
     with caplog.at_level(logging.ERROR):
-        found = Page()
+        found = MetricsPage()
     assert found("bookshop_shelves") == 1
     assert found("chroniker_job_enabled", job_name="a") == 1
     assert "python_info" in found.text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chroniker_monitors.probes import registry
-from tests.probes.servers import Authority, Web, serve_http
+from tests.probes.servers import CertificateAuthority, WebServer, serve_http
 
 
 @pytest.fixture
@@ -28,15 +28,15 @@ def loopback(settings: Any) -> None:
 
 
 @pytest.fixture
-def web(loopback: None) -> Iterator[Web]:
+def web_server(loopback: None) -> Iterator[WebServer]:
     """A web server that monitors may reach."""
     with serve_http() as served:
         yield served
 
 
 @pytest.fixture
-def authority(loopback: None, settings: Any, tmp_path: Path) -> Authority:
+def authority(loopback: None, settings: Any, tmp_path: Path) -> CertificateAuthority:
     """A certificate authority that monitors trust."""
-    made = Authority(tmp_path)
+    made = CertificateAuthority(tmp_path)
     settings.CHRONIKER_MONITORS_CA_FILE = str(made.path)
     return made

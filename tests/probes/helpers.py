@@ -9,24 +9,24 @@ import pytest
 from chroniker_monitors.exceptions import ParamsInvalid
 from chroniker_monitors.probes import Measurement, build, measure
 
-SOON = 20.0
+PROBE_TIMEOUT_SECONDS = 20.0
 """The time limit of probes that answer at once, on a machine that has other things to do."""
 
 
-def measured(kind: str, timeout: float = SOON, **params: Any) -> Measurement:
+def measure_value(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params: Any) -> Measurement:
     """A measurement that has to have a value."""
     found = measure(build(kind, params), timeout=timeout)
     assert found.error == "" and found.value is not None, found
     return found
 
 
-def value_of(kind: str, timeout: float = SOON, **params: Any) -> float:
-    value = measured(kind, timeout, **params).value
+def measured_number(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params: Any) -> float:
+    value = measure_value(kind, timeout, **params).value
     assert value is not None
     return value
 
 
-def error_of(kind: str, timeout: float = SOON, **params: Any) -> str:
+def measure_error(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params: Any) -> str:
     """Why nothing was measured: a sentence, and no value beside it."""
     found = measure(build(kind, params), timeout=timeout)
     assert found.value is None and found.error, found
@@ -34,7 +34,7 @@ def error_of(kind: str, timeout: float = SOON, **params: Any) -> str:
     return found.error
 
 
-def refusal_of(kind: str, **params: Any) -> dict[str, str]:
+def build_errors(kind: str, **params: Any) -> dict[str, str]:
     """What is said about parameters that are refused, by parameter."""
     with pytest.raises(ParamsInvalid) as caught:
         build(kind, params)

@@ -18,14 +18,14 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chroniker_monitors.probes import build, measure
-from tests.support import free_port, program, require, wait_until
+from tests.support import free_port, find_program, require, wait_until
 
-STARTS = 60.0
+START_SECONDS = 60.0
 """Seconds that a server may take to start, on a machine that has other things to do."""
 
 
 @dataclass
-class Pair:
+class ReplicatedPair:
     """A primary and its replica; aliases of DATABASES."""
 
     primary: str
@@ -106,7 +106,7 @@ def _as(owner: str) -> dict[str, Any]:
     }
 
 
-def _do(owner: str, directory: Path, *argv: str | Path) -> None:
+def _run_as(owner: str, directory: Path, *argv: str | Path) -> None:
     done = subprocess.run(
         [str(word) for word in argv],
         cwd=directory,
@@ -138,7 +138,7 @@ def _server(owner: str, directory: Path, *argv: str | Path) -> Iterator[subproce
 
 def _wait_for(alias: str, directory: Path) -> None:
     try:
-        wait_until(lambda: answers(alias), timeout=STARTS, interval=0.1)
+        wait_until(lambda: answers(alias), timeout=START_SECONDS, interval=0.1)
     except AssertionError:
         pytest.fail(f"{alias} does not start:\n{(directory / 'log').read_text()[-3000:]}")
 
@@ -150,12 +150,12 @@ def _postgres_bin() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if found:
         return found[-1].parent
-    where = program("initdb")
+    where = find_program("initdb")
     return Path(where).parent if where else Path()
 
 
 @contextlib.contextmanager
-def postgres_pair() -> Iterator[Pair]:
+def postgres_pair() -> Iterator[ReplicatedPair]:
     """A primary made by initdb and a replica made of it by pg_basebackup."""
     require("root")
     binaries = _postgres_bin()
@@ -171,7 +171,7 @@ def postgres_pair() -> Iterator[Pair]:
         contextlib.ExitStack() as stack,
     ):
         first, second = directory / "first", directory / "second"
-        _do("postgres", directory, binaries / "initdb", "-D", first, "-A", "trust",
+        _run_as("postgres", directory, binaries / "initdb", "-D", first, "-A", "trust",
             "-U", "postgres", "--no-sync")  # fmt: skip
         servers = {}
 
@@ -191,18 +191,18 @@ def postgres_pair() -> Iterator[Pair]:
             _wait_for(alias, directory)
 
         start("pg_primary", first)
-        _do("postgres", directory, binaries / "pg_basebackup", "-h", "127.0.0.1", "-p",
+        _run_as("postgres", directory, binaries / "pg_basebackup", "-h", "127.0.0.1", "-p",
             str(ports["pg_primary"]), "-U", "postgres", "-D", second, "-R", "--no-sync",
             "--checkpoint=fast")  # fmt: skip
         start("pg_replica", second)
-        yield Pair("pg_primary", "pg_replica", servers)
+        yield ReplicatedPair("pg_primary", "pg_replica", servers)
 
 
 # --- MariaDB --------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def mariadb_pair() -> Iterator[Pair]:
+def mariadb_pair() -> Iterator[ReplicatedPair]:
     """Two servers made by mariadb-install-db, one a replica of the other by GTID."""
     require("root", "mariadbd", "mariadb-install-db")
     pytest.importorskip("MySQLdb")
@@ -213,7 +213,7 @@ def mariadb_pair() -> Iterator[Pair]:
         contextlib.ExitStack() as stack,
     ):
         first, second = directory / "first", directory / "second"
-        _do("mysql", directory, "mariadb-install-db", "--no-defaults", f"--datadir={first}",
+        _run_as("mysql", directory, "mariadb-install-db", "--no-defaults", f"--datadir={first}",
             "--auth-root-authentication-method=normal", "--skip-test-db")  # fmt: skip
         init = directory / "init.sql"
         init.write_text(
@@ -232,7 +232,7 @@ def mariadb_pair() -> Iterator[Pair]:
                 _server(
                     "mysql",
                     directory,
-                    program("mariadbd") or "mariadbd",
+                    find_program("mariadbd") or "mariadbd",
                     "--no-defaults",
                     f"--datadir={data}",
                     f"--port={ports[alias]}",
@@ -254,4 +254,4 @@ def mariadb_pair() -> Iterator[Pair]:
             "master_user='tester', master_use_gtid=no, master_log_file='binlog.000001', "
             "master_log_pos=4, master_connect_retry=1",
         )
-        yield Pair("maria_primary", "maria_replica", servers)
+        yield ReplicatedPair("maria_primary", "maria_replica", servers)

@@ -27,7 +27,7 @@ DAY = datetime.timedelta(days=1)
 
 
 @dataclass
-class Authority:
+class CertificateAuthority:
     """A certificate authority of the tests."""
 
     directory: Path
@@ -75,9 +75,9 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def intermediate(self, days: float) -> Authority:
+    def intermediate(self, days: float) -> CertificateAuthority:
         """An authority that this one vouches for; not itself trusted by anybody."""
-        below = Authority(self.directory, "Between")
+        below = CertificateAuthority(self.directory, "Between")
         self.path.write_bytes(_pem(self.certificate))
         below.certificate = self._sign(below.name, below.key, days=days, authority=True)
         return below
@@ -113,13 +113,13 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 @dataclass
-class Web:
+class WebServer:
     """What a server answers, by path, and what it was asked."""
 
     url: str = ""
     port: int = 0
     answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
-    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def answer(self, path: str, status: int = 200, body: bytes = b"hello", **headers: str) -> str:
         """Answer so from now on; the URL."""
@@ -127,13 +127,13 @@ class Web:
         return self.url + path
 
 
-def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(web_server: WebServer) -> type[BaseHTTPRequestHandler]:
+    class WebHandler(BaseHTTPRequestHandler):
         timeout = 30
 
         def do_GET(self) -> None:
-            web.asked.append((self.command, self.path, dict(self.headers)))
-            status, headers, body = web.answers.get(self.path, (404, {}, b"nothing here"))
+            web_server.requests.append((self.command, self.path, dict(self.headers)))
+            status, headers, body = web_server.answers.get(self.path, (404, {}, b"nothing here"))
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -149,7 +149,7 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    return Handler
+    return WebHandler
 
 
 class _Server(ThreadingHTTPServer):
@@ -171,20 +171,20 @@ def has_ipv6() -> bool:
 
 
 @contextlib.contextmanager
-def serve_http(context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Web]:
+def serve_http(context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[WebServer]:
     """A web server, with TLS where there is a context."""
-    web = Web()
-    server = (_Server6 if ":" in host else _Server)((host, 0), _handler(web))
+    web_server = WebServer()
+    server = (_Server6 if ":" in host else _Server)((host, 0), _handler(web_server))
     if context is not None:
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
-    web.port = server.server_address[1]
-    web.url = f"{'https' if context else 'http'}://localhost:{web.port}"
+    web_server.port = server.server_address[1]
+    web_server.url = f"{'https' if context else 'http'}://localhost:{web_server.port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield web
+        yield web_server
     finally:
         server.shutdown()
         thread.join()
@@ -224,12 +224,12 @@ def serve_socket(talk: Callable[[socket.socket, threading.Event], None]) -> Iter
                 thread.join()
 
 
-def silent(connection: socket.socket, over: threading.Event) -> None:
+def send_nothing(connection: socket.socket, over: threading.Event) -> None:
     """Accept, and say nothing."""
     over.wait(60)
 
 
-def dripping(connection: socket.socket, over: threading.Event) -> None:
+def send_slow_body(connection: socket.socket, over: threading.Event) -> None:
     """A byte now and then, each well within any timeout of a single read."""
     connection.recv(4096)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
@@ -237,14 +237,14 @@ def dripping(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b".")
 
 
-def dripping_headers(connection: socket.socket, over: threading.Event) -> None:
+def send_slow_headers(connection: socket.socket, over: threading.Event) -> None:
     connection.recv(4096)
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     while not over.wait(0.05):
         connection.sendall(b".")
 
 
-def endless(connection: socket.socket, over: threading.Event) -> None:
+def send_endless_body(connection: socket.socket, over: threading.Event) -> None:
     """As much as the client takes; a gigabyte is announced."""
     connection.recv(4096)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
@@ -255,7 +255,7 @@ def endless(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(block)
 
 
-def rude(connection: socket.socket, over: threading.Event) -> None:
+def close_immediately(connection: socket.socket, over: threading.Event) -> None:
     """Something that is no HTTP."""
     connection.recv(4096)
     connection.sendall(b"220 mail.example.org ESMTP\r\n")

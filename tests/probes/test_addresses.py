@@ -10,8 +10,8 @@ import pytest
 
 from chroniker_monitors.exceptions import AddressRefused
 from chroniker_monitors.probes.addresses import is_allowed, normalize_host
-from tests.probes.helpers import error_of, measured, refusal_of
-from tests.probes.servers import serve_socket, silent
+from tests.probes.helpers import measure_error, measure_value, build_errors
+from tests.probes.servers import serve_socket, send_nothing
 
 NEVER = [
     "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3",
@@ -84,17 +84,17 @@ def test_names_and_addresses_are_taken(host: str, name: str) -> None:
 @pytest.mark.parametrize("kind", ["tcp", "tls", "http"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
 def test_no_kind_reaches_the_host_it_runs_on(kind: str, host: str) -> None:
-    with serve_socket(silent) as port:
+    with serve_socket(send_nothing) as port:
         params: dict[str, Any] = {"host": host, "port": port}
         if kind == "http":
             params = {"url": f"http://{host}:{port}/"}
-        assert "CHRONIKER_MONITORS_ALLOWED_NETWORKS" in error_of(kind, **params)
+        assert "CHRONIKER_MONITORS_ALLOWED_NETWORKS" in measure_error(kind, **params)
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0177.0.0.1", "0x7f.1"])
 def test_other_ways_to_write_an_address_are_refused_with_the_form(host: str) -> None:
-    assert "four decimal numbers" in refusal_of("tcp", host=host, port=80)["host"]
-    assert "four decimal numbers" in refusal_of("http", url=f"http://{host}/")["url"]
+    assert "four decimal numbers" in build_errors("tcp", host=host, port=80)["host"]
+    assert "four decimal numbers" in build_errors("http", url=f"http://{host}/")["url"]
 
 
 def test_a_name_that_changes_its_address_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +115,10 @@ def test_a_name_that_changes_its_address_gains_nothing(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(socket.socket, "connect", connect)
-    error_of("tcp", host="rebind.example.com", port=80)
+    measure_error("tcp", host="rebind.example.com", port=80)
     assert asked == ["rebind.example.com"], "resolved once"
     assert connected == [("1.1.1.1", 80)], "what was looked at is what is connected to"
-    assert "127.0.0.1" in error_of("tcp", host="rebind.example.com", port=80)
+    assert "127.0.0.1" in measure_error("tcp", host="rebind.example.com", port=80)
     assert len(connected) == 1
 
 
@@ -126,7 +126,7 @@ def test_of_several_addresses_only_those_allowed_are_tried(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHRONIKER_MONITORS_ALLOWED_NETWORKS = ["127.0.0.1/32"]
-    with serve_socket(silent) as port:
+    with serve_socket(send_nothing) as port:
         addresses = ["10.0.0.1", "169.254.169.254", "127.0.0.1"]
         monkeypatch.setattr(
             socket,
@@ -135,4 +135,4 @@ def test_of_several_addresses_only_those_allowed_are_tried(
                 (socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in addresses
             ],
         )
-        assert measured("tcp", host="many.example.com", port=port).message.startswith("127.0.0.1")
+        assert measure_value("tcp", host="many.example.com", port=port).message.startswith("127.0.0.1")

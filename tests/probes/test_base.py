@@ -19,7 +19,7 @@ def colours() -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample(BaseProbe):
+class ExampleProbe(BaseProbe):
     kind: ClassVar[str] = "sample"
 
     text: str = param(label="Text")
@@ -40,13 +40,13 @@ class Sample(BaseProbe):
 
 def test_what_is_given_is_taken_and_the_rest_has_its_default() -> None:
     probe = probe_from_params(
-        Sample, {"text": " a ", "ratio": 2, "colour": "red", "lines": "a\r\nb"}
+        ExampleProbe, {"text": " a ", "ratio": 2, "colour": "red", "lines": "a\r\nb"}
     )
-    assert isinstance(probe, Sample)
+    assert isinstance(probe, ExampleProbe)
     assert (probe.text, probe.lines, probe.number, probe.ratio) == ("a", "a\nb", 5, 2.0)
     assert isinstance(probe.ratio, float)
     assert probe.flag is False
-    assert probe_from_params(Sample, {"text": "a", "ratio": None, "number": 3.0}).number == 3  # type: ignore[attr-defined]
+    assert probe_from_params(ExampleProbe, {"text": "a", "ratio": None, "number": 3.0}).number == 3  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_is_given_is_taken_and_the_rest_has_its_default() -> None:
 )
 def test_what_cannot_be_is_refused_with_a_reason(params: Any, name: str, part: str) -> None:
     with pytest.raises(ParamsInvalid) as caught:
-        probe_from_params(Sample, params)
+        probe_from_params(ExampleProbe, params)
     assert list(caught.value.errors) == [name]
     assert part in caught.value.errors[name][0]
     assert part in str(caught.value)
@@ -88,12 +88,12 @@ def test_what_cannot_be_is_refused_with_a_reason(params: Any, name: str, part: s
 
 def test_every_wrong_parameter_is_named_at_once() -> None:
     with pytest.raises(ParamsInvalid) as caught:
-        probe_from_params(Sample, {"number": 99, "flag": "yes", "other": 1})
+        probe_from_params(ExampleProbe, {"number": 99, "flag": "yes", "other": 1})
     assert set(caught.value.errors) == {"text", "number", "flag", "other"}
 
 
 def test_fields_tell_all_that_a_form_needs() -> None:
-    found = {field.name: field for field in param_fields(Sample)}
+    found = {field.name: field for field in param_fields(ExampleProbe)}
     assert list(found) == ["text", "lines", "number", "ratio", "colour", "flag", "phrase"]
     assert found["text"].required and found["text"].default is None
     assert found["number"].type is int and found["number"].default == 5
@@ -105,15 +105,15 @@ def test_fields_tell_all_that_a_form_needs() -> None:
 
 
 def test_choices_are_those_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    (colour,) = (field for field in param_fields(Sample) if field.name == "colour")
+    (colour,) = (field for field in param_fields(ExampleProbe) if field.name == "colour")
     assert colour.options() == [("red", "Red"), ("green", "Green")]
     monkeypatch.setattr(f"{__name__}._colours", ["blue"])
     assert colour.options() == [("blue", "Blue")]
-    assert probe_from_params(Sample, {"text": "a", "colour": "blue"})
+    assert probe_from_params(ExampleProbe, {"text": "a", "colour": "blue"})
 
 
 def test_a_secret_is_not_shown_with_the_probe() -> None:
-    assert "hunter22" not in repr(probe_from_params(Sample, {"text": "a", "phrase": "hunter22"}))
+    assert "hunter22" not in repr(probe_from_params(ExampleProbe, {"text": "a", "phrase": "hunter22"}))
 
 
 @pytest.mark.parametrize("kind", sorted(probe_kinds()))

@@ -21,7 +21,7 @@ from django.core.checks import run_checks
         ("HEALTH_CHECKS", "a.b", "E001"),
     ],
 )  # fmt: skip
-def test_wrong_settings_are_found(
+def test_wrong_probe_settings_are_found(
     settings: Any, name: str, value: Any, expected: str | None
 ) -> None:
     setattr(settings, f"CHRONIKER_MONITORS_{name}", value)

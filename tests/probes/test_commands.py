@@ -13,28 +13,28 @@ from django.test import override_settings
 
 from chroniker_monitors.probes import measure_kind
 from chroniker_monitors.probes.reported_readings import collect_readings, report
-from tests.probes.helpers import error_of, measured, refusal_of, value_of
+from tests.probes.helpers import measure_error, measure_value, build_errors, measured_number
 
 # --- report ---------------------------------------------------------------------------------
 
 
 def test_a_command_reports_a_value_and_a_message() -> None:
-    found = measured("command", command="report", args="41.5 --message 'all is well'")
+    found = measure_value("command", command="report", args="41.5 --message 'all is well'")
     assert (found.value, found.message) == (41.5, "all is well")
 
 
 def test_the_last_report_counts_also_one_from_a_thread() -> None:
-    assert value_of("command", command="report", args="1 2 3") == 3
-    assert value_of("command", command="report", args="1 2 --thread") == 2
+    assert measured_number("command", command="report", args="1 2 3") == 3
+    assert measured_number("command", command="report", args="1 2 --thread") == 2
 
 
 def test_a_command_that_reports_nothing_is_unknown() -> None:
-    assert "has to call Monitor.report" in error_of("command", command="noop")
+    assert "has to call Monitor.report" in measure_error("command", command="noop")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "text"])
 def test_a_report_that_is_no_number_is_unknown(value: str) -> None:
-    assert "takes a" in error_of("command", command="report", args=value)
+    assert "takes a" in measure_error("command", command="report", args=value)
 
 
 def test_outside_a_monitor_a_report_does_nothing() -> None:
@@ -58,15 +58,15 @@ def test_reports_are_collected_by_the_innermost_monitor() -> None:
 
 
 def test_stderr_means_that_somebody_has_to_look() -> None:
-    found = measured("command", command="act", args="complain 'stock is low'", mode="stderr")
+    found = measure_value("command", command="act", args="complain 'stock is low'", mode="stderr")
     assert (found.value, found.message) == (1, "stock is low")
-    found = measured("command", command="act", args="say fine", mode="stderr")
+    found = measure_value("command", command="act", args="say fine", mode="stderr")
     assert (found.value, found.message) == (0, "act wrote nothing to stderr")
 
 
 def test_stderr_of_programs_that_it_starts_counts(capfd: pytest.CaptureFixture[str]) -> None:
     before = sys.stderr
-    found = measured("command", command="warn_below", args="'from below'", mode="stderr")
+    found = measure_value("command", command="warn_below", args="'from below'", mode="stderr")
     assert (found.value, found.message) == (1, "from below")
     os.write(2, b"as before")
     assert capfd.readouterr().err == "as before"
@@ -81,7 +81,7 @@ def test_logging_is_no_complaint(capfd: pytest.CaptureFixture[str]) -> None:
     root.addHandler(console)
     root.setLevel("INFO")
     try:
-        found = measured("command", command="act", args="log 'all is well'", mode="stderr")
+        found = measure_value("command", command="act", args="log 'all is well'", mode="stderr")
         assert console.stream is sys.stderr
     finally:
         root.removeHandler(console)
@@ -91,7 +91,7 @@ def test_logging_is_no_complaint(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_flood_of_stderr_is_a_bounded_message() -> None:
-    found = measured("command", command="act", args=f"complain {'x' * 10_000}", mode="stderr")
+    found = measure_value("command", command="act", args=f"complain {'x' * 10_000}", mode="stderr")
     assert found.value == 1 and len(found.message) == 500
 
 
@@ -110,12 +110,12 @@ def test_a_flood_of_stderr_is_a_bounded_message() -> None:
     ],
 )
 def test_a_command_that_fails_is_unknown(mode: str, args: str, said: str) -> None:
-    assert said in error_of("command", command="act", args=args, mode=mode)
+    assert said in measure_error("command", command="act", args=args, mode=mode)
 
 
 def test_a_command_that_never_ends_is_unknown_in_time() -> None:
     for mode in ("report", "stderr"):
-        said = error_of("command", timeout=0.3, command="act", args="sleep 300", mode=mode)
+        said = measure_error("command", timeout=0.3, command="act", args="sleep 300", mode=mode)
         assert said.startswith("No result within 0.3 s.")
 
 
@@ -128,11 +128,11 @@ def test_a_command_that_never_ends_is_unknown_in_time() -> None:
     ],
 )  # fmt: skip
 def test_only_commands_that_jobs_may_run(command: str, said: str) -> None:
-    assert said in refusal_of("command", command=command)["command"]
+    assert said in build_errors("command", command=command)["command"]
 
 
 def test_arguments_that_cannot_be_split_are_refused() -> None:
-    assert "close each quote" in refusal_of("command", command="noop", args="'a")["args"]
+    assert "close each quote" in build_errors("command", command="noop", args="'a")["args"]
 
 
 def test_a_command_that_is_no_longer_allowed_does_not_run(settings: Any) -> None:

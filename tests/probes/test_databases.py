@@ -9,9 +9,9 @@ from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from chroniker_monitors.probes import build, measure
-from tests.probes.helpers import error_of, measured, refusal_of, value_of
+from tests.probes.helpers import measure_error, measure_value, build_errors, measured_number
 from tests.probes.replicas import aliases, connect, mariadb_pair, postgres_pair, run
-from tests.probes.servers import serve_socket, silent
+from tests.probes.servers import serve_socket, send_nothing
 from tests.support import free_port, wait_until
 
 ENGINES = {"postgresql": "postgres", "mysql": "root"}
@@ -21,7 +21,7 @@ ENGINES = {"postgresql": "postgres", "mysql": "root"}
 
 @pytest.mark.django_db(transaction=True)
 def test_a_database_answers() -> None:
-    found = measured("database")
+    found = measure_value("database")
     assert 0 < (found.value or 0) < 20
     assert (found.unit, found.message) == (
         "seconds",
@@ -34,7 +34,7 @@ def test_a_connection_of_its_own_is_measured_and_closed() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     before = connections["default"].connection
-    value_of("database")
+    measured_number("database")
     assert connections["default"].connection is before
 
 
@@ -44,7 +44,7 @@ def test_a_connection_of_its_own_is_measured_and_closed() -> None:
 def test_a_database_that_is_not_there_is_unknown(engine: str) -> None:
     _needs_driver(engine)
     with aliases(engine, ENGINES[engine], "shop", {"away": free_port()}):
-        said = error_of("database", alias="away")
+        said = measure_error("database", alias="away")
     assert said.startswith("Database 'away': The database refused: ")
     assert "refused" in said.lower() or "connect" in said.lower()
 
@@ -54,7 +54,7 @@ def test_a_database_that_is_not_there_is_unknown(engine: str) -> None:
 @pytest.mark.one_database
 def test_a_database_that_says_nothing_is_unknown_in_time(engine: str) -> None:
     _needs_driver(engine)
-    with serve_socket(silent) as port, aliases(engine, ENGINES[engine], "shop", {"mute": port}):
+    with serve_socket(send_nothing) as port, aliases(engine, ENGINES[engine], "shop", {"mute": port}):
         found = measure(build("database", {"alias": "mute"}), timeout=2)
     assert found.value is None
     assert found.error.startswith("No result within 2 s."), found
@@ -66,13 +66,13 @@ def test_a_database_that_says_nothing_is_unknown_in_time(engine: str) -> None:
 def test_a_file_that_is_missing_is_unknown_and_not_made(tmp_path: Path) -> None:
     path = tmp_path / "gone.sqlite3"
     with aliases("sqlite3", "", str(path), {"gone": 0}):
-        assert error_of("database", alias="gone") == f"There is no file {path}."
+        assert measure_error("database", alias="gone") == f"There is no file {path}."
     assert not path.exists()
 
 
 def test_an_alias_is_one_of_the_sites() -> None:
-    assert "none of: default" in refusal_of("database", alias="other")["alias"]
-    assert "none of: default" in refusal_of("migrations", alias="other")["alias"]
+    assert "none of: default" in build_errors("database", alias="other")["alias"]
+    assert "none of: default" in build_errors("migrations", alias="other")["alias"]
 
 
 def _needs_driver(engine: str) -> None:
@@ -84,7 +84,7 @@ def _needs_driver(engine: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_without_a_replica_there_is_nothing_to_measure() -> None:
-    said = error_of("database", measure="replication_lag")
+    said = measure_error("database", measure="replication_lag")
     expected = {
         "postgresql": "No replica is connected to this primary",
         "mysql": "This server is no replica",
@@ -116,7 +116,7 @@ def test_a_replica_of_postgres_falls_behind_and_catches_up() -> None:
         wait_until(lambda: lag(pair.primary) is not None, timeout=60)
         assert (
             "the furthest behind"
-            in measured("database", alias=pair.primary, measure="replication_lag").message
+            in measure_value("database", alias=pair.primary, measure="replication_lag").message
         )
 
         run(pair.replica, "SELECT pg_wal_replay_pause()")
@@ -179,7 +179,7 @@ def _has_table(alias: str) -> bool:
 
 @pytest.mark.django_db
 def test_all_migrations_are_applied() -> None:
-    found = measured("migrations")
+    found = measure_value("migrations")
     assert (found.value, found.message, found.unit) == (0, "all are applied", "migrations")
 
 
@@ -187,7 +187,7 @@ def test_all_migrations_are_applied() -> None:
 def test_a_migration_that_is_missing_is_named() -> None:
     recorder = MigrationRecorder(connection)
     recorder.record_unapplied("sessions", "0001_initial")
-    found = measured("migrations")
+    found = measure_value("migrations")
     assert (found.value, found.message) == (1, "sessions.0001_initial")
 
 
@@ -195,11 +195,11 @@ def test_a_migration_that_is_missing_is_named() -> None:
 def test_a_history_that_cannot_be_is_unknown() -> None:
     recorder = MigrationRecorder(connection)
     recorder.record_unapplied("auth", "0001_initial")
-    assert "inconsistent" in error_of("migrations")
+    assert "inconsistent" in measure_error("migrations")
 
 
 @pytest.mark.django_db(transaction=True)
 def test_asking_for_migrations_makes_no_table() -> None:
-    value_of("migrations")
+    measured_number("migrations")
     with connection.cursor() as cursor:
         assert "django_migrations" in connection.introspection.table_names(cursor)

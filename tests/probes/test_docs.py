@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chroniker_monitors.probes import build, fields, measure, probe_kinds, registry
-from tests.probes.servers import Authority, serve_http, serve_socket, silent
+from tests.probes.servers import CertificateAuthority, serve_http, serve_socket, send_nothing
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "probes.md"
 TEXT = PAGE.read_text()
@@ -67,15 +67,15 @@ def test_examples_that_need_nobody_else(kind: str, settings: Any) -> None:
     assert found.has_value, found
 
 
-def test_examples_of_the_network(authority: Authority) -> None:
+def test_examples_of_the_network(authority: CertificateAuthority) -> None:
     build(*example("http"))
     build(*example("tls"))
-    with serve_http(authority.issue(30, "localhost")) as web:
-        url = web.answer("/health", body=b'{"queues": [{"length": 7}]}')
+    with serve_http(authority.issue(30, "localhost")) as web_server:
+        url = web_server.answer("/health", body=b'{"queues": [{"length": 7}]}')
         assert measure(build(*example("http", url=url)), timeout=30).value == 7
         kind, params = example("tls", host="localhost")
-        assert measure(build(kind, params | {"port": web.port}), timeout=30).has_value
-    with serve_socket(silent) as port:
+        assert measure(build(kind, params | {"port": web_server.port}), timeout=30).has_value
+    with serve_socket(send_nothing) as port:
         kind, params = example("tcp", host="localhost")
         assert measure(build(kind, params | {"port": port}), timeout=30).has_value
 

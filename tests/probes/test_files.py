@@ -11,8 +11,8 @@ import pytest
 
 from chroniker_monitors.probes import Measurement, build, measure
 from chroniker_monitors.probes.files import FileProbe
-from tests.probes.helpers import error_of, measured, refusal_of, value_of
-from tests.support import Forked, require
+from tests.probes.helpers import measure_error, measure_value, build_errors, measured_number
+from tests.support import ForkedProcess, require
 
 
 def write(path: Path, age: float = 0, size: int = 0) -> Path:
@@ -28,48 +28,48 @@ def test_the_newest_file_counts(tmp_path: Path) -> None:
     newest = write(tmp_path / "shop-2.gz", age=3600, size=20)
     write(tmp_path / "other.gz", age=5, size=30)
     pattern = str(tmp_path / "shop-*.gz")
-    found = measured("file", pattern=pattern)
+    found = measure_value("file", pattern=pattern)
     assert found.value == pytest.approx(3600, abs=60)
     assert (found.unit, found.message) == ("seconds", f"{newest}, the newest of 2")
-    found = measured("file", pattern=pattern, measure="size_bytes")
+    found = measure_value("file", pattern=pattern, measure="size_bytes")
     assert (found.value, found.unit) == (20, "bytes")
-    assert value_of("file", pattern=pattern, measure="count") == 2
+    assert measured_number("file", pattern=pattern, measure="count") == 2
 
 
 def test_a_file_gets_old_and_is_renewed(tmp_path: Path) -> None:
     path = write(tmp_path / "backup.sql", age=100_000)
-    assert value_of("file", pattern=str(path)) > 86_400
+    assert measured_number("file", pattern=str(path)) > 86_400
     write(path)
-    assert value_of("file", pattern=str(path)) < 60
+    assert measured_number("file", pattern=str(path)) < 60
 
 
 def test_stars_go_down_into_directories_and_leave_out_what_is_no_file(tmp_path: Path) -> None:
     write(tmp_path / "a/b/c.log", age=50)
     (tmp_path / "a/b/d.log").mkdir()
     (tmp_path / "a/gone.log").symlink_to(tmp_path / "nowhere")
-    assert value_of("file", pattern=str(tmp_path / "**/*.log"), measure="count") == 1
-    assert value_of("file", pattern=str(tmp_path / "a/*/c.log")) == pytest.approx(50, abs=30)
+    assert measured_number("file", pattern=str(tmp_path / "**/*.log"), measure="count") == 1
+    assert measured_number("file", pattern=str(tmp_path / "a/*/c.log")) == pytest.approx(50, abs=30)
 
 
 def test_a_file_of_the_future_has_no_negative_age(tmp_path: Path) -> None:
-    assert value_of("file", pattern=str(write(tmp_path / "a", age=-5000))) == 0
+    assert measured_number("file", pattern=str(write(tmp_path / "a", age=-5000))) == 0
 
 
 def test_no_file_is_unknown_and_not_age_zero(tmp_path: Path) -> None:
     for measure_ in ("age_seconds", "size_bytes"):
-        said = error_of("file", pattern=str(tmp_path / "*.gz"), measure=measure_)
+        said = measure_error("file", pattern=str(tmp_path / "*.gz"), measure=measure_)
         assert said == f"No file matches {tmp_path}/*.gz ({tmp_path} is there)."
-    assert value_of("file", pattern=str(tmp_path / "*.gz"), measure="count") == 0
+    assert measured_number("file", pattern=str(tmp_path / "*.gz"), measure="count") == 0
 
 
 def test_no_directory_is_unknown_and_not_zero_files(tmp_path: Path) -> None:
     for pattern in ("gone/*.gz", "gone/backup.gz"):
-        said = error_of("file", pattern=str(tmp_path / pattern), measure="count")
+        said = measure_error("file", pattern=str(tmp_path / pattern), measure="count")
         assert said == f"There is no such file or directory: {tmp_path}/gone."
 
 
 def test_a_directory_that_may_not_be_read_is_unknown_and_not_zero_files(
-    tmp_path: Path, in_fork: Callable[..., Forked]
+    tmp_path: Path, run_in_fork: Callable[..., ForkedProcess]
 ) -> None:
     require("root")
     secret = write(tmp_path / "secret/backup.gz").parent
@@ -84,7 +84,7 @@ def test_a_directory_that_may_not_be_read_is_unknown_and_not_zero_files(
         return measure(build("file", {"pattern": pattern, "measure": "count"}), timeout=20)
 
     for pattern in (secret / "*.gz", secret / "backup.gz"):
-        ended = in_fork(as_nobody, str(pattern)).wait()
+        ended = run_in_fork(as_nobody, str(pattern)).wait()
         assert ended.exit_code == 0, ended.output
         assert ended.value.value is None
         assert ended.value.error == (
@@ -92,18 +92,18 @@ def test_a_directory_that_may_not_be_read_is_unknown_and_not_zero_files(
         )
 
 
-def test_too_many_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_files_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chroniker_monitors.probes.files.MAX_FILES", 2)
     for number in range(3):
         write(tmp_path / str(number))
-    assert "More than 2 files" in error_of("file", pattern=str(tmp_path / "*"))
+    assert "More than 2 files" in measure_error("file", pattern=str(tmp_path / "*"))
 
 
 @pytest.mark.parametrize("pattern", ["backup.gz", "./*.gz", "~/x"])
 def test_a_pattern_begins_at_the_root(pattern: str) -> None:
-    assert "from the root on" in refusal_of("file", pattern=pattern)["pattern"]
+    assert "from the root on" in build_errors("file", pattern=pattern)["pattern"]
 
 
 def test_a_pattern_is_needed() -> None:
     assert FileProbe.kind == "file"
-    assert "needed" in refusal_of("file")["pattern"]
+    assert "needed" in build_errors("file")["pattern"]

@@ -16,18 +16,18 @@ from health_check.exceptions import (
     ServiceWarning,
 )
 
-from tests.probes.helpers import error_of, measured, refusal_of, value_of
+from tests.probes.helpers import measure_error, measure_value, build_errors, measured_number
 
 HERE = __name__
 
 
 @pytest.fixture(autouse=True)
-def _here_are_checks(settings: Any) -> None:
+def _allow_checks_here(settings: Any) -> None:
     settings.CHRONIKER_MONITORS_HEALTH_CHECKS = [HERE]
 
 
 @dataclasses.dataclass
-class Plain(HealthCheck):
+class SimpleCheck(HealthCheck):
     outcome: str = ""
 
     def run(self) -> None:  # type: ignore[override]
@@ -45,12 +45,12 @@ class Plain(HealthCheck):
 
 
 @dataclasses.dataclass
-class Slow(HealthCheck):
+class SlowCheck(HealthCheck):
     async def run(self) -> None:
         await asyncio.sleep(300)
 
 
-class NoCheck:
+class NotACheck:
     pass
 
 
@@ -64,25 +64,25 @@ class NoCheck:
     ],
 )
 def test_a_verdict_is_a_value(outcome: str, value: int, message: str) -> None:
-    found = measured("health", check=f"{HERE}.Plain", options=f'{{"outcome": "{outcome}"}}')
+    found = measure_value("health", check=f"{HERE}.SimpleCheck", options=f'{{"outcome": "{outcome}"}}')
     assert (found.value, found.message) == (value, message)
 
 
 @pytest.mark.parametrize(("outcome", "said"), [("unknown", "cannot tell"), ("bug", "division")])
 def test_a_check_that_breaks_is_unknown(outcome: str, said: str) -> None:
-    params = {"check": f"{HERE}.Plain", "options": f'{{"outcome": "{outcome}"}}'}
-    assert said in error_of("health", **params)
+    params = {"check": f"{HERE}.SimpleCheck", "options": f'{{"outcome": "{outcome}"}}'}
+    assert said in measure_error("health", **params)
 
 
 def test_a_check_that_never_ends_is_unknown_in_time() -> None:
-    for check, options in (("Plain", '{"outcome": "slow"}'), ("Slow", "")):
-        said = error_of("health", timeout=0.5, check=f"{HERE}.{check}", options=options)
+    for check, options in (("SimpleCheck", '{"outcome": "slow"}'), ("SlowCheck", "")):
+        said = measure_error("health", timeout=0.5, check=f"{HERE}.{check}", options=options)
         assert said.startswith("No result within 0.5 s.")
 
 
 def test_a_check_that_ships_with_the_package() -> None:
-    assert value_of("health", check="health_check.checks.Cache") == 0
-    said = measured("health", check="health_check.checks.Cache", options='{"alias": "default"}')
+    assert measured_number("health", check="health_check.checks.Cache") == 0
+    said = measure_value("health", check="health_check.checks.Cache", options='{"alias": "default"}')
     assert said.message == "healthy"
 
 
@@ -92,7 +92,7 @@ def test_a_check_that_ships_with_the_package() -> None:
         ("health_check.checks.NoSuch", "cannot be imported"),
         ("health_check.no_such.Check", "cannot be imported"),
         ("health_check.base.HealthCheckResult", "no subclass"),
-        (f"{HERE}.NoCheck", "no subclass"),
+        (f"{HERE}.NotACheck", "no subclass"),
         ("os.system", "no check of health_check"),
         ("antigravity.fly", "no check of health_check"),
         ("Cache", "no check of health_check"),
@@ -101,7 +101,7 @@ def test_a_check_that_ships_with_the_package() -> None:
     ],
 )
 def test_what_is_no_check_is_refused_and_nothing_else_imported(check: str, said: str) -> None:
-    assert said in refusal_of("health", check=check)["check"]
+    assert said in build_errors("health", check=check)["check"]
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_what_is_no_check_is_refused_and_nothing_else_imported(check: str, said:
     ],
 )
 def test_options_that_it_does_not_take_are_refused(options: str, said: str) -> None:
-    assert said in refusal_of("health", check=f"{HERE}.Plain", options=options)["options"]
+    assert said in build_errors("health", check=f"{HERE}.SimpleCheck", options=options)["options"]

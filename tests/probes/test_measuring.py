@@ -29,31 +29,31 @@ from chroniker_monitors.probes import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doing(BaseProbe):
+class CallableProbe(BaseProbe):
     """Does what a test wants."""
 
     kind: ClassVar[str] = "doing"
     unit: ClassVar[str] = "deeds"
     phrase: str = param("", label="Phrase", secret=True)
-    deed: Any = None
+    call: Any = None
 
     def run(self) -> Any:
-        return self.deed()
+        return self.call()
 
 
-def doing(deed: Callable[[], Any], timeout: float = 20, **params: str) -> Measurement:
-    return measure(Doing(deed=deed, **params), timeout=timeout)
+def make_probe(call: Callable[[], Any], timeout: float = 20, **params: str) -> Measurement:
+    return measure(CallableProbe(call=call, **params), timeout=timeout)
 
 
 def raising(error: BaseException) -> Callable[[], Any]:
-    def deed() -> None:
+    def call() -> None:
         raise error
 
-    return deed
+    return call
 
 
 def test_a_value_comes_with_message_unit_and_latency() -> None:
-    found = doing(lambda: Reading(3, "all\nis  well"))
+    found = make_probe(lambda: Reading(3, "all\nis  well"))
     assert found.has_value
     assert (found.value, found.message, found.unit, found.error) == (
         3.0,
@@ -63,21 +63,21 @@ def test_a_value_comes_with_message_unit_and_latency() -> None:
     )
     assert isinstance(found.value, float)
     assert 0 <= found.latency_seconds < 20
-    assert doing(lambda: Reading(3, unit="bytes")).unit == "bytes"
+    assert make_probe(lambda: Reading(3, unit="bytes")).unit == "bytes"
 
 
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, -math.inf, None, True, "5", 1 + 2j, [1], 10**400]
 )
 def test_what_is_no_finite_number_is_an_error(value: Any) -> None:
-    found = doing(lambda: Reading(value))
+    found = make_probe(lambda: Reading(value))
     assert found.value is None and not found.has_value
     assert found.error
 
 
 @pytest.mark.parametrize("returned", [None, 5, {"value": 5}])
 def test_what_is_no_reading_is_an_error(returned: Any) -> None:
-    assert "instead of a Reading" in doing(lambda: returned).error
+    assert "instead of a Reading" in make_probe(lambda: returned).error
 
 
 @pytest.mark.parametrize(
@@ -99,18 +99,18 @@ def test_what_is_no_reading_is_an_error(returned: Any) -> None:
     ],
 )
 def test_every_error_becomes_a_sentence(error: BaseException, said: str) -> None:
-    found = doing(raising(error))
+    found = make_probe(raising(error))
     assert found.value is None
     assert said in found.error
 
 
-def test_a_person_who_stops_it_is_obeyed() -> None:
+def test_keyboard_interrupt_is_not_swallowed() -> None:
     with pytest.raises(KeyboardInterrupt):
-        doing(raising(KeyboardInterrupt()))
+        make_probe(raising(KeyboardInterrupt()))
 
 
 def test_an_error_is_one_line_of_bounded_length_that_databases_take() -> None:
-    found = doing(raising(ProbeError("a\0b\x1b[31m\r\n" + "ü\ud800" * 1000)))
+    found = make_probe(raising(ProbeError("a\0b\x1b[31m\r\n" + "ü\ud800" * 1000)))
     assert len(found.error) == 500 and found.error.endswith("…")
     assert found.error.startswith("ab[31m ü")
     found.error.encode()
@@ -118,21 +118,21 @@ def test_an_error_is_one_line_of_bounded_length_that_databases_take() -> None:
 
 def test_secrets_are_masked(settings: Any) -> None:
     settings.SHOP_API_TOKEN = "correct-horse-battery"
-    found = doing(lambda: Reading(1, "got correct-horse-battery and Bearer staple99"),
+    found = make_probe(lambda: Reading(1, "got correct-horse-battery and Bearer staple99"),
                   phrase="X-Auth: Bearer staple99")  # fmt: skip
     assert "horse" not in found.message and "staple99" not in found.message
-    found = doing(raising(ProbeError("refused correct-horse-battery")))
+    found = make_probe(raising(ProbeError("refused correct-horse-battery")))
     assert "horse" not in found.error
 
 
 # --- time -----------------------------------------------------------------------------------
 
 
-def sleep_for_ever() -> None:
+def sleep_forever() -> None:
     time.sleep(300)
 
 
-def spin_for_ever() -> None:
+def spin_forever() -> None:
     while True:
         pass
 
@@ -150,10 +150,10 @@ def catch_once() -> Reading:
     return Reading(1)
 
 
-@pytest.mark.parametrize("deed", [sleep_for_ever, spin_for_ever, catch_everything, catch_once])
-def test_the_time_limit_ends_what_looks_at_no_clock(deed: Callable[[], Any]) -> None:
+@pytest.mark.parametrize("call", [sleep_forever, spin_forever, catch_everything, catch_once])
+def test_the_time_limit_ends_what_looks_at_no_clock(call: Callable[[], Any]) -> None:
     began = time.monotonic()
-    found = doing(deed, timeout=0.2)
+    found = make_probe(call, timeout=0.2)
     assert found.value is None
     assert found.error == "No result within 0.2 s."
     assert 0.2 <= found.latency_seconds <= time.monotonic() - began < 20
@@ -161,28 +161,28 @@ def test_the_time_limit_ends_what_looks_at_no_clock(deed: Callable[[], Any]) -> 
 
 def test_the_time_limit_ends_a_call_that_never_comes_back() -> None:
     release = threading.Event()
-    found = doing(lambda: call_with_timeout(release.wait), timeout=0.2)
+    found = make_probe(lambda: call_with_timeout(release.wait), timeout=0.2)
     release.set()
     assert found.error.startswith("No result within 0.2 s.")
 
 
-def test_probes_are_told_what_is_left() -> None:
-    assert 0 < doing(lambda: Reading(remaining_seconds()), timeout=7).value <= 7  # type: ignore[operator]
+def test_probes_receive_the_remaining_time() -> None:
+    assert 0 < make_probe(lambda: Reading(remaining_seconds()), timeout=7).value <= 7  # type: ignore[operator]
     assert remaining_seconds() == 10, "by themselves they have ten seconds"
 
 
-def test_what_is_called_aside_returns_and_raises_as_ever() -> None:
+def test_call_in_thread_returns_and_raises_unchanged() -> None:
     assert call_with_timeout(max, 3, 4) == 4
     with pytest.raises(ZeroDivisionError):
         call_with_timeout(lambda: 1 / 0)
 
 
-def test_an_alarm_of_somebody_else_still_rings() -> None:
+def test_foreign_alarm_still_fires() -> None:
     rung: list[int] = []
     handler = signal.signal(signal.SIGALRM, lambda signum, frame: rung.append(signum))
     before = signal.setitimer(signal.ITIMER_REAL, 300)
     try:
-        assert doing(lambda: Reading(1), timeout=0.5).has_value
+        assert make_probe(lambda: Reading(1), timeout=0.5).has_value
         left, _ = signal.getitimer(signal.ITIMER_REAL)
         assert 200 < left <= 300
         os.kill(os.getpid(), signal.SIGALRM)
@@ -194,12 +194,12 @@ def test_an_alarm_of_somebody_else_still_rings() -> None:
 
 def test_measuring_within_a_measurement_keeps_both_limits() -> None:
     def outer() -> Reading:
-        inner = doing(sleep_for_ever, timeout=0.1)
+        inner = make_probe(sleep_forever, timeout=0.1)
         assert inner.error == "No result within 0.1 s."
-        sleep_for_ever()
+        sleep_forever()
         raise AssertionError
 
-    assert doing(outer, timeout=0.4).error == "No result within 0.4 s."
+    assert make_probe(outer, timeout=0.4).error == "No result within 0.4 s."
 
 
 def test_in_a_thread_there_is_no_alarm_and_a_late_value_is_none() -> None:
@@ -214,7 +214,7 @@ def test_in_a_thread_there_is_no_alarm_and_a_late_value_is_none() -> None:
         time.sleep(0.1)
         return Reading(1)
 
-    thread = threading.Thread(target=lambda: found.append(doing(late, timeout=0.05)))
+    thread = threading.Thread(target=lambda: found.append(make_probe(late, timeout=0.05)))
     thread.start()
     thread.join()
     assert found[0].value is None and found[0].error.startswith("No result within 0.05 s")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from kombu import Connection, Exchange, Queue
 
-from tests.probes.helpers import error_of, measured, refusal_of, value_of
-from tests.probes.servers import serve_socket, silent
+from tests.probes.helpers import measure_error, measure_value, build_errors, measured_number
+from tests.probes.servers import serve_socket, send_nothing
 from tests.support import free_port, require
 
 URLS = {
@@ -48,19 +48,19 @@ def put(queue: Any, number: int) -> None:
 
 
 def test_the_length_of_a_queue(queue: Any) -> None:
-    assert value_of("queue", queue=queue.name) == 0, "declared, and empty"
+    assert measured_number("queue", queue=queue.name) == 0, "declared, and empty"
     put(queue, 3)
-    found = measured("queue", queue=queue.name)
+    found = measure_value("queue", queue=queue.name)
     assert (found.value, found.unit) == (3, "tasks")
     assert queue.name in found.message
     queue.purge()
-    assert value_of("queue", queue=queue.name) == 0
+    assert measured_number("queue", queue=queue.name) == 0
 
 
 def test_measuring_takes_nothing_and_makes_nothing(broker: str) -> None:
     name = f"chroniker-test-{uuid.uuid4().hex}"
     for _ in range(2):
-        said = error_of("queue", queue=name)
+        said = measure_error("queue", queue=name)
         assert said.startswith(f"There is no queue {name!r} at broker 'default'")
 
 
@@ -68,23 +68,23 @@ def test_measuring_takes_nothing_and_makes_nothing(broker: str) -> None:
 def test_a_broker_that_is_not_there_is_unknown(settings: Any, scheme: str) -> None:
     port = free_port()
     settings.CHRONIKER_MONITORS_BROKERS = {"default": f"{scheme}://me:hunter22@127.0.0.1:{port}/"}
-    said = error_of("queue")
+    said = measure_error("queue")
     assert said.startswith(f"The broker at 127.0.0.1:{port}: ")
     assert "refused" in said and "hunter22" not in said
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_broker_that_says_nothing_is_unknown_in_time(settings: Any, scheme: str) -> None:
-    with serve_socket(silent) as port:
+    with serve_socket(send_nothing) as port:
         settings.CHRONIKER_MONITORS_BROKERS = {"default": f"{scheme}://127.0.0.1:{port}/"}
-        assert error_of("queue", timeout=1).startswith("No result within 1 s.")
+        assert measure_error("queue", timeout=1).startswith("No result within 1 s.")
 
 
 def test_a_wrong_password_is_unknown_and_not_shown(settings: Any) -> None:
     require("rabbitmq")
     url = URLS["rabbitmq"].replace("guest:guest", "guest:hunter22")
     settings.CHRONIKER_MONITORS_BROKERS = {"default": url}
-    said = error_of("queue")
+    said = measure_error("queue")
     assert "ACCESS_REFUSED" in said and "hunter22" not in said
 
 
@@ -96,8 +96,8 @@ def test_a_queue_of_another_exchange_is_known_by_its_name(settings: Any) -> None
         bound = Queue(name, Exchange(f"{name}-x"), routing_key="k")(connection.default_channel)
         bound.declare()
         try:
-            assert "There is no queue" in error_of("queue", queue=name)
-            assert value_of("queue", queue=name, exchange=f"{name}-x") == 0
+            assert "There is no queue" in measure_error("queue", queue=name)
+            assert measured_number("queue", queue=name, exchange=f"{name}-x") == 0
         finally:
             bound.delete()
             bound.exchange.delete()
@@ -106,10 +106,10 @@ def test_a_queue_of_another_exchange_is_known_by_its_name(settings: Any) -> None
 def test_celerys_broker_is_the_default_one(settings: Any) -> None:
     require("redis")
     settings.CELERY_BROKER_URL = URLS["redis"]
-    assert "There is no queue" in error_of("queue", queue=uuid.uuid4().hex)
+    assert "There is no queue" in measure_error("queue", queue=uuid.uuid4().hex)
 
 
 def test_only_brokers_that_the_site_names_are_asked(settings: Any) -> None:
-    assert "nothing is there to choose" in refusal_of("queue")["broker"]
+    assert "nothing is there to choose" in build_errors("queue")["broker"]
     settings.CHRONIKER_MONITORS_BROKERS = {"main": URLS["redis"]}
-    assert "none of: main" in refusal_of("queue", broker="redis://127.0.0.1/")["broker"]
+    assert "none of: main" in build_errors("queue", broker="redis://127.0.0.1/")["broker"]

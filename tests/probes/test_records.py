@@ -15,7 +15,7 @@ from chroniker.models import Job, Run
 from chroniker_monitors.probes import fields, measure_kind
 from chroniker_monitors.probes.lookups import field_names, is_countable, is_secret
 from chroniker_monitors.probes.relative_time import parse_relative
-from tests.probes.helpers import error_of, measured, refusal_of, value_of
+from tests.probes.helpers import measure_error, measure_value, build_errors, measured_number
 from tests.support import make_job
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -40,7 +40,7 @@ def runs(db: None) -> list[Run]:
 
 
 def count(filters: str, exclude: str = "") -> float:
-    return value_of("records", model="chroniker.Run", filters=filters, exclude=exclude)
+    return measured_number("records", model="chroniker.Run", filters=filters, exclude=exclude)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_exceptions_leave_rows_out(runs: list[Run]) -> None:
     ],
 )  # fmt: skip
 def test_measures(runs: list[Run], measure: str, field: str, value: float, unit: str) -> None:
-    found = measured("records", model="chroniker.Run", measure=measure, field=field)
+    found = measure_value("records", model="chroniker.Run", measure=measure, field=field)
     assert found.value == pytest.approx(value, abs=60 if unit == "seconds" else 1e-6)
     assert found.unit == unit
     assert "chroniker.Run" in found.message
@@ -95,8 +95,8 @@ def test_no_rows_are_nothing_where_that_means_something(
     db: None, measure: str, field: str, value: float
 ) -> None:
     params = {"model": "chroniker.Run", "measure": measure, "field": field}
-    assert value_of("records", **params) == value
-    assert value_of("records", **params, when_empty=-1) == -1
+    assert measured_number("records", **params) == value
+    assert measured_number("records", **params, when_empty=-1) == -1
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_no_rows_are_nothing_where_that_means_something(
 )  # fmt: skip
 def test_no_rows_are_unknown_where_it_does_not(db: None, measure: str, field: str) -> None:
     params = {"model": "chroniker.Run", "measure": measure, "field": field}
-    assert "when_empty" in error_of("records", **params)
-    assert value_of("records", **params, when_empty=7.5) == 7.5
+    assert "when_empty" in measure_error("records", **params)
+    assert measured_number("records", **params, when_empty=7.5) == 7.5
 
 
 def test_measuring_changes_nothing(runs: list[Run]) -> None:
@@ -123,12 +123,12 @@ def test_a_missing_table_is_unknown_and_not_zero_rows() -> None:
     with connection.schema_editor() as editor:
         editor.alter_db_table(Run, "chroniker_run", "chroniker_run_gone")
     try:
-        said = error_of("records", model="chroniker.Run")
+        said = measure_error("records", model="chroniker.Run")
     finally:
         with connection.schema_editor() as editor:
             editor.alter_db_table(Run, "chroniker_run_gone", "chroniker_run")
     assert said.startswith("The database refused: ") and "chroniker_run" in said
-    assert value_of("records", model="chroniker.Run") == 0
+    assert measured_number("records", model="chroniker.Run") == 0
 
 
 @pytest.mark.django_db(transaction=True)
@@ -145,18 +145,18 @@ def test_a_table_that_is_locked_is_unknown_in_time() -> None:
             for statement in lock:
                 cursor.execute(statement)
         if connection.vendor == "sqlite":
-            assert value_of("records", model="chroniker.Run") == 0
+            assert measured_number("records", model="chroniker.Run") == 0
         else:
-            said = error_of("records", timeout=1, model="chroniker.Run")
+            said = measure_error("records", timeout=1, model="chroniker.Run")
             assert said.startswith("No result within 1 s.")
     finally:
         other.close()
-    assert value_of("records", model="chroniker.Run") == 0, "the connection is as it was"
+    assert measured_number("records", model="chroniker.Run") == 0, "the connection is as it was"
 
 
 # --- what nobody gets to guess at -----------------------------------------------------------
 
-CORPUS = [
+REFUSED_LOOKUPS = [
     "_connector = OR", "_negated = true", "connector_ = OR", "__class__ = 1", "_meta = 1",
     "pk = 1", "error__regex = ^a", "error__iregex = ^a", "error__search = a", "status__foo = 1",
     "status__gt = a", "status__lt = b", "status__range = a,b", "error__length__gt = 1",
@@ -176,10 +176,10 @@ CORPUS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", CORPUS)
+@pytest.mark.parametrize("text", REFUSED_LOOKUPS)
 @pytest.mark.parametrize("name", ["filters", "exclude"])
 def test_what_is_not_on_the_list_cannot_be_asked(name: str, text: str) -> None:
-    assert name in refusal_of("records", model="chroniker.Run", **{name: text})
+    assert name in build_errors("records", model="chroniker.Run", **{name: text})
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_what_is_not_on_the_list_cannot_be_asked(name: str, text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_value_of_another_type_is_refused(text: str) -> None:
-    assert "filters" in refusal_of("records", model="chroniker.Run", filters=text)
+    assert "filters" in build_errors("records", model="chroniker.Run", filters=text)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_value_of_another_type_is_refused(text: str) -> None:
     ],
 )  # fmt: skip
 def test_models_that_cannot_be_counted_are_refused(label: str) -> None:
-    assert list(refusal_of("records", model=label)) == ["model"]
+    assert list(build_errors("records", model=label)) == ["model"]
 
 
 def test_the_models_to_choose_from_hold_no_secrets() -> None:
@@ -222,27 +222,27 @@ def test_the_models_to_choose_from_hold_no_secrets() -> None:
 def test_the_site_names_models(settings: Any, db: None) -> None:
     settings.CHRONIKER_MONITORS_MODELS = ["auth.User", "chroniker.host"]
     get_user_model().objects.create_user("ann", password="correct horse")
-    assert value_of("records", model="auth.User", filters="is_active = true") == 1
-    assert value_of("records", model="chroniker.Host") == 0
-    assert "model" in refusal_of("records", model="chroniker.Run")
+    assert measured_number("records", model="auth.User", filters="is_active = true") == 1
+    assert measured_number("records", model="chroniker.Host") == 0
+    assert "model" in build_errors("records", model="chroniker.Run")
     for text in ("password__startswith = pbkdf2", "password__isnull = false", "password = a",
                  "groups__name = a", "user_permissions = 1"):  # fmt: skip
-        assert "filters" in refusal_of("records", model="auth.User", filters=text)
-    said = refusal_of("records", model="auth.User", measure="max", field="password")
+        assert "filters" in build_errors("records", model="auth.User", filters=text)
+    said = build_errors("records", model="auth.User", measure="max", field="password")
     assert "field" in said
     assert "password" not in field_names("auth.User")
 
 
 def test_no_relation_leads_to_users_even_where_the_site_counts_them(settings: Any) -> None:
     settings.CHRONIKER_MONITORS_MODELS = ["auth.User", "admin.LogEntry"]
-    refused = refusal_of("records", model="admin.LogEntry", filters="user__username = ann")
+    refused = build_errors("records", model="admin.LogEntry", filters="user__username = ann")
     assert "does not let" in refused["filters"]
-    assert "filters" in refusal_of("records", model="admin.LogEntry", filters="user__email = a")
+    assert "filters" in build_errors("records", model="admin.LogEntry", filters="user__email = a")
 
 
 def test_no_relation_leads_to_a_model_that_may_not_be_counted(settings: Any) -> None:
     settings.CHRONIKER_MONITORS_MODELS = ["chroniker.Run"]
-    assert "filters" in refusal_of("records", model="chroniker.Run", filters="job__name = a")
+    assert "filters" in build_errors("records", model="chroniker.Run", filters="job__name = a")
 
 
 def test_a_model_that_is_no_longer_allowed_is_unknown(settings: Any, runs: list[Run]) -> None:
@@ -264,7 +264,7 @@ def test_a_model_that_is_no_longer_allowed_is_unknown(settings: Any, runs: list[
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(params: dict[str, Any], name: str) -> None:
-    assert name in refusal_of("records", model="chroniker.Run", **params)
+    assert name in build_errors("records", model="chroniker.Run", **params)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_kind_that_nobody_registers_is_unknown(kind: Any) -> None:
         build(kind, {})
 
 
-def test_a_slip_of_the_pen_is_told() -> None:
+def test_misspelled_kind_gets_a_suggestion() -> None:
     with pytest.raises(UnknownKind, match="Did you mean 'memory'"):
         kind_class("memroy")
 
@@ -50,14 +50,14 @@ def test_a_slip_of_the_pen_is_told() -> None:
 def test_a_site_registers_a_kind_of_its_own(kinds: None) -> None:
     @register_probe
     @dataclass(frozen=True, slots=True, kw_only=True)
-    class Answer(BaseProbe):
+    class AnswerProbe(BaseProbe):
         kind: ClassVar[str] = "answer"
         number: int = 42
 
         def run(self) -> Reading:
             return Reading(self.number, "as ever", "answers")
 
-    assert kind_class("answer") is Answer
+    assert kind_class("answer") is AnswerProbe
     found = measure(build("answer", {"number": 41}), timeout=5)
     assert (found.value, found.message, found.unit) == (41, "as ever", "answers")
 

@@ -14,7 +14,7 @@ from django.db import connection
 
 from chroniker_monitors.probes import build, kind_class, measure
 from chroniker_monitors.probes.sql import SqlProbe
-from tests.probes.helpers import error_of, measured, refusal_of, value_of
+from tests.probes.helpers import measure_error, measure_value, build_errors, measured_number
 from tests.probes.replicas import aliases
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -57,9 +57,9 @@ def numbers() -> list[int]:
 )  # fmt: skip
 def test_a_statement_gives_a_number(table: None, statement: str, value: float | None) -> None:
     if value is None:
-        assert "one statement" in refusal_of("sql", statement=statement)["statement"]
+        assert "one statement" in build_errors("sql", statement=statement)["statement"]
         return
-    assert measured("sql", statement=statement).value == value
+    assert measure_value("sql", statement=statement).value == value
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_statement_gives_a_number(table: None, statement: str, value: float | 
     ],
 )
 def test_anything_else_is_unknown(table: None, statement: str, said: str) -> None:
-    found = error_of("sql", statement=statement)
+    found = measure_error("sql", statement=statement)
     assert said in found
 
 
@@ -104,7 +104,7 @@ HARMLESS = [
     and not statement.startswith(("COPY", "LOAD", "HANDLER", "SHUTDOWN", "VACUUM"))
 ]
 """Those that do no harm beyond this test's own tables should every lock fail."""
-STACKED = [
+STACKED_STATEMENTS = [
     "SELECT 1; DELETE FROM probe_numbers", "SELECT 1;DELETE FROM probe_numbers;",
     "SELECT 1) AS a; DELETE FROM probe_numbers; SELECT * FROM (SELECT 1",
     "SELECT 1) AS a; COMMIT; DELETE FROM probe_numbers; SELECT (1",
@@ -131,9 +131,9 @@ REACHING = [
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize("statement", [*WRITES, *STACKED, *REACHING])
+@pytest.mark.parametrize("statement", [*WRITES, *STACKED_STATEMENTS, *REACHING])
 def test_what_is_no_mere_select_is_refused_with_the_form(statement: str) -> None:
-    assert refusal_of("sql", statement=statement)["statement"]
+    assert build_errors("sql", statement=statement)["statement"]
 
 
 @pytest.mark.one_database
@@ -142,11 +142,11 @@ def test_what_is_no_mere_select_is_refused_with_the_form(statement: str) -> None
     ["SELECT max(pg_stat_get_numscans(1))", "SELECT pg_database_size('shop')",
      "SELECT sum(pg_wal_lsn_diff(a, b)) FROM c", "SELECT max(ts_status) FROM d"],
 )  # fmt: skip
-def test_what_only_looks_like_it_is_let_pass(statement: str) -> None:
+def test_harmless_lookalikes_are_accepted(statement: str) -> None:
     build("sql", {"statement": statement})
 
 
-@pytest.mark.parametrize("statement", [*HARMLESS, *STACKED])
+@pytest.mark.parametrize("statement", [*HARMLESS, *STACKED_STATEMENTS])
 def test_and_the_database_refuses_what_the_form_would_let_pass(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +161,7 @@ def test_and_the_database_refuses_what_the_form_would_let_pass(
         assert "probe_more" not in connection.introspection.table_names(cursor)
 
 
-@pytest.mark.parametrize("statement", STACKED)
+@pytest.mark.parametrize("statement", STACKED_STATEMENTS)
 def test_and_brackets_keep_statements_from_being_stacked(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +171,7 @@ def test_and_brackets_keep_statements_from_being_stacked(
     assert numbers() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("statement", [text for text in STACKED if "AS a" not in text])
+@pytest.mark.parametrize("statement", [text for text in STACKED_STATEMENTS if "AS a" not in text])
 def test_and_the_driver_takes_one_statement(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +201,7 @@ WRITING_SELECTS = {
 def test_a_select_that_writes_is_refused_by_the_database(
     table: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chroniker_monitors.probes.sql._FORBIDDEN_FUNCTIONS", _nothing)
+    monkeypatch.setattr("chroniker_monitors.probes.sql._FORBIDDEN_FUNCTIONS", _never_matches)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
@@ -215,7 +215,7 @@ def test_a_select_that_writes_is_refused_by_the_database(
             )
     try:
         for statement in WRITING_SELECTS[connection.vendor]:
-            assert error_of("sql", statement=statement), statement
+            assert measure_error("sql", statement=statement), statement
             assert numbers() == [1, 2, 3]
     finally:
         if connection.vendor != "sqlite":
@@ -223,12 +223,12 @@ def test_a_select_that_writes_is_refused_by_the_database(
                 cursor.execute("DROP FUNCTION probe_write")
 
 
-class _Nothing:
+class _NeverMatches:
     def search(self, text: str) -> None:
         return None
 
 
-_nothing = _Nothing()
+_never_matches = _NeverMatches()
 
 
 # --- it cannot outlive its time -------------------------------------------------------------
@@ -243,7 +243,7 @@ ENDLESS = {
 
 def test_a_statement_ends_with_its_time_limit() -> None:
     began = time.monotonic()
-    said = error_of("sql", timeout=1, statement=ENDLESS[connection.vendor])
+    said = measure_error("sql", timeout=1, statement=ENDLESS[connection.vendor])
     assert said.startswith("No result within 1 s.")
     assert time.monotonic() - began < 30
     if connection.vendor != "sqlite":
@@ -287,7 +287,7 @@ def _running() -> int:
 
 
 def test_the_sites_own_connection_is_as_it_was(table: None) -> None:
-    value_of("sql", statement="SELECT 1")
+    measured_number("sql", statement="SELECT 1")
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO probe_numbers VALUES (4)")
     assert numbers() == [1, 2, 3, 4]
@@ -299,7 +299,7 @@ def test_the_sites_own_connection_is_as_it_was(table: None) -> None:
 def test_it_is_off_until_the_site_names_a_database(settings: Any) -> None:
     probe = SqlProbe(statement="SELECT 1")
     del settings.CHRONIKER_MONITORS_SQL_ALIAS
-    assert "CHRONIKER_MONITORS_SQL_ALIAS" in refusal_of("sql", statement="SELECT 1")["statement"]
+    assert "CHRONIKER_MONITORS_SQL_ALIAS" in build_errors("sql", statement="SELECT 1")["statement"]
     assert "CHRONIKER_MONITORS_SQL_ALIAS" in measure(probe, timeout=5).error
     settings.CHRONIKER_MONITORS_SQL_ALIAS = "gone"
     assert "none of DATABASES" in measure(probe, timeout=5).error

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.sentry.receivers import Receiver, receiving
-from tests.support import Ended, Forked
+from tests.sentry.receivers import RecordingServer, run_recording_server
+from tests.support import ProcessResult, ForkedProcess
 from tests.testapp.apps import DSN_VARIABLE, init_sentry
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as server:
+def recording_server() -> Iterator[RecordingServer]:
+    with run_recording_server() as server:
         yield server
 
 
@@ -41,24 +41,24 @@ def tick_with_sentry(
 
 @pytest.fixture
 def start_sentry_tick(
-    transactional_db: None, in_fork: Callable[..., Forked], receiver: Receiver
-) -> Callable[..., Forked]:
+    transactional_db: None, run_in_fork: Callable[..., ForkedProcess], recording_server: RecordingServer
+) -> Callable[..., ForkedProcess]:
     """``start_sentry_tick(dsn="", before=None, **options)``: a tick of a site with Sentry.
 
-    Sentry is ``receiver`` unless told otherwise; ``before`` is called before the tick begins.
+    Sentry is ``recording_server`` unless told otherwise; ``before`` is called before the tick begins.
     """
 
-    def start(dsn: str = "", before: Callable[[], None] | None = None, **options: Any) -> Forked:
-        return in_fork(tick_with_sentry, dsn or receiver.dsn, options, before)
+    def start(dsn: str = "", before: Callable[[], None] | None = None, **options: Any) -> ForkedProcess:
+        return run_in_fork(tick_with_sentry, dsn or recording_server.dsn, options, before)
 
     return start
 
 
 @pytest.fixture
-def sentry_tick(start_sentry_tick: Callable[..., Forked]) -> Callable[..., Ended]:
+def sentry_tick(start_sentry_tick: Callable[..., ForkedProcess]) -> Callable[..., ProcessResult]:
     """The same, waited for."""
 
-    def run(dsn: str = "", **options: Any) -> Ended:
+    def run(dsn: str = "", **options: Any) -> ProcessResult:
         ended = start_sentry_tick(dsn, **options).wait(60)
         assert ended.exit_code == 0, ended.output
         return ended

@@ -11,14 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
+class _RecordingHandler(BaseHTTPRequestHandler):
+    server: RecordingServer
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        self.server.take(self.command, self.path, body)
+        self.server.record_request(self.command, self.path, body)
         if self.server.mode == "hang":
             self.server.released.wait(120)
         if self.server.mode == "drip":
@@ -37,7 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: Any) -> None: ...
 
 
-class Receiver(ThreadingHTTPServer):
+class RecordingServer(ThreadingHTTPServer):
     """Keeps what it is sent; ``mode`` is how it answers: "ok", "fail", "hang",
     or "drip", a byte at a time."""
 
@@ -45,7 +45,7 @@ class Receiver(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _RecordingHandler)
         self.mode = "ok"
         self.released = threading.Event()
         self.requests: list[tuple[str, str]] = []
@@ -63,7 +63,7 @@ class Receiver(ThreadingHTTPServer):
     def dsn(self) -> str:
         return f"http://0123456789abcdef@127.0.0.1:{self.server_port}/42"
 
-    def take(self, method: str, path: str, body: bytes) -> None:
+    def record_request(self, method: str, path: str, body: bytes) -> None:
         self.requests.append((method, path))
         self.bodies.append(body)
         if path.startswith("/api/"):
@@ -91,14 +91,14 @@ def _items(body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.05})
+def run_recording_server() -> Iterator[RecordingServer]:
+    recording_server = RecordingServer()
+    thread = threading.Thread(target=recording_server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield receiver
+        yield recording_server
     finally:
-        receiver.released.set()
-        receiver.shutdown()
+        recording_server.released.set()
+        recording_server.shutdown()
         thread.join()
-        receiver.server_close()
+        recording_server.server_close()

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from chroniker.models import JobState, Run
-from tests.sentry.jobs import due_job
-from tests.support import Ended, Forked, make_job, wait_until
+from tests.sentry.jobs import make_action_job
+from tests.support import ProcessResult, ForkedProcess, make_job, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Tick = Callable[..., Ended]
+RunTick = Callable[..., ProcessResult]
 
 
 @pytest.fixture(autouse=True)
 def calls_file(settings: Any, tmp_path: Path) -> Path:
     settings.CALLS_FILE = str(tmp_path / "calls")
-    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.sentry.jobs.note_call"
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.sentry.jobs.record_call"
     return tmp_path / "calls"
 
 
@@ -31,12 +31,12 @@ def calls(file: Path) -> list[list[str]]:
 
 
 def test_it_is_called_for_runs_that_failed_and_for_no_others(
-    run_tick: Tick, calls_file: Path
+    run_tick: RunTick, calls_file: Path
 ) -> None:
-    good = due_job()
-    bad = due_job("fail boom")
-    slow = due_job("sleep 60", timeout_seconds=1, kill_grace_seconds=0)
-    refused = due_job(command="no_such_command")
+    good = make_action_job()
+    bad = make_action_job("fail boom")
+    slow = make_action_job("sleep 60", timeout_seconds=1, kill_grace_seconds=0)
+    refused = make_action_job(command="no_such_command")
     assert run_tick().exit_code == 0
     assert Run.objects.get(job=good).status == "succeeded"
     found = {call[0]: call[1:] for call in calls(calls_file)}
@@ -49,10 +49,10 @@ def test_it_is_called_for_runs_that_failed_and_for_no_others(
 
 
 def test_it_is_called_for_a_run_that_was_lost(
-    run_tick: Tick, start_tick: Callable[..., Forked], calls_file: Path, tmp_path: Path
+    run_tick: RunTick, start_tick: Callable[..., ForkedProcess], calls_file: Path, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
-    job = due_job(f"sleep 300 {started}")
+    job = make_action_job(f"sleep 300 {started}")
     first = start_tick()
     wait_until(started.exists, timeout=30)
     first.kill(signal.SIGKILL)
@@ -69,10 +69,10 @@ def test_it_is_called_for_a_run_that_was_lost(
 
 @pytest.mark.one_database
 def test_it_is_not_called_for_a_run_that_a_person_stopped(
-    start_tick: Callable[..., Forked], calls_file: Path, tmp_path: Path
+    start_tick: Callable[..., ForkedProcess], calls_file: Path, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
-    job = due_job(f"sleep 300 {started}", kill_grace_seconds=0)
+    job = make_action_job(f"sleep 300 {started}", kill_grace_seconds=0)
     tick = start_tick()
     wait_until(started.exists, timeout=30)
     assert JobState.objects.filter(job=job).request_stop()
@@ -83,21 +83,21 @@ def test_it_is_not_called_for_a_run_that_a_person_stopped(
 
 @pytest.mark.one_database
 def test_one_that_was_written_for_the_original_is_called_as_there(
-    run_tick: Tick, settings: Any, calls_file: Path
+    run_tick: RunTick, settings: Any, calls_file: Path
 ) -> None:
-    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.sentry.jobs.note_old_call"
-    job = due_job("refuse 'no such file'")
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.sentry.jobs.record_legacy_call"
+    job = make_action_job("refuse 'no such file'")
     assert run_tick().exit_code == 0
     assert calls(calls_file) == [[job.name, "", "CommandError: no such file\n"]]
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize("name", ["raise_error", "leave", "not_there"])
+@pytest.mark.parametrize("name", ["raise_value_error", "leave", "not_there"])
 def test_one_that_is_broken_harms_nothing(
-    run_tick: Tick, settings: Any, calls_file: Path, name: str
+    run_tick: RunTick, settings: Any, calls_file: Path, name: str
 ) -> None:
     settings.CHRONIKER_JOB_ERROR_CALLBACK = f"tests.sentry.jobs.{name}"
-    jobs = [due_job("fail boom"), due_job("leave 3")]
+    jobs = [make_action_job("fail boom"), make_action_job("leave 3")]
     after = make_job(schedule="")
     after.dependencies.create(upstream=jobs[0], wait_for_success=False)
     assert run_tick().exit_code == 0

@@ -15,22 +15,22 @@ from typing import Any
 import pytest
 
 from chroniker.models import JobState, Run
-from tests.sentry.jobs import due_job
-from tests.sentry.receivers import Receiver
-from tests.support import Ended, Forked, free_port, make_job, wait_until
+from tests.sentry.jobs import make_action_job
+from tests.sentry.receivers import RecordingServer
+from tests.support import ProcessResult, ForkedProcess, free_port, make_job, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SentryTick = Callable[..., Ended]
-StartSentryTick = Callable[..., Forked]
+RunSentryTick = Callable[..., ProcessResult]
+StartSentryTick = Callable[..., ForkedProcess]
 
 
-def statuses(receiver: Receiver) -> list[str]:
-    return [check_in["status"] for check_in in receiver.check_ins]
+def statuses(recording_server: RecordingServer) -> list[str]:
+    return [check_in["status"] for check_in in recording_server.check_ins]
 
 
 @pytest.mark.parametrize(
-    ("deed", "fields", "status", "last"),
+    ("action", "fields", "status", "last"),
     [
         ("say hello", {}, "succeeded", "ok"),
         ("leave 3", {}, "failed", "error"),
@@ -39,18 +39,18 @@ def statuses(receiver: Receiver) -> list[str]:
     ],
 )
 def test_a_run_checks_in_when_it_starts_and_when_it_ends(
-    sentry_tick: SentryTick,
-    receiver: Receiver,
-    deed: str,
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
+    action: str,
     fields: dict[str, Any],
     status: str,
     last: str,
 ) -> None:
-    job = due_job(deed, name="nightly-import", **fields)
+    job = make_action_job(action, name="nightly-import", **fields)
     sentry_tick()
     run = Run.objects.get(job=job)
     assert run.status == status
-    first, second = receiver.check_ins
+    first, second = recording_server.check_ins
     assert (first["status"], second["status"]) == ("in_progress", last)
     assert first["check_in_id"] == second["check_in_id"]
     assert first["monitor_slug"] == second["monitor_slug"] == "nightly-import"
@@ -62,16 +62,16 @@ def test_a_run_checks_in_when_it_starts_and_when_it_ends(
 
 def test_another_tick_closes_the_check_in_of_a_lost_run(
     start_sentry_tick: StartSentryTick,
-    sentry_tick: SentryTick,
-    receiver: Receiver,
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
     settings: Any,
     tmp_path: Path,
 ) -> None:
     started = tmp_path / "started"
-    job = due_job(f"sleep 300 {started}")
+    job = make_action_job(f"sleep 300 {started}")
     first = start_sentry_tick()
     wait_until(started.exists, timeout=30)
-    wait_until(lambda: statuses(receiver) == ["in_progress"], timeout=30)
+    wait_until(lambda: statuses(recording_server) == ["in_progress"], timeout=30)
     first.kill(signal.SIGKILL)
     first.wait()
 
@@ -80,25 +80,25 @@ def test_another_tick_closes_the_check_in_of_a_lost_run(
         return Run.objects.get(job=job).status == "lost"
 
     wait_until(is_lost, timeout=30)
-    assert statuses(receiver) == ["in_progress", "error"]
-    assert len({check_in["check_in_id"] for check_in in receiver.check_ins}) == 1
+    assert statuses(recording_server) == ["in_progress", "error"]
+    assert len({check_in["check_in_id"] for check_in in recording_server.check_ins}) == 1
 
 
 @pytest.mark.slow
 def test_another_host_closes_the_same_check_in(
     start_sentry_tick: StartSentryTick,
-    sentry_tick: SentryTick,
-    receiver: Receiver,
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
     settings: Any,
     tmp_path: Path,
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS = 6, 1
     settings.CHRONIKER_HOSTNAME = "one"
     started = tmp_path / "started"
-    job = due_job(f"sleep 300 {started}")
+    job = make_action_job(f"sleep 300 {started}")
     first = start_sentry_tick()
     wait_until(started.exists, timeout=30)
-    wait_until(lambda: statuses(receiver) == ["in_progress"], timeout=30)
+    wait_until(lambda: statuses(recording_server) == ["in_progress"], timeout=30)
     first.kill(signal.SIGKILL)
     first.wait()
     settings.CHRONIKER_HOSTNAME = "two"
@@ -108,59 +108,59 @@ def test_another_host_closes_the_same_check_in(
         return Run.objects.get(job=job).status == "lost"
 
     wait_until(is_lost, timeout=30)
-    assert statuses(receiver) == ["in_progress", "error"]
-    assert len({check_in["check_in_id"] for check_in in receiver.check_ins}) == 1
+    assert statuses(recording_server) == ["in_progress", "error"]
+    assert len({check_in["check_in_id"] for check_in in recording_server.check_ins}) == 1
 
 
-def test_missed_slots_are_left_to_sentry(sentry_tick: SentryTick, receiver: Receiver) -> None:
+def test_missed_slots_are_left_to_sentry(sentry_tick: RunSentryTick, recording_server: RecordingServer) -> None:
     now = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
     job = make_job(
         schedule="0 3 * * *", created_at=now - timedelta(days=3), start_deadline_seconds=60
     )
     sentry_tick(now=now)
     assert Run.objects.get(job=job).status == "missed"
-    assert receiver.check_ins == []
+    assert recording_server.check_ins == []
 
 
 @pytest.mark.one_database
 def test_a_run_that_could_not_be_started_checks_in_as_an_error(
-    sentry_tick: SentryTick, receiver: Receiver
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
-    due_job(command="no_such_command", args="")
+    make_action_job(command="no_such_command", args="")
     sentry_tick()
-    assert statuses(receiver) == ["error"]
+    assert statuses(recording_server) == ["error"]
 
 
 @pytest.mark.one_database
 def test_a_job_without_a_schedule_has_no_monitor(
-    sentry_tick: SentryTick, receiver: Receiver
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
-    by_hand, scheduled = make_job(schedule=""), due_job(name="scheduled")
+    by_hand, scheduled = make_job(schedule=""), make_action_job(name="scheduled")
     JobState.objects.create(job=by_hand)
     assert JobState.objects.filter(job=by_hand).request_run()
     sentry_tick()
     assert Run.objects.filter(status="succeeded").count() == 2
-    assert {check_in["monitor_slug"] for check_in in receiver.check_ins} == {scheduled.name}
+    assert {check_in["monitor_slug"] for check_in in recording_server.check_ins} == {scheduled.name}
 
 
 @pytest.mark.one_database
 def test_a_job_that_is_disabled_and_run_by_hand_does_not_wake_its_monitor(
-    sentry_tick: SentryTick, receiver: Receiver
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
     job = make_job(schedule="0 3 * * *", enabled=False)
     sentry_tick(only=frozenset([job.pk]), force=True)
     assert Run.objects.get(job=job).status == "succeeded"
-    assert receiver.check_ins == []
+    assert recording_server.check_ins == []
 
 
 @pytest.mark.one_database
 def test_names_that_are_alike_for_sixty_characters_are_two_monitors(
-    sentry_tick: SentryTick, receiver: Receiver
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
     for end in ("north", "south"):
-        due_job(name=f"{'the very long name of an import of many, many books ':<60}{end}")
+        make_action_job(name=f"{'the very long name of an import of many, many books ':<60}{end}")
     sentry_tick()
-    slugs = {check_in["monitor_slug"] for check_in in receiver.check_ins}
+    slugs = {check_in["monitor_slug"] for check_in in recording_server.check_ins}
     assert len(slugs) == 2
     assert all(len(slug) <= 50 and slug.startswith("the-very-long-name") for slug in slugs)
 
@@ -168,9 +168,9 @@ def test_names_that_are_alike_for_sixty_characters_are_two_monitors(
 @pytest.mark.one_database
 @pytest.mark.slow
 def test_a_job_on_every_host_has_a_monitor_on_each(
-    sentry_tick: SentryTick, receiver: Receiver, settings: Any
+    sentry_tick: RunSentryTick, recording_server: RecordingServer, settings: Any
 ) -> None:
-    due_job(name="clean", hostname="*")
+    make_action_job(name="clean", hostname="*")
     for host in ("north", "south"):
         settings.CHRONIKER_HOSTNAME = host
         sentry_tick()
@@ -178,25 +178,25 @@ def test_a_job_on_every_host_has_a_monitor_on_each(
     for host in ("north", "south"):
         settings.CHRONIKER_HOSTNAME = host
         sentry_tick()
-    slugs = {check_in["monitor_slug"] for check_in in receiver.check_ins}
+    slugs = {check_in["monitor_slug"] for check_in in recording_server.check_ins}
     assert len(slugs) == 2
     assert {slug.rpartition("-")[0] for slug in slugs} == {"clean-north", "clean-south"}
 
 
 @pytest.mark.one_database
 @pytest.mark.slow
-def test_the_real_command_tells_sentry_and_nobody_else(
-    manage: Callable[..., Any], receiver: Receiver
+def test_cron_command_reports_to_sentry_and_prints_nothing(
+    manage: Callable[..., Any], recording_server: RecordingServer
 ) -> None:
-    job = due_job("fail boom")
-    done = manage("cron", env={"CHRONIKER_TEST_SENTRY_DSN": receiver.dsn})
+    job = make_action_job("fail boom")
+    done = manage("cron", env={"CHRONIKER_TEST_SENTRY_DSN": recording_server.dsn})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert Run.objects.get(job=job).status == "failed"
-    assert statuses(receiver) == ["in_progress", "error"]
-    assert [event["tags"]["chroniker.job"] for event in receiver.events] == [job.name]
+    assert statuses(recording_server) == ["in_progress", "error"]
+    assert [event["tags"]["chroniker.job"] for event in recording_server.events] == [job.name]
 
 
-def note_threads_at_forks() -> None:
+def record_threads_at_fork() -> None:
     """From here on this process and its forks write down how many threads forked."""
     os.register_at_fork(
         before=lambda: print("forked with threads:", threading.active_count() - 1, flush=True)
@@ -206,26 +206,26 @@ def note_threads_at_forks() -> None:
 @pytest.mark.one_database
 def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
     start_sentry_tick: StartSentryTick,
-    sentry_tick: SentryTick,
-    receiver: Receiver,
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
     settings: Any,
     tmp_path: Path,
 ) -> None:
     """What is to be told first, of lost runs and missed slots, waits for the fork as well."""
-    settings.CHRONIKER_DEADMAN_URL = f"{receiver.url}/ping"
+    settings.CHRONIKER_DEADMAN_URL = f"{recording_server.url}/ping"
     started = tmp_path / "started"
-    lost = due_job(f"sleep 300 {started}")
+    lost = make_action_job(f"sleep 300 {started}")
     first = start_sentry_tick()
     wait_until(started.exists, timeout=30)
-    jobs = [due_job(), due_job("fail boom")]
-    late = due_job(schedule="@every 7s")  # and many slots missed
+    jobs = [make_action_job(), make_action_job("fail boom")]
+    late = make_action_job(schedule="@every 7s")  # and many slots missed
     first.kill(signal.SIGKILL)
     first.wait()
 
     told: set[str] = set()
 
     def is_lost() -> bool:
-        told.update(sentry_tick(before=note_threads_at_forks).stdout.splitlines())
+        told.update(sentry_tick(before=record_threads_at_fork).stdout.splitlines())
         return Run.objects.get(job=lost).status == "lost"
 
     wait_until(is_lost, timeout=30)
@@ -242,16 +242,16 @@ def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
 @pytest.mark.one_database
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["gone", "fail", "hang"])
-def test_a_sentry_that_is_not_well_changes_no_outcome_and_holds_no_tick(
-    sentry_tick: SentryTick,
-    receiver: Receiver,
+def test_failing_sentry_changes_no_outcome_and_delays_no_tick(
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
     monkeypatch: pytest.MonkeyPatch,
     mode: str,
 ) -> None:
     monkeypatch.setenv("CHRONIKER_TEST_SENTRY_FLUSH", "2")
-    receiver.mode = mode
-    good, bad = due_job(), due_job("fail boom")
-    dsn = f"http://a@127.0.0.1:{free_port()}/42" if mode == "gone" else receiver.dsn
+    recording_server.mode = mode
+    good, bad = make_action_job(), make_action_job("fail boom")
+    dsn = f"http://a@127.0.0.1:{free_port()}/42" if mode == "gone" else recording_server.dsn
     ended = sentry_tick(dsn)
     assert ended.output == ""
     assert Run.objects.get(job=good).status == "succeeded"
@@ -266,7 +266,7 @@ def test_a_sentry_that_is_not_well_changes_no_outcome_and_holds_no_tick(
 
 @pytest.mark.one_database
 def test_without_sentry_nothing_is_imported_for_it(site_env: dict[str, str]) -> None:
-    job = due_job()
+    job = make_action_job()
     code = (
         "import sys, django; django.setup()\n"
         "from chroniker.engine.entrypoints import tick_once\n"

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 
-MINE = {"chroniker.E001", "chroniker.E002", "chroniker.E024", "chroniker.E025", "chroniker.W001"}
+CHECK_IDS = {"chroniker.E001", "chroniker.E002", "chroniker.E024", "chroniker.E025", "chroniker.W001"}
 
 
 def ids() -> list[str]:
-    return [message.id or "" for message in run_checks() if message.id in MINE]
+    return [message.id or "" for message in run_checks() if message.id in CHECK_IDS]
 
 
 def test_good_values_are_accepted(settings: Any) -> None:
-    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.sentry.jobs.note_call"
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.sentry.jobs.record_call"
     settings.CHRONIKER_DEADMAN_URL = "https://hc.example.com:8443/ping/5c1f?create=1"
     settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2.5
     assert ids() == []
@@ -27,7 +27,7 @@ def test_good_values_are_accepted(settings: Any) -> None:
         "tests.sentry.jobs.not_there",
         "no_such_module.at_all",
         "note",
-        "tests.sentry.jobs.NO_FUNCTION",
+        "tests.sentry.jobs.NOT_CALLABLE",
     ],
 )
 def test_a_callback_that_is_not_there_is_found(settings: Any, path: str) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from chroniker.models import Run
-from tests.sentry.jobs import due_job
-from tests.sentry.receivers import Receiver
-from tests.support import Ended, wait_until
+from tests.sentry.jobs import make_action_job
+from tests.sentry.receivers import RecordingServer
+from tests.support import ProcessResult, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
-SentryTick = Callable[..., Ended]
+RunSentryTick = Callable[..., ProcessResult]
 
 CANARIES = {
     "PLAIN": "canary-7f3a-plain-feathers",
@@ -27,34 +27,34 @@ CANARIES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize(
-    ("deed", "kind", "text"),
+    ("action", "kind", "text"),
     [
         ("fail boom", "ValueError", "boom"),
         ("refuse 'no such file'", "CommandError", "no such file"),
     ],
 )
 def test_what_a_job_raised_is_an_event_with_job_run_host_and_command(
-    sentry_tick: SentryTick,
-    receiver: Receiver,
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
     settings: Any,
     start_method: str,
-    deed: str,
+    action: str,
     kind: str,
     text: str,
 ) -> None:
     settings.CHRONIKER_START_METHOD = start_method
     if start_method == "fork":
         settings.CHRONIKER_HOSTNAME = "books-1"  # a spawned job reads the settings itself
-    job = due_job(deed, name="Nightly import")
+    job = make_action_job(action, name="Nightly import")
     sentry_tick()
     run = Run.objects.get(job=job)
     assert run.status == "failed"
-    (event,) = receiver.events
+    (event,) = recording_server.events
     (raised,) = event["exception"]["values"]
     assert (raised["type"], raised["value"]) == (kind, text)
     assert raised["mechanism"]["handled"] is False
     names = [frame["function"] for frame in raised["stacktrace"]["frames"]]
-    assert names[-1] == deed.split()[0]
+    assert names[-1] == action.split()[0]
     assert "call_command" not in names
     assert event["tags"] == {
         "chroniker.job": "Nightly import",
@@ -67,35 +67,35 @@ def test_what_a_job_raised_is_an_event_with_job_run_host_and_command(
 
 
 def test_a_hostile_name_is_a_tag_that_sentry_takes(
-    sentry_tick: SentryTick, receiver: Receiver
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
-    due_job("fail boom", name=f"<b>evil</b>\r\n\x1b[31m\u202e{'é' * 150}")
+    make_action_job("fail boom", name=f"<b>evil</b>\r\n\x1b[31m\u202e{'é' * 150}")
     sentry_tick()
-    (event,) = receiver.events
+    (event,) = recording_server.events
     tag = event["tags"]["chroniker.job"]
     assert tag.isprintable() and tag.startswith("<b>evil</b>  ") and len(tag) <= 200
-    assert len({check_in["monitor_slug"] for check_in in receiver.check_ins}) == 1
+    assert len({check_in["monitor_slug"] for check_in in recording_server.check_ins}) == 1
 
 
-@pytest.mark.parametrize("deed", ["say hello", "leave 3", "leave_saying 'no stock left'"])
+@pytest.mark.parametrize("action", ["say hello", "leave 3", "exit_with_message 'no stock left'"])
 def test_a_job_that_left_by_itself_raised_nothing(
-    sentry_tick: SentryTick, receiver: Receiver, deed: str
+    sentry_tick: RunSentryTick, recording_server: RecordingServer, action: str
 ) -> None:
-    due_job(deed)
+    make_action_job(action)
     sentry_tick()
-    assert len(receiver.check_ins) == 2
-    assert receiver.events == []
+    assert len(recording_server.check_ins) == 2
+    assert recording_server.events == []
 
 
 @pytest.mark.slow
 def test_many_jobs_that_fail_at_once_are_an_event_each(
-    sentry_tick: SentryTick, receiver: Receiver
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
-    jobs = [due_job(f"fail boom{n}") for n in range(8)]
+    jobs = [make_action_job(f"fail boom{n}") for n in range(8)]
     sentry_tick()
-    assert {event["tags"]["chroniker.job"] for event in receiver.events} == {j.name for j in jobs}
-    assert len(receiver.events) == len(jobs)
-    assert len(receiver.check_ins) == 2 * len(jobs)
+    assert {event["tags"]["chroniker.job"] for event in recording_server.events} == {j.name for j in jobs}
+    assert len(recording_server.events) == len(jobs)
+    assert len(recording_server.check_ins) == 2 * len(jobs)
 
 
 def fill_the_queue() -> None:
@@ -108,36 +108,36 @@ def fill_the_queue() -> None:
 
 
 def test_a_job_sends_its_own_event_and_not_what_waits_in_the_scheduler(
-    sentry_tick: SentryTick, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    sentry_tick: RunSentryTick, recording_server: RecordingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CHRONIKER_TEST_SENTRY_FLUSH", "2")
-    receiver.mode = "hang"
-    job = due_job("fail boom")
+    recording_server.mode = "hang"
+    job = make_action_job("fail boom")
     sentry_tick(before=fill_the_queue)
     # The thread of the tick hangs at its first message, and with it all that the tick has to say.
-    told = [event["tags"].get("chroniker.job") for event in receiver.events if "tags" in event]
+    told = [event["tags"].get("chroniker.job") for event in recording_server.events if "tags" in event]
     assert told == [job.name]
-    messages = [event["message"] for event in receiver.events if "message" in event]
+    messages = [event["message"] for event in recording_server.events if "message" in event]
     assert messages == ["of the tick, 0"]
 
 
 @pytest.mark.parametrize("name", CANARIES)
 def test_no_envelope_has_a_secret_in_it(
-    sentry_tick: SentryTick,
-    receiver: Receiver,
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
     secret = CANARIES[name]
     monkeypatch.setenv("VAULT_TOKEN", secret)
-    due_job("betray VAULT_TOKEN", name="vault")
+    make_action_job("leak_secret VAULT_TOKEN", name="vault")
     settings.BOOKSHOP_API_KEY = "canary-of-the-settings"
-    due_job("fail canary-of-the-settings", name="shop canary-of-the-settings")
+    make_action_job("fail canary-of-the-settings", name="shop canary-of-the-settings")
     sentry_tick()
-    assert len(receiver.events) >= 2
-    assert len(receiver.check_ins) == 4
-    told = "\n".join(body.decode() for body in receiver.bodies)
+    assert len(recording_server.events) >= 2
+    assert len(recording_server.check_ins) == 4
+    told = "\n".join(body.decode() for body in recording_server.bodies)
     assert "no vault opens with ********" in told
     assert "canary" not in told.lower()
     assert "kanarien" not in told.lower()

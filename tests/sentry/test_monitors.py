@@ -48,14 +48,14 @@ def interval(value: int, unit: str) -> dict[str, Any]:
         ("nonsense", None),
     ],
 )
-def test_a_schedule_is_told_where_sentry_has_words_for_it(
+def test_schedule_is_sent_if_sentry_supports_it(
     text: str, expected: dict[str, Any] | None
 ) -> None:
     assert sentry_schedule(text, "UTC", "a job") == expected
 
 
 @pytest.mark.parametrize("name", ["import", "export", "Grüße"])
-def test_a_hashed_schedule_is_told_with_the_times_that_it_stands_for(name: str) -> None:
+def test_hashed_schedule_is_sent_resolved(name: str) -> None:
     told = sentry_schedule("H H(1-5) * * *", "Europe/Berlin", name)
     assert told is not None and re.fullmatch(r"\d+ \d+ \* \* \*", told["value"])
     after = datetime(2026, 3, 1, tzinfo=UTC)

@@ -92,7 +92,7 @@ def test_the_file_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_file_that_is_none_is_no_error(tmp_path: Path) -> None:
+def test_missing_manage_py_is_no_error(tmp_path: Path) -> None:
     assert find_settings_module(tmp_path / "nowhere" / "manage.py") == ""
     assert find_settings_module(tmp_path) == ""
 
@@ -135,7 +135,7 @@ def chroniker(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedPro
     )
 
 
-def complaint(ended: subprocess.CompletedProcess[str]) -> str:
+def error_line(ended: subprocess.CompletedProcess[str]) -> str:
     """The one line that says what is wrong."""
     assert ended.returncode == 1, ended.stderr
     assert ended.stdout == ""
@@ -144,27 +144,27 @@ def complaint(ended: subprocess.CompletedProcess[str]) -> str:
     return ended.stderr
 
 
-def test_a_project_that_is_not_there_is_told(tmp_path: Path) -> None:
-    told = complaint(chroniker("-p", "nowhere", cwd=tmp_path))
+def test_missing_project_is_reported(tmp_path: Path) -> None:
+    told = error_line(chroniker("-p", "nowhere", cwd=tmp_path))
 
     assert f"there is no directory {tmp_path}/nowhere" in told
     assert "-p" in told
 
 
-def test_a_project_that_is_a_file_is_told(tmp_path: Path) -> None:
+def test_project_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    assert "there is no directory" in complaint(chroniker("-p", "file", cwd=tmp_path))
+    assert "there is no directory" in error_line(chroniker("-p", "file", cwd=tmp_path))
 
 
 @pytest.mark.parametrize("manage", [None, "", MANAGE.format(value="choose()")])
-def test_a_project_that_does_not_tell_its_settings_is_told(
+def test_project_without_settings_is_reported(
     tmp_path: Path, manage: str | None
 ) -> None:
     if manage is not None:
         (tmp_path / "manage.py").write_text(manage)
 
-    told = complaint(chroniker(cwd=tmp_path))
+    told = error_line(chroniker(cwd=tmp_path))
 
     assert f"{tmp_path}/manage.py does not tell the settings module" in told
     assert "-s" in told
@@ -178,10 +178,10 @@ def test_a_project_that_does_not_tell_its_settings_is_told(
         (["-s", "nosuch.settings"], {"DJANGO_SETTINGS_MODULE": "tests.settings"}),
     ],
 )
-def test_settings_that_are_not_there_are_told(
+def test_missing_settings_are_reported(
     tmp_path: Path, arguments: list[str], env: dict[str, str]
 ) -> None:
-    assert "nosuch" in complaint(chroniker(*arguments, cwd=tmp_path, **env))
+    assert "nosuch" in error_line(chroniker(*arguments, cwd=tmp_path, **env))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_settings_that_are_not_there_are_told(
         ("import sys; sys.exit('the settings gave up')", "the settings gave up"),
     ],
 )
-def test_settings_that_cannot_be_loaded_are_told_in_one_line(
+def test_broken_settings_are_reported_in_one_line(
     tmp_path: Path, source: str, reason: str
 ) -> None:
     (tmp_path / "weird_settings.py").write_text(source)
@@ -207,20 +207,20 @@ def test_settings_that_cannot_be_loaded_are_told_in_one_line(
 
 
 @pytest.mark.parametrize("directory", ["nowhere", "file", "empty"])
-def test_a_virtual_environment_that_is_none_is_told(tmp_path: Path, directory: str) -> None:
+def test_invalid_virtual_environment_is_reported(tmp_path: Path, directory: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
 
-    told = complaint(chroniker("-e", directory, cwd=tmp_path))
+    told = error_line(chroniker("-e", directory, cwd=tmp_path))
 
     assert f"there is no virtual environment in {directory}" in told
 
 
-def test_a_virtual_environment_whose_python_cannot_be_started_is_told(tmp_path: Path) -> None:
+def test_virtual_environment_with_broken_python_is_reported(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").write_text("no program")
 
-    complaint(chroniker("-e", str(tmp_path), cwd=tmp_path))
+    error_line(chroniker("-e", str(tmp_path), cwd=tmp_path))
 
 
 def test_a_virtual_environment_is_entered_once_with_the_same_arguments(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_virtual_environment_is_entered_once_with_the_same_arguments(tmp_path:
 
 
 @pytest.mark.parametrize("arguments", [["--nosuch"], ["-p"], ["extra"]])
-def test_arguments_that_are_none_are_told_with_the_usage(
+def test_invalid_arguments_show_the_usage(
     tmp_path: Path, arguments: list[str]
 ) -> None:
     ended = chroniker(*arguments, cwd=tmp_path)
@@ -264,7 +264,7 @@ def test_a_log_gets_what_is_wrong_with_the_time(tmp_path: Path) -> None:
     assert "there is no directory" in second
 
 
-def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    told = complaint(chroniker("-l", "no/where/cron.log", "-p", "nowhere", cwd=tmp_path))
+def test_unwritable_log_is_reported(tmp_path: Path) -> None:
+    told = error_line(chroniker("-l", "no/where/cron.log", "-p", "nowhere", cwd=tmp_path))
 
     assert "cron.log" in told

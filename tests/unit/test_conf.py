@@ -65,7 +65,7 @@ def test_every_setting_has_its_name_a_meaning_and_a_default_of_its_type() -> Non
 
 
 @pytest.fixture
-def place(tmp_path: Path, settings: Any) -> Path:
+def runtime_directory(tmp_path: Path, settings: Any) -> Path:
     path = tmp_path / "made" / "when missing"
     settings.CHRONIKER_RUNTIME_DIR = str(path)
     return path
@@ -76,52 +76,52 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077])
-def test_it_is_made_for_its_owner_alone(place: Path, umask: int) -> None:
+def test_it_is_made_for_its_owner_alone(runtime_directory: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        assert runtime_dir() == str(place)
+        assert runtime_dir() == str(runtime_directory)
     finally:
         os.umask(before)
-    assert mode(place) == 0o700
-    assert runtime_dir() == str(place)
+    assert mode(runtime_directory) == 0o700
+    assert runtime_dir() == str(runtime_directory)
 
 
-def test_a_directory_of_somebody_else_is_refused(place: Path) -> None:
+def test_a_directory_of_somebody_else_is_refused(runtime_directory: Path) -> None:
     support.require("root")
-    place.mkdir(parents=True)
-    os.chown(place, 65534, 65534)
+    runtime_directory.mkdir(parents=True)
+    os.chown(runtime_directory, 65534, 65534)
 
     with pytest.raises(PermissionError, match="Set CHRONIKER_RUNTIME_DIR"):
         runtime_dir()
 
 
-def test_a_file_in_its_place_is_an_error(place: Path) -> None:
-    place.parent.mkdir()
-    place.touch()
+def test_a_file_in_its_place_is_an_error(runtime_directory: Path) -> None:
+    runtime_directory.parent.mkdir()
+    runtime_directory.touch()
 
     with pytest.raises(FileExistsError):
         runtime_dir()
 
 
 @pytest.mark.parametrize("bits", [0o777, 0o770, 0o1777])
-def test_a_directory_that_others_can_write_to_is_refused_or_closed(place: Path, bits: int) -> None:
-    place.mkdir(parents=True)
-    place.chmod(bits)
+def test_a_directory_that_others_can_write_to_is_refused_or_closed(runtime_directory: Path, bits: int) -> None:
+    runtime_directory.mkdir(parents=True)
+    runtime_directory.chmod(bits)
 
     try:
         runtime_dir()
     except PermissionError:
         return
-    assert not mode(place) & 0o022
+    assert not mode(runtime_directory) & 0o022
 
 
-def test_a_link_that_somebody_else_has_laid_is_refused(place: Path, tmp_path: Path) -> None:
+def test_foreign_symlink_is_rejected(runtime_directory: Path, tmp_path: Path) -> None:
     support.require("root")
     ours = tmp_path / "ours"
     ours.mkdir(mode=0o700)
-    place.parent.mkdir()
-    place.symlink_to(ours)
-    os.chown(place, 65534, 65534, follow_symlinks=False)
+    runtime_directory.parent.mkdir()
+    runtime_directory.symlink_to(ours)
+    os.chown(runtime_directory, 65534, 65534, follow_symlinks=False)
 
     with pytest.raises(PermissionError):
         runtime_dir()
@@ -136,8 +136,8 @@ def test_by_default_ticks_of_cron_and_of_a_login_shell_meet(
     assert default_runtime_dir() in (f"/run/{name}", f"/tmp/{name}")
 
 
-def test_the_pid_file_lies_there_too(place: Path) -> None:
+def test_the_pid_file_lies_there_too(runtime_directory: Path) -> None:
     path = conf.PID_FILE
-    assert path == str(place / "cron.pid")
+    assert path == str(runtime_directory / "cron.pid")
     with override_settings(CHRONIKER_PID_FILE="/else/where"):
         assert conf.PID_FILE == "/else/where"

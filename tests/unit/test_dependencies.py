@@ -14,23 +14,23 @@ quick = settings(max_examples=300, deadline=None)
 
 Edges = list[tuple[int, int]]
 keys = st.integers(0, 5)
-edges_of_anything = st.lists(st.tuples(keys, keys), max_size=10)
+arbitrary_edges = st.lists(st.tuples(keys, keys), max_size=10)
 
 
-def keeps(order: Sequence[int], edges: Edges) -> bool:
+def respects(order: Sequence[int], edges: Edges) -> bool:
     """Whether each comes after what it waits for."""
     place = {key: number for number, key in enumerate(order)}
     return all(place[b] < place[a] for a, b in edges if a in place and b in place)
 
 
 @quick
-@given(edges=edges_of_anything)
+@given(edges=arbitrary_edges)
 @example(edges=[(3, 3)])
 @example(edges=[(0, 1), (1, 0)])
-def test_a_circle_is_found_where_no_order_is_possible_and_only_there(edges: Edges) -> None:
+def test_cycle_is_found_exactly_if_no_order_exists(edges: Edges) -> None:
     cycle = find_cycle(edges)
 
-    possible = any(keeps(order, edges) for order in permutations(range(6)))
+    possible = any(respects(order, edges) for order in permutations(range(6)))
     assert bool(cycle) != possible
     if cycle:
         assert cycle[0] == cycle[-1]
@@ -39,13 +39,13 @@ def test_a_circle_is_found_where_no_order_is_possible_and_only_there(edges: Edge
 
 
 @quick
-@given(given_order=st.permutations(range(5)), edges=edges_of_anything)
+@given(given_order=st.permutations(range(5)), edges=arbitrary_edges)
 @example(given_order=[1, 2, 3, 4, 0], edges=[(1, 2)])
 def test_the_order_is_the_first_of_all_that_respect_the_dependencies(
     given_order: list[int], edges: Edges
 ) -> None:
     # permutations() come in the order of what they are given: the first that fits is the nearest.
-    wanted = next((order for order in permutations(given_order) if keeps(order, edges)), None)
+    wanted = next((order for order in permutations(given_order) if respects(order, edges)), None)
 
     assert topological_order(given_order, edges) == list(wanted or given_order)
 
@@ -54,7 +54,7 @@ def test_keys_that_are_given_twice_come_once() -> None:
     assert topological_order(["b", "a", "b"], [("b", "a")]) == ["a", "b"]
 
 
-def test_nothing_has_no_circle_and_no_order() -> None:
+def test_empty_graph_has_no_cycle() -> None:
     assert find_cycle([]) == []
     assert topological_order([], [("a", "b")]) == []
 

@@ -21,17 +21,17 @@ from chroniker.processes.locks import (
     owner_is_stopped,
     remove_owner_lock,
 )
-from tests.support import Forked, wait_until
+from tests.support import ForkedProcess, wait_until
 
-Fork = Callable[..., Forked]
+RunInFork = Callable[..., ForkedProcess]
 
 
-def name_in(directory: Path) -> str:
+def lock_name(directory: Path) -> str:
     """The name of the only lock there, once it is there."""
     return wait_until(lambda: next(iter(os.listdir(directory)), ""), message="a lock file")
 
 
-def hold(directory: str, ready: str, children: int = 0) -> None:
+def hold_lock(directory: str, ready: str, children: int = 0) -> None:
     """Be a tick with children that inherit its lock; write down all pids."""
     OwnerLock(directory)
     pids = [os.getpid()]
@@ -54,12 +54,12 @@ def locks(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tick(in_fork: Fork, locks: Path, tmp_path: Path) -> Callable[..., tuple[Forked, list[int]]]:
+def tick(run_in_fork: RunInFork, locks: Path, tmp_path: Path) -> Callable[..., tuple[ForkedProcess, list[int]]]:
     """``tick(children=n)``: a process that holds an OwnerLock, and the pids that bear it."""
 
-    def start(children: int = 0) -> tuple[Forked, list[int]]:
+    def start(children: int = 0) -> tuple[ForkedProcess, list[int]]:
         ready = tmp_path / "ready"
-        forked = in_fork(hold, str(locks), str(ready), children)
+        forked = run_in_fork(hold_lock, str(locks), str(ready), children)
         pids = wait_until(lambda: ready.exists() and ready.read_text().split())
         return forked, [int(pid) for pid in pids or ()]
 
@@ -168,10 +168,10 @@ def test_a_directory_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_owner_is_alive_until_the_last_that_inherited_its_lock_is_killed(
-    tick: Callable[..., tuple[Forked, list[int]]], locks: Path
+    tick: Callable[..., tuple[ForkedProcess, list[int]]], locks: Path
 ) -> None:
     forked, pids = tick(children=3)
-    name = name_in(locks)
+    name = lock_name(locks)
     assert name.startswith(f"tick-{pids[0]}-")
     # The tick first: its children fall to another process and hold on.
     for pid in pids:
@@ -188,10 +188,10 @@ def test_an_owner_is_alive_until_the_last_that_inherited_its_lock_is_killed(
 
 
 def test_an_owner_is_alive_while_it_is_stopped(
-    tick: Callable[..., tuple[Forked, list[int]]], locks: Path
+    tick: Callable[..., tuple[ForkedProcess, list[int]]], locks: Path
 ) -> None:
     _, [pid] = tick()
-    name = name_in(locks)
+    name = lock_name(locks)
     assert not owner_is_stopped(name)
 
     os.kill(pid, signal.SIGSTOP)
@@ -208,9 +208,9 @@ def test_an_owner_is_alive_while_it_is_stopped(
 
 
 def test_another_process_that_got_the_number_of_a_dead_owner_is_not_the_owner(
-    in_fork: Fork,
+    run_in_fork: RunInFork,
 ) -> None:
-    stranger = in_fork(signal.pause)
+    stranger = run_in_fork(signal.pause)
     os.kill(stranger.pid, signal.SIGSTOP)
     wait_until(lambda: psutil.Process(stranger.pid).status() == psutil.STATUS_STOPPED, 5)
 

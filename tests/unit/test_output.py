@@ -21,7 +21,7 @@ from chroniker.processes import output
 from chroniker.processes.output import OutputBatch, OutputPiece, Recorder
 
 quick = settings(max_examples=250, deadline=None)
-few = settings(max_examples=40, deadline=None)
+few_examples = settings(max_examples=40, deadline=None)
 
 STREAMS = ("stdout", "stderr")
 NO_SECRETS = Masker()
@@ -64,7 +64,7 @@ def expected_text(data: bytes, first: int, last: int, secrets: Sequence[str]) ->
 
 
 @dataclass
-class Store:
+class OutputStore:
     """What endings.store_output() makes of what is taken, without a database."""
 
     pieces: list[OutputPiece] = field(default_factory=list)
@@ -118,7 +118,7 @@ TAKE, FAIL = "take", "fail"
 
 
 @st.composite
-def doings(
+def recorder_steps(
     draw: st.DrawFn, pieces_of_text: st.SearchStrategy[bytes] = fragments, *, fail: bool = False
 ) -> list[tuple[str, bytes]]:
     """Writes to the streams, and takings in between."""
@@ -132,9 +132,9 @@ def doings(
     return made
 
 
-def play(recorder: Recorder, done: Sequence[tuple[str, bytes]]) -> tuple[Store, dict[str, bytes]]:
+def run_steps(recorder: Recorder, done: Sequence[tuple[str, bytes]]) -> tuple[OutputStore, dict[str, bytes]]:
     """Do it, to the end: what is stored, and what was written."""
-    store = Store()
+    store = OutputStore()
     written = dict.fromkeys(STREAMS, b"")
     for kind, data in done:
         if kind in STREAMS:
@@ -148,7 +148,7 @@ def play(recorder: Recorder, done: Sequence[tuple[str, bytes]]) -> tuple[Store, 
     return store, written
 
 
-def check(store: Store, written: Mapping[str, bytes], limit: int, secrets: Sequence[str]) -> None:
+def check(store: OutputStore, written: Mapping[str, bytes], limit: int, secrets: Sequence[str]) -> None:
     """All that holds of what is stored in the end."""
     longest = max((len(secret.encode()) for secret in secrets), default=0)
     for stream, data in written.items():
@@ -176,7 +176,7 @@ def check(store: Store, written: Mapping[str, bytes], limit: int, secrets: Seque
 
 
 @quick
-@given(done=doings(), size=st.sampled_from((None, 8, 64)))
+@given(done=recorder_steps(), size=st.sampled_from((None, 8, 64)))
 @example(done=[("stdout", b"\xc3"), (TAKE, b""), ("stdout", b"\xa9")], size=None)
 @example(done=[("stdout", b"a"), (TAKE, b""), ("stdout", b"\xc3"), (TAKE, b""),
                ("stdout", b"\xa9")], size=None)  # fmt: skip
@@ -184,7 +184,7 @@ def test_output_within_the_limit_is_stored_as_it_would_decode_in_one(
     done: list[tuple[str, bytes]], size: int | None
 ) -> None:
     with small_pieces(size):
-        store, written = play(Recorder(STREAMS, 100_000, NO_SECRETS), done)
+        store, written = run_steps(Recorder(STREAMS, 100_000, NO_SECRETS), done)
         check(store, written, 100_000, ())
     for stream, data in written.items():
         assert "".join(piece.text for piece in store.of(stream)) == decoded(data)
@@ -192,7 +192,7 @@ def test_output_within_the_limit_is_stored_as_it_would_decode_in_one(
 
 @quick
 @given(
-    done=doings(), limit=st.integers(0, 300), size=st.sampled_from((None, 8, 64)),
+    done=recorder_steps(), limit=st.integers(0, 300), size=st.sampled_from((None, 8, 64)),
 )  # fmt: skip
 @example(done=[("stdout", "€".encode() * 100)], limit=10, size=8)
 @example(done=[("stdout", b"a" * 60_000)], limit=1024, size=None)
@@ -203,11 +203,11 @@ def test_output_beyond_the_limit_is_stored_as_head_and_tail(
     done: list[tuple[str, bytes]], limit: int, size: int | None
 ) -> None:
     with small_pieces(size):
-        store, written = play(Recorder(STREAMS, limit, NO_SECRETS), done)
+        store, written = run_steps(Recorder(STREAMS, limit, NO_SECRETS), done)
         check(store, written, limit, ())
 
 
-@few
+@few_examples
 @given(
     blocks=st.lists(st.integers(1, 300_000), min_size=1, max_size=12),
     takes=st.sets(st.integers(0, 11)),
@@ -223,13 +223,13 @@ def test_head_and_tail_hold_at_the_sizes_of_real_pipes(
         done.append(("stdout", pattern[:size]))
         if number in takes:
             done.append((TAKE, b""))
-    store, written = play(Recorder(STREAMS, limit, NO_SECRETS), done)
+    store, written = run_steps(Recorder(STREAMS, limit, NO_SECRETS), done)
     check(store, written, limit, ())
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3])
 def test_a_limit_of_next_to_nothing_keeps_next_to_nothing(limit: int) -> None:
-    store, written = play(Recorder(STREAMS, limit, NO_SECRETS), [("stdout", b"x" * 200_000)])
+    store, written = run_steps(Recorder(STREAMS, limit, NO_SECRETS), [("stdout", b"x" * 200_000)])
 
     check(store, written, limit, ())
     assert sum(piece.size for piece in store.pieces) == limit
@@ -302,7 +302,7 @@ def test_streams_come_in_the_order_in_which_they_were_written(
     writes: list[tuple[str, str]], takes: set[int], size: int | None
 ) -> None:
     with small_pieces(size):
-        recorder, store = Recorder(STREAMS, 100_000, NO_SECRETS), Store()
+        recorder, store = Recorder(STREAMS, 100_000, NO_SECRETS), OutputStore()
         for number, (stream, text) in enumerate(writes):
             recorder.feed(stream, text.encode())
             if number in takes:
@@ -349,13 +349,13 @@ def test_a_flood_does_not_come_before_what_was_written_earlier() -> None:
 
 @quick
 @given(
-    done=doings(fail=True), limit=st.integers(1, 2000), size=st.sampled_from((None, 8, 64)),
+    done=recorder_steps(fail=True), limit=st.integers(1, 2000), size=st.sampled_from((None, 8, 64)),
 )  # fmt: skip
 def test_what_is_put_back_is_neither_lost_nor_doubled(
     done: list[tuple[str, bytes]], limit: int, size: int | None
 ) -> None:
     with small_pieces(size):
-        store, written = play(Recorder(STREAMS, limit, NO_SECRETS), done)
+        store, written = run_steps(Recorder(STREAMS, limit, NO_SECRETS), done)
         check(store, written, limit, ())
 
 
@@ -371,7 +371,7 @@ def test_what_is_put_back_stays_bounded_through_a_long_outage() -> None:
         recorder.put_back(drained)
     assert max(sizes) <= 2 * (limit + 2 * output.PIECE_BYTES)
 
-    store = Store()
+    store = OutputStore()
     store.add(recorder.take(final=True))
     for stream in STREAMS:
         pieces = store.of(stream)
@@ -389,7 +389,7 @@ _texts = st.lists(st.sampled_from(_words), max_size=12).map(lambda words: "".joi
 
 
 @st.composite
-def doings_with_secrets(draw: st.DrawFn) -> list[tuple[str, bytes]]:
+def recorder_steps_with_secrets(draw: st.DrawFn) -> list[tuple[str, bytes]]:
     """A text of secrets and halves of them, cut anywhere."""
     made: list[tuple[str, bytes]] = []
     for stream in draw(st.lists(st.sampled_from(STREAMS), max_size=5)):
@@ -405,7 +405,7 @@ def doings_with_secrets(draw: st.DrawFn) -> list[tuple[str, bytes]]:
 
 @settings(max_examples=500, deadline=None)
 @given(
-    done=doings_with_secrets(),
+    done=recorder_steps_with_secrets(),
     secrets=st.lists(st.sampled_from(SECRETS), unique=True, min_size=1, max_size=4),
     limit=st.one_of(st.just(100_000), st.integers(0, 120)),
     size=st.sampled_from((None, 8, 64)),
@@ -418,7 +418,7 @@ def test_secrets_never_appear_and_nothing_else_is_masked(
     done: list[tuple[str, bytes]], secrets: list[str], limit: int, size: int | None
 ) -> None:
     with small_pieces(size):
-        store, written = play(Recorder(STREAMS, limit, Masker(secrets)), done)
+        store, written = run_steps(Recorder(STREAMS, limit, Masker(secrets)), done)
         check(store, written, limit, secrets)
     for piece in store.pieces:
         for secret in secrets:
@@ -427,7 +427,7 @@ def test_secrets_never_appear_and_nothing_else_is_masked(
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_secret_in_two_writes_with_a_taking_between_them_is_masked(cut: int) -> None:
-    recorder, store = Recorder(STREAMS, 1000, Masker(["open sesame!"])), Store()
+    recorder, store = Recorder(STREAMS, 1000, Masker(["open sesame!"])), OutputStore()
     whole = b"say: open sesame! and enter"
     recorder.feed("stdout", whole[: 5 + cut])
     store.add(recorder.take())
@@ -446,7 +446,7 @@ def test_a_secret_across_a_boundary_is_masked_at_the_sizes_of_real_pipes(
     start = {"head": limit // 2, "tail": total - limit // 2, "piece": output.PIECE_BYTES}[boundary]
     data = bytearray(b"." * total)
     data[start + where : start + where + len(secret)] = secret
-    recorder, store = Recorder(STREAMS, limit, Masker([secret.decode()])), Store()
+    recorder, store = Recorder(STREAMS, limit, Masker([secret.decode()])), OutputStore()
     for at in range(0, total, 65536):
         recorder.feed("stdout", bytes(data[at : at + 65536]))
     store.add(recorder.take(final=True))
@@ -458,7 +458,7 @@ def test_a_secret_across_a_boundary_is_masked_at_the_sizes_of_real_pipes(
 def test_a_secret_in_wide_characters_is_masked_as_well_when_its_nuls_are_removed(
     encoding: str,
 ) -> None:
-    store, _ = play(
+    store, _ = run_steps(
         Recorder(STREAMS, 1000, Masker(["open sesame"])),
         [("stdout", "say open ".encode(encoding)), (TAKE, b""),
          ("stdout", "sesame now".encode(encoding))],
@@ -469,13 +469,13 @@ def test_a_secret_in_wide_characters_is_masked_as_well_when_its_nuls_are_removed
 
 def test_a_key_of_bytes_is_masked_where_it_is_no_text() -> None:
     masker = Masker(find_secrets({"SIGNING_KEY": b"\xff\xfe\x00key\x00\x80\x81"}, {}))
-    store, _ = play(Recorder(STREAMS, 1000, masker), [("stdout", b"<\xff\xfe\x00key\x00\x80\x81>")])
+    store, _ = run_steps(Recorder(STREAMS, 1000, masker), [("stdout", b"<\xff\xfe\x00key\x00\x80\x81>")])
 
     assert [piece.text for piece in store.pieces] == [f"<{MASK}>"]
 
 
 def test_a_flood_of_a_secret_is_masked_wherever_it_is_cut() -> None:
-    recorder, store = Recorder(STREAMS, 100_000, Masker(["hunter2"])), Store()
+    recorder, store = Recorder(STREAMS, 100_000, Masker(["hunter2"])), OutputStore()
     for number in range(400):
         recorder.feed("stdout", (b"hunter2" * 200)[number % 7 :])
         if number % 90 == 0:
@@ -618,7 +618,7 @@ def test_throwing_a_flood_away_costs_no_more_than_copying_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("nuls", [b"", b"\0"])
-def test_taking_all_that_is_held_takes_milliseconds_however_the_streams_alternate(
+def test_draining_takes_milliseconds_for_any_interleaving(
     nuls: bytes,
 ) -> None:
     limit = 2**20

@@ -19,7 +19,7 @@ from chroniker import progress
 from chroniker.progress import PAGE_BYTES, ProgressPage, parse_line, track, update_progress
 from tests import support
 
-MOST = 2**63 - 1
+MAX_VALUE = 2**63 - 1
 
 
 @pytest.fixture
@@ -33,14 +33,14 @@ def page() -> Iterator[ProgressPage]:
 
 
 @pytest.fixture
-def outside() -> Iterator[None]:
+def outside_run() -> Iterator[None]:
     """A process that is no run's."""
     progress.attach(None)
     yield
     progress.attach(None)
 
 
-def told(page: ProgressPage) -> tuple[int, int] | None:
+def read_progress(page: ProgressPage) -> tuple[int, int] | None:
     """``(total, done)`` as the supervisor reads it."""
     read = page.read()
     return read and read[1:]
@@ -49,11 +49,11 @@ def told(page: ProgressPage) -> tuple[int, int] | None:
 # --- update_progress ------------------------------------------------------------------------
 
 
-def test_a_page_tells_nothing_until_something_was_told(page: ProgressPage) -> None:
+def test_page_is_empty_until_first_write(page: ProgressPage) -> None:
     assert page.read() is None
 
 
-def test_what_is_told_is_read_and_a_ticket_tells_news_from_old(page: ProgressPage) -> None:
+def test_written_value_is_read_and_ticket_detects_changes(page: ProgressPage) -> None:
     update_progress(total_parts=77, total_parts_complete=13)
     first = page.read()
     assert first is not None and first[1:] == (77, 13)
@@ -64,16 +64,16 @@ def test_what_is_told_is_read_and_a_ticket_tells_news_from_old(page: ProgressPag
     assert second is not None and second[0] != first[0]
 
 
-@pytest.mark.parametrize("numbers", [(0, 0), (-1, -5), (MOST, MOST), (-MOST - 1, 3), (5, 9)])
-def test_every_number_of_64_bits_is_told_as_it_is(
+@pytest.mark.parametrize("numbers", [(0, 0), (-1, -5), (MAX_VALUE, MAX_VALUE), (-MAX_VALUE - 1, 3), (5, 9)])
+def test_every_64_bit_number_is_read_unchanged(
     page: ProgressPage, numbers: tuple[int, int]
 ) -> None:
     update_progress(*numbers)
 
-    assert told(page) == numbers
+    assert read_progress(page) == numbers
 
 
-@pytest.mark.parametrize("value", [1.5, "7", None, MOST + 1, -MOST - 2, 10**30, [], b"1", 3 + 0j])
+@pytest.mark.parametrize("value", [1.5, "7", None, MAX_VALUE + 1, -MAX_VALUE - 2, 10**30, [], b"1", 3 + 0j])
 def test_what_is_no_whole_number_is_refused_and_the_last_figures_stay(
     page: ProgressPage, value: Any
 ) -> None:
@@ -82,13 +82,13 @@ def test_what_is_no_whole_number_is_refused_and_the_last_figures_stay(
         with pytest.raises(TypeError, match="whole numbers below") as raised:
             update_progress(*numbers)
         assert repr(value) in str(raised.value)
-        assert told(page) == (10, 4)
+        assert read_progress(page) == (10, 4)
 
     update_progress(10, 5)
-    assert told(page) == (10, 5)
+    assert read_progress(page) == (10, 5)
 
 
-def test_outside_a_run_nothing_happens(outside: None) -> None:
+def test_outside_a_run_nothing_happens(outside_run: None) -> None:
     update_progress(10, 1)
     assert list(track(iter("abc"))) == ["a", "b", "c"]
 
@@ -114,9 +114,9 @@ def _write_as_fast_as_possible(page: ProgressPage, seconds: float) -> int:
     return number
 
 
-def test_no_value_is_read_half_written(in_fork: Callable[..., support.Forked]) -> None:
+def test_no_value_is_read_half_written(run_in_fork: Callable[..., support.ForkedProcess]) -> None:
     page = ProgressPage()
-    writer = in_fork(_write_as_fast_as_possible, page, 0.5)
+    writer = run_in_fork(_write_as_fast_as_possible, page, 0.5)
     seen: set[tuple[int, int, int]] = set()
     reads = last = 0
     while writer.alive:
@@ -137,18 +137,18 @@ def test_no_value_is_read_half_written(in_fork: Callable[..., support.Forked]) -
     page.close()
 
 
-def _tell_and_die(page: ProgressPage) -> None:
+def _write_progress_and_exit(page: ProgressPage) -> None:
     progress.attach(page.memory)
     update_progress(100, 42)
     os.kill(os.getpid(), 9)
 
 
-def test_the_last_figures_outlive_a_kill(in_fork: Callable[..., support.Forked]) -> None:
+def test_the_last_figures_outlive_a_kill(run_in_fork: Callable[..., support.ForkedProcess]) -> None:
     page = ProgressPage()
 
-    in_fork(_tell_and_die, page).wait(10)
+    run_in_fork(_write_progress_and_exit, page).wait(10)
 
-    assert told(page) == (100, 42)
+    assert read_progress(page) == (100, 42)
     page.close()
 
 
@@ -162,7 +162,7 @@ def test_a_page_gives_back_its_descriptor_and_memory() -> None:
 # --- track ----------------------------------------------------------------------------------
 
 
-class Rows:
+class FakeRows:
     """As much of a queryset as track() knows of; counting rows must not fetch them."""
 
     query = "SELECT"
@@ -190,33 +190,33 @@ class Rows:
         (lambda: {"a": 1, "b": 2, "c": 3}, 3),
         (lambda: (number for number in range(3)), 0),
         (lambda: iter([1, 2, 3]), 0),
-        (lambda: Rows(3), 3),
+        (lambda: FakeRows(3), 3),
     ],
 )
-def test_track_tells_each_item_when_it_is_done(
+def test_track_counts_each_finished_item(
     page: ProgressPage, made: Callable[[], Any], total: int
 ) -> None:
-    seen = [(item, told(page)) for item in track(made())]
+    seen = [(item, read_progress(page)) for item in track(made())]
 
     assert [item for item, _ in seen] == [*iter(made())]
-    assert [told for _, told in seen] == [(total, 0), (total, 1), (total, 2)]
-    assert told(page) == (total, 3)
+    assert [read_progress for _, read_progress in seen] == [(total, 0), (total, 1), (total, 2)]
+    assert read_progress(page) == (total, 3)
 
 
 def test_track_takes_a_total_that_is_given(page: ProgressPage) -> None:
-    rows = Rows(3)
+    rows = FakeRows(3)
     list(track(rows, total=7))
-    assert told(page) == (7, 3)
+    assert read_progress(page) == (7, 3)
     assert rows.counted == 0
 
     list(track((n for n in range(2)), 0))
-    assert told(page) == (0, 2)
+    assert read_progress(page) == (0, 2)
 
 
 @pytest.mark.parametrize("empty", [(), "", {}, range(0), iter(())])
 def test_track_over_nothing_is_done_at_once(page: ProgressPage, empty: Any) -> None:
     assert list(track(empty)) == []
-    assert told(page) == (0, 0)
+    assert read_progress(page) == (0, 0)
 
 
 def test_an_item_that_failed_is_not_done(page: ProgressPage) -> None:
@@ -224,7 +224,7 @@ def test_an_item_that_failed_is_not_done(page: ProgressPage) -> None:
         for item in track([3, 2, 1, 0, 5]):
             _ = 1 / item
 
-    assert told(page) == (5, 3)
+    assert read_progress(page) == (5, 3)
 
 
 def test_leaving_a_loop_closes_what_was_iterated(page: ProgressPage) -> None:
@@ -243,7 +243,7 @@ def test_leaving_a_loop_closes_what_was_iterated(page: ProgressPage) -> None:
     assert inspect.isgenerator(tracked)
     tracked.close()
 
-    assert told(page) == (10, 4)
+    assert read_progress(page) == (10, 4)
     assert closed
 
 
@@ -255,7 +255,7 @@ def test_an_error_of_the_iterable_is_passed_on(page: ProgressPage) -> None:
     with pytest.raises(OSError, match="disk is full"):
         list(track(broken(), total=5))
 
-    assert told(page) == (5, 1)
+    assert read_progress(page) == (5, 1)
 
 
 def test_track_refuses_a_total_that_is_no_number(page: ProgressPage) -> None:
@@ -263,8 +263,8 @@ def test_track_refuses_a_total_that_is_no_number(page: ProgressPage) -> None:
         list(track([1], total="many"))  # type: ignore[arg-type]
 
 
-def test_outside_a_run_track_counts_no_rows(outside: None) -> None:
-    rows = Rows(3)
+def test_outside_a_run_track_counts_no_rows(outside_run: None) -> None:
+    rows = FakeRows(3)
 
     assert list(track(rows)) == [0, 1, 2]
     assert rows.counted == 0
@@ -281,7 +281,7 @@ def test_outside_a_run_track_counts_no_rows(outside: None) -> None:
         (b"13", (0, 13)),
         (b"13/", (0, 13)),
         (b"0/0", (0, 0)),
-        (b"%d/%d" % (MOST, MOST), (MOST, MOST)),
+        (b"%d/%d" % (MAX_VALUE, MAX_VALUE), (MAX_VALUE, MAX_VALUE)),
         (b"", None),
         (b"/", None),
         (b"/77", None),
@@ -291,19 +291,19 @@ def test_outside_a_run_track_counts_no_rows(outside: None) -> None:
         (b"13 of 77", None),
         (b"\xff\xfe/\x00", None),
         ("١/٢".encode(), None),
-        (b"1/%d" % (MOST + 1), None),
+        (b"1/%d" % (MAX_VALUE + 1), None),
         (b"%d/1" % 10**30, None),
         (b"-%d/1" % 10**30, None),
         (b"9" * 4500, None),
     ],
 )
-def test_a_line_tells_what_the_database_can_hold_or_nothing(
+def test_line_is_clamped_to_database_range(
     line: bytes, parts: tuple[int, int] | None
 ) -> None:
     assert parse_line(line) == parts
 
 
-@given(done=st.integers(0, MOST), total=st.integers(0, MOST))
+@given(done=st.integers(0, MAX_VALUE), total=st.integers(0, MAX_VALUE))
 def test_a_line_that_is_written_is_read(done: int, total: int) -> None:
     assert parse_line(f"{done}/{total}".encode()) == (total, done)
 
@@ -313,12 +313,12 @@ def test_a_line_that_is_written_is_read(done: int, total: int) -> None:
 def test_no_line_is_an_error(line: bytes) -> None:
     parts = parse_line(line)
 
-    assert parts is None or all(-MOST - 1 <= number <= MOST for number in parts)
+    assert parts is None or all(-MAX_VALUE - 1 <= number <= MAX_VALUE for number in parts)
 
 
 # --- the page of a spawned job --------------------------------------------------------------
 
-SPAWNED = """
+SPAWNED_PROGRAM = """
 import sys
 from chroniker.progress import track, update_progress
 update_progress(9, 3)
@@ -329,7 +329,7 @@ update_progress(9, 4)
 
 def spawn(number: str, *inherited: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", SPAWNED],
+        [sys.executable, "-c", SPAWNED_PROGRAM],
         env=os.environ | {progress.PAGE_VARIABLE: number, "PYTHONPATH": str(support.REPO)},
         pass_fds=inherited,
         capture_output=True,
@@ -344,7 +344,7 @@ def test_a_fresh_interpreter_finds_its_page() -> None:
     ended = spawn(str(page.fd), page.fd)
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert told(page) == (9, 4)
+    assert read_progress(page) == (9, 4)
     page.close()
 
 

@@ -38,7 +38,7 @@ def slots(text: str, n: int = 3, *, zone: str = "UTC", name: str = "") -> list[s
         (" \n\t ", "manual"),
     ],
 )
-def test_the_kind_is_told_by_the_form(text: str, kind: str) -> None:
+def test_kind_is_detected_from_the_text(text: str, kind: str) -> None:
     assert parse(text, zone="UTC").kind == kind
 
 
@@ -186,7 +186,7 @@ def test_an_unknown_zone_is_refused(zone: str) -> None:
         parse("@daily", zone=zone)
 
 
-def test_a_misspelt_zone_gets_a_proposal() -> None:
+def test_misspelled_zone_gets_a_suggestion() -> None:
     with pytest.raises(ScheduleError, match="Is Europe/Berlin meant"):
         parse("@daily", zone="Europe/Berln")
 
@@ -419,7 +419,7 @@ def test_sentences(text: str, sentence: str) -> None:
         ("RRULE:FREQ=HOURLY", "first pass only"),
     ],
 )
-def test_what_may_not_be_meant_is_warned_of(text: str, warning: str) -> None:
+def test_ambiguous_schedule_gives_warning(text: str, warning: str) -> None:
     assert any(warning in said for said in parse(text, zone="UTC").warnings())
 
 

@@ -29,7 +29,7 @@ ZONES = (
     *("Asia/Beirut", "Asia/Gaza", "Asia/Tehran", "Asia/Kathmandu", "Antarctica/Troll"),
 )
 
-UNEVEN = (
+UNUSUAL_ZONES = (
     *("America/St_Johns", "Asia/Gaza", "Australia/Lord_Howe", "Pacific/Chatham"),
     *("Pacific/Norfolk", "Asia/Tehran", "Asia/Kathmandu"),
 )
@@ -37,7 +37,7 @@ UNEVEN = (
 
 
 @cache
-def changes(zone: str, year: int) -> tuple[datetime, ...]:
+def offset_changes(zone: str, year: int) -> tuple[datetime, ...]:
     """The first hour after each change of the zone's offset in a year."""
     start = datetime(year, 1, 1, tzinfo=UTC)
     found = []
@@ -55,7 +55,7 @@ def changes(zone: str, year: int) -> tuple[datetime, ...]:
 def moments(draw: st.DrawFn, zone: str) -> datetime:
     """Any moment, more often than not within a day and a half of a change of the clocks."""
     year = draw(st.sampled_from((1979, 1987, 1999, 2008, 2011, 2014, 2023, 2025, 2026, 2027)))
-    near = changes(zone, year)
+    near = offset_changes(zone, year)
     if near and draw(st.integers(0, 3)):
         start = draw(st.sampled_from(near)) - timedelta(hours=30)
         second = draw(st.integers(0, 36 * 3600))
@@ -228,7 +228,7 @@ def test_five_fields_agree_with_cronsim(data: st.DataObject, zone: str, text: st
     # There cronsim starts from the first pass, and gives times that are over.
     assume(not local.fold)
     # With a star, it goes on by whole hours, and steps over what these zones do in between.
-    assume(zone not in UNEVEN or not any(field[0] == "*" for field in text.split()[:2]))
+    assume(zone not in UNUSUAL_ZONES or not any(field[0] == "*" for field in text.split()[:2]))
     try:
         schedule = parse(text, zone=zone, after=datetime(1970, 1, 1, tzinfo=UTC))
     except ScheduleError as refusal:

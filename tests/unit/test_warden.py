@@ -21,30 +21,30 @@ import pytest
 from chroniker.db.clock import boottime
 from chroniker.processes import warden
 from chroniker.processes.warden import Pipes, RunLimits, run_warden
-from tests.support import Forked, wait_until
+from tests.support import ForkedProcess, wait_until
 
-SOON = 15.0
+SHORT_TIMEOUT = 15.0
 """Seconds: far below the minute that a job would go on, and the half of one that it has as grace;
 far above what a busy machine needs."""
-LONG_ENOUGH = 1.5
+STARTUP_SECONDS = 1.5
 """Seconds in which a job is up even on a busy machine."""
 KINDS = ("stdout", "stderr", "log", "progress", "status")
-Job = Callable[[], int]
+JobFunction = Callable[[], int]
 
 
 @dataclass
-class Guarded:
+class WardenRun:
     """A run whose warden is a fork of the test; the test is its supervisor."""
 
-    warden: Forked
+    warden: ForkedProcess
     control: int
     sources: dict[str, int]
-    heard: dict[str, bytes] = field(default_factory=lambda: dict.fromkeys(KINDS, b""))
+    received: dict[str, bytes] = field(default_factory=lambda: dict.fromkeys(KINDS, b""))
 
-    def tell(self, line: bytes) -> None:
+    def send(self, line: bytes) -> None:
         os.write(self.control, line)
 
-    def die(self) -> None:
+    def close_control(self) -> None:
         """What a supervisor's death looks like to its warden."""
         os.close(self.control)
         self.control = -1
@@ -55,8 +55,8 @@ class Guarded:
             data = os.read(self.sources[kind], 65536)
             if not data:
                 break
-            self.heard[kind] += data
-        return self.heard[kind]
+            self.received[kind] += data
+        return self.received[kind]
 
     def messages(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.read().splitlines()]
@@ -75,26 +75,26 @@ class Guarded:
         return ending
 
 
-def _be_the_warden(limits: RunLimits, pipes: Pipes, not_ours: list[int], job: Job) -> None:
+def _run_warden(limits: RunLimits, pipes: Pipes, not_ours: list[int], job: JobFunction) -> None:
     for fd in not_ours:
         os.close(fd)
     run_warden(limits, pipes, job)
 
 
 @pytest.fixture
-def guarded(in_fork: Callable[..., Forked]) -> Iterator[Callable[..., Guarded]]:
-    """``guarded(job, timeout=…, grace=…, lease=…)``: a run, guarded by a warden in a fork."""
-    runs: list[Guarded] = []
+def start_warden(run_in_fork: Callable[..., ForkedProcess]) -> Iterator[Callable[..., WardenRun]]:
+    """``start_warden(job, timeout=…, grace=…, lease=…)``: a run, start_warden by a warden in a fork."""
+    runs: list[WardenRun] = []
 
     def start(
-        job: Job,
+        job: JobFunction,
         *,
         timeout: float | None = None,
         grace: float = 5.0,
         lease: float | None = None,
         memory: int | None = None,
         nice: int = 0,
-    ) -> Guarded:
+    ) -> WardenRun:
         limits = RunLimits(timeout, grace, lease, memory, nice)
         ours: dict[str, int] = {}
         theirs: dict[str, int] = {}
@@ -105,10 +105,10 @@ def guarded(in_fork: Callable[..., Forked]) -> Iterator[Callable[..., Guarded]]:
         fds_to_close = [*ours.values(), control]
         for run in runs:
             fds_to_close += [fd for fd in (*run.sources.values(), run.control) if fd >= 0]
-        warden = in_fork(_be_the_warden, limits, Pipes(**theirs), fds_to_close, job)
+        warden = run_in_fork(_run_warden, limits, Pipes(**theirs), fds_to_close, job)
         for fd in theirs.values():
             os.close(fd)
-        runs.append(Guarded(warden, control, ours))
+        runs.append(WardenRun(warden, control, ours))
         return runs[-1]
 
     yield start
@@ -121,7 +121,7 @@ def guarded(in_fork: Callable[..., Forked]) -> Iterator[Callable[..., Guarded]]:
 # --- jobs -----------------------------------------------------------------------------------
 
 
-def ignore_term() -> None:
+def ignore_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
@@ -132,12 +132,12 @@ def sleep_on() -> int:
     return 0
 
 
-def stubborn() -> int:
-    ignore_term()
+def run_ignoring_sigterm() -> int:
+    ignore_sigterm()
     return sleep_on()
 
 
-def polite() -> int:
+def run_until_sigterm() -> int:
     """Say goodbye at SIGTERM."""
 
     def leave(*_: object) -> None:
@@ -161,19 +161,19 @@ def daemonise(number: int) -> None:
         os.waitpid(first, 0)
 
 
-def stubborn_tree() -> int:
-    ignore_term()
+def run_tree_ignoring_sigterm() -> int:
+    ignore_sigterm()
     daemonise(3)
     if os.fork() == 0:
         signal.pause()
     return sleep_on()
 
 
-def is_up(run: Guarded, times: int = 1) -> None:
+def wait_until_started(run: WardenRun, times: int = 1) -> None:
     wait_until(lambda: run.read("stdout").count(b"up\n") >= times, 20, 0.005, "the job's being up")
 
 
-def seconds_until_end(run: Guarded) -> float:
+def seconds_until_end(run: WardenRun) -> float:
     began = time.monotonic()
     run.warden.wait(20)
     return time.monotonic() - began
@@ -183,8 +183,8 @@ def seconds_until_end(run: Guarded) -> float:
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 255])
-def test_the_exit_code_is_told_once(guarded: Callable[..., Guarded], code: int) -> None:
-    run = guarded(lambda: code)
+def test_exit_code_is_reported_once(start_warden: Callable[..., WardenRun], code: int) -> None:
+    run = start_warden(lambda: code)
 
     ending = run.wait()
 
@@ -195,53 +195,53 @@ def test_the_exit_code_is_told_once(guarded: Callable[..., Guarded], code: int) 
     assert ending["max_rss_bytes"] > 2**20
 
 
-def test_the_signal_that_killed_it_is_told(guarded: Callable[..., Guarded]) -> None:
+def test_signal_is_reported(start_warden: Callable[..., WardenRun]) -> None:
     def job() -> int:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
-    ending = guarded(job).wait()
+    ending = start_warden(job).wait()
 
     assert (ending["code"], ending["signal"], ending["why"]) == (None, 9, "")
 
 
-def test_a_job_that_could_not_be_started_says_why(guarded: Callable[..., Guarded]) -> None:
+def test_a_job_that_could_not_be_started_says_why(start_warden: Callable[..., WardenRun]) -> None:
     def job() -> int:
         raise FileNotFoundError("no such program")
 
-    run = guarded(job)
+    run = start_warden(job)
 
     assert run.wait()["code"] == 127
     # The job tells it, the warden tells the pid: either may be the first to write.
     assert {"error": "The job could not be started: no such program"} in run.messages()
 
 
-def test_a_job_has_the_time_and_the_cpu_it_used_counted(guarded: Callable[..., Guarded]) -> None:
+def test_a_job_has_the_time_and_the_cpu_it_used_counted(start_warden: Callable[..., WardenRun]) -> None:
     def job() -> int:
         until = time.process_time() + 0.2
         while time.process_time() < until:
             pass
         return 0
 
-    ending = guarded(job).wait()
+    ending = start_warden(job).wait()
 
     assert 0.2 <= ending["cpu_seconds"] < 1
     assert ending["seconds"] >= 0.2
 
 
-def test_a_job_that_closes_all_its_files_still_has_its_end_told(
-    guarded: Callable[..., Guarded],
+def test_end_of_job_that_closed_its_files_is_reported(
+    start_warden: Callable[..., WardenRun],
 ) -> None:
     def job() -> int:
         os.closerange(0, 1024)
         time.sleep(0.1)
         return 7
 
-    assert guarded(job).wait()["code"] == 7
+    assert start_warden(job).wait()["code"] == 7
 
 
 def test_a_job_has_no_end_of_control_and_nothing_on_its_stdin(
-    guarded: Callable[..., Guarded],
+    start_warden: Callable[..., WardenRun],
 ) -> None:
     def job() -> int:
         pipes = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
@@ -249,7 +249,7 @@ def test_a_job_has_no_end_of_control_and_nothing_on_its_stdin(
         os.write(1, "\n".join([repr(os.read(0, 10)), *pipes]).encode())
         return 0
 
-    run = guarded(job)
+    run = start_warden(job)
     control = os.readlink(f"/proc/self/fd/{run.control}")
     run.wait()
 
@@ -264,30 +264,30 @@ def test_a_job_has_no_end_of_control_and_nothing_on_its_stdin(
 
 @pytest.mark.parametrize("number", [0, 1, 4])
 def test_what_a_job_leaves_running_is_counted_and_ended(
-    guarded: Callable[..., Guarded], number: int
+    start_warden: Callable[..., WardenRun], number: int
 ) -> None:
     def job() -> int:
         daemonise(number)
         return 0
 
-    ending = guarded(job).wait()
+    ending = start_warden(job).wait()
 
     assert (ending["code"], ending["leftovers"], ending["why"]) == (0, number, "")
 
 
-def test_leftovers_that_ignore_being_asked_are_killed(guarded: Callable[..., Guarded]) -> None:
+def test_leftovers_ignoring_sigterm_are_killed(start_warden: Callable[..., WardenRun]) -> None:
     def job() -> int:
-        ignore_term()
+        ignore_sigterm()
         daemonise(2)
         return 0
 
-    run = guarded(job, grace=0.2)
+    run = start_warden(job, grace=0.2)
 
     assert seconds_until_end(run) < 1.5
     assert run.wait()["leftovers"] == 2
 
 
-def test_a_child_that_has_ended_already_is_no_leftover(guarded: Callable[..., Guarded]) -> None:
+def test_a_child_that_has_ended_already_is_no_leftover(start_warden: Callable[..., WardenRun]) -> None:
     def job() -> int:
         for _ in range(5):
             if (pid := os.fork()) == 0:
@@ -295,22 +295,22 @@ def test_a_child_that_has_ended_already_is_no_leftover(guarded: Callable[..., Gu
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still there
         return 0
 
-    assert guarded(job).wait()["leftovers"] == 0
+    assert start_warden(job).wait()["leftovers"] == 0
 
 
 # --- the supervisor dies --------------------------------------------------------------------
 
 
 def test_when_the_supervisor_dies_a_tree_that_ignores_sigterm_is_dead_within_two_seconds(
-    guarded: Callable[..., Guarded],
+    start_warden: Callable[..., WardenRun],
 ) -> None:
     def seconds() -> float:
-        run = guarded(stubborn_tree, grace=30)
-        is_up(run, 4)
+        run = start_warden(run_tree_ignoring_sigterm, grace=30)
+        wait_until_started(run, 4)
         tree = psutil.Process(run.warden.pid).children(recursive=True)
         assert len(tree) == 5
 
-        run.die()
+        run.close_control()
 
         took = seconds_until_end(run)
         assert run.wait()["why"] == "orphan"
@@ -321,52 +321,52 @@ def test_when_the_supervisor_dies_a_tree_that_ignores_sigterm_is_dead_within_two
 
 
 def test_a_job_that_obeys_ends_at_once_when_the_supervisor_dies(
-    guarded: Callable[..., Guarded], monkeypatch: pytest.MonkeyPatch
+    start_warden: Callable[..., WardenRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(warden, "ORPHAN_GRACE_SECONDS", 30)
-    run = guarded(polite, grace=30)
-    is_up(run)
+    run = start_warden(run_until_sigterm, grace=30)
+    wait_until_started(run)
 
-    run.die()
+    run.close_control()
 
-    assert seconds_until_end(run) < SOON
+    assert seconds_until_end(run) < SHORT_TIMEOUT
     assert run.wait()["code"] == 5
 
 
 def test_a_supervisor_that_dies_while_a_job_has_its_grace_shortens_it(
-    guarded: Callable[..., Guarded],
+    start_warden: Callable[..., WardenRun],
 ) -> None:
-    run = guarded(stubborn, grace=30)
-    is_up(run)
-    run.tell(b"T\n")
+    run = start_warden(run_ignoring_sigterm, grace=30)
+    wait_until_started(run)
+    run.send(b"T\n")
 
-    run.die()
+    run.close_control()
 
-    assert seconds_until_end(run) < SOON
+    assert seconds_until_end(run) < SHORT_TIMEOUT
     assert run.wait()["why"] == "stop"
 
 
 # --- the lease ------------------------------------------------------------------------------
 
 
-def test_at_the_end_of_its_lease_a_run_is_killed_at_once(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(polite, grace=30, lease=boottime() + 60)
-    is_up(run)
+def test_at_the_end_of_its_lease_a_run_is_killed_at_once(start_warden: Callable[..., WardenRun]) -> None:
+    run = start_warden(run_until_sigterm, grace=30, lease=boottime() + 60)
+    wait_until_started(run)
     deadline = boottime() + 0.5
-    run.tell(f"L {deadline}\n".encode())
+    run.send(f"L {deadline}\n".encode())
 
     ending = run.wait()
 
-    assert deadline - 0.05 < boottime() < deadline + SOON
+    assert deadline - 0.05 < boottime() < deadline + SHORT_TIMEOUT
     assert (ending["why"], ending["signal"]) == ("lease", 9)
     assert b"bye" not in run.read("stdout"), "there is no time to say goodbye"
 
 
-def test_a_lease_that_ends_takes_the_whole_tree(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(stubborn_tree, grace=30, lease=boottime() + 60)
-    is_up(run, 4)
+def test_a_lease_that_ends_takes_the_whole_tree(start_warden: Callable[..., WardenRun]) -> None:
+    run = start_warden(run_tree_ignoring_sigterm, grace=30, lease=boottime() + 60)
+    wait_until_started(run, 4)
     tree = psutil.Process(run.warden.pid).children(recursive=True)
-    run.tell(f"L {boottime() + 0.2}\n".encode())
+    run.send(f"L {boottime() + 0.2}\n".encode())
 
     assert run.wait()["why"] == "lease"
     assert len(tree) == 5
@@ -374,42 +374,42 @@ def test_a_lease_that_ends_takes_the_whole_tree(guarded: Callable[..., Guarded])
 
 
 def test_a_lease_that_has_ended_before_the_start_starts_nothing_for_long(
-    guarded: Callable[..., Guarded],
+    start_warden: Callable[..., WardenRun],
 ) -> None:
-    run = guarded(sleep_on, lease=boottime() - 100)
+    run = start_warden(sleep_on, lease=boottime() - 100)
 
-    assert seconds_until_end(run) < SOON
+    assert seconds_until_end(run) < SHORT_TIMEOUT
     assert run.wait()["why"] == "lease"
 
 
-def test_a_lease_is_extended_and_shortened(guarded: Callable[..., Guarded]) -> None:
-    first = boottime() + LONG_ENOUGH
-    run = guarded(sleep_on, lease=first)
-    run.tell(f"L {first + 60}\n".encode())
+def test_a_lease_is_extended_and_shortened(start_warden: Callable[..., WardenRun]) -> None:
+    first = boottime() + STARTUP_SECONDS
+    run = start_warden(sleep_on, lease=first)
+    run.send(f"L {first + 60}\n".encode())
     wait_until(lambda: boottime() > first + 0.2)
     assert run.warden.alive
 
-    run.tell(f"L {boottime() - 1}\n".encode())
+    run.send(f"L {boottime() - 1}\n".encode())
 
-    assert seconds_until_end(run) < SOON
+    assert seconds_until_end(run) < SHORT_TIMEOUT
     assert run.wait()["why"] == "lease"
 
 
-def test_what_is_told_in_pieces_is_understood(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(sleep_on, lease=boottime() + 30)
+def test_control_messages_may_arrive_in_pieces(start_warden: Callable[..., WardenRun]) -> None:
+    run = start_warden(sleep_on, lease=boottime() + 30)
     for byte in f"L {boottime() + 0.2}\n".encode():
-        run.tell(bytes([byte]))
+        run.send(bytes([byte]))
         time.sleep(0.002)
 
-    assert seconds_until_end(run) < SOON
+    assert seconds_until_end(run) < SHORT_TIMEOUT
     assert run.wait()["why"] == "lease"
 
 
 # --- time limits and stops ------------------------------------------------------------------
 
 
-def test_at_its_timeout_a_job_is_asked_to_end(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(polite, timeout=LONG_ENOUGH, grace=30)
+def test_at_its_timeout_a_job_is_asked_to_end(start_warden: Callable[..., WardenRun]) -> None:
+    run = start_warden(run_until_sigterm, timeout=STARTUP_SECONDS, grace=30)
 
     ending = run.wait()
 
@@ -418,24 +418,24 @@ def test_at_its_timeout_a_job_is_asked_to_end(guarded: Callable[..., Guarded]) -
 
 
 def test_a_job_that_ignores_its_timeout_is_killed_after_its_grace(
-    guarded: Callable[..., Guarded],
+    start_warden: Callable[..., WardenRun],
 ) -> None:
-    ending = guarded(stubborn_tree, timeout=LONG_ENOUGH, grace=0.4).wait()
+    ending = start_warden(run_tree_ignoring_sigterm, timeout=STARTUP_SECONDS, grace=0.4).wait()
 
     assert (ending["why"], ending["signal"]) == ("timeout", 9)
-    assert LONG_ENOUGH + 0.4 <= ending["seconds"] < SOON
+    assert STARTUP_SECONDS + 0.4 <= ending["seconds"] < SHORT_TIMEOUT
 
 
-def test_a_job_without_grace_is_killed_at_its_timeout(guarded: Callable[..., Guarded]) -> None:
-    ending = guarded(stubborn, timeout=LONG_ENOUGH, grace=0).wait()
+def test_a_job_without_grace_is_killed_at_its_timeout(start_warden: Callable[..., WardenRun]) -> None:
+    ending = start_warden(run_ignoring_sigterm, timeout=STARTUP_SECONDS, grace=0).wait()
 
     assert (ending["why"], ending["signal"]) == ("timeout", 9)
-    assert ending["seconds"] < SOON
+    assert ending["seconds"] < SHORT_TIMEOUT
 
 
 @pytest.mark.parametrize("why", ["timeout", "stop"])
 def test_a_grandchild_has_its_grace_although_its_parent_obeyed_at_once(
-    guarded: Callable[..., Guarded], why: str
+    start_warden: Callable[..., WardenRun], why: str
 ) -> None:
     """A shell that runs a program, as raw commands often are."""
     seconds = 0.3 if why == "timeout" else 2.4
@@ -450,34 +450,34 @@ def test_a_grandchild_has_its_grace_although_its_parent_obeyed_at_once(
             signal.signal(signal.SIGTERM, tidy_up)
         return sleep_on()
 
-    run = guarded(job, timeout=LONG_ENOUGH if why == "timeout" else None, grace=30)
-    is_up(run, 2)
+    run = start_warden(job, timeout=STARTUP_SECONDS if why == "timeout" else None, grace=30)
+    wait_until_started(run, 2)
     if why == "stop":
-        run.tell(b"T\n")
+        run.send(b"T\n")
 
     assert run.wait()["why"] == why
     assert b"tidied up" in run.read("stdout")
 
 
-def test_a_stop_gives_the_job_its_grace_and_asks_once(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(stubborn, grace=0.5)
-    is_up(run)
+def test_a_stop_gives_the_job_its_grace_and_asks_once(start_warden: Callable[..., WardenRun]) -> None:
+    run = start_warden(run_ignoring_sigterm, grace=0.5)
+    wait_until_started(run)
 
     def ask_again() -> bool:
         with suppress(BrokenPipeError):
-            run.tell(b"T\n")
+            run.send(b"T\n")
         return not run.warden.alive
 
-    wait_until(ask_again, SOON, 0.05)  # asking again prolongs nothing
+    wait_until(ask_again, SHORT_TIMEOUT, 0.05)  # asking again prolongs nothing
 
     ending = run.wait()
     assert (ending["why"], ending["signal"]) == ("stop", 9)
     assert ending["seconds"] >= 0.5
 
 
-def test_sigterm_to_the_warden_is_a_stop(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(polite)
-    is_up(run)
+def test_sigterm_to_the_warden_is_a_stop(start_warden: Callable[..., WardenRun]) -> None:
+    run = start_warden(run_until_sigterm)
+    wait_until_started(run)
 
     run.warden.kill(signal.SIGTERM)
     ending = run.wait()
@@ -487,19 +487,19 @@ def test_sigterm_to_the_warden_is_a_stop(guarded: Callable[..., Guarded]) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE])
 def test_other_signals_are_not_for_the_warden(
-    guarded: Callable[..., Guarded], number: signal.Signals
+    start_warden: Callable[..., WardenRun], number: signal.Signals
 ) -> None:
-    run = guarded(polite)
-    is_up(run)
+    run = start_warden(run_until_sigterm)
+    wait_until_started(run)
 
     run.warden.kill(number)
-    run.tell(b"T\n")
+    run.send(b"T\n")
     assert run.wait()["code"] == 5
 
 
-def test_a_stopped_job_is_killed_at_its_timeout(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(sleep_on, timeout=LONG_ENOUGH, grace=0.2)
-    is_up(run)
+def test_a_stopped_job_is_killed_at_its_timeout(start_warden: Callable[..., WardenRun]) -> None:
+    run = start_warden(sleep_on, timeout=STARTUP_SECONDS, grace=0.2)
+    wait_until_started(run)
     os.kill(run.job_pid(), signal.SIGSTOP)
 
     ending = run.wait()
@@ -507,11 +507,11 @@ def test_a_stopped_job_is_killed_at_its_timeout(guarded: Callable[..., Guarded])
     assert (ending["why"], ending["signal"]) == ("timeout", 9)
 
 
-def test_a_stopped_job_is_killed_at_the_end_of_its_lease(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(sleep_on, lease=boottime() + 60)
-    is_up(run)
+def test_a_stopped_job_is_killed_at_the_end_of_its_lease(start_warden: Callable[..., WardenRun]) -> None:
+    run = start_warden(sleep_on, lease=boottime() + 60)
+    wait_until_started(run)
     os.kill(run.job_pid(), signal.SIGSTOP)
-    run.tell(f"L {boottime() + 0.2}\n".encode())
+    run.send(f"L {boottime() + 0.2}\n".encode())
 
     assert run.wait()["why"] == "lease"
 
@@ -519,14 +519,14 @@ def test_a_stopped_job_is_killed_at_the_end_of_its_lease(guarded: Callable[..., 
 # --- hostile jobs ---------------------------------------------------------------------------
 
 
-def test_a_tree_that_goes_on_forking_is_ended_whole(guarded: Callable[..., Guarded]) -> None:
+def test_a_tree_that_goes_on_forking_is_ended_whole(start_warden: Callable[..., WardenRun]) -> None:
     """At most 50 processes, each in a session of its own; whoever is left forks the next one."""
     tokens_read, tokens = os.pipe()
     os.write(tokens, b"." * 50)
     os.close(tokens)
 
     def job() -> int:
-        ignore_term()
+        ignore_sigterm()
         os.write(1, b"up\n")
         while os.read(tokens_read, 1):
             if os.fork() == 0:
@@ -535,20 +535,20 @@ def test_a_tree_that_goes_on_forking_is_ended_whole(guarded: Callable[..., Guard
         time.sleep(60)
         return 0
 
-    run = guarded(job, grace=30)
+    run = start_warden(job, grace=30)
     os.close(tokens_read)
-    is_up(run)
+    wait_until_started(run)
     time.sleep(0.02)  # in the middle of it
 
-    run.die()
+    run.close_control()
 
-    assert seconds_until_end(run) < SOON
+    assert seconds_until_end(run) < SHORT_TIMEOUT
     assert run.wait()["why"] == "orphan"
 
 
-def test_when_the_warden_is_killed_the_job_dies_with_it(guarded: Callable[..., Guarded]) -> None:
-    run = guarded(stubborn)
-    is_up(run)
+def test_when_the_warden_is_killed_the_job_dies_with_it(start_warden: Callable[..., WardenRun]) -> None:
+    run = start_warden(run_ignoring_sigterm)
+    wait_until_started(run)
     job = psutil.Process(run.job_pid())
 
     run.warden.kill()
@@ -559,33 +559,33 @@ def test_when_the_warden_is_killed_the_job_dies_with_it(guarded: Callable[..., G
 
 
 def test_a_job_that_signals_its_group_does_not_reach_its_warden(
-    guarded: Callable[..., Guarded],
+    start_warden: Callable[..., WardenRun],
 ) -> None:
     def job() -> int:
         os.killpg(0, signal.SIGKILL)
         return 0
 
-    assert guarded(job).wait()["signal"] == 9
+    assert start_warden(job).wait()["signal"] == 9
 
 
 def test_a_job_that_floods_a_pipe_that_nobody_reads_is_ended_all_the_same(
-    guarded: Callable[..., Guarded],
+    start_warden: Callable[..., WardenRun],
 ) -> None:
     def job() -> int:
         while True:
             os.write(1, b"x" * 65536)
 
-    assert guarded(job, timeout=0.3, grace=0.2).wait()["why"] == "timeout"
+    assert start_warden(job, timeout=0.3, grace=0.2).wait()["why"] == "timeout"
 
 
 def test_a_status_pipe_that_nobody_reads_any_more_is_no_reason_to_live(
-    guarded: Callable[..., Guarded],
+    start_warden: Callable[..., WardenRun],
 ) -> None:
-    run = guarded(sleep_on, grace=1)
-    is_up(run)
+    run = start_warden(sleep_on, grace=1)
+    wait_until_started(run)
     os.close(run.sources.pop("status"))
 
-    run.tell(b"T\n")
+    run.send(b"T\n")
 
     assert run.warden.wait(5).exit_code == 0
 
@@ -594,16 +594,16 @@ def test_a_status_pipe_that_nobody_reads_any_more_is_no_reason_to_live(
 
 
 def test_a_job_is_as_nice_as_it_should_be_and_its_warden_is_not(
-    guarded: Callable[..., Guarded],
+    start_warden: Callable[..., WardenRun],
 ) -> None:
-    run = guarded(lambda: os.nice(0), nice=7)
+    run = start_warden(lambda: os.nice(0), nice=7)
 
     before = os.nice(0)
     assert run.wait()["code"] == before + 7
 
 
 def test_memory_beyond_the_limit_is_refused_and_what_is_mapped_does_not_count(
-    guarded: Callable[..., Guarded], tmp_path: Path
+    start_warden: Callable[..., WardenRun], tmp_path: Path
 ) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
@@ -618,4 +618,4 @@ def test_memory_beyond_the_limit_is_refused_and_what_is_mapped_does_not_count(
             return 1
         return 0
 
-    assert guarded(job, memory=2**28).wait()["code"] == 0
+    assert start_warden(job, memory=2**28).wait()["code"] == 0

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from chroniker.models import Job
 
-_TURNS = 10
+_ROUNDS = 10
 
 
 class Command(BaseCommand):
@@ -21,9 +21,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         calls: int = options["calls"]
-        turn = calls // _TURNS
+        turn = calls // _ROUNDS
         pairs = []
-        for number in range(_TURNS):
+        for number in range(_ROUNDS):
             parts = range(number * turn + 1, (number + 1) * turn + 1)
             empty = _time_empty(calls, parts)
             pairs.append((_time_update(calls, parts) / turn * 1e6, empty / turn * 1e6))

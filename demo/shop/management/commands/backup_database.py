@@ -10,7 +10,7 @@ from chroniker.models import Job
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-PAGES_A_STEP = 200
+PAGES_PER_STEP = 200
 
 
 class Command(BaseCommand):
@@ -44,12 +44,12 @@ def copy_database(database: Path, copy: Path) -> None:
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
         with closing(sqlite3.connect(copy)) as target:
-            source.backup(target, pages=PAGES_A_STEP, progress=_tell)
+            source.backup(target, pages=PAGES_PER_STEP, progress=_report_progress)
             target.execute("PRAGMA journal_mode = DELETE")  # one file, without -wal and -shm
             (verdict,) = target.execute("PRAGMA integrity_check").fetchone()
     if verdict != "ok":
         raise CommandError(f"The backup {copy} is damaged: {verdict}")
 
 
-def _tell(status: int, remaining: int, total: int) -> None:
+def _report_progress(status: int, remaining: int, total: int) -> None:
     Job.update_progress(total_parts=total, total_parts_complete=total - remaining)

@@ -24,7 +24,7 @@ class Command(BaseCommand):
         began = time.monotonic()
         words = 0
         for number, book in enumerate(track(books), 1):
-            terms = words_of(book)
+            terms = search_terms(book)
             with transaction.atomic():
                 SearchEntry.objects.filter(book=book).delete()
                 SearchEntry.objects.bulk_create(SearchEntry(term=t, book=book) for t in terms)
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{len(books)} books, {words} words")
 
 
-def words_of(book: Book) -> list[str]:
+def search_terms(book: Book) -> list[str]:
     """What somebody may type to find ``book``."""
     text = f"{book.title} {book.author} {book.category} {book.isbn}"
     return sorted(set(re.findall(r"\w+", text.lower())))

@@ -12,9 +12,9 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from shop import sample
-from shop.jobs import define_jobs
+from shop.jobs import create_jobs
 from shop.models import Book
-from shop.monitors import TILL, define_monitors, ping_address
+from shop.monitors import TILL, create_monitors, ping_url
 
 MAILBOX = "admin@bookshop.example"
 """Whose mail lies in the folder of mails."""
@@ -42,21 +42,21 @@ class Command(BaseCommand):
         admin.save(update_fields=["password", "email"])
         if not Book.objects.exists():
             Book.objects.bulk_create(sample.books())
-            self._leave_sessions()
+            self._create_sessions()
         if not settings.SALES_FILE.exists():
             yesterday = timezone.localdate() - timedelta(days=1)
             sample.write_sales(settings.SALES_FILE, yesterday)
-        jobs = define_jobs(admin, quick=quick)
-        monitors = define_monitors(admin, quick=quick)
+        jobs = create_jobs(admin, quick=quick)
+        monitors = create_monitors(admin, quick=quick)
         if not Maintenance.objects.exists():
-            self._announce_maintenance()
-        (settings.STATE_DIR / "till-url").write_text(ping_address())
+            self._create_maintenance_window()
+        (settings.STATE_DIR / "till-url").write_text(ping_url())
         self.stdout.write(
             f"{Book.objects.count()} books, {sample.SALES} sales, {jobs} new jobs, "
             f"{monitors} new monitors"
         )
 
-    def _announce_maintenance(self) -> None:
+    def _create_maintenance_window(self) -> None:
         """Tomorrow at two the tills get another printer: nobody is told of their trouble."""
         tomorrow = timezone.localdate() + timedelta(days=1)
         starts_at = timezone.make_aware(datetime.combine(tomorrow, time(2)))
@@ -66,7 +66,7 @@ class Command(BaseCommand):
         for job in Job.objects.filter(name__in=("Import sales", TILL)):
             MaintenanceJob.objects.create(maintenance=window, job=job)
 
-    def _leave_sessions(self) -> None:
+    def _create_sessions(self) -> None:
         """Sessions that have expired, and some that will one by one in the next hour."""
         now = timezone.now()
         expired = [now - timedelta(minutes=number) for number in range(EXPIRED)]

@@ -22,25 +22,25 @@ class Command(BaseCommand):
     help = "Does whatever a test wants a job to do."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("deed")
+        parser.add_argument("action")
         parser.add_argument("words", nargs="*")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, options["deed"])(*options["words"])
+        getattr(self, options["action"])(*options["words"])
 
     def say(self, *words: str) -> None:
         self.stdout.write(" ".join(words))
 
-    def complain(self, *words: str) -> None:
+    def write_stderr(self, *words: str) -> None:
         self.stderr.write(" ".join(words))
 
     def leave(self, code: str) -> None:
         sys.exit(int(code))
 
-    def leave_saying(self, *words: str) -> None:
+    def exit_with_message(self, *words: str) -> None:
         sys.exit(" ".join(words))
 
-    def leave_at_once(self, code: str) -> None:
+    def exit_at_once(self, code: str) -> None:
         os._exit(int(code))
 
     def crash(self) -> None:
@@ -53,7 +53,7 @@ class Command(BaseCommand):
     def refuse(self, *words: str) -> None:
         raise CommandError(" ".join(words))
 
-    def fail_mute(self, how: str) -> None:
+    def fail_without_stderr(self, how: str) -> None:
         """Fail after stderr was closed or thrown away."""
         if how == "descriptor":
             os.close(2)
@@ -64,28 +64,28 @@ class Command(BaseCommand):
             system.stderr = None
         raise ValueError("boom")
 
-    def throw_streams_away(self) -> None:
+    def drop_streams(self) -> None:
         system: Any = sys
         system.stdout = system.stderr = None
 
-    def leave_strangely(self) -> None:
+    def exit_with_unprintable_code(self) -> None:
         class Strange:
             def __str__(self) -> str:
                 raise RuntimeError
 
         raise SystemExit(Strange())
 
-    def fail_with_files_of_its_own(self, path: str) -> None:
+    def fail_with_own_files(self, path: str) -> None:
         """As a daemon does: close whatever is open, open files of one's own, and go wrong."""
         os.closerange(3, 256)
         for _ in range(64):
             os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         raise ValueError("boom")
 
-    def signal_itself(self, number: str) -> None:
+    def signal_self(self, number: str) -> None:
         os.kill(os.getpid(), int(number))
 
-    def betray(self, name: str) -> None:
+    def leak_secret(self, name: str) -> None:
         """Let a secret of the environment out in every way in which an exception can."""
         stolen = os.environ[name]
         logging.getLogger("bookshop.vault").warning("opening with %s", stolen)
@@ -122,7 +122,7 @@ class Command(BaseCommand):
             while not Path(seen).exists() and time.monotonic() < until:
                 time.sleep(0.02)
 
-    def count_to(self, number: str) -> None:
+    def report_progress_to(self, number: str) -> None:
         for done in range(1, int(number) + 1):
             Job.update_progress(total_parts=int(number), total_parts_complete=done)
 
@@ -141,21 +141,21 @@ class Command(BaseCommand):
         subprocess.run([sys.executable, "-c", code, path], check=True)
         time.sleep(300)
 
-    def write_for(self, seconds: str) -> None:
+    def hold_write_transaction(self, seconds: str) -> None:
         """Hold a write transaction, which on SQLite keeps everybody else from writing."""
         with transaction.atomic():
             Job.objects.update(description="written")
             time.sleep(float(seconds))
 
-    def eat(self, megabytes: str) -> None:
-        hoard = bytearray(int(megabytes) * 2**20)
-        self.stdout.write(f"{len(hoard)}")
+    def allocate(self, megabytes: str) -> None:
+        allocated = bytearray(int(megabytes) * 2**20)
+        self.stdout.write(f"{len(allocated)}")
 
     def flood(self, megabytes: str, kind: str = "lines") -> None:
         block = {
             "lines": b"0123456789abcdef" * 63 + b"0123456789abcde\n",
             "solid": b"0123456789abcdef" * 64,
-            "dirt": b"\0\xff\xfe\x80abc" * 146 + b"\0\0",
+            "binary": b"\0\xff\xfe\x80abc" * 146 + b"\0\0",
         }[kind] * 1024
         os.write(1, b"HEAD\n")
         for _ in range(int(megabytes)):

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from chroniker.models import Job
-from tests.faults.journal import Book
+from tests.faults.journal import RunLog
 
 
 class Command(BaseCommand):
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         lock = os.environ["CHRONIKER_JOB_NAME"]
         if options["per_host"]:
             lock += f" on {os.environ['CHRONIKER_FAULTS_HOST']}"
-        self.book = Book(behaviour, lock)
+        self.book = RunLog(behaviour, lock)
         getattr(self, behaviour)(amount)
         self.book.end(ok=True)
 
