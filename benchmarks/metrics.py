@@ -50,7 +50,7 @@ def measure() -> dict[str, Any]:
 
     from chroniker_monitors.collector.prometheus import current_config, metrics
     from chroniker_monitors.exposition.renderer import Renderer
-    from tests.monitors import speed
+    from tests.support.processes import (scrape_times as speed)
 
     databases.empty()
     speed.populate(FEW)

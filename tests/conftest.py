@@ -14,7 +14,8 @@ import pytest
 from django.db import connections
 from django.test import TransactionTestCase
 
-from tests import databases, support
+from . import databases
+from .support import processes as support
 
 hypothesis.settings.register_profile(
     "ci",
@@ -157,7 +158,9 @@ def start_tick(
 
 
 @pytest.fixture
-def run_tick(start_tick: Callable[..., support.ForkedProcess]) -> Callable[..., support.ProcessResult]:
+def run_tick(
+    start_tick: Callable[..., support.ForkedProcess],
+) -> Callable[..., support.ProcessResult]:
     """``run_tick(timeout=60, **options)``: a whole tick in a fork, and how it ended."""
 
     def run(timeout: float = 60, **options: Any) -> support.ProcessResult:

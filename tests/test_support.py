@@ -16,9 +16,16 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
-from tests import support
 from tests.databases import acquire_slot
-from tests.support import ProcessResult, ForkedProcess, ProcessMarker, assert_no_leftovers, wait_until
+
+from .support import processes as support
+from .support.processes import (
+    ForkedProcess,
+    ProcessMarker,
+    ProcessResult,
+    assert_no_leftovers,
+    wait_until,
+)
 
 RunInFork = Callable[..., ForkedProcess]
 RunManage = Callable[..., subprocess.CompletedProcess[str]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.support import REPO
+from tests.support.processes.processes import REPO
 
 ALERTS = REPO / "alerts"
 RULES = ALERTS / "chroniker.rules.yml"

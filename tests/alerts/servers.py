@@ -18,8 +18,8 @@ import yaml
 from aiosmtpd.controller import Controller
 
 from tests.alerts.rules import ALERTS, RULES, with_short_durations
-from tests.monitors.servers import TOKEN, PrometheusServer, run_server
-from tests.support import free_port, find_program
+from tests.support.processes.metrics_servers import TOKEN, PrometheusServer, run_server
+from tests.support.processes.processes import find_program, free_port
 
 
 @dataclass

@@ -29,10 +29,10 @@ from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.exposition.page import render_chroniker_page
 from tests.alerts.rules import ALERTS, RULES, alerts, load, metric_names, rules
-from tests.incidents.history import START, STATUSES, Timeline, make_user
-from tests.incidents.post import MailServer, run_mail_server
-from tests.monitoring.factories import make_monitor
-from tests.support import make_job, find_program
+from tests.factories import make_monitor
+from tests.support.processes.mail_server import MailServer, run_mail_server
+from tests.support.processes.processes import find_program, make_job
+from tests.support.processes.timeline import START, STATUSES, Timeline, make_user
 
 HISTORY_MINUTES = 180
 """Minutes of the history."""
@@ -76,7 +76,7 @@ class JobHistory:
     """What happens to a job, and the mails that are to come of it, each by its minute."""
 
     outcomes: dict[int, str]
-    """Letters of :mod:`tests.incidents.history`, severities of a sample, ``disabled``."""
+    """Letters of :mod:`tests.support.processes.timeline`, severities of a sample, ``disabled``."""
     mails: dict[int, str]
     job: dict[str, Any] = field(default_factory=dict)
     monitor: bool = False
@@ -228,7 +228,9 @@ class ComparedSite:
             self.timeline.now = START + timedelta(minutes=minute)
             for name, job_history in HISTORY.items():
                 if minute in job_history.outcomes:
-                    self._apply_outcome(self.jobs[name], job_history.outcomes[minute], job_history.host)
+                    self._apply_outcome(
+                        self.jobs[name], job_history.outcomes[minute], job_history.host
+                    )
             self._tick()
             self._read_mails(minute)
             if minute not in SCRAPE_GAP:
@@ -321,7 +323,9 @@ def sent(jobs: list[str]) -> str:
         names = "|".join(name for name, tale in tells.items() if tale == told)
         expr = f'label_replace({expr}, "told", "{told}", "alertname", "{names}")'
     # A mail names the host slot; an alert, also the only host that may run the job.
-    tied = "|".join(name for name, job_history in HISTORY.items() if job_history.job.get("hostname") != "*")
+    tied = "|".join(
+        name for name, job_history in HISTORY.items() if job_history.job.get("hostname") != "*"
+    )
     expr = f'label_replace({expr}, "host", "", "job_name", "{tied}")'
     return f"group by (job_name, host, told) ({expr})"
 
@@ -359,7 +363,9 @@ def rule_test_queries(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, li
         yield minute, jobs, standing
 
 
-def assert_agreement(site: ComparedSite, told: list[dict[Key, set[str]]], folder: Path, every: int = 1) -> str:
+def assert_agreement(
+    site: ComparedSite, told: list[dict[Key, set[str]]], folder: Path, every: int = 1
+) -> str:
     """What promtool has against it that this is what Alertmanager sends; nothing, if it is."""
     asked = list(rule_test_queries(told))[::every]
     test = {
@@ -417,7 +423,9 @@ def test_mail_and_prometheus_alert_on_the_same_jobs_at_the_same_time(
     assert assert_agreement(site, site.told, tmp_path) == ""
     # That is not because nothing was compared: mails that came ten minutes later would not do.
     said = assert_agreement(site, ([{}] * 10 + site.told)[:HISTORY_MINUTES], tmp_path, every=2)
-    assert disagreements(said) == {name for name, job_history in HISTORY.items() if job_history.mails}
+    assert disagreements(said) == {
+        name for name, job_history in HISTORY.items() if job_history.mails
+    }
 
 
 def test_mail_and_prometheus_agree_on_severity() -> None:

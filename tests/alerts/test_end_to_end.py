@@ -14,9 +14,9 @@ import pytest
 
 from chroniker.models import Host, Job, JobState
 from tests.alerts.rules import rules
-from tests.alerts.servers import Alertmanager, run_receivers, prometheus
-from tests.monitors.servers import PrometheusServer, run_gunicorn
-from tests.support import make_job, require, wait_until
+from tests.alerts.servers import Alertmanager, prometheus, run_receivers
+from tests.support.processes.metrics_servers import PrometheusServer, run_gunicorn
+from tests.support.processes.processes import make_job, require, wait_until
 
 SITE = {"DJANGO_SETTINGS_MODULE": "tests.alerts.site_settings"}
 FIRING, RESOLVED = "firing", "resolved"
@@ -58,7 +58,8 @@ def test_failure_and_recovery_are_each_notified_once(
         start_manage("cronserver", "1", env=SITE | {"TEST_HOSTNAME": "web2"})
         # Jobs without a host that ticks would be told, too.
         wait_until(
-            lambda: Host.objects.filter(last_tick_at__isnull=False).count() == 2, timeout=TIMEOUT_SECONDS
+            lambda: Host.objects.filter(last_tick_at__isnull=False).count() == 2,
+            timeout=TIMEOUT_SECONDS,
         )
         asked = stack.enter_context(prometheus(tmp_path, address, alertmanager.address))
 
@@ -124,7 +125,9 @@ def test_failure_and_recovery_are_each_notified_once(
 def assert_each_rule_has_data(asked: PrometheusServer, often: Job) -> None:
     """No rule of the file stumbles over real series, and what is not about trouble has data."""
     wait_until(
-        lambda: JobState.objects.get(job=often).duration_count >= 5, timeout=TIMEOUT_SECONDS, interval=0.2
+        lambda: JobState.objects.get(job=often).duration_count >= 5,
+        timeout=TIMEOUT_SECONDS,
+        interval=0.2,
     )
     for name in ALWAYS_RECORDED:
         wait_until(lambda name=name: asked.query(name), timeout=TIMEOUT_SECONDS, message=name)  # type: ignore[misc]

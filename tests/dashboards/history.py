@@ -25,9 +25,9 @@ from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.exposition.page import render_chroniker_page
 from chroniker_monitors.models import Monitor
-from tests.monitors.factories import NOON
-from tests.monitors.life import start_run, make_finished_run
-from tests.support import make_job, find_program
+from tests.factories_monitors import make_finished_run, start_run
+from tests.support.processes.metrics_page import NOON
+from tests.support.processes.processes import find_program, make_job
 
 STEP = timedelta(minutes=4)
 HISTORY_START = NOON - timedelta(hours=26)

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from tests.dashboards.boards import boards, panels
-from tests.support import REPO
+from tests.support.processes.processes import REPO
 
 IMAGES = REPO / "docs" / "img"
 

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from chroniker_monitors import export
 from chroniker_monitors.export import MANIFEST, ExportOptions, find_placeholder_urls, render_files
 from tests.dashboards.boards import FOLDER, RULES
-from tests.support import REPO, find_program
+from tests.support.processes.processes import REPO, find_program
 
 FLEET = "dashboards/chroniker-fleet.json"
 PROVIDERS = "dashboards/provisioning/dashboards.yml"

@@ -16,9 +16,9 @@ from django.db import transaction
 
 from tests.dashboards import history
 from tests.dashboards.boards import Query, boards, queries, rules
-from tests.monitors.factories import NOON
-from tests.monitors.servers import run_server
-from tests.support import free_port, find_program, require, wait_until
+from tests.support.processes.metrics_page import NOON
+from tests.support.processes.metrics_servers import run_server
+from tests.support.processes.processes import find_program, free_port, require, wait_until
 
 pytestmark = [
     pytest.mark.django_db,  # the database is made
@@ -112,7 +112,9 @@ def query_result(prometheus: RecordedPrometheus, query: Query, **variables: str)
 
 
 @every_board
-def test_every_expression_returns_data(prometheus: RecordedPrometheus, board: dict[str, Any]) -> None:
+def test_every_expression_returns_data(
+    prometheus: RecordedPrometheus, board: dict[str, Any]
+) -> None:
     for query in queries(board):
         found = query_result(prometheus, query)
         assert found, query
@@ -121,7 +123,9 @@ def test_every_expression_returns_data(prometheus: RecordedPrometheus, board: di
 
 @every_board
 @pytest.mark.parametrize("site", ["chroniker", "churning"])
-def test_replicas_change_nothing(prometheus: RecordedPrometheus, site: str, board: dict[str, Any]) -> None:
+def test_replicas_change_nothing(
+    prometheus: RecordedPrometheus, site: str, board: dict[str, Any]
+) -> None:
     """Two of them, or one after the other; but for panels that show each instance."""
     for query in queries(board):
         if "instance" in query.expr or query.where.endswith("/variable job"):

@@ -17,10 +17,9 @@ from chroniker.conf import conf, runtime_dir
 from chroniker.engine.reaper import reap
 from chroniker.models import Job, JobDependency, JobState, Run
 from chroniker.processes.locks import OwnerLock
-from tests.support import make_job, wait_until
-
-from .test_claims import make_due
-from .test_endings import make_action_job, make_due_job, output
+from tests.chroniker.engine.test_claims import make_due
+from tests.chroniker.engine.test_completion import make_action_job, make_due_job, output
+from tests.support.processes.processes import make_job, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,7 +94,9 @@ def test_a_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick
     assert list(attempts) == sorted(set(attempts)) and len(attempts) >= 2
 
 
-def test_a_disabled_job_is_not_retried(run_tick: RunTick, start_tick: RunTick, tmp_path: Path) -> None:
+def test_a_disabled_job_is_not_retried(
+    run_tick: RunTick, start_tick: RunTick, tmp_path: Path
+) -> None:
     job = make_action_job("leave 1", max_retries=3, retry_delay_seconds=1000)
     run_tick()
     Job.objects.update(enabled=False)
@@ -196,9 +197,7 @@ def test_spawned_job_keeps_pythonpath_for_its_programs(
 
 @pytest.mark.slow
 @pytest.mark.one_database
-def test_hundreds_of_runs_do_not_deadlock_the_fork_server(
-    run_tick: RunTick, settings: Any
-) -> None:
+def test_hundreds_of_runs_do_not_deadlock_the_fork_server(run_tick: RunTick, settings: Any) -> None:
     settings.CHRONIKER_MAX_PARALLEL = 1000
     for _ in range(450):  # more answers than the socket of the process that starts them holds
         make_due_job()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests import support
+from tests.support.processes import processes as support
 
 BACKENDS = ("postgres", "mariadb", "sqlite")
 LONG = bool(os.environ.get("CHRONIKER_FAULTS_LONG"))

@@ -79,7 +79,9 @@ class _Listener:
             connection.cut()
             self.connections.discard(connection)
 
-    async def _forward_requests(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
+    async def _forward_requests(
+        self, connection: _Connection, reader: asyncio.StreamReader
+    ) -> None:
         while data := await reader.read(65536):
             await self._wait_until_open()
             if self.lose_commits and is_commit(self.vendor, data):
@@ -90,7 +92,9 @@ class _Listener:
         await self._wait_until_open()  # nobody hears of an end through a dead line
         raise ConnectionError
 
-    async def _forward_responses(self, connection: _Connection, answers: asyncio.StreamReader) -> None:
+    async def _forward_responses(
+        self, connection: _Connection, answers: asyncio.StreamReader
+    ) -> None:
         while data := await answers.read(65536):
             if connection.drop_response:
                 self.lost_commits += 1

@@ -20,7 +20,7 @@ from tests.faults import site
 from tests.faults.checker import History, JobFacts, check, figures
 from tests.faults.injector import FaultInjector, FleetConfig
 from tests.faults.plan import Plan, Step, generate_plan
-from tests.support import wait_until
+from tests.support.processes.processes import wait_until
 
 SECOND = 1_000_000
 settings: Any = django_settings
@@ -124,7 +124,9 @@ def chain(experiment: Experiment) -> None:
     JobDependency.objects.create(downstream=third, upstream=first, wait_for_success=False)
 
 
-def random_faults(experiment: Experiment, seconds: float = 60.0, every: float = 0.9, hosts: int = 3) -> History:
+def random_faults(
+    experiment: Experiment, seconds: float = 60.0, every: float = 0.9, hosts: int = 3
+) -> History:
     """Everything at once, drawn from the seed."""
     fleet(experiment)
     chain(experiment)
@@ -174,7 +176,9 @@ def frozen_ticks(experiment: Experiment) -> History:
         experiment.job(f"long {number}", "sleep 6")
         experiment.job(f"talker {number}", "talk 3.5")
     steps = [Step(1.6, "freeze_tick", "h1", 4.2), Step(4.0, "freeze_tick", "h2", 4.2)]
-    return experiment.run_plan(FleetConfig(hosts=3, servers="all"), Plan(experiment.seed, 9.5, steps))
+    return experiment.run_plan(
+        FleetConfig(hosts=3, servers="all"), Plan(experiment.seed, 9.5, steps)
+    )
 
 
 def frozen_hosts(experiment: Experiment) -> History:
@@ -192,14 +196,18 @@ def lost_commits(experiment: Experiment) -> History:
     for number in range(10):
         experiment.job(f"quick {number}", "quick")
     steps = _every("lose_commits", 0.8, 5.0, 0.3, 2, number=1)
-    return experiment.run_plan(FleetConfig(hosts=2, servers="all"), Plan(experiment.seed, 6.0, steps))
+    return experiment.run_plan(
+        FleetConfig(hosts=2, servers="all"), Plan(experiment.seed, 6.0, steps)
+    )
 
 
 def pruned(experiment: Experiment) -> History:
     """Old runs are deleted while new ones run."""
     for number in range(6):
         experiment.job(f"pruned {number}", "quick", max_runs_kept=3)
-    return experiment.run_plan(FleetConfig(hosts=2, servers="all", settle=False), Plan(experiment.seed, 8.0))
+    return experiment.run_plan(
+        FleetConfig(hosts=2, servers="all", settle=False), Plan(experiment.seed, 8.0)
+    )
 
 
 def skewed(experiment: Experiment) -> History:
@@ -219,7 +227,9 @@ def killed_wardens(experiment: Experiment) -> History:
     for number in range(3):
         experiment.job(f"daemon {number}", "daemonise 1", every=2)
     steps = _every("kill_warden", 1.2, 4.5, 0.25, 2)
-    return experiment.run_plan(FleetConfig(hosts=2, settle=False), Plan(experiment.seed, 7.8, steps))
+    return experiment.run_plan(
+        FleetConfig(hosts=2, settle=False), Plan(experiment.seed, 7.8, steps)
+    )
 
 
 def killed_forkservers(experiment: Experiment) -> History:
@@ -240,7 +250,9 @@ def killed_ticks(experiment: Experiment) -> History:
     for number in range(2):
         experiment.job(f"daemon {number}", "daemonise 4")
     steps = _every("kill_tick", 1.5, 4.5, 0.5, 2)
-    return experiment.run_plan(FleetConfig(hosts=2, settle=False), Plan(experiment.seed, 8.0, steps))
+    return experiment.run_plan(
+        FleetConfig(hosts=2, settle=False), Plan(experiment.seed, 8.0, steps)
+    )
 
 
 def long_writer(experiment: Experiment) -> History:
@@ -249,7 +261,9 @@ def long_writer(experiment: Experiment) -> History:
         experiment.job(f"sleeper {number}", "sleep 7")
     experiment.job("quick", "quick")
     steps = [Step(1.5, "hold_rows", "h1", 4.5)]
-    return experiment.run_plan(FleetConfig(hosts=3, servers="none"), Plan(experiment.seed, 8.5, steps))
+    return experiment.run_plan(
+        FleetConfig(hosts=3, servers="none"), Plan(experiment.seed, 8.5, steps)
+    )
 
 
 def full_disk(experiment: Experiment) -> History:
@@ -258,7 +272,9 @@ def full_disk(experiment: Experiment) -> History:
         experiment.job(f"quick {number}", "quick")
         experiment.job(f"sleeper {number}", "sleep 1.5")
     steps = [Step(1.5, "full_disk", "h1", 7.0)]
-    return experiment.run_plan(FleetConfig(hosts=2, servers="all"), Plan(experiment.seed, 10.0, steps))
+    return experiment.run_plan(
+        FleetConfig(hosts=2, servers="all"), Plan(experiment.seed, 10.0, steps)
+    )
 
 
 def downtime(experiment: Experiment) -> History:
@@ -311,7 +327,9 @@ def simultaneous_ticks(experiment: Experiment, ticks: int = 100) -> History:
         experiment.notes["seconds_of_ticks"] = round(time.monotonic() - began, 2)
 
     injector._burst = fire  # type: ignore[method-assign]
-    history = injector.perform(Plan(experiment.seed, 2.5, [Step(1.0, "burst", "h1")]), experiment.jobs)
+    history = injector.perform(
+        Plan(experiment.seed, 2.5, [Step(1.0, "burst", "h1")]), experiment.jobs
+    )
     experiment.notes["faults"] = 1
     return history
 
@@ -330,7 +348,11 @@ def _with_long_timeouts() -> None:
 
 
 def ten_hosts(
-    experiment: Experiment, jobs: int = 1000, ticks: int = 20, hosts: int = 10, at_once: bool = False
+    experiment: Experiment,
+    jobs: int = 1000,
+    ticks: int = 20,
+    hosts: int = 10,
+    at_once: bool = False,
 ) -> History:
     """Ten hosts tick twenty times each; a thousand jobs become due on the way, or at once."""
     apart = 3.0
@@ -390,14 +412,18 @@ def week_of_downtime(experiment: Experiment, jobs: int = 1000) -> History:
             _wait_for(injector, [pid])
 
     injector._burst = fire  # type: ignore[method-assign]
-    history = injector.perform(Plan(experiment.seed, 1.5, [Step(1.0, "burst", "h1")]), experiment.jobs)
+    history = injector.perform(
+        Plan(experiment.seed, 1.5, [Step(1.0, "burst", "h1")]), experiment.jobs
+    )
     runs = {change.after.run: change.after for change in history.changes}
     begun = Counter(
         (entry["job"], runs[entry["run"]].slot)
         for entry in history.journal
         if entry["what"] == "begin"
     )
-    experiment.notes["usual_tick"], experiment.notes["tick_after_a_week"] = (round(each, 3) for each in ticks)
+    experiment.notes["usual_tick"], experiment.notes["tick_after_a_week"] = (
+        round(each, 3) for each in ticks
+    )
     experiment.notes["most_starts"] = max(begun.values())
     experiment.notes["started"] = len(begun)
     return history

@@ -24,7 +24,7 @@ from django.db import IntegrityError, connection, connections, transaction
 
 from tests import databases
 from tests.faults import journal
-from tests.faults.checker import RunChange, History, JobFacts, RunFacts, StateFacts
+from tests.faults.checker import History, JobFacts, RunChange, RunFacts, StateFacts
 from tests.settings import SCRATCH
 
 COUNTERS = (

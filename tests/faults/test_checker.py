@@ -10,10 +10,10 @@ import pytest
 
 from tests.faults.checker import (
     SECOND,
-    RunChange,
     Fault,
     History,
     JobFacts,
+    RunChange,
     RunFacts,
     StateFacts,
     check,

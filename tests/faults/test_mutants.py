@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests import support
 from tests.faults.conftest import FaultProcess
 from tests.faults.mutants import MUTANTS, Mutant, apply
+from tests.support.processes import processes as support
 
 PAIRS = [(mutant, backend) for mutant in MUTANTS for backend in mutant.backends]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_every_edit_finds_its_text(mutant: Mutant, run_in_fork: Callable[..., support.ForkedProcess]) -> None:
+def test_every_edit_finds_its_text(
+    mutant: Mutant, run_in_fork: Callable[..., support.ForkedProcess]
+) -> None:
     def edit() -> None:
         for each in mutant.edits:
             apply(each)
@@ -39,7 +41,9 @@ def test_the_checker_catches(
     fault_process: Callable[[str], FaultProcess], mutant: Mutant, backend: str
 ) -> None:
     for _ in range(3):  # a race has to be met
-        report = fault_process(backend).perform(mutant.scenario, mutant=mutant.name, **mutant.options)
+        report = fault_process(backend).perform(
+            mutant.scenario, mutant=mutant.name, **mutant.options
+        )
         if mutant.expected & set(report["broken"]):
             return
     pytest.fail(f"{mutant.meaning}: nobody noticed; seen was {report['broken']}")

@@ -56,7 +56,9 @@ def test_the_promises_hold(fault_process: GetFaultProcess, backend: str, scenari
 @pytest.mark.parametrize(
     "backend", [pytest.param(name, marks=on(name)) for name in ("postgres", "sqlite")]
 )
-def test_downtime_of_any_length_costs_one_late_start(fault_process: GetFaultProcess, backend: str) -> None:
+def test_downtime_of_any_length_costs_one_late_start(
+    fault_process: GetFaultProcess, backend: str
+) -> None:
     report = fault_process(backend).perform("downtime")
     assert report["violations"] == []
     begun = report["begun_by_job"]
@@ -101,7 +103,9 @@ def test_ten_hosts_share_a_thousand_jobs(fault_process: GetFaultProcess) -> None
 
 @pytest.mark.xdist_group("postgres")
 @pytest.mark.skipif(not LONG, reason="`make faults-long`")
-def test_an_outage_of_a_week_costs_the_first_tick_less_than_a_second(fault_process: GetFaultProcess) -> None:
+def test_an_outage_of_a_week_costs_the_first_tick_less_than_a_second(
+    fault_process: GetFaultProcess,
+) -> None:
     report = fault_process("postgres").perform("week_of_downtime")
     assert report["violations"] == []
     assert report["tick_after_a_week"] < report["usual_tick"] + 1

@@ -1,0 +1,175 @@
+"""The pages in a real browser, under a policy that forbids inline scripts and other hosts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from django.utils.timezone import now as utc_now
+
+from chroniker.models import JobState, Run
+from tests.admin.conftest import SignIn, make_output, make_running
+from tests.support.processes.processes import find_program, make_job
+
+from .test_permissions import admin_url
+from .test_runs import make_chunk
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.one_database,
+    pytest.mark.django_db(transaction=True),
+]
+
+POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+class StrictContentSecurityPolicy:
+    """Middleware."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response["Content-Security-Policy"] = POLICY
+        return response
+
+
+@pytest.fixture(autouse=True)
+def _strict_policy(settings: Any) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.StrictContentSecurityPolicy"]
+
+
+@contextmanager
+def open_browser_page(base: str, session: str) -> Iterator[Any]:
+    """A page of somebody signed in; AssertionError for what it complains of or asks elsewhere."""
+    from playwright.sync_api import sync_playwright
+
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=find_program("chromium"), args=ARGUMENTS, headless=True
+        )
+        context = browser.new_context()
+        context.add_cookies([{"name": "sessionid", "value": session, "url": base}])
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+        page.on(
+            "request",
+            lambda asked: asked.url.startswith((base, "data:")) or complaints.append(asked.url),
+        )
+        page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+        yield page
+        browser.close()
+    assert complaints == []
+
+
+def run_in_browser(base: str, client: Client, do: Callable[[Any], Any]) -> Any:
+    """In a thread: Playwright's loop and Django's database do not share one."""
+    session = client.cookies["sessionid"].value
+
+    def work() -> Any:
+        with open_browser_page(base, session) as page:
+            return do(page)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result(timeout=60)
+
+
+def test_the_schedule_is_explained_while_it_is_typed(live_server: Any, sign_in: SignIn) -> None:
+    def do(page: Any) -> None:
+        page.goto(live_server.url + admin_url("job_add"))
+        box = page.locator("#chroniker-preview")
+        page.fill("#id_timezone", "Asia/Tokyo")
+        page.locator("#id_schedule").press_sequentially("30 9 * * *")
+        box.get_by_text("09:30:00 JST").first.wait_for()
+        assert box.locator("li").count() == 5
+        page.fill("#id_schedule", "61 <img src=x onerror=alert(1)>")
+        box.locator(".chroniker-error").wait_for()
+        assert box.locator("img").count() == 0
+
+    run_in_browser(live_server.url, sign_in("view_job", "add_job"), do)
+
+
+def test_run_now_by_keyboard(live_server: Any, sign_in: SignIn) -> None:
+    job = make_job()
+    url = live_server.url + admin_url("job_change", job)
+
+    def do(page: Any) -> None:
+        page.goto(url)
+        page.get_by_role("button", name="Run now").focus()
+        page.keyboard.press("Enter")
+        page.get_by_text("1 run was asked for").wait_for()
+
+    run_in_browser(live_server.url, sign_in("view_job", "run_job"), do)
+    assert JobState.objects.get(job=job).run_requested_at is not None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_run_is_watched_until_it_ends(live_server: Any, sign_in: SignIn, scheme: Any) -> None:
+    state = make_running(make_job())
+    run = state.current_run
+    assert run is not None
+    make_output(run, ("stdout", "one\n"))
+    shown, written = threading.Event(), threading.Event()
+
+    def do(page: Any) -> list[str]:
+        page.emulate_media(color_scheme=scheme)
+        page.goto(live_server.url + admin_url("run_change", run))
+        page.get_by_text("one", exact=True).wait_for()
+        shown.set()
+        assert written.wait(30)
+        page.locator(".chroniker-stream-stderr pre").wait_for()
+        page.get_by_text("Ended: succeeded").wait_for()
+        texts: list[str] = page.locator("#chroniker-output pre").all_text_contents()
+        return texts
+
+    def write() -> None:
+        assert shown.wait(30)
+        make_chunk(run, "stdout", 4, "two\n")
+        make_chunk(run, "stderr", 0, "<img src=x onerror=alert(1)>")
+        Run.objects.filter(pk=run.pk).update(status="succeeded", ended_at=utc_now())
+        written.set()
+
+    client = sign_in("view_run")
+    session = client.cookies["sessionid"].value
+
+    def work() -> list[str]:
+        with open_browser_page(live_server.url, session) as page:
+            return do(page)
+
+    with ThreadPoolExecutor(1) as pool:
+        watched = pool.submit(work)
+        write()
+        assert watched.result(timeout=60) == ["one\ntwo\n", "<img src=x onerror=alert(1)>"]
+
+
+def test_no_page_needs_inline_scripts_or_other_hosts(live_server: Any, sign_in: SignIn) -> None:
+    job = make_job(schedule="@daily")
+    run = make_running(job, parts_done=1, parts_total=3).current_run
+    assert run is not None
+    make_output(run, ("stdout", "one\n"), ("stderr", "two\n"))
+    paths = [
+        admin_url("job_changelist"), admin_url("job_add"), admin_url("job_change", job),
+        admin_url("job_delete", job), admin_url("run_changelist"), admin_url("run_change", run),
+        admin_url("host_changelist"),
+    ]  # fmt: skip
+
+    def do(page: Any) -> None:
+        for path in paths:
+            assert page.goto(live_server.url + path).status == 200
+            page.wait_for_load_state("networkidle")
+
+    run_in_browser(live_server.url, sign_in(superuser=True), do)

@@ -1,0 +1,269 @@
+"""Who may do what, on every page and by every way in; GET changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from chroniker.models import Host, Job, JobState, Run
+from tests.admin.conftest import SignIn, make_run, make_running
+from tests.support.processes.processes import make_job
+
+pytestmark = pytest.mark.django_db
+
+# name, what is in its URL, the permission that lets one in, the method
+PAGES = [
+    ("job_changelist", None, "view_job", "get"),
+    ("job_add", None, "add_job", "get"),
+    ("job_change", "job", "view_job", "get"),
+    ("job_history", "job", "view_job", "get"),
+    ("job_delete", "job", "delete_job", "get"),
+    ("job_preview", None, "add_job", "get"),
+    ("job_preview", None, "change_job", "get"),
+    ("run_changelist", None, "view_run", "get"),
+    ("run_change", "run", "view_run", "get"),
+    ("run_delete", "run", "delete_run", "get"),
+    ("run_tail", "run", "view_run", "get"),
+    ("run_output", "run", "view_run", "get"),
+    ("host_changelist", None, "view_host", "get"),
+    ("host_change", "host", "view_host", "get"),
+]
+POSTS = [
+    ("job_run", "job", ("view_job", "run_job")),
+    ("job_stop", "job", ("view_job", "stop_job")),
+    ("run_stop", "run", ("view_run", "stop_job")),
+]
+
+
+@pytest.fixture
+def rows(db: None) -> dict[str, Any]:
+    job = make_job()
+    return {"job": job, "run": make_run(job), "host": Host.objects.create(name="web1")}
+
+
+def admin_url(name: str, row: Any = None) -> str:
+    return reverse(f"admin:chroniker_{name}", args=[row.pk] if row else [])
+
+
+def action(client: Client, name: str, *jobs: Job) -> HttpResponse:
+    data = {"action": name, "_selected_action": [job.pk for job in jobs]}
+    return client.post(admin_url("job_changelist"), data)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("name", "row", "permission", "method"), PAGES)
+def test_each_page_requires_its_permission(
+    sign_in: SignIn, rows: dict[str, Any], name: str, row: str, permission: str, method: str
+) -> None:
+    url = admin_url(name, rows.get(row))
+    anonymous = Client().get(url)
+    assert anonymous.status_code == 302
+    assert "/login/" in anonymous["Location"]
+    assert sign_in().get(url).status_code == 403
+    assert sign_in(permission).get(url).status_code == 200
+
+
+@pytest.mark.parametrize(("name", "row", "permissions"), POSTS)
+def test_each_button_requires_both_permissions(
+    sign_in: SignIn, rows: dict[str, Any], name: str, row: str, permissions: tuple[str, str]
+) -> None:
+    url = admin_url(name, rows[row])
+    assert "/login/" in Client().post(url)["Location"]
+    for lacking in ((), permissions[:1], permissions[1:]):
+        assert sign_in(*lacking).post(url).status_code == 403
+    assert JobState.objects.count() == 0
+    assert LogEntry.objects.count() == 0
+    assert sign_in(*permissions).post(url).status_code == 302
+
+
+@pytest.mark.parametrize(("name", "row", "permissions"), POSTS)
+def test_buttons_are_post_only_and_need_the_token(
+    sign_in: SignIn, rows: dict[str, Any], name: str, row: str, permissions: tuple[str, str]
+) -> None:
+    url = admin_url(name, rows[row])
+    assert sign_in(*permissions).get(url).status_code == 405
+    assert sign_in(*permissions, csrf=True).post(url).status_code == 403
+    assert JobState.objects.count() == 0
+    assert LogEntry.objects.count() == 0
+
+
+def test_a_button_of_the_page_itself_carries_the_token(
+    sign_in: SignIn, rows: dict[str, Any]
+) -> None:
+    client = sign_in("view_job", "run_job", csrf=True)
+    page = client.get(admin_url("job_change", rows["job"]))
+    token = client.cookies["csrftoken"].value
+    assert f'action="{admin_url("job_run", rows["job"])}"' in page.content.decode()
+    url = admin_url("job_run", rows["job"])
+    answer = client.post(url, {"csrfmiddlewaretoken": token})
+    assert answer.status_code == 302
+    assert JobState.objects.get().run_requested_at is not None
+
+
+def test_missing_rows_are_404_only_with_permission(sign_in: SignIn) -> None:
+    for name in ("run_tail", "run_output"):
+        url = reverse(f"admin:chroniker_{name}", args=[10**30])
+        assert sign_in("view_run").get(url).status_code == 404
+        assert sign_in().get(url).status_code == 403
+    url = reverse("admin:chroniker_job_run", args=[4711])
+    assert sign_in("view_job", "run_job").post(url).status_code == 404
+    assert sign_in("run_job").post(url).status_code == 403
+
+
+def test_get_requests_change_nothing(root: Client, rows: dict[str, Any]) -> None:
+    running = make_running(make_job(schedule="@daily"))
+    before = snapshot()
+    for name, row, _permission, _method in PAGES:
+        assert root.get(admin_url(name, rows.get(row))).status_code == 200
+    for name, row, _permissions in POSTS:
+        assert root.get(admin_url(name, rows[row])).status_code == 405
+    url = admin_url("job_changelist")
+    for name in ("run_now", "stop", "enable", "disable"):
+        root.get(url, {"action": name, "_selected_action": running.job_id})
+    assert snapshot() == before
+
+
+def snapshot() -> list[Any]:
+    return [
+        list(model._default_manager.order_by("pk").values())
+        for model in (Job, JobState, Run, Host, LogEntry)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "permission"),
+    [
+        ("run_now", "run_job"),
+        ("stop", "stop_job"),
+        ("enable", "change_job"),
+        ("disable", "change_job"),
+    ],
+)
+def test_actions_are_offered_and_done_only_with_their_permission(
+    sign_in: SignIn, name: str, permission: str
+) -> None:
+    job = make_job(enabled=name == "disable")
+    make_running(job)
+    others = {"run_job", "stop_job", "delete_job"} - {permission}
+    client = sign_in("view_job", *others)
+    before = snapshot()
+    assert f'value="{name}"' not in client.get(admin_url("job_changelist")).content.decode()
+    action(client, name, job)
+    assert snapshot() == before
+    action(sign_in("view_job", permission), name, job)
+    assert snapshot() != before
+
+
+def test_actions_need_the_token(sign_in: SignIn) -> None:
+    job = make_job()
+    client = sign_in("view_job", "run_job", csrf=True)
+    assert action(client, "run_now", job).status_code == 403
+    assert not JobState.objects.exists()
+
+
+# --- raw commands ---
+
+
+FORM = {
+    "name": "a job", "description": "", "command": "noop", "args": "", "schedule": "",
+    "timezone": "UTC", "enabled": "on", "hostname": "", "priority": "0", "max_retries": "0",
+    "retry_delay_seconds": "60", "nice": "0", "jitter_seconds": "0", "log_stdout": "on",
+    "log_stderr": "on", "failures_before_alert": "1", "dependencies-TOTAL_FORMS": "0",
+    "dependencies-INITIAL_FORMS": "0",
+}  # fmt: skip
+
+
+def test_a_raw_command_cannot_be_smuggled_into_a_job(sign_in: SignIn, settings: Any) -> None:
+    settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
+    client = sign_in("view_job", "add_job", "change_job")
+    assert 'name="raw_command"' not in client.get(admin_url("job_add")).content.decode()
+    smuggled = client.post(admin_url("job_add"), {**FORM, "raw_command": "/bin/sh"})
+    assert smuggled.status_code == 302
+    job = Job.objects.get()
+    assert (job.command, job.raw_command) == ("noop", "")
+    client.post(admin_url("job_change", job), {**FORM, "command": "", "raw_command": "/bin/sh"})
+    job.refresh_from_db()
+    assert (job.command, job.raw_command) == ("noop", "")
+
+
+def test_without_the_right_a_job_without_command_is_refused_and_not_an_error(
+    sign_in: SignIn, settings: Any
+) -> None:
+    settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
+    form = {**FORM, "command": "", "raw_command": "/bin/sh"}
+    answer = sign_in("add_job").post(admin_url("job_add"), form)
+    assert answer.status_code == 200
+    assert "This field is required" in answer.content.decode()
+    assert not Job.objects.exists()
+
+
+def test_a_job_with_a_raw_command_is_only_viewed_without_the_right(
+    sign_in: SignIn, settings: Any
+) -> None:
+    settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
+    job = make_job(raw_command="/usr/bin/backup", enabled=False)
+    client = sign_in("view_job", "change_job", "delete_job")
+    page = client.get(admin_url("job_change", job)).content.decode()
+    assert "/usr/bin/backup" in page
+    assert 'name="_save"' not in page
+    before = snapshot()
+    assert client.post(admin_url("job_change", job), FORM).status_code == 403
+    assert client.post(admin_url("job_delete", job), {"post": "yes"}).status_code == 403
+    action(client, "enable", job)
+    answer = client.post(
+        admin_url("job_changelist"),
+        {"action": "delete_selected", "_selected_action": [job.pk], "post": "yes"},
+    )
+    assert answer.status_code == 403
+    assert snapshot() == before
+
+
+def test_with_the_right_raw_commands_are_defined_and_edited(sign_in: SignIn, settings: Any) -> None:
+    client = sign_in("view_job", "add_job", "change_job", "raw_job")
+    form = {**FORM, "command": "", "raw_command": "/bin/true"}
+    refused = client.post(admin_url("job_add"), form)
+    assert "CHRONIKER_ALLOW_RAW_COMMANDS" in refused.content.decode()
+    settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
+    assert client.post(admin_url("job_add"), form).status_code == 302
+    job = Job.objects.get()
+    assert client.post(admin_url("job_change", job), {**form, "name": "b"}).status_code == 302
+    action(client, "disable", job)
+    job.refresh_from_db()
+    assert (job.name, job.raw_command, job.enabled) == ("b", "/bin/true", False)
+
+
+# --- what nobody may ---
+
+
+def test_state_and_history_cannot_be_written(root: Client) -> None:
+    run = make_run(make_job())
+    before = snapshot()
+    assert root.get("/admin/chroniker/run/add/").status_code == 403
+    assert root.post("/admin/chroniker/run/add/", {"job": run.job_id}).status_code == 403
+    assert root.post(admin_url("run_change", run), {"status": "failed"}).status_code == 403
+    assert root.get("/admin/chroniker/host/add/").status_code == 403
+    assert root.get("/admin/chroniker/jobstate/").status_code == 404
+    assert root.get("/admin/chroniker/outputchunk/").status_code == 404
+    assert snapshot() == before
+
+
+def test_subscribers_are_listed_only_for_those_who_may_see_users(sign_in: SignIn) -> None:
+    assert 'name="subscribers"' not in page_of(sign_in("add_job"))
+    assert 'name="subscribers"' in page_of(sign_in("add_job", "view_user"))
+
+
+def page_of(client: Client) -> str:
+    return client.get(admin_url("job_add")).content.decode()
+
+
+def test_runs_are_shown_on_the_job_only_to_those_who_may_view_them(sign_in: SignIn) -> None:
+    job = make_job()
+    run = make_run(job)
+    link = admin_url("run_change", run)
+    assert link not in sign_in("view_job").get(admin_url("job_change", job)).content.decode()
+    both = sign_in("view_job", "view_run")
+    assert link in both.get(admin_url("job_change", job)).content.decode()

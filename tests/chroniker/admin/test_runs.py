@@ -1,0 +1,339 @@
+"""Runs: facts, output in order with what was lost, the live tail, the download."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+from django.utils.timezone import now as utc_now
+
+from chroniker.admin import transcript
+from chroniker.enums import MissedReason, RunStatus, Stream
+from chroniker.models import Host, Job, JobState, OutputChunk, Run
+from tests.admin.conftest import make_output, make_run, make_running
+from tests.support.processes.processes import make_job
+
+from .test_permissions import admin_url
+
+pytestmark = pytest.mark.django_db
+
+HOSTILE = "<script>alert(1)</script>\r\nX-Evil: 1"
+
+
+@pytest.fixture
+def run(db: None) -> Run:
+    return make_run(make_job(name="Nightly import"))
+
+
+def page(client: Client, run: Run) -> str:
+    answer = client.get(admin_url("run_change", run))
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def download(client: Client, run: Run, **query: str) -> tuple[str, HttpResponse]:
+    answer: Any = client.get(admin_url("run_output", run), query)
+    assert answer.status_code == 200
+    return b"".join(answer.streaming_content).decode(), answer
+
+
+def tail(client: Client, run: Run, query: str = "") -> dict[str, Any]:
+    answer = client.get(admin_url("run_tail", run) + ("?" + query if query else ""))
+    assert answer.status_code == 200
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+def shown_texts(part: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(segment["stream"], segment["text"]) for segment in part["segments"]]
+
+
+def pre_texts(text: str) -> list[str]:
+    """What stands in the page's output, as a browser would show it."""
+    return [unescape(found) for found in re.findall(r"<pre>\n(.*?)</pre>", text, re.S)]
+
+
+# --- the list and the facts ---
+
+
+def test_the_list_shows_each_ending(root: Client) -> None:
+    job = make_job(name="alpha")
+    make_run(job, status=RunStatus.FAILED, exit_code=3, trigger="retry", ran_on="web7")
+    make_run(job, status=RunStatus.FAILED, signal=9, duration_seconds=3725.0)
+    make_run(job, status=RunStatus.LOST, signal=250)
+    make_run(job, status=RunStatus.MISSED, missed_reason=MissedReason.DOWNTIME, missed_slots=12)
+    make_running(job)
+    text = root.get("/admin/chroniker/run/").content.decode()
+    for word in ("alpha", "retry", "web7", "SIGKILL (9)", "signal 250", "1 h 02 min", "lost",
+                 "missed", "downtime", "running"):  # fmt: skip
+        assert word in text
+
+
+def test_the_list_needs_as_many_queries_for_60_runs_as_for_3(root: Client) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    def count(rows: int) -> int:
+        for _ in range(rows):
+            make_run(make_job())
+        with CaptureQueriesContext(connection) as queries:
+            assert root.get("/admin/chroniker/run/").status_code == 200
+        return len(queries)
+
+    count(1)
+    assert count(2) == count(57) <= 10
+
+
+def test_the_list_is_filtered_and_searched(root: Client) -> None:
+    Host.objects.create(name="web1")
+    alpha = make_run(make_job(name="alpha"), status="failed", error="needle", ran_on="web1")
+    beta = make_run(make_job(name="beta"))
+    for query, expected in {
+        "q=needle": {alpha}, "q=beta": {beta}, "status__exact=failed": {alpha},
+        "ran_on=web1": {alpha}, f"job__id__exact={beta.job_id}": {beta},
+    }.items():  # fmt: skip
+        answer = root.get("/admin/chroniker/run/?" + query)
+        assert set(answer.context["cl"].result_list) == expected, query
+
+
+def test_page_shows_outcome_and_error(root: Client) -> None:
+    run = make_run(
+        make_job(name="beta", timezone="Asia/Tokyo"), status=RunStatus.FAILED, exit_code=3,
+        error="ValueError: <b>bad</b>\nin row 7", cpu_seconds=1.5, max_rss_bytes=52_428_800,
+        parts_done=1, parts_total=4, stdout_bytes=2048,
+    )  # fmt: skip
+    text = page(root, run)
+    for word in ("ValueError: &lt;b&gt;bad&lt;/b&gt;<br>in row 7", "1.50 s", "50.0", "1 of 4 (25",
+                 "JST", "2.0"):  # fmt: skip
+        assert word in text
+    missed = make_run(
+        run.job, status=RunStatus.MISSED, missed_reason=MissedReason.DEADLINE, missed_slots=1234
+    )
+    assert "1,234 slots, because of deadline" in page(root, missed)
+
+
+# --- output ---
+
+
+def test_output_is_interleaved_escaped_and_named_by_stream(root: Client, run: Run) -> None:
+    make_output(
+        run, ("stdout", "one\n"), ("stdout", "two\n"), ("stderr", "<script>alert(1)</script>"),
+        ("log", "INFO x"), ("stdout", "three & 'four'\n"),
+    )  # fmt: skip
+    text = page(root, run)
+    assert "<script>alert" not in text
+    shown = ["one\ntwo\n", "<script>alert(1)</script>", "INFO x", "three & 'four'\n"]
+    assert pre_texts(text) == shown
+    names = re.findall(r'<span class="chroniker-stream">(\w+)</span>', text)
+    assert names == ["stdout", "stderr", "log", "stdout"]
+    assert "run-tail.js" not in text
+
+
+def test_a_newline_at_the_beginning_is_kept(root: Client, run: Run) -> None:
+    make_output(run, ("stdout", "\n\nx"))
+    assert pre_texts(page(root, run)) == ["\n\nx"]
+
+
+def test_dropped_output_is_shown_at_each_position(root: Client, run: Run) -> None:
+    make_output(run, ("stdout", "head"), ("stderr", "late", 77), ("stdout", "tail", 12_349))
+    Run.objects.filter(pk=run.pk).update(stdout_bytes=20_000, log_bytes=5)
+    run.refresh_from_db()
+    gaps = [
+        "… 77 bytes of stderr not kept …", "… 12,345 bytes of stdout not kept …",
+        "… 7,647 bytes of stdout not kept …", "… 5 bytes of log not kept …",
+    ]  # fmt: skip
+    assert re.findall(r'<p class="chroniker-gap">(.*?)</p>', page(root, run)) == gaps
+    text, _ = download(root, run)
+    assert text == f"head\n{gaps[0]}\nlate\n{gaps[1]}\ntail\n{gaps[2]}\n{gaps[3]}\n"
+    assert download(root, run, stream="stderr")[0] == f"{gaps[0]}\nlate"
+    Run.objects.filter(pk=run.pk).update(status="running", ended_at=None)
+    assert gaps[2] not in page(root, run)
+
+
+def test_a_long_output_is_shown_from_its_end_and_downloaded_whole(root: Client, run: Run) -> None:
+    pieces = [("stdout", f"{number:06d}" + "x" * 993 + "\n") for number in range(1000)]
+    make_output(run, ("stderr", "first words\n"), *pieces)
+    text = page(root, run)
+    shown = pre_texts(text)
+    assert len(shown) == 1
+    assert 190_000 < len(shown[0]) <= 200_000
+    assert shown[0].startswith("000800")
+    assert shown[0].rstrip().endswith("000999" + "x" * 993)
+    assert "Only the last 200 kB are shown" in text
+    assert "not kept" not in text
+    assert len(text) < 300_000
+    whole, _ = download(root, run)
+    assert whole == "first words\n" + "".join(text for _, text in pieces)
+
+
+def test_bytes_that_were_escaped_do_not_make_the_page_longer(run: Run) -> None:
+    for number in range(4):
+        OutputChunk.objects.create(
+            run=run, stream="stdout", offset=number * 60_000, size=60_000,
+            text=r"\xff" * 60_000, written_at=utc_now(),
+        )  # fmt: skip
+    part = transcript.recent(run)
+    assert sum(len(segment.text) for segment in part.segments) == 200_000
+    assert part.earlier
+
+
+def test_a_download_needs_few_chunks_in_memory(run: Run, django_assert_num_queries: Any) -> None:
+    make_output(run, *[("stdout", f"{number}\n") for number in range(120)])
+    with django_assert_num_queries(4):
+        assert "".join(transcript.lines(run)) == "".join(f"{n}\n" for n in range(120))
+
+
+def test_the_download_is_a_file_of_text_and_nothing_else(root: Client) -> None:
+    run = make_run(make_job(name=HOSTILE))
+    make_output(run, ("stdout", "<b>Grüße</b> \ud7ff\n"))
+    text, answer = download(root, run)
+    assert text == "<b>Grüße</b> \ud7ff\n"
+    assert answer["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert re.fullmatch(r'attachment; filename="[\w.-]+\.txt"', answer["Content-Disposition"])
+    assert "X-Evil" not in answer
+    nameless = make_run(make_job(name="日本語"))
+    name = download(root, nameless)[1]["Content-Disposition"]
+    assert name.endswith(f'"job-run-{nameless.pk}.txt"')
+    assert root.get(admin_url("run_output", run), {"stream": "../x"}).status_code == 404
+
+
+@pytest.mark.parametrize("stream", Stream.values)
+def test_one_stream_alone_can_be_downloaded(root: Client, run: Run, stream: str) -> None:
+    make_output(run, ("stdout", "a"), ("stderr", "b"), ("log", "c"), ("stdout", "A"))
+    text, answer = download(root, run, stream=stream)
+    assert text == {"stdout": "aA", "stderr": "b", "log": "c"}[stream]
+    assert f"-{stream}.txt" in answer["Content-Disposition"]
+
+
+# --- the live tail ---
+
+
+def test_the_tail_goes_on_where_the_page_ends(root: Client) -> None:
+    state = make_running(make_job(), parts_done=1, parts_total=4)
+    run = state.current_run
+    assert run is not None
+    make_output(run, ("stdout", "one\n"), ("stderr", "oops"))
+    text = page(root, run)
+    assert "run-tail.js" in text
+    found = re.search(r'data-tail-url="([^"]+)"', text)
+    assert found is not None
+    cursor = unescape(found[1]).partition("?")[2]
+    nothing = tail(root, run, cursor)
+    assert (nothing["segments"], nothing["running"], nothing["more"]) == ([], True, False)
+    make_chunk(run, "stdout", 4, "two\n")
+    make_chunk(run, "stderr", 100, "<i>")
+    part = tail(root, run, nothing["next"])
+    assert shown_texts(part) == [("stdout", "two\n"), ("stderr", "<i>")]
+    assert part["segments"][1]["gap"] == "… 96 bytes of stderr not kept …"
+    assert tail(root, run, part["next"])["segments"] == []
+    assert shown_texts(tail(root, run)) == [
+        ("stdout", "one\n"), ("stderr", "oops"), ("stdout", "two\n"), ("stderr", "<i>"),
+    ]  # fmt: skip
+
+
+def make_chunk(run: Run, stream: str, offset: int, text: str) -> OutputChunk:
+    return OutputChunk.objects.create(
+        run=run, stream=stream, offset=offset, size=len(text), text=text, written_at=utc_now()
+    )
+
+
+def test_output_already_shown_by_tail_is_no_gap(root: Client) -> None:
+    run = make_running(make_job()).current_run
+    assert run is not None
+    make_output(run, ("stdout", "head"))
+    pushed_out = make_chunk(run, "stdout", 4, "seen")
+    cursor = tail(root, run)["next"]
+    pushed_out.delete()
+    make_chunk(run, "stdout", 8, "next")
+    assert [s["gap"] for s in tail(root, run, cursor)["segments"]] == [""]
+    assert "… 4 bytes of stdout not kept …" in page(root, run)
+
+
+def test_tail_reports_end_of_run(root: Client, run: Run) -> None:
+    make_output(run, ("stdout", "done\n"))
+    Run.objects.filter(pk=run.pk).update(stdout_bytes=9)
+    part = tail(root, run)
+    assert (part["running"], part["status"], part["label"]) == (False, "succeeded", "succeeded")
+    assert part["segments"][-1]["gap"] == "… 4 bytes of stdout not kept …"
+
+
+def test_tail_is_paginated(root: Client) -> None:
+    run = make_running(make_job()).current_run
+    assert run is not None
+    make_output(run, *[("stdout", str(number % 10) * 50_000) for number in range(10)])
+    cursor, collected, parts = "", "", 0
+    while True:
+        part = tail(root, run, cursor)
+        collected += "".join(text for _, text in shown_texts(part))
+        cursor, parts = part["next"], parts + 1
+        if not part["more"]:
+            break
+    assert parts == 3
+    assert collected == "".join(str(number) * 50_000 for number in range(10))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "after=x",
+        "after=-1",
+        "after=1e3",
+        "after=²",
+        "after=",
+        "after=1&stdout=x",
+        f"after={10**30}",
+    ],
+)
+def test_invalid_tail_cursor_is_rejected(root: Client, run: Run, query: str) -> None:
+    assert root.get(admin_url("run_tail", run) + "?" + query).status_code == 400
+
+
+def test_one_run_never_shows_the_output_of_another(root: Client, run: Run) -> None:
+    other = make_run(make_job())
+    make_output(other, ("stdout", "secret"))
+    assert "secret" not in page(root, run)
+    assert tail(root, run)["segments"] == []
+    assert download(root, run)[0] == ""
+
+
+# --- deletion ---
+
+
+def test_runs_are_deleted_with_their_output_and_counters_stay(root: Client, run: Run) -> None:
+    make_output(run, ("stdout", "x"))
+    state = JobState.objects.create(
+        job=run.job, last_run=run, last_status="succeeded", runs_total=9
+    )
+    others = [make_run(run.job) for _ in range(120)]
+    data = {"action": "delete_selected", "_selected_action": [r.pk for r in [run, *others]]}
+    asked = root.post("/admin/chroniker/run/", data).content.decode()
+    assert "… and 21 more" in asked
+    root.post("/admin/chroniker/run/", {**data, "post": "yes"})
+    assert not Run.objects.exists()
+    assert not OutputChunk.objects.exists()
+    state.refresh_from_db()
+    assert (state.runs_total, state.last_run, state.last_status) == (9, None, "succeeded")
+    assert Job.objects.count() == 1
+
+
+def test_urls_have_names() -> None:
+    assert reverse("admin:chroniker_run_tail", args=[7]) == "/admin/chroniker/run/7/tail/"
+    assert reverse("admin:chroniker_run_output", args=[7]) == "/admin/chroniker/run/7/output.txt"
+    assert reverse("admin:chroniker_job_run", args=[7]) == "/admin/chroniker/job/7/run/"
+
+
+def test_the_runs_of_a_job_can_be_linked_to_by_its_name(admin_client: Any) -> None:
+    """Dashboards and alerts know nothing of a job but its name."""
+    job, other = make_job(name="nightly & report"), make_job(name="other one")
+    for each in (job, other):
+        Run.objects.create(job=each, scheduled_for=utc_now(), status="succeeded")
+    page = admin_client.get("/admin/chroniker/run/", {"job__name": "nightly & report"})
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert "nightly &amp; report" in text and "other one" not in text

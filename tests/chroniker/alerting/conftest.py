@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.processes import mail_server as post
+
+
+@pytest.fixture(scope="session")
+def _mail_server() -> Iterator[post.MailServer]:
+    with post.run_mail_server() as mail_server:
+        yield mail_server
+
+
+@pytest.fixture
+def mail_server(_mail_server: post.MailServer, settings: Any) -> post.MailServer:
+    """A real SMTP server that the site sends through."""
+    _mail_server.reset()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", _mail_server.port
+    settings.CHRONIKER_EMAIL_TIMEOUT = 10
+    settings.DEFAULT_FROM_EMAIL = "Site <site@example.com>"
+    return _mail_server
+
+
+@pytest.fixture
+def webhook_receiver() -> Iterator[post.WebhookReceiver]:
+    with post.run_webhook_receiver() as webhook_receiver:
+        yield webhook_receiver

@@ -1,0 +1,107 @@
+"""CHRONIKER_JOB_ERROR_CALLBACK: called once for each failed run, and harmless."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chroniker.models import JobState, Run
+from tests.support.processes.callbacks import make_action_job
+from tests.support.processes.processes import ForkedProcess, ProcessResult, make_job, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RunTick = Callable[..., ProcessResult]
+
+
+@pytest.fixture(autouse=True)
+def calls_file(settings: Any, tmp_path: Path) -> Path:
+    settings.CALLS_FILE = str(tmp_path / "calls")
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.support.processes.callbacks.record_call"
+    return tmp_path / "calls"
+
+
+def calls(file: Path) -> list[list[str]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_it_is_called_for_runs_that_failed_and_for_no_others(
+    run_tick: RunTick, calls_file: Path
+) -> None:
+    good = make_action_job()
+    bad = make_action_job("fail boom")
+    slow = make_action_job("sleep 60", timeout_seconds=1, kill_grace_seconds=0)
+    refused = make_action_job(command="no_such_command")
+    assert run_tick().exit_code == 0
+    assert Run.objects.get(job=good).status == "succeeded"
+    found = {call[0]: call[1:] for call in calls(calls_file)}
+    assert len(calls(calls_file)) == len(found) == 3
+    stdout, stderr, status, in_database = found[bad.name]
+    assert stdout == "" and stderr.rstrip().endswith("ValueError: boom")
+    assert (status, in_database) == ("failed", "failed")  # after the commit
+    assert found[slow.name][2:] == ["timed_out", "timed_out"]
+    assert found[refused.name][2:] == ["failed", "failed"]
+
+
+def test_it_is_called_for_a_run_that_was_lost(
+    run_tick: RunTick, start_tick: Callable[..., ForkedProcess], calls_file: Path, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    job = make_action_job(f"sleep 300 {started}")
+    first = start_tick()
+    wait_until(started.exists, timeout=30)
+    first.kill(signal.SIGKILL)
+    first.wait()
+
+    def is_lost() -> bool:
+        assert run_tick().exit_code == 0
+        return Run.objects.get(job=job).status == "lost"
+
+    wait_until(is_lost, timeout=30)
+    assert run_tick().exit_code == 0
+    assert calls(calls_file) == [[job.name, "", "", "lost", "lost"]]
+
+
+@pytest.mark.one_database
+def test_it_is_not_called_for_a_run_that_a_person_stopped(
+    start_tick: Callable[..., ForkedProcess], calls_file: Path, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    job = make_action_job(f"sleep 300 {started}", kill_grace_seconds=0)
+    tick = start_tick()
+    wait_until(started.exists, timeout=30)
+    assert JobState.objects.filter(job=job).request_stop()
+    assert tick.wait().exit_code == 0
+    assert Run.objects.get(job=job).status == "stopped"
+    assert calls(calls_file) == []
+
+
+@pytest.mark.one_database
+def test_one_that_was_written_for_the_original_is_called_as_there(
+    run_tick: RunTick, settings: Any, calls_file: Path
+) -> None:
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.support.processes.callbacks.record_legacy_call"
+    job = make_action_job("refuse 'no such file'")
+    assert run_tick().exit_code == 0
+    assert calls(calls_file) == [[job.name, "", "CommandError: no such file\n"]]
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("name", ["raise_value_error", "leave", "not_there"])
+def test_one_that_is_broken_harms_nothing(
+    run_tick: RunTick, settings: Any, calls_file: Path, name: str
+) -> None:
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = f"tests.support.processes.callbacks.{name}"
+    jobs = [make_action_job("fail boom"), make_action_job("leave 3")]
+    after = make_job(schedule="")
+    after.dependencies.create(upstream=jobs[0], wait_for_success=False)
+    assert run_tick().exit_code == 0
+    assert {run.job_id: run.status for run in Run.objects.all()} == {
+        jobs[0].pk: "failed", jobs[1].pk: "failed", after.pk: "succeeded",
+    }  # fmt: skip
+    assert len(calls(calls_file)) == (0 if name == "not_there" else 2)

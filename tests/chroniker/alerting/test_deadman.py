@@ -1,0 +1,275 @@
+"""CHRONIKER_DEADMAN_URL: a sign of life once a tick, which nothing waits for in vain."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chroniker.alerting.deadman import LifeSign
+from chroniker.models import Notification, Run
+from tests.support.processes.callbacks import make_action_job
+from tests.support.processes.processes import (
+    ForkedProcess,
+    ProcessResult,
+    free_port,
+    make_job,
+    wait_until,
+)
+from tests.support.processes.recording_server import RecordingServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RunInFork = Callable[..., ForkedProcess]
+
+
+@pytest.fixture(autouse=True)
+def url(settings: Any, recording_server: RecordingServer) -> str:
+    settings.CHRONIKER_DEADMAN_URL = f"{recording_server.url}/ping/feathers"
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 30
+    return f"{recording_server.url}/ping/feathers"
+
+
+def tick(**options: Any) -> float:
+    """What the cron line does, its warnings on stderr; how long it took, seconds."""
+    from chroniker.engine.entrypoints import run_single_tick
+
+    logger = logging.getLogger("chroniker.alerting.deadman")
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    began = time.monotonic()
+    run_single_tick(**options)
+    return time.monotonic() - began
+
+
+def pings(recording_server: RecordingServer) -> int:
+    return recording_server.requests.count(("GET", "/ping/feathers"))
+
+
+def run_successful_tick(run_in_fork: RunInFork, **options: Any) -> ProcessResult:
+    ended = run_in_fork(tick, **options).wait()
+    assert ended.exit_code == 0, ended.output
+    return ended
+
+
+def test_each_tick_pings_once(run_in_fork: RunInFork, recording_server: RecordingServer) -> None:
+    job = make_action_job()
+    run_successful_tick(run_in_fork)
+    assert Run.objects.get(job=job).status == "succeeded"
+    assert pings(recording_server) == 1
+    run_successful_tick(run_in_fork)
+    assert pings(recording_server) == 2
+    assert len(recording_server.requests) == 2
+
+
+@pytest.mark.one_database
+def test_tick_limited_to_jobs_does_not_ping(
+    run_in_fork: RunInFork, recording_server: RecordingServer
+) -> None:
+    job = make_action_job()
+    run_successful_tick(run_in_fork, only=frozenset([job.pk]))
+    run_successful_tick(run_in_fork, only=frozenset([job.pk]))
+    assert Run.objects.get(job=job).status == "succeeded"
+    assert pings(recording_server) == 0
+
+
+@pytest.mark.one_database
+def test_cronserver_pings_on_each_tick(
+    start_tick: Callable[..., ForkedProcess], recording_server: RecordingServer
+) -> None:
+    loop = start_tick(every=0.1)
+    wait_until(lambda: pings(recording_server) >= 3, timeout=30)
+    loop.kill(signal.SIGTERM)
+    assert loop.wait().exit_code == 0
+
+
+def test_tick_without_database_does_not_ping(
+    run_in_fork: RunInFork, recording_server: RecordingServer
+) -> None:
+    ended = run_in_fork(tick_without_a_database).wait()
+    assert ended.value == "DatabaseUnready"
+    assert pings(recording_server) == 0
+
+
+def tick_without_a_database() -> str:
+    from django.db import connection, connections
+
+    connections.close_all()
+    config = connection.settings_dict
+    if connection.vendor == "sqlite":
+        config["NAME"] = "/nowhere/at/all.sqlite3"
+    else:
+        config["HOST"], config["PORT"] = "127.0.0.1", str(free_port())
+    try:
+        tick()
+    except Exception as error:
+        return type(error).__name__
+    return ""
+
+
+@pytest.mark.one_database
+@pytest.mark.slow
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_server_that_hangs_holds_up_no_run_and_the_end_only_for_so_long(
+    run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any, idle: bool
+) -> None:
+    run_successful_tick(run_in_fork)  # the first tick of a host has more to do
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2
+    recording_server.mode = "hang"
+    job = make_job() if idle else make_action_job()
+    ended = run_successful_tick(run_in_fork)
+    assert ended.value < 20  # the server hangs for two minutes
+    assert "was not reached" in ended.stderr
+    if not idle:
+        assert Run.objects.get(job=job).status == "succeeded"
+
+
+@pytest.mark.one_database
+def test_a_run_is_recorded_while_a_server_hangs(
+    run_in_fork: RunInFork, recording_server: RecordingServer
+) -> None:
+    recording_server.mode = "hang"
+    job = make_action_job()
+    still = run_in_fork(tick)
+    wait_until(lambda: Run.objects.filter(job=job, status="succeeded").exists(), timeout=25)
+    wait_until(lambda: pings(recording_server) == 1, timeout=25)
+    assert still.alive
+    recording_server.released.set()
+    assert still.wait().exit_code == 0
+
+
+def record_threads_at_fork(path: Path) -> None:
+    """Write down, at each fork, which threads the new process will not have."""
+
+    def note() -> None:
+        names = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+        with path.open("a") as file:
+            file.write(" ".join(names) + "\n")
+
+    os.register_at_fork(before=note)
+
+
+def tick_recording_threads(path: Path) -> None:
+    record_threads_at_fork(path)
+    tick()
+
+
+@pytest.fixture
+def watched(settings: Any, tmp_path: Path, django_user_model: Any) -> Any:
+    """A job that fails, and whose subscriber's mails are written to files."""
+    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    settings.EMAIL_FILE_PATH = str(tmp_path / "mails")
+    job = make_action_job("fail boom")
+    job.subscribers.add(django_user_model.objects.create_user("ann", email="ann@example.com"))
+    return job
+
+
+@pytest.mark.one_database
+def test_what_sends_mail_is_not_forked_while_the_thread_lives(
+    run_in_fork: RunInFork,
+    recording_server: RecordingServer,
+    settings: Any,
+    tmp_path: Path,
+    watched: Any,
+) -> None:
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2
+    recording_server.mode = "hang"
+    assert run_in_fork(tick_recording_threads, tmp_path / "forks").wait().exit_code == 0
+    assert Notification.objects.get().sent_at is not None
+    assert set((tmp_path / "forks").read_text().splitlines()) == {""}
+
+
+@pytest.mark.one_database
+@pytest.mark.slow
+def test_hanging_ping_does_not_block_mail_forever(
+    run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any, watched: Any
+) -> None:
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 1
+    recording_server.mode = "drip"
+    run_successful_tick(run_in_fork)
+    assert Notification.objects.get().sent_at is not None
+
+
+@pytest.mark.one_database
+def test_a_loop_that_starts_its_first_run_forks_without_the_thread(
+    run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any, tmp_path: Path
+) -> None:
+    run_successful_tick(run_in_fork)  # so that the loop begins with an idle tick
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2
+    recording_server.mode = "hang"
+    loop = run_in_fork(loop_recording_threads, tmp_path / "forks")
+    wait_until(lambda: pings(recording_server) == 2, timeout=25)
+    job = make_action_job()
+    wait_until(lambda: Run.objects.filter(job=job, status="succeeded").exists(), timeout=25)
+    loop.kill(signal.SIGTERM)
+    assert loop.wait().exit_code == 0
+    assert set((tmp_path / "forks").read_text().splitlines()) == {""}
+
+
+def loop_recording_threads(path: Path) -> None:
+    from chroniker.engine.scheduler import Scheduler
+
+    record_threads_at_fork(path)
+    Scheduler(every=0.1).run()
+
+
+@pytest.mark.one_database
+def test_outage_and_its_end_are_each_logged_once(
+    run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any
+) -> None:
+    recording_server.mode = "fail"
+    first, second = run_successful_tick(run_in_fork), run_successful_tick(run_in_fork)
+    assert first.stderr.count("was not reached") == 1
+    assert "500" in first.stderr
+    assert "feathers" not in first.stderr  # who knows the URL could fetch it in our place
+    assert second.stderr == ""
+    recording_server.mode = "ok"
+    run_successful_tick(run_in_fork)
+    recording_server.mode = "fail"
+    assert run_successful_tick(run_in_fork).stderr.count("was not reached") == 1
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("path", ["file:///etc/hostname", "ftp://127.0.0.1/x", "nonsense"])
+def test_only_http_urls_are_pinged(run_in_fork: RunInFork, settings: Any, path: str) -> None:
+    settings.CHRONIKER_DEADMAN_URL = path
+    assert "was not reached" in run_successful_tick(run_in_fork).stderr
+
+
+@pytest.mark.one_database
+def test_a_server_that_hangs_is_asked_by_one_thread_at_a_time(
+    recording_server: RecordingServer, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 30
+    recording_server.mode = "hang"
+    sign = LifeSign().send()
+    wait_until(lambda: pings(recording_server) == 1, timeout=20)
+    for _ in range(5):
+        sign.send()
+    assert pings(recording_server) == 1
+    recording_server.released.set()
+    sign.wait()
+    recording_server.mode = "ok"
+    sign.send().wait()
+    assert pings(recording_server) == 2
+    assert caplog.messages == []
+
+
+@pytest.mark.one_database
+def test_the_note_of_an_outage_is_kept_with_the_lock_files(
+    run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any
+) -> None:
+    recording_server.mode = "fail"
+    run_successful_tick(run_in_fork)
+    directory = Path(settings.CHRONIKER_RUNTIME_DIR)
+    assert len(list(directory.glob("heartbeat-url-*.down"))) == 1
+    recording_server.mode = "ok"
+    run_successful_tick(run_in_fork)
+    assert list(directory.glob("heartbeat-url-*.down")) == []

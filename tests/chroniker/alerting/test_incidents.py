@@ -1,0 +1,215 @@
+"""The rules of incidents, as whoever opens and resolves them meets them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from chroniker.alerting.incidents import open_or_update, resolve
+from chroniker.db.transactions import run_transaction
+from chroniker.enums import IncidentKind, Severity
+from chroniker.models import Incident, Job, Maintenance, Notification
+from chroniker.signals import incident_opened, incident_resolved
+from tests.support.processes.mail_server import MailServer
+from tests.support.processes.processes import make_job, wait_until
+from tests.support.processes.timeline import START, Timeline, make_subscribed_job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MINUTE = timedelta(minutes=1)
+
+
+def open_monitor(job: Job, severity: str, now: datetime = START, summary: str = "x") -> Incident:
+    return run_transaction(
+        lambda: open_or_update(job, "", IncidentKind.MONITOR, severity, summary, now)
+    )
+
+
+def resolve_monitor(job: Job, now: datetime = START + MINUTE) -> Incident | None:
+    return run_transaction(lambda: resolve(job, "", IncidentKind.MONITOR, "ok again", now))
+
+
+def test_a_second_opening_is_the_same_incident() -> None:
+    job = make_job()
+    first = open_monitor(job, "warning", summary="80 %")
+    second = open_monitor(job, "warning", START + MINUTE, summary="85 %")
+    assert first.pk == second.pk
+    assert (second.occurrences, second.summary) == (2, "85 %")
+    assert (second.opened_at, second.last_seen_at) == (START, START + MINUTE)
+
+
+def test_resolving_without_open_incident_does_nothing() -> None:
+    job = make_job()
+    assert resolve_monitor(job) is None
+    open_monitor(job, "warning")
+    ended = resolve_monitor(job)
+    assert ended is not None and ended.resolution == "ok again"
+    assert resolve_monitor(job) is None
+
+
+def test_incidents_are_separate_per_kind_and_placement() -> None:
+    job = make_job()
+    for host, kind in [("", "monitor"), ("web1", "monitor"), ("", "overdue"), ("", "failing")]:
+        run_transaction(
+            lambda host=host, kind=kind: open_or_update(  # type: ignore[misc]
+                job, host, kind, "info", "x", START
+            )
+        )
+    assert Incident.objects.open().count() == 4
+    resolve_monitor(job)
+    assert Incident.objects.open().count() == 3
+
+
+def test_every_database_refuses_a_second_open_incident() -> None:
+    job = make_job()
+    fields: dict[str, Any] = {
+        "job": job, "kind": "monitor", "severity": "info", "opened_at": START, "last_seen_at": START,
+    }  # fmt: skip
+    Incident.objects.create(**fields, resolved_at=START)
+    Incident.objects.create(**fields, resolved_at=START)
+    Incident.objects.create(**fields)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Incident.objects.create(**fields)
+
+
+def test_worsening_is_notified_and_improvement_is_not(mail_server: MailServer) -> None:
+    job, timeline = make_subscribed_job(), Timeline()
+    for severity in ("warning", "critical", "warning", "critical"):
+        open_monitor(job, severity, timeline.advance(minutes=1).now)
+        timeline.send()
+    resolve_monitor(job, timeline.advance(minutes=1).now)
+    timeline.send()
+    assert mail_server.event_names() == ["opened", "worsened", "resolved"]
+    assert "Worse, now critical" in mail_server.subjects()[1]
+
+
+def test_what_was_acknowledged_and_gets_worse_is_not_acknowledged_any_more() -> None:
+    job = make_subscribed_job()
+    incident = open_monitor(job, "warning")
+    Incident.objects.update(acknowledged_at=START, next_review_at=None)
+    open_monitor(job, "critical", START + MINUTE)
+    incident.refresh_from_db()
+    assert incident.acknowledged_at is None and incident.next_review_at is not None
+
+
+def test_worsening_in_a_window_is_notified_after_it(mail_server: MailServer) -> None:
+    job, timeline = make_subscribed_job(), Timeline()
+    open_monitor(job, "warning", timeline.now)
+    timeline.advance(minutes=1)
+    window = Maintenance.objects.create(starts_at=timeline.now, ends_at=timeline.now + 2 * MINUTE)
+    open_monitor(job, "critical", timeline.now)
+    timeline.send()
+    assert mail_server.event_names() == ["opened"]
+    open_monitor(job, "critical", timeline.advance(minutes=3).now)
+    assert window.ends_at < timeline.now
+    timeline.send()
+    assert mail_server.event_names() == ["opened", "worsened"]
+
+
+def test_severities_have_an_order() -> None:
+    assert sorted(Severity, key=lambda severity: severity.rank) == ["info", "warning", "critical"]
+
+
+def test_rolled_back_incident_is_not_notified(mail_server: MailServer) -> None:
+    job, timeline = make_subscribed_job(), Timeline()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        open_or_update(job, "", "monitor", "critical", "x", timeline.now)
+        raise ZeroDivisionError
+    timeline.send()
+    assert mail_server.mails == []
+    assert not Incident.objects.exists() and not Notification.objects.exists()
+
+
+@contextmanager
+def received_signals(sent: Any) -> Iterator[list[tuple[Incident, Job]]]:
+    got: list[tuple[Incident, Job]] = []
+
+    def hear(incident: Incident, job: Job, **_: Any) -> None:
+        got.append((incident, job))
+
+    sent.connect(hear)
+    try:
+        yield got
+    finally:
+        sent.disconnect(hear)
+
+
+def test_signals_are_sent_after_the_commit() -> None:
+    job = make_job()
+    with (
+        received_signals(incident_opened) as opened,
+        received_signals(incident_resolved) as resolved,
+    ):
+        with transaction.atomic():
+            incident = open_or_update(job, "", "monitor", "info", "x", START)
+            open_or_update(job, "", "monitor", "info", "x", START)
+            assert opened == []
+        assert opened == [(incident, job)]
+        with transaction.atomic():
+            resolve(job, "", "monitor", "ok", START + MINUTE)
+            assert resolved == []
+        assert resolved == [(incident, job)]
+        assert len(opened) == 1
+
+
+def test_many_at_the_same_time_open_one(
+    run_in_fork: Callable[..., Any], mail_server: MailServer
+) -> None:
+    job = make_subscribed_job()
+    now = datetime.now(UTC)
+
+    def open_it() -> None:
+        for _ in range(5):
+            run_transaction(lambda: open_or_update(job, "", "monitor", "critical", "x", now))
+
+    for process in [run_in_fork(open_it) for _ in range(4)]:
+        ended = process.wait(60)
+        assert ended.exit_code == 0, ended.output
+    assert Incident.objects.get().occurrences == 20
+    assert Notification.objects.count() == 1
+
+
+# --- as ticks make them ---
+
+
+def make_action_job(action: str, **fields: Any) -> Job:
+    return make_subscribed_job(
+        command="act",
+        args=action,
+        schedule="@every 1h",
+        created_at=datetime.now(UTC) - timedelta(minutes=61),
+        **fields,
+    )
+
+
+def test_timeout_is_notified(run_tick: Callable[..., Any], mail_server: MailServer) -> None:
+    make_action_job("sleep 60", timeout_seconds=1, kill_grace_seconds=1)
+    run_tick()
+    assert mail_server.event_names() == ["opened"]
+    assert "longer than 1 s" in str(mail_server.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
+
+
+def test_lost_run_is_notified_by_the_next_tick(
+    start_tick: Callable[..., Any],
+    run_tick: Callable[..., Any],
+    mail_server: MailServer,
+    tmp_path: Path,
+) -> None:
+    started = tmp_path / "started"
+    make_action_job(f"sleep 60 {started}")
+    tick = start_tick()
+    wait_until(started.exists)
+    tick.kill(signal.SIGKILL)
+    tick.wait(20)
+    wait_until(lambda: run_tick() and mail_server.event_names(), timeout=30)
+    assert mail_server.event_names() == ["opened"]
+    assert "Lost" in str(mail_server.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
+    run_tick()
+    assert mail_server.event_names() == ["opened"]

@@ -1,0 +1,311 @@
+"""What a mail says, and that nothing a job is called or prints can make it harmful."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from chroniker.alerting.mail import build, domain, sender
+from chroniker.alerting.notifiers import admin_link, one_line, plain, site_url
+from chroniker.masking import Masker
+from chroniker.models import Job, JobState, Notification
+from tests.support.processes.mail_server import MailServer, html_of, text_of
+from tests.support.processes.timeline import Timeline, make_subscribed_job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_mail_has_all_facts_for_on_call(mail_server: MailServer, settings: Any) -> None:
+    settings.CHRONIKER_SITE_URL = "https://shop.example.com/"
+    settings.CHRONIKER_EMAIL_SENDER = "Chroniker at the shop"
+    settings.CHRONIKER_EMAIL_HOST_USER = "cron@shop.example.com"
+    job = make_subscribed_job(name="import sales", runbook_url="https://wiki.example.com/sales")
+    timeline = Timeline()
+    lines = "\n".join(f"line {number}" for number in range(1, 41))
+    (run,) = timeline.run(job, "F", error="OSError: disk full", stderr=lines + "\n")
+    (mail,) = mail_server.mails
+    assert mail["Subject"] == "[Chroniker] Warning: import sales (failing)"
+    assert mail["From"] == "Chroniker at the shop <cron@shop.example.com>"
+    assert mail["To"] == "ann@example.com"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["List-Id"] == f"<job-{job.pk}.chroniker.shop.example.com>"
+    assert mail["X-Chroniker-Job"] == "import sales"
+    assert mail["Message-ID"].endswith("@shop.example.com>")
+    for body in (text_of(mail), html_of(mail)):
+        for event_names in (
+            "import sales", "OSError: disk full", "2026-03-01 12:00:00 UTC", "1 time", "web1",
+            "line 21\n", "line 40", "https://wiki.example.com/sales",
+            f"https://shop.example.com/admin/chroniker/run/{run.pk}/change/",
+            "https://shop.example.com/admin/chroniker/incident/",
+        ):  # fmt: skip
+            assert event_names in body, event_names
+        assert "line 20\n" not in body
+
+
+def test_the_same_notification_is_always_the_same_mail(mail_server: MailServer) -> None:
+    timeline = Timeline()
+    timeline.run_once(make_subscribed_job(), "F")
+    notification = Notification.objects.get()
+    run_once, two = (build(notification, Masker()) for _ in range(2))
+    assert run_once.extra_headers == two.extra_headers
+    assert (run_once.subject, run_once.body) == (two.subject, two.body)
+
+
+HOSTILE_NAMES = [
+    "nightly\nBcc: all@example.com",
+    "nightly\r\n\r\nhello",
+    "<script>alert(1)</script> & <b>bold</b>",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07",
+    "{{ settings.SECRET_KEY }}{% debug %}",
+    "Grüße 🎉 " * 20,
+    "\u202egnp.exe",
+    "a\u2028b\u2029c",
+    "x" * 200,
+    '"quoted" <a@b.c>, x@y.z;',
+]
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_hostile_name_makes_one_correct_mail(mail_server: MailServer, name: str) -> None:
+    job = make_subscribed_job(name=name[:200])
+    Timeline().run(job, "F")
+    (mail,) = mail_server.mails
+    assert mail["To"] == "ann@example.com"
+    assert mail["Bcc"] is None
+    assert mail.envelope_to == ["ann@example.com"]  # type: ignore[attr-defined]
+    assert "\n" not in mail["Subject"] and len(mail["Subject"]) < 500
+    assert_harmless(mail)
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "<img src=x onerror=alert(1)>\n</pre><script>alert(2)</script>\n",
+        "\x1b[2J\x1b[1;31mowned\x1b[0m\x07\x08\x00\n",
+        "half a surrogate \ud83d here \udcff\n",
+        "no end of line",
+        "\n\n\n",
+        ".\r\n.\r\nQUIT\r\n",
+        "From here on\n.\n",
+        "\u202eabc\u2066def\n",
+        "y" * 3_000_000,
+    ],
+)
+def test_hostile_output_makes_one_correct_mail(mail_server: MailServer, stderr: str) -> None:
+    job = make_subscribed_job()
+    text = stderr.replace("\0", "")  # as what reads a run's pipes does
+    Timeline().run(job, "F", stderr=text)
+    (mail,) = mail_server.mails
+    assert_harmless(mail)
+    assert len(mail.raw) < 100_000  # type: ignore[attr-defined]
+
+
+def test_five_megabytes_of_lines_are_twenty_lines(mail_server: MailServer) -> None:
+    job = make_subscribed_job()
+    Timeline().run(job, "F", stderr="".join(f"{n} {'z' * 90}\n" for n in range(55_000)))
+    (mail,) = mail_server.mails
+    assert len(mail.raw) < 20_000  # type: ignore[attr-defined]
+    assert "54999 z" in text_of(mail) and "54980 z" in text_of(mail)
+    assert "54979 z" not in text_of(mail)
+
+
+def assert_harmless(mail: Any) -> None:
+    text, html = text_of(mail), html_of(mail)
+    for body in (text, html, str(mail["Subject"])):
+        assert not re.search(
+            "[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", body
+        )
+    assert not re.search(r"<(script|img|b)\b", html)
+    assert max(map(len, mail.raw.splitlines())) <= 998
+
+
+@pytest.mark.one_database
+def test_a_command_and_a_runbook_that_no_form_has_seen_are_harmless(
+    mail_server: MailServer,
+) -> None:
+    job = make_subscribed_job()
+    Job.objects.filter(pk=job.pk).update(
+        command="no\x1b[2J\u202esuch", runbook_url="https://a.b/\n\x1b[2J<b>x"
+    )
+    Timeline().run(Job.objects.get(), "F")
+    (mail,) = mail_server.mails
+    assert_harmless(mail)
+    assert "no\\x1b[2J\\u202esuch" in text_of(mail)
+
+
+def test_an_error_with_surrogates_can_be_stored_and_sent(mail_server: MailServer) -> None:
+    from chroniker.alerting.incidents import open_or_update
+    from chroniker.db.transactions import run_transaction
+
+    job, timeline = make_subscribed_job(), Timeline()
+    summary = "bad \udcff \0 \x1b[31m" + "w" * 900
+    run_transaction(lambda: open_or_update(job, "", "monitor", "warning", summary, timeline.now))
+    timeline.send()
+    (mail,) = mail_server.mails
+    assert_harmless(mail)
+    assert "Warning" in mail["Subject"]
+
+
+# --- secrets ---
+
+
+def test_secrets_appear_nowhere_in_a_mail(mail_server: MailServer, settings: Any) -> None:
+    settings.PAYMENT_API_KEY = "sk_live_canary_0123456789"
+    canary = settings.PAYMENT_API_KEY
+    job = make_subscribed_job(name=f"job {canary}", description=canary, email_on_success=True)
+    timeline = Timeline()
+    timeline.run(job, "F", error=f"ValueError: {canary}", stderr=f"x\n{canary}\n" * 30)
+    timeline.run(job, "S")
+    assert mail_server.event_names() == ["opened", "resolved", "succeeded"]
+    for mail in mail_server.mails:
+        assert canary not in mail.raw.decode() + text_of(mail) + html_of(mail)  # type: ignore[attr-defined]
+        assert canary not in str(mail["Subject"]) + str(mail["X-Chroniker-Job"])
+
+
+def test_secrets_of_a_real_run_appear_nowhere(
+    run_tick: Any, mail_server: MailServer, settings: Any, monkeypatch: Any
+) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from django.core import serializers
+
+    monkeypatch.setenv("SHOP_DB_PASSWORD", "canary-of-environment")
+    settings.PAYMENT_API_KEY = "canary-of-settings-1"
+    settings.ODDLY_NAMED = "canary-of-names-22"
+    settings.CHRONIKER_SECRET_NAMES = ["ODDLY_NAMED"]
+    canaries = ("canary-of-environment", "canary-of-settings-1", "canary-of-names-22")
+    make_subscribed_job(
+        command="act", args=f"fail '{' '.join(canaries)}'", schedule="@every 1h",
+        created_at=datetime.now(UTC) - timedelta(minutes=61),
+    )  # fmt: skip
+    ended = run_tick()
+    (mail,) = mail_server.mails
+    from chroniker import models
+
+    stored = "".join(
+        serializers.serialize("json", model.objects.all())  # type: ignore[attr-defined]
+        for model in (models.Incident, models.Notification, models.Run, models.OutputChunk,
+                      JobState)
+    )  # fmt: skip
+    for canary in canaries:
+        assert canary not in mail.raw.decode() + text_of(mail) + html_of(mail)  # type: ignore[attr-defined]
+        assert canary not in stored
+        assert canary not in ended.output
+    assert "********" in text_of(mail)
+
+
+def test_a_secret_that_is_split_over_two_writes_appears_nowhere(
+    run_tick: Any, mail_server: MailServer, settings: Any, monkeypatch: Any, client: Any
+) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from django.core import serializers
+
+    from chroniker import models
+
+    monkeypatch.setenv("SHOP_DB_PASSWORD", "canary-of-environment")
+    settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
+    script = (
+        "for out in 1 2; do printf 'a canary-of' >&$out; sleep 0.3; "
+        "printf -- '-environment\\n' >&$out; done; exit 3"
+    )
+    make_subscribed_job(
+        raw_command="sh -c", args=f'"{script}"', schedule="@every 1h",
+        created_at=datetime.now(UTC) - timedelta(minutes=61),
+    )  # fmt: skip
+    ended = run_tick()
+    (mail,) = mail_server.mails
+    assert "a ********" in text_of(mail)
+    stored = "".join(
+        serializers.serialize("json", model.objects.all())  # type: ignore[attr-defined]
+        for model in (models.Incident, models.Notification, models.Run, models.OutputChunk,
+                      models.JobState)
+    )  # fmt: skip
+    assert stored.count("a ********") == 2
+    page = client.get("/metrics").content.decode()
+    assert "chroniker_job_failures_total" in page
+    everything = mail.raw.decode() + text_of(mail) + html_of(mail) + stored + ended.output + page  # type: ignore[attr-defined]
+    assert "canary-of-env" not in everything and "-environment" not in everything
+
+
+# --- pieces ---
+
+
+def test_who_it_comes_from(settings: Any) -> None:
+    settings.DEFAULT_FROM_EMAIL = "Shop <shop@example.com>"
+    assert sender() == "Shop <shop@example.com>"
+    settings.CHRONIKER_EMAIL_SENDER = "Cron"
+    assert sender() == "Cron <shop@example.com>"
+    settings.CHRONIKER_EMAIL_HOST_USER = "cron@example.com"
+    assert sender() == "Cron <cron@example.com>"
+    settings.CHRONIKER_EMAIL_HOST_USER = "AKIAIOSFODNN7"
+    assert sender() == "Cron <shop@example.com>", "the user of a mail service, and no address"
+    assert domain() == "example.com"
+
+
+def test_without_a_site_there_are_no_links() -> None:
+    assert site_url() == "" and admin_link(Job(pk=1)) == ""
+
+
+def test_a_runbook_that_is_no_web_address_is_no_link(mail_server: MailServer) -> None:
+    job = make_subscribed_job()
+    Job.objects.filter(pk=job.pk).update(runbook_url="javascript:alert(1)")
+    Timeline().run(job, "F")
+    assert "javascript" not in html_of(mail_server.mails[0])
+
+
+def test_a_site_overrides_templates(mail_server: MailServer, settings: Any, tmp_path: Any) -> None:
+    folder = tmp_path / "chroniker" / "mail"
+    folder.mkdir(parents=True)
+    (folder / "incident_subject.txt").write_text("{{ job_name }}\nbroke\n")
+    (folder / "opened.txt").write_text("Call the shop about {{ job_name }}.")
+    (engine,) = settings.TEMPLATES
+    settings.TEMPLATES = [{**engine, "DIRS": [str(tmp_path)]}]
+    job = make_subscribed_job(name="till")
+    Timeline().run(job, "FS")
+    opened, resolved = mail_server.mails
+    assert opened["Subject"] == "[Chroniker] till broke"
+    assert text_of(opened).strip() == "Call the shop about till."
+    assert "well again" in text_of(resolved)
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "{% nonsense %}",
+        "{% include 'not/there.html' %}",
+        "{% for a, b in job_name %}{% endfor %}",
+    ],
+)
+@pytest.mark.parametrize("name", ["incident_subject.txt", "incident.txt", "opened.html"])
+def test_a_broken_template_of_a_site_costs_no_mail(
+    mail_server: MailServer,
+    settings: Any,
+    tmp_path: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    broken: str,
+) -> None:
+    monkeypatch.setattr("chroniker.alerting.mail._broken", set())
+    folder = tmp_path / "chroniker" / "mail"
+    folder.mkdir(parents=True)
+    (folder / name).write_text(broken)
+    (engine,) = settings.TEMPLATES
+    settings.TEMPLATES = [{**engine, "DIRS": [str(tmp_path)]}]
+    Timeline().run(make_subscribed_job(name="till"), "F")
+    (message,) = mail_server.mails
+    assert message["Subject"] == "[Chroniker] Warning: till (failing)"
+    assert "ValueError: boom" in text_of(message) and "ValueError: boom" in html_of(message)
+    assert name in caplog.text
+
+
+def test_lines_and_texts_are_made_harmless() -> None:
+    assert one_line(" a\n b\t\x1b[0m ") == "a b \\x1b[0m"
+    assert one_line("x" * 300) == "x" * 199 + "…"
+    assert plain("a\r\nb\rc\t\x07") == "a\nb\\x0dc\t\\x07"
+    assert plain("\ud800") == "\\ud800"

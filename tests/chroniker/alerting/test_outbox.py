@@ -1,0 +1,249 @@
+"""What happens to jobs, and the mails that come of it: exactly these, each once, in one thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chroniker.models import Incident, Job, Notification
+from tests.support.processes.mail_server import MailServer
+from tests.support.processes.timeline import Timeline, make_subscribed_job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize(
+    ("letters", "failures", "events"),
+    [
+        ("S", 1, []),
+        ("F", 1, ["opened"]),
+        ("FFFFS", 1, ["opened", "resolved"]),
+        ("FFS", 3, []),
+        ("FFFS", 3, ["opened", "resolved"]),
+        ("FFSFFS", 3, []),
+        ("FSFS", 1, ["opened", "resolved", "opened", "resolved"]),
+        ("TS", 1, ["opened", "resolved"]),
+        ("LS", 1, ["opened", "resolved"]),
+        ("XXXX", 1, []),
+        ("FXFS", 2, ["opened", "resolved"]),
+        ("FXS", 1, ["opened", "resolved"]),
+    ],
+)
+def test_a_history_gives_exactly_these_mails(
+    mail_server: MailServer, letters: str, failures: int, events: list[str]
+) -> None:
+    job = make_subscribed_job(failures_before_alert=failures)
+    timeline = Timeline()
+    timeline.run(job, letters)
+    assert mail_server.event_names() == events
+    assert len({mail["Message-ID"] for mail in mail_server.mails}) == len(events)
+    assert Incident.objects.open().count() == (1 if letters[-1] in "FTL" and events else 0)
+    assert timeline.state(job).failing_incident == Incident.objects.open().exists()
+    assert not Notification.objects.pending().exists()
+
+
+def test_an_incident_is_one_thread(mail_server: MailServer) -> None:
+    job = make_subscribed_job(reminder_hours=1)
+    Timeline().run(job, "F" * 8 + "S")
+    assert mail_server.event_names() == ["opened", "reminder", "resolved"]
+    opened, *others = mail_server.mails
+    for mail in others:
+        assert mail["References"] == mail["In-Reply-To"] == opened["Message-ID"]
+    assert opened["References"] is None
+
+
+def test_reminders_come_every_so_many_hours_and_stop_when_acknowledged(
+    mail_server: MailServer,
+) -> None:
+    job = make_subscribed_job(reminder_hours=24)
+    timeline = Timeline()
+    timeline.run(job, "F", every=0)
+    for _ in range(50):
+        timeline.advance(hours=1).evaluate_incidents()
+        timeline.send()
+    assert mail_server.event_names() == ["opened", "reminder", "reminder"]
+    Incident.objects.update(acknowledged_at=timeline.now)
+    for _ in range(50):
+        timeline.advance(hours=1).evaluate_incidents()
+        timeline.send()
+    assert mail_server.event_names() == ["opened", "reminder", "reminder"]
+    timeline.run(job, "S")
+    assert mail_server.event_names()[-1] == "resolved"
+
+
+def test_without_a_reminder_there_is_none(mail_server: MailServer) -> None:
+    job = make_subscribed_job(reminder_hours=None)
+    timeline = Timeline()
+    timeline.run(job, "F")
+    timeline.advance(days=30).evaluate_incidents()
+    timeline.send()
+    assert mail_server.event_names() == ["opened"]
+    assert not Incident.objects.filter(next_review_at__isnull=False).exists()
+
+
+def test_flapping_is_notified_once_until_stable(
+    mail_server: MailServer,
+) -> None:
+    job = make_subscribed_job()
+    timeline = Timeline()
+    timeline.run(job, "FS" * 10)
+    assert mail_server.event_names() == ["opened", "resolved", "opened", "resolved", "flapping"]
+    timeline.advance(minutes=30).evaluate_incidents()
+    timeline.send()
+    assert len(mail_server.mails) == 5, "not calm yet"
+    timeline.advance(minutes=31).evaluate_incidents()
+    timeline.send()
+    assert mail_server.event_names()[5:] == ["resolved"]
+    flapping, resolved = mail_server.mails[4:]
+    assert resolved["References"] == flapping["References"]
+    timeline.run(job, "FS")
+    assert mail_server.event_names()[6:] == ["opened", "resolved"], "the count began anew"
+
+
+def test_failure_that_persists_after_flapping_is_notified(mail_server: MailServer) -> None:
+    job = make_subscribed_job(reminder_hours=None)
+    timeline = Timeline()
+    timeline.run(job, "FSFSF" + "FFFFFFF")
+    assert mail_server.event_names() == [
+        "opened",
+        "resolved",
+        "opened",
+        "resolved",
+        "flapping",
+        "opened",
+    ]
+    timeline.run(job, "S")
+    assert mail_server.event_names()[6:] == ["resolved"]
+
+
+def test_an_odd_limit_ends_in_flapping_instead_of_a_recovery(
+    mail_server: MailServer, settings: Any
+) -> None:
+    settings.CHRONIKER_FLAPPING_FLIPS = 3
+    job = make_subscribed_job()
+    timeline = Timeline()
+    timeline.run(job, "FSFSFS")
+    assert mail_server.event_names() == ["opened", "resolved", "opened", "flapping"]
+    timeline.advance(hours=2).evaluate_incidents()
+    timeline.send()
+    assert mail_server.event_names()[4:] == ["resolved"]
+
+
+def test_flips_of_yesterday_do_not_count(mail_server: MailServer) -> None:
+    job = make_subscribed_job()
+    timeline = Timeline()
+    timeline.run(job, "FSFS")
+    timeline.advance(days=1)
+    timeline.run(job, "FSFS")
+    assert "flapping" not in mail_server.event_names()
+    assert len(mail_server.mails) == 8
+
+
+def test_each_of_forty_subscribers_gets_one_mail_and_nobody_sees_the_others(
+    mail_server: MailServer,
+) -> None:
+    names = [f"user{number}" for number in range(40)]
+    job = make_subscribed_job(*names)
+    timeline = Timeline()
+    timeline.run(job, "F")
+    while timeline.send():
+        pass
+    assert sorted(str(mail["To"]) for mail in mail_server.mails) == sorted(
+        f"{name}@example.com" for name in names
+    )
+    assert all(len(mail.envelope_to) == 1 for mail in mail_server.mails)  # type: ignore[attr-defined]
+    assert len({mail["Message-ID"] for mail in mail_server.mails}) == 40
+
+
+def test_success_is_notified_with_email_on_success(mail_server: MailServer) -> None:
+    job = make_subscribed_job(email_on_success=True)
+    Timeline().run(job, "SSF")
+    assert mail_server.event_names() == ["succeeded", "succeeded", "opened"]
+    first, second = mail_server.mails[:2]
+    assert first["Message-ID"] != second["Message-ID"]
+
+
+def test_failure_is_not_mailed_without_email_on_failure(mail_server: MailServer) -> None:
+    job = make_subscribed_job(email_on_failure=False)
+    Timeline().run(job, "FFS")
+    assert mail_server.mails == []
+    assert Incident.objects.count() == 1, "but it is an incident all the same"
+
+
+def test_a_monitor_does_not_fail(mail_server: MailServer) -> None:
+    job = make_subscribed_job(command="check_monitor")
+    job.args = f"--job-id {job.pk}"  # as a monitor's job has it; see Monitor.save_with
+    job.save()
+    Timeline().run(job, "FFS")
+    assert not Incident.objects.exists()
+
+
+def test_a_disabled_job_has_no_open_incident(mail_server: MailServer) -> None:
+    from chroniker.engine.planning import plan_changed_jobs
+
+    job = make_subscribed_job()
+    timeline = Timeline()
+    timeline.run(job, "F")
+    Job.objects.filter(pk=job.pk).update(enabled=False)
+    plan_changed_jobs(timeline.now)
+    timeline.send()
+    assert mail_server.event_names() == ["opened", "resolved"]
+    assert "disabled" in Incident.objects.get().resolution
+    assert not timeline.state(job).failing_incident
+
+
+def test_every_host_has_incidents_of_its_own(mail_server: MailServer) -> None:
+    job = make_subscribed_job(hostname="*", name="backup")
+    run_once, two = Timeline("web1"), None
+    run_once.run(job, "F")
+    two = Timeline("web2")
+    from chroniker.engine.planning import plan_for_new_host
+
+    plan_for_new_host("web2", two.now)
+    two.run(job, "FS")
+    assert mail_server.event_names() == ["opened", "opened", "resolved"]
+    assert [incident.host for incident in Incident.objects.open()] == ["web1"]
+    assert "backup on web2" in mail_server.subjects()[-1]
+
+
+def test_success_without_incident_needs_no_query(
+    mail_server: MailServer, django_assert_max_num_queries: Any
+) -> None:
+    job = make_subscribed_job()
+    timeline = Timeline()
+    item = timeline.start(job)
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    with CaptureQueriesContext(connection) as captured:
+        timeline.end(item, "S")
+    statements = [query["sql"] for query in captured.captured_queries]
+    told = [s for s in statements if "incident" in s.lower() and "UPDATE" not in s]
+    assert not told
+    writes = [s for s in statements if s.startswith(("UPDATE", "INSERT"))]
+    assert len(writes) == 2, "the state and the run"
+
+
+def test_resolution_is_notified_after_a_late_opening(mail_server: MailServer) -> None:
+    """The server was away for the whole of an incident: both mails come, in order."""
+    job = make_subscribed_job()
+    timeline = Timeline()
+    mail_server.refuse.add("*")
+    timeline.run(job, "FS", every=1)
+    assert mail_server.mails == []
+    mail_server.refuse.clear()
+    for _ in range(4):
+        timeline.advance(hours=1).send()
+    assert mail_server.event_names() == ["opened", "resolved"]
+
+
+def test_resolution_is_sent_only_to_recipients_of_the_opening(mail_server: MailServer) -> None:
+    from tests.support.processes.timeline import make_user
+
+    job = make_subscribed_job()
+    timeline = Timeline()
+    timeline.run(job, "F")
+    job.subscribers.add(make_user("newcomer"))
+    timeline.run(job, "S")
+    assert [str(mail["To"]) for mail in mail_server.mails] == ["ann@example.com"] * 2

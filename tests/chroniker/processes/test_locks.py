@@ -1,0 +1,270 @@
+"""Kernel locks: who is alive, who is dead, and who only pretends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chroniker.processes.locks import (
+    FileLock,
+    OwnerLock,
+    owner_is_dead,
+    owner_is_stopped,
+    remove_owner_lock,
+)
+from tests.support.processes.processes import ForkedProcess, wait_until
+
+RunInFork = Callable[..., ForkedProcess]
+
+
+def lock_name(directory: Path) -> str:
+    """The name of the only lock there, once it is there."""
+    return wait_until(lambda: next(iter(os.listdir(directory)), ""), message="a lock file")
+
+
+def hold_lock(directory: str, ready: str, children: int = 0) -> None:
+    """Be a tick with children that inherit its lock; write down all pids."""
+    OwnerLock(directory)
+    pids = [os.getpid()]
+    for _ in range(children):
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            signal.pause()
+        pids.append(pid)
+    Path(f"{ready}.part").write_text(" ".join(map(str, pids)))
+    os.rename(f"{ready}.part", ready)
+    signal.pause()
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Path:
+    directory = tmp_path / "locks"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def tick(
+    run_in_fork: RunInFork, locks: Path, tmp_path: Path
+) -> Callable[..., tuple[ForkedProcess, list[int]]]:
+    """``tick(children=n)``: a process that holds an OwnerLock, and the pids that bear it."""
+
+    def start(children: int = 0) -> tuple[ForkedProcess, list[int]]:
+        ready = tmp_path / "ready"
+        forked = run_in_fork(hold_lock, str(locks), str(ready), children)
+        pids = wait_until(lambda: ready.exists() and ready.read_text().split())
+        return forked, [int(pid) for pid in pids or ()]
+
+    return start
+
+
+# --- one lock -------------------------------------------------------------------------------
+
+
+def test_a_lock_is_held_by_one_and_taken_again_when_released(tmp_path: Path) -> None:
+    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+
+    assert first.acquire(wait=False)
+    assert not second.acquire(wait=False)
+    assert second.fd == -1
+    first.release()
+    assert second.acquire(wait=False)
+    second.release(unlink=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_releasing_twice_or_never_having_had_it_is_no_error(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    lock.release()
+    assert lock.acquire(wait=False)
+    lock.release()
+    lock.release()
+    lock.close()
+
+
+def test_waiting_takes_the_lock_when_it_comes_free(tmp_path: Path) -> None:
+    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert first.acquire(wait=False)
+    begin = time.monotonic()
+    threading.Timer(0.1, first.release).start()
+
+    assert second.acquire(wait=True)
+    assert time.monotonic() - begin > 0.05
+    second.release()
+
+
+def test_a_refused_lock_leaves_no_descriptor_behind(tmp_path: Path) -> None:
+    held = FileLock(tmp_path / "lock")
+    assert held.acquire(wait=False)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        assert not FileLock(tmp_path / "lock").acquire(wait=False)
+    assert len(os.listdir("/proc/self/fd")) == before
+    held.release()
+
+
+def test_a_note_replaces_what_an_earlier_owner_noted(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    (tmp_path / "lock").write_text("a much longer note of somebody else")
+    assert lock.acquire(wait=False)
+
+    lock.note("4711\n")
+
+    assert (tmp_path / "lock").read_text() == "4711\n"
+    lock.release()
+
+
+def test_a_lock_file_is_its_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        lock = FileLock(tmp_path / "lock")
+        assert lock.acquire(wait=False)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+    lock.release()
+
+
+def test_a_program_that_is_executed_does_not_hold_the_lock(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    assert lock.acquire(wait=False)
+    code = f"import os; print([os.path.realpath(f'/proc/self/fd/{lock.fd}')])"
+
+    told = subprocess.run(
+        [sys.executable, "-c", code], close_fds=False, capture_output=True, text=True, check=True
+    )
+
+    assert "lock" not in told.stdout
+    lock.release()
+
+
+@pytest.mark.parametrize("target", ["victim", "nowhere"])
+def test_a_symbolic_link_is_not_followed(tmp_path: Path, target: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "lock").symlink_to(tmp_path / target)
+
+    with pytest.raises(OSError, match="symbolic links"):
+        FileLock(tmp_path / "lock").acquire(wait=False)
+
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_directory_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        FileLock(tmp_path / "nowhere" / "lock").acquire(wait=False)
+
+
+# --- owners ---------------------------------------------------------------------------------
+
+
+def test_an_owner_is_alive_until_the_last_that_inherited_its_lock_is_killed(
+    tick: Callable[..., tuple[ForkedProcess, list[int]]], locks: Path
+) -> None:
+    forked, pids = tick(children=3)
+    name = lock_name(locks)
+    assert name.startswith(f"tick-{pids[0]}-")
+    # The tick first: its children fall to another process and hold on.
+    for pid in pids:
+        assert not owner_is_dead(str(locks), name)
+        os.kill(pid, signal.SIGKILL)
+        if pid == pids[0]:
+            forked.wait(5)
+    wait_until(lambda: owner_is_dead(str(locks), name), 5, message="the owner's death")
+
+    assert owner_is_dead(str(locks), name), "whoever asked first may have died before acting on it"
+    remove_owner_lock(str(locks), name)
+    assert not (locks / name).exists()
+    assert not owner_is_dead(str(locks), name), "nobody knows any more"
+
+
+def test_an_owner_is_alive_while_it_is_stopped(
+    tick: Callable[..., tuple[ForkedProcess, list[int]]], locks: Path
+) -> None:
+    _, [pid] = tick()
+    name = lock_name(locks)
+    assert not owner_is_stopped(name)
+
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: owner_is_stopped(name), 5)
+    assert not owner_is_dead(str(locks), name)
+
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not owner_is_stopped(name), 5)
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: owner_is_stopped(name), 5)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: owner_is_dead(str(locks), name), 5)
+    assert not owner_is_stopped(name)
+
+
+def test_another_process_that_got_the_number_of_a_dead_owner_is_not_the_owner(
+    run_in_fork: RunInFork,
+) -> None:
+    stranger = run_in_fork(signal.pause)
+    os.kill(stranger.pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(stranger.pid).status() == psutil.STATUS_STOPPED, 5)
+
+    # Who believes it kills the process of that number.
+    assert not owner_is_stopped(f"tick-{stranger.pid}-0123456789abcdef.lock")
+
+
+def test_two_owners_of_one_process_are_two(locks: Path) -> None:
+    first, second = OwnerLock(str(locks)), OwnerLock(str(locks))
+
+    assert first.name != second.name
+    first.close()
+    assert owner_is_dead(str(locks), first.name)
+    remove_owner_lock(str(locks), first.name)
+    assert not owner_is_dead(str(locks), second.name)
+    second.release(unlink=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "../victim", "tick-/../../victim", "/etc/passwd", "victim", ".", "..", "tick-",
+     "tick-1-2.lock", "tick-\0", "tick-" + "x" * 300, "tick-1\n", "tick-\udcff"],
+)  # fmt: skip
+def test_foreign_and_missing_names_are_not_dead_owners(
+    tmp_path: Path, locks: Path, name: str
+) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (locks / "victim").write_text("precious")
+
+    assert not owner_is_dead(str(locks), name)
+    assert not owner_is_dead(str(tmp_path / "nowhere"), name)
+    assert not owner_is_stopped(name)
+    assert (tmp_path / "victim").exists()
+    assert os.listdir(locks) == ["victim"], "looking makes no files"
+
+
+def test_what_is_no_file_of_ours_is_not_a_dead_owner(tmp_path: Path, locks: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (locks / "tick-1-link.lock").symlink_to(tmp_path / "victim")
+    (locks / "tick-1-dangling.lock").symlink_to(tmp_path / "nowhere")
+    (locks / "tick-1-directory.lock").mkdir()
+    before = sorted(os.listdir(locks))
+
+    for name in before:
+        assert not owner_is_dead(str(locks), name)
+
+    assert sorted(os.listdir(locks)) == before
+    assert sorted(os.listdir(tmp_path)) == ["locks", "victim"]
+
+
+@pytest.mark.parametrize(
+    "name", ["tick", "tick-", "tick-x-1.lock", "tick--1", "tick-0-1", "tick-1"]
+)
+def test_a_name_without_a_process_is_not_stopped(name: str) -> None:
+    assert not owner_is_stopped(name)

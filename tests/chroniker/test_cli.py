@@ -1,0 +1,264 @@
+"""The program of the cron line: what it reads, and how it says what is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chroniker.cli import find_settings_module
+from tests.support.processes import processes as support
+
+MANAGE = '''#!/usr/bin/env python
+"""Django's command-line utility for administrative tasks."""
+import os
+import sys
+
+
+def main():
+    """Run administrative tasks."""
+    os.environ.setdefault('DJANGO_SETTINGS_MODULE', {value})
+    try:
+        from django.core.management import execute_from_command_line
+    except ImportError as exc:
+        raise ImportError("Couldn't import Django.") from exc
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == '__main__':
+    main()
+'''
+
+
+# --- settings_of ----------------------------------------------------------------------------
+
+
+def read(directory: Path, text: str | bytes) -> str:
+    manage = directory / "manage.py"
+    manage.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return find_settings_module(manage)
+
+
+def test_the_settings_are_those_that_django_wrote_there(tmp_path: Path) -> None:
+    assert read(tmp_path, MANAGE.format(value="'shop.settings'")) == "shop.settings"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n',
+        'os.environ.setdefault(\n  "DJANGO_SETTINGS_MODULE",  # which\n  "shop.settings",\n)',
+        "setdefault('DJANGO_' 'SETTINGS_MODULE', 'shop' '.settings')",
+        "if True:\n\tenviron.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\r\n",
+        "def f(): setdefault('OTHER', 'x'); setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')",
+        "# Grüße 𝄞\nf('DJANGO_SETTINGS_MODULE', 'shop.settings')",
+    ],
+)
+def test_the_settings_are_found_in_whatever_style(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == "shop.settings"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "import this",
+        "def broken(:\n",
+        'print "Python 2"',
+        "# os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')",
+        "'''os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')'''",
+        MANAGE.format(value="choose()"),
+        MANAGE.format(value="f'{name}.settings'"),
+        MANAGE.format(value="None"),
+        "f('DJANGO_SETTINGS_MODULE')",
+        "f('DJANGO_SETTINGS_MODULE', 'a', 'b')",
+        "f(1, 2)",
+        "(" * 2000,
+    ],
+)
+def test_a_file_that_names_none_is_no_error(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == ""
+
+
+def test_the_file_is_not_run(tmp_path: Path) -> None:
+    text = f"open({str(tmp_path / 'ran')!r}, 'w')\nf('DJANGO_SETTINGS_MODULE', 'shop.settings')"
+
+    assert read(tmp_path, text) == "shop.settings"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_missing_manage_py_is_no_error(tmp_path: Path) -> None:
+    assert find_settings_module(tmp_path / "nowhere" / "manage.py") == ""
+    assert find_settings_module(tmp_path) == ""
+
+
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_no_text_is_an_error(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("\ufeff" + MANAGE.format(value="'shop.settings'"), "shop.settings"),
+        (b"# coding: latin-1\n# Gr\xfc\xdfe\nf('DJANGO_SETTINGS_MODULE', 'a.b')\n", "a.b"),
+        (b"\x7fELF\xff\xfe\x00\x01", ""),
+    ],
+    ids=["mark", "latin-1", "binary"],
+)
+def test_a_file_is_read_as_python_reads_it(tmp_path: Path, text: str | bytes, found: str) -> None:
+    assert read(tmp_path, text) == found
+
+
+# --- what is wrong --------------------------------------------------------------------------
+
+
+def chroniker(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    inherited = {"PATH": os.environ["PATH"], "PYTHONPATH": str(support.REPO)}
+    return subprocess.run(
+        [sys.executable, "-m", "chroniker.cli", *arguments],
+        env=inherited | env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def error_line(ended: subprocess.CompletedProcess[str]) -> str:
+    """The one line that says what is wrong."""
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert ended.stderr.startswith("chroniker: ")
+    return ended.stderr
+
+
+def test_missing_project_is_reported(tmp_path: Path) -> None:
+    told = error_line(chroniker("-p", "nowhere", cwd=tmp_path))
+
+    assert f"there is no directory {tmp_path}/nowhere" in told
+    assert "-p" in told
+
+
+def test_project_that_is_a_file_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    assert "there is no directory" in error_line(chroniker("-p", "file", cwd=tmp_path))
+
+
+@pytest.mark.parametrize("manage", [None, "", MANAGE.format(value="choose()")])
+def test_project_without_settings_is_reported(tmp_path: Path, manage: str | None) -> None:
+    if manage is not None:
+        (tmp_path / "manage.py").write_text(manage)
+
+    told = error_line(chroniker(cwd=tmp_path))
+
+    assert f"{tmp_path}/manage.py does not tell the settings module" in told
+    assert "-s" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["-s", "nosuch.settings"], {}),
+        ([], {"DJANGO_SETTINGS_MODULE": "nosuch.settings"}),
+        (["-s", "nosuch.settings"], {"DJANGO_SETTINGS_MODULE": "tests.settings"}),
+    ],
+)
+def test_missing_settings_are_reported(
+    tmp_path: Path, arguments: list[str], env: dict[str, str]
+) -> None:
+    assert "nosuch" in error_line(chroniker(*arguments, cwd=tmp_path, **env))
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise ValueError('first line\\nsecond line')", "ValueError: first line second line"),
+        ("def broken(:", "SyntaxError"),
+        ("INSTALLED_APPS = ['nosuch_app']", "nosuch_app"),
+        ("import sys; sys.exit('the settings gave up')", "the settings gave up"),
+    ],
+)
+def test_broken_settings_are_reported_in_one_line(tmp_path: Path, source: str, reason: str) -> None:
+    (tmp_path / "weird_settings.py").write_text(source)
+    (tmp_path / "manage.py").write_text(MANAGE.format(value="'weird_settings'"))
+
+    ended = chroniker(cwd=tmp_path)
+
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert reason in ended.stderr
+
+
+@pytest.mark.parametrize("directory", ["nowhere", "file", "empty"])
+def test_invalid_virtual_environment_is_reported(tmp_path: Path, directory: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+
+    told = error_line(chroniker("-e", directory, cwd=tmp_path))
+
+    assert f"there is no virtual environment in {directory}" in told
+
+
+def test_virtual_environment_with_broken_python_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text("no program")
+
+    error_line(chroniker("-e", str(tmp_path), cwd=tmp_path))
+
+
+def test_a_virtual_environment_is_entered_once_with_the_same_arguments(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\necho "through here: $*"\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+
+    ended = chroniker("-e", str(tmp_path), "-p", "nowhere", cwd=tmp_path)
+
+    assert ended.returncode == 1
+    assert ended.stdout == f"through here: -m chroniker.cli -e {tmp_path} -p nowhere\n"
+    assert "there is no directory" in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--nosuch"], ["-p"], ["extra"]])
+def test_invalid_arguments_show_the_usage(tmp_path: Path, arguments: list[str]) -> None:
+    ended = chroniker(*arguments, cwd=tmp_path)
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("usage: chroniker ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_quiet_leaves_it_to_the_exit_code(tmp_path: Path) -> None:
+    ended = chroniker("-q", "-p", "nowhere", cwd=tmp_path)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
+
+
+def test_a_log_gets_what_is_wrong_with_the_time(tmp_path: Path) -> None:
+    for _ in range(2):
+        ended = chroniker("-l", "cron.log", "-p", "nowhere", cwd=tmp_path)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
+
+    first, second = (tmp_path / "cron.log").read_text().splitlines()
+    assert first[:4].isdigit() and first[19:21] == "Z "
+    assert "there is no directory" in first
+    assert "there is no directory" in second
+
+
+def test_unwritable_log_is_reported(tmp_path: Path) -> None:
+    told = error_line(chroniker("-l", "no/where/cron.log", "-p", "nowhere", cwd=tmp_path))
+
+    assert "cron.log" in told

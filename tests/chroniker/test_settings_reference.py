@@ -1,0 +1,20 @@
+"""docs/settings.md has every setting with its default, as the code has them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from chroniker import conf
+from chroniker_monitors.conf import all_settings as metrics_settings
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
+MARK = "<!-- settings: written by tests/chroniker/test_settings_reference.py, run with WRITE=1 -->"
+
+
+def test_the_page_is_in_step_with_the_code() -> None:
+    head = PAGE.read_text().partition(MARK)[0]
+    text = f"{head}{MARK}\n\n{conf.settings_table([*conf.all_settings(), *metrics_settings()])}"
+    if os.environ.get("WRITE"):
+        PAGE.write_text(text)
+    assert PAGE.read_text() == text

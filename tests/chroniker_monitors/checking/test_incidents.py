@@ -1,0 +1,180 @@
+"""A monitor's incidents: one that opens and one that ends, whatever the samples between do."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils.timezone import now as utc_now
+
+from chroniker.models import Incident, Job
+from chroniker_monitors.checking.incidents import summary
+from chroniker_monitors.checking.measurement import Measurement
+from chroniker_monitors.checking.recorder import measure_and_record as record_check
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.models import Monitor, MonitorState, Probe
+from chroniker_monitors.thresholds import SeverityChange
+from tests.factories import make_gauge_monitor, make_heartbeat_monitor, set_gauge
+from tests.support.processes.processes import make_job
+
+OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("after", "taken", "words"),
+    [
+        (
+            CRITICAL,
+            Measurement(CRITICAL, 95.0, "on battery", "V"),
+            "critical, 95 V (> 90): on battery",
+        ),
+        (WARNING, Measurement(WARNING, 85.5), "warning, 85.5 (> 80)"),
+        (UNKNOWN, Measurement(UNKNOWN, error="refused"), "unknown: refused"),
+        (OK, Measurement(OK, 50.0, "calm", "V"), "ok, 50 V: calm"),
+    ],
+)
+def test_the_summary_says_the_short_first(after: Severity, taken: Measurement, words: str) -> None:
+    probe = Probe(kind="test_gauge", operator=">", warning=80, critical=90)
+    assert summary(probe, SeverityChange(CRITICAL, after), taken) == words
+
+
+def test_the_summary_carries_what_a_command_wrote_to_stderr() -> None:
+    probe = Probe(kind="command", operator=">", critical=0)
+    stderr = "three orders have no address:\n  1041\n  1042\n  1050"
+    said = summary(probe, SeverityChange(OK, CRITICAL), Measurement(CRITICAL, 1.0, stderr))
+    assert stderr in said
+    assert (
+        len(summary(probe, SeverityChange(OK, CRITICAL), Measurement(CRITICAL, 1.0, "x" * 10_000)))
+        == 2000
+    )
+
+
+def check(monitor: Monitor) -> None:
+    with pytest.raises(SystemExit):
+        call_command("check_monitor", monitor.name, stdout=StringIO())
+
+
+def incidents_of(monitor: Monitor) -> list[Any]:
+    return list(Incident.objects.filter(job=monitor.pk).order_by("pk"))
+
+
+@pytest.mark.django_db
+def test_three_bad_samples_open_one_incident_and_a_good_one_ends_it(tmp_path: Path) -> None:
+    monitor = make_gauge_monitor(tmp_path, consecutive=3)
+    opened = []
+    for told in "FFFFS":
+        set_gauge(tmp_path, 95 if told == "F" else 50)
+        check(monitor)
+        opened.append(len([i for i in incidents_of(monitor) if i.resolved_at is None]))
+    assert opened == [0, 0, 1, 1, 0]
+    (incident,) = incidents_of(monitor)
+    assert (incident.kind, incident.severity) == ("monitor", "critical")
+    assert "95 V" in incident.summary
+
+
+@pytest.mark.django_db
+def test_two_bad_samples_of_three_are_silence(tmp_path: Path) -> None:
+    monitor = make_gauge_monitor(tmp_path, consecutive=3)
+    for told in "FFSFFS":
+        set_gauge(tmp_path, 95 if told == "F" else 50)
+        check(monitor)
+    assert incidents_of(monitor) == []
+
+
+@pytest.mark.django_db
+def test_an_incident_follows_its_severity(tmp_path: Path) -> None:
+    monitor = make_gauge_monitor(tmp_path)
+    seen = []
+    for told in ("85", "95", "raise cut", "95", "50"):
+        set_gauge(tmp_path, told)
+        check(monitor)
+        (incident,) = incidents_of(monitor)
+        seen.append((incident.severity, incident.resolved_at is not None))
+    assert seen == [
+        ("warning", False), ("critical", False), ("warning", False), ("critical", False),
+        ("critical", True),
+    ]  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_a_failing_ping_opens_one_and_a_good_one_ends_it(client: Any) -> None:
+    monitor = make_heartbeat_monitor()
+    address = f"/ping/{monitor.probe.ping_uuid}/"
+    client.post(f"{address}3", b"disk full", "text/plain")
+    client.get(f"{address}fail")
+    (incident,) = incidents_of(monitor)
+    assert "disk full" in incident.summary
+    client.get(address)
+    (incident,) = incidents_of(monitor)
+    assert incident.resolved_at is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failing_probe_opens_one_incident_and_not_two(tmp_path: Path, run_tick: Any) -> None:
+    monitor = make_gauge_monitor(tmp_path, "raise the wire is cut")
+    run_tick(only=frozenset({monitor.pk}), force=True)
+    (incident,) = incidents_of(monitor)
+    assert incident.kind == "monitor"
+    assert "the wire is cut" in incident.summary
+
+
+@pytest.mark.django_db
+def test_disabled_monitor_is_not_notified(tmp_path: Path, client: Any) -> None:
+    gauge, heartbeat = (
+        make_gauge_monitor(tmp_path, 95, enabled=False),
+        make_heartbeat_monitor(enabled=False),
+    )
+    check(gauge)
+    client.get(f"/ping/{heartbeat.probe.ping_uuid}/fail")
+    assert not Incident.objects.exists()
+    assert {state.severity for state in MonitorState.objects.all()} == {CRITICAL}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_bad_monitor_is_notified_again_when_reenabled(tmp_path: Path, run_tick: Any) -> None:
+    monitor = make_gauge_monitor(tmp_path, 95, recovery=2, schedule="@yearly")
+    run_tick()
+    check(monitor)
+    for enabled in (False, True):
+        Job.objects.filter(pk=monitor.pk).update(enabled=enabled)
+        run_tick()
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False]
+    set_gauge(tmp_path, 50)
+    check(monitor)  # on its way back: nothing to open an incident for
+    assert len(incidents_of(monitor)) == 1
+    set_gauge(tmp_path, 95)
+    check(monitor)
+    check(monitor)
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False, True]
+    set_gauge(tmp_path, 50)
+    check(monitor)
+    check(monitor)
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_checks_a_monitor_beside_it_fails_as_any_job(
+    tmp_path: Path, run_tick: Any
+) -> None:
+    monitor = make_gauge_monitor(tmp_path, 95, name="volts")
+    job = make_job(command="check_monitor", args="volts")
+    run_tick(only=frozenset({job.pk}), force=True)
+    kinds = dict(Incident.objects.values_list("job", "kind"))
+    assert kinds == {monitor.pk: "monitor", job.pk: "failing"}
+
+
+@pytest.mark.django_db
+def test_removed_probe_closes_the_incident(tmp_path: Path) -> None:
+    monitor, other = make_gauge_monitor(tmp_path, 95), make_gauge_monitor(tmp_path, 95)
+    check(monitor)
+    check(other)
+    Probe.objects.filter(pk=monitor.pk).delete()
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False]
+    assert [incident.is_open for incident in incidents_of(other)] == [True]
+    record_check(monitor, monitor.probe, "", now=utc_now())  # which had begun before
+    assert [incident.is_open for incident in incidents_of(monitor)] == [False]
+    other.delete()
+    assert not incidents_of(other)

@@ -1,0 +1,219 @@
+"""Heartbeats: what outside jobs tell, and what their silence tells."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+import time_machine
+from django.core.management import call_command
+from django.db import connections
+from django.test import Client
+from django.urls import get_resolver
+from django.utils.timezone import now as utc_now
+
+from chroniker_monitors.checking.pings import MAX_BODY_BYTES, MAX_PINGS_PER_MINUTE
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
+from tests.factories import make_heartbeat_monitor, make_monitor, monitor_state
+
+pytestmark = pytest.mark.django_db
+
+
+def address(monitor: Monitor, told: str = "") -> str:
+    return f"/ping/{monitor.probe.ping_uuid}/{told}"
+
+
+def check(monitor: Monitor) -> Severity:
+    with pytest.raises(SystemExit):
+        call_command("check_monitor", monitor.name, stdout=StringIO())
+    return Severity(monitor_state(monitor).severity)
+
+
+def later(seconds: float) -> Any:
+    return time_machine.travel(utc_now() + timedelta(seconds=seconds), tick=True)
+
+
+@pytest.mark.parametrize("method", ["get", "head", "post"])
+def test_a_good_ping_is_taken_by_each_method(client: Client, method: str) -> None:
+    monitor = make_heartbeat_monitor()
+    response = getattr(client, method)(address(monitor))
+    assert response.status_code == 200
+    assert response.content == (b"" if method == "head" else b"ok")
+    state = monitor_state(monitor)
+    assert (state.last_ping_kind, state.severity) == ("success", Severity.OK)
+    assert state.last_success_ping_at is not None
+    assert Sample.objects.count() == 1
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "delete", "options"])
+def test_other_methods_change_nothing(client: Client, method: str) -> None:
+    monitor = make_heartbeat_monitor()
+    assert getattr(client, method)(address(monitor)).status_code == 405
+    assert not MonitorState.objects.exists()
+
+
+def test_no_cookie_and_no_token_is_asked_for() -> None:
+    monitor = make_heartbeat_monitor()
+    response = Client(enforce_csrf_checks=True).post(address(monitor), b"x", "text/plain")
+    assert response.status_code == 200
+    assert not response.cookies
+    assert "no-store" in response["Cache-Control"]
+
+
+@pytest.mark.parametrize(("told", "code"), [("fail", None), ("1", 1), ("137", 137), ("255", 255)])
+def test_a_failure_is_critical_at_once(client: Client, told: str, code: int | None) -> None:
+    monitor = make_heartbeat_monitor(consecutive=5)
+    client.get(address(monitor))
+    client.post(address(monitor, told), b"disk full\n", "text/plain")
+    state = monitor_state(monitor)
+    assert (state.severity, state.last_ping_exit_code) == (Severity.CRITICAL, code)
+    assert "disk full" in state.message
+    assert check(monitor) is Severity.CRITICAL  # until it tells otherwise
+
+
+@pytest.mark.parametrize("told", ["", "0"])
+def test_a_good_ping_recovers_at_once(client: Client, told: str) -> None:
+    monitor = make_heartbeat_monitor(recovery=5)
+    client.get(address(monitor, "fail"))
+    client.get(address(monitor, told))
+    assert monitor_state(monitor).severity == Severity.OK
+    assert check(monitor) is Severity.OK
+
+
+def test_silence_is_critical_beyond_period_and_grace(client: Client) -> None:
+    monitor = make_heartbeat_monitor(period=1000, grace=500)
+    assert check(monitor) is Severity.OK
+    client.get(address(monitor))
+    with later(1400):
+        assert check(monitor) is Severity.OK
+    with later(1500 + 4500):
+        assert check(monitor) is Severity.CRITICAL
+        assert "late by 1:1" in monitor_state(monitor).message
+        client.get(address(monitor))
+        assert check(monitor) is Severity.OK
+
+
+def test_one_that_was_never_pinged_is_late_after_its_definition() -> None:
+    monitor = make_heartbeat_monitor(period=100, grace=50)
+    with later(200):
+        assert check(monitor) is Severity.CRITICAL
+    assert monitor_state(monitor).message.startswith("no ping yet")
+
+
+def test_start_is_no_sample_and_gives_the_duration(client: Client) -> None:
+    monitor = make_heartbeat_monitor()
+    client.get(address(monitor, "start"))
+    state = monitor_state(monitor)
+    assert (state.samples_total, state.last_ping_kind) == (0, "")
+    assert not Sample.objects.exists()
+    with later(30):
+        client.get(address(monitor))
+    latency = monitor_state(monitor).latency_seconds
+    assert latency is not None
+    assert 29 < latency < 90
+    client.get(address(monitor))
+    assert monitor_state(monitor).latency_seconds is None  # it did not say when that one began
+
+
+def test_ten_kilobytes_of_the_body_are_kept(client: Client) -> None:
+    monitor = make_heartbeat_monitor()
+    client.post(address(monitor), b"a\0" + b"\xff" + b"x" * 100_000, "application/octet-stream")
+    body = monitor_state(monitor).last_ping_body
+    assert body.startswith("a\\xffxxx")
+    assert len(body) == MAX_BODY_BYTES - 2 + len("\\xff")
+
+
+def test_a_form_is_kept_as_it_was_sent(client: Client) -> None:
+    monitor = make_heartbeat_monitor()
+    client.post(address(monitor), "rows=3", content_type="application/x-www-form-urlencoded")
+    assert monitor_state(monitor).last_ping_body == "rows=3"
+
+
+def test_a_secret_in_a_body_is_masked(client: Client, settings: Any) -> None:
+    settings.BACKUP_PASSWORD = "hunter2hunter2"
+    monitor = make_heartbeat_monitor()
+    client.post(address(monitor, "fail"), b"login hunter2hunter2 refused", "text/plain")
+    state = monitor_state(monitor)
+    assert "hunter2" not in state.last_ping_body + state.message
+
+
+def test_the_address_reveals_nothing(client: Client) -> None:
+    disk, other = make_monitor(), uuid.uuid4()
+    Probe.objects.filter(job=disk).update(ping_uuid=other)  # of a kind that nobody pings
+    elsewhere = client.get("/no-such-page/")
+    for unknown in (
+        f"/ping/{uuid.uuid4()}/", f"/ping/{uuid.uuid4()}/start", f"/ping/{other}/",
+        f"/ping/{uuid.uuid4()}/7", f"/ping/{other}/256", "/ping/1/", "/ping/",
+    ):  # fmt: skip
+        for method in (client.get, client.post):
+            answer = method(unknown)
+            assert answer.status_code == elsewhere.status_code == 404
+            assert answer.content.replace(unknown.encode(), b"") == elsewhere.content.replace(
+                b"/no-such-page/", b""
+            )
+    assert not MonitorState.objects.exists()
+
+
+@pytest.mark.parametrize("told", ["256", "999999999999999999999", "-1", "start/", "stop", "0x1"])
+def test_nothing_but_pings_is_accepted(client: Client, told: str) -> None:
+    monitor = make_heartbeat_monitor()
+    assert client.get(address(monitor, told)).status_code == 404
+    assert not MonitorState.objects.exists()
+
+
+def test_too_many_pings_are_refused_and_change_nothing(client: Client) -> None:
+    monitor = make_heartbeat_monitor()
+    now = utc_now()
+    MonitorState.objects.create(
+        job_id=monitor.pk, ping_window_started_at=now, pings_in_window=MAX_PINGS_PER_MINUTE - 1
+    )
+    assert client.get(address(monitor)).status_code == 200
+    for told in ("", "fail", "start"):
+        assert client.get(address(monitor, told)).status_code == 429
+    state = monitor_state(monitor)
+    assert (state.severity, state.samples_total) == (Severity.OK, 1)
+    assert client.get(address(make_heartbeat_monitor())).status_code == 200  # each has its own
+    with later(61):
+        assert client.get(address(monitor)).status_code == 200
+
+
+def test_a_ping_costs_few_queries(client: Client, django_assert_max_num_queries: Any) -> None:
+    monitor = make_heartbeat_monitor()
+    client.get(address(monitor))
+    with django_assert_max_num_queries(7):  # with the savepoint around them in a test
+        client.get(address(monitor))
+
+
+def test_the_address_stays_when_the_monitor_is_saved_again() -> None:
+    monitor = make_heartbeat_monitor()
+    before = monitor.probe.ping_uuid
+    monitor.save_with_probe(monitor.probe)
+    assert Probe.objects.get().ping_uuid == before is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fifty_pings_at_a_time_are_all_counted() -> None:
+    monitor = make_heartbeat_monitor()
+    path = address(monitor)
+
+    def ping(number: int) -> int:
+        try:
+            return Client().get(path).status_code
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(10) as pool:
+        assert set(pool.map(ping, range(50))) == {200}
+    assert monitor_state(monitor).samples_total == 50
+    assert Sample.objects.count() == 50
+    assert monitor_state(monitor).pings_in_window == 50
+
+
+def test_pings_have_an_address_of_their_own_in_the_urls() -> None:
+    names = {key for key in get_resolver("chroniker_monitors.urls").reverse_dict if key}
+    assert {"ping", "ping_start", "ping_fail", "ping_exit_code"} <= names

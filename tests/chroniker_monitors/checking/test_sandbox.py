@@ -1,0 +1,109 @@
+"""``Test now``: an unsaved form is tried in a guarded process, and nothing is recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from django.test import Client
+
+from chroniker.models import Job
+from chroniker_monitors.checking.measurement import Measurement
+from chroniker_monitors.checking.sandbox import MAX_SANDBOXES, reserve_sandbox, run_in_sandbox
+from chroniker_monitors.models import Monitor, Sample
+from chroniker_monitors.thresholds import Thresholds
+from tests.chroniker_monitors.admin.test_monitors import gauge_data, visible_text
+from tests.factories import make_gauge_monitor
+from tests.monitoring.conftest import SignIn, monitor_admin_url
+
+pytestmark = [pytest.mark.one_database, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("50 calm", ["ok", "50 V", "calm", "Nothing was recorded"]),
+        ("95", ["critical", "95 V"]),
+        ("raise the wire is cut", ["unknown", "the wire is cut"]),
+        ("exit 7", ["unknown", "ended with exit code 7"]),
+        ("kill", ["unknown", "SIGKILL"]),
+    ],
+)
+@pytest.mark.no_leftovers
+def test_unsaved_form_can_be_tested(
+    root: Client, tmp_path: Path, told: str, words: list[str]
+) -> None:
+    (tmp_path / "gauge").write_text(told)
+    data = gauge_data(tmp_path, name="", _test="1")  # the name can wait
+    page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", data)
+    answer = page.content.decode().partition('id="chroniker-tested"')[2].partition("</div>")[0]
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer))
+    assert all(word in shown for word in words), shown
+    assert page.context["adminform"].form["param_path"].value() == str(tmp_path / "gauge")
+    assert not Job.objects.exists()
+    assert not Sample.objects.exists()
+
+
+@pytest.mark.no_leftovers
+def test_a_probe_that_hangs_is_ended_in_time(root: Client, tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("sleep 300")
+    data = gauge_data(tmp_path, probe_timeout="0.5", _test="1")
+    page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", data)
+    assert "unknown" in visible_text(page)
+    assert "0.5 s" in visible_text(page)
+
+
+def test_what_a_probe_writes_is_not_held_by_the_site(tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("flood 64")
+    tracemalloc.start()
+    try:
+        taken = post_gauge_test(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (taken.message, taken.error) == ("said a lot", "")
+    assert peak < 16 * 1024 * 1024
+
+
+def test_concurrent_tests_are_limited(root: Client, tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("50 calm")
+    data, url = gauge_data(tmp_path, _test="1"), f"{monitor_admin_url('add')}?kind=test_gauge"
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_SANDBOXES):
+            stack.enter_context(reserve_sandbox())
+        assert "being tried" in visible_text(root.post(url, data))
+    assert "calm" in visible_text(root.post(url, data))
+
+
+def post_gauge_test(path: Path) -> Measurement:
+    params = {"path": str(path / "gauge")}
+    return run_in_sandbox("test_gauge", params, Thresholds(">", 80, 90), timeout=30)
+
+
+def test_incomplete_form_is_not_tested(root: Client, tmp_path: Path) -> None:
+    page = root.post(
+        f"{monitor_admin_url('add')}?kind=test_gauge",
+        gauge_data(tmp_path, param_path="", _test="1"),
+    )
+    assert "Mend the form first" in visible_text(page)
+
+
+def test_testing_a_change_saves_nothing(root: Client, tmp_path: Path) -> None:
+    monitor = make_gauge_monitor(tmp_path, 95)
+    data = gauge_data(tmp_path, name="renamed", probe_critical="99", probe_warning="", _test="1")
+    page = root.post(monitor_admin_url("change", monitor), data)
+    assert "95 V" in visible_text(page)
+    monitor = Monitor.objects.get()
+    assert (monitor.name, monitor.probe.critical) == (monitor.name, 90)
+    assert monitor.name != "renamed"
+
+
+def test_testing_requires_change_permission(sign_in: SignIn, tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("50")
+    data = gauge_data(tmp_path, _test="1")
+    url = f"{monitor_admin_url('add')}?kind=test_gauge"
+    assert sign_in("view_monitor", "change_monitor").post(url, data).status_code == 403
+    assert sign_in("add_monitor", csrf=True).post(url, data).status_code == 403

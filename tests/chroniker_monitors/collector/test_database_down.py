@@ -1,0 +1,261 @@
+"""A database that is gone, hangs, or is locked: the rest of the page, in bounded time."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, connections
+from django.db.backends.signals import connection_created
+from django.test import Client
+
+from chroniker_monitors.collector.deadline import (
+    MAX_ABANDONED_THREADS,
+    DeadlineExceeded,
+    SharedCall,
+)
+from tests.support.processes.metrics_page import OPENMETRICS, MetricsPage, make_job_state, scrape
+from tests.support.processes.processes import free_port, make_job, wait_until
+
+LIMIT = 3.0
+
+
+def assert_down_in_time() -> None:
+    seconds = []
+    for headers in ({}, {"accept": OPENMETRICS}, {}):
+        began = time.monotonic()
+        text = scrape(Client(), **headers)
+        seconds.append(time.monotonic() - began)
+        assert "\nchroniker_collector_up 0.0\n" in text
+        assert "\nchroniker_build_info{" in text
+        assert "\npython_info{" in text
+        assert "chroniker_job" not in text
+        assert "dropped_jobs" not in text
+        if seconds[-1] < LIMIT and len(seconds) > 1:
+            break
+    assert min(seconds) < LIMIT, seconds  # a busy machine may be late now and then
+
+
+POSTGRES = {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": "nowhere",
+    "USER": "nobody",
+    "HOST": "127.0.0.1",
+    "OPTIONS": {},
+}
+
+
+def postgres_wrapper(port: int) -> Any:
+    """A PostgreSQL alias, whatever the suite's database is."""
+    from django.db.backends.postgresql.base import DatabaseWrapper
+
+    settings = {**connections.settings["default"], **POSTGRES, "PORT": str(port)}
+    return DatabaseWrapper(settings, "default")
+
+
+@contextlib.contextmanager
+def replace_default_connection(wrapper: Any) -> Iterator[None]:
+    mine, before = connections["default"], connections.settings["default"]
+    connections.settings["default"] = wrapper.settings_dict
+    connections["default"] = wrapper
+    try:
+        yield
+    finally:
+        connections.settings["default"] = before
+        connections["default"] = mine
+
+
+def test_server_that_is_stopped(transactional_db: None) -> None:
+    with replace_default_connection(postgres_wrapper(free_port())):
+        assert_down_in_time()
+
+
+def test_unresponsive_server(transactional_db: None) -> None:
+    """As with SIGSTOP: the kernel takes the connection, and nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with replace_default_connection(postgres_wrapper(silent.getsockname()[1])):
+            assert_down_in_time()
+        wait_until(lambda: not scrape_threads(), timeout=10)
+
+
+def scrape_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "chroniker-scrape"]
+
+
+def test_locked_table(transactional_db: None, settings: Any) -> None:
+    settings.CHRONIKER_METRICS_TIMEOUT_SECONDS = 0.5
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite's readers wait for nobody in WAL mode")
+    locks = {
+        "postgresql": ("BEGIN", "LOCK TABLE chroniker_job IN ACCESS EXCLUSIVE MODE", "ROLLBACK"),
+        "mysql": ("SET autocommit=1", "LOCK TABLES chroniker_job WRITE", "UNLOCK TABLES"),
+    }
+    begin, lock, unlock = locks[connection.vendor]
+    make_job(name="a")
+    with connection.cursor() as cursor:
+        cursor.execute(begin)
+        cursor.execute(lock)
+        try:
+            assert_down_in_time()
+            # Nobody is left waiting for the lock: the statements have ended by themselves.
+            wait_until(lambda: not scrape_threads(), timeout=10)
+        finally:
+            cursor.execute(unlock)
+    assert MetricsPage()("chroniker_job_enabled", job_name="a") == 1
+
+
+def test_it_recovers(transactional_db: None) -> None:
+    make_job_state(make_job(name="a"), runs_total=3)
+    assert MetricsPage()("chroniker_job_runs_total", job_name="a") == 3
+    with replace_default_connection(postgres_wrapper(free_port())):
+        assert_down_in_time()
+    assert MetricsPage()("chroniker_job_runs_total", job_name="a") == 3
+
+
+def test_missing_table(db: None) -> None:
+    """Before `manage.py migrate`; inside a transaction, which stays usable."""
+    with connection.execute_wrapper(_no_such_table):
+        assert "chroniker_collector_up 0.0" in scrape()
+    make_job(name="a")
+    assert MetricsPage()("chroniker_job_enabled", job_name="a") == 1
+
+
+def _no_such_table(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    if "chroniker_host" in sql:
+        raise DatabaseError("no such table")
+    return execute(sql, params, many, context)
+
+
+def test_atomic_requests_do_not_ask_the_database_first(
+    transactional_db: None, settings: Any
+) -> None:
+    wrapper = postgres_wrapper(free_port())
+    wrapper.settings_dict["ATOMIC_REQUESTS"] = True
+    with replace_default_connection(wrapper):
+        assert_down_in_time()
+
+
+def test_connection_of_a_scrape_ends_with_it(transactional_db: None) -> None:
+    """It is the thread's own: neither the web worker's is used, nor one left behind."""
+    opened: list[Any] = []
+
+    def note(connection: Any, **kwargs: Any) -> None:
+        opened.append(connection)
+
+    make_job(name="a")
+    connection.close()
+    connection_created.connect(note)
+    try:
+        scrape()
+        scrape()
+    finally:
+        connection_created.disconnect(note)
+    assert len(opened) == 2
+    assert [wrapper.connection for wrapper in opened] == [None, None]
+    assert connection.connection is None
+
+
+def test_read_outside_a_transaction_sees_what_is_committed(transactional_db: None) -> None:
+    make_job_state(make_job(name="a", hostname="*"), host="web1", runs_total=3)
+    assert MetricsPage()("chroniker_job_runs_total", job_name="a", host="web1") == 3
+
+
+# --- the deadline itself --------------------------------------------------------------------
+
+
+def test_those_who_come_meanwhile_share_the_next_result() -> None:
+    """Not the present one, which may have been read before they came."""
+    calls: list[int] = []
+    go = threading.Event()
+
+    def slow(alias: str, number: int, seconds: float) -> int:
+        calls.append(number)
+        go.wait(5)
+        return number
+
+    shared = SharedCall(slow)
+    results: dict[int, int] = {}
+
+    def ask(number: int) -> None:
+        results[number] = shared("default", number, 5)
+
+    def waiting() -> int:
+        """How many wait for the call after the present one."""
+        attempt = shared._next
+        return len(attempt.done._cond._waiters) if attempt else 0
+
+    first, *others = threads = [threading.Thread(target=ask, args=[n]) for n in range(5)]
+    first.start()
+    wait_until(lambda: calls)
+    for thread in others:
+        thread.start()
+    wait_until(lambda: waiting() == len(others))
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 2
+    assert results.pop(0) == calls[0] == 0
+    assert set(results.values()) == {calls[1]}
+    assert shared("default", 7, 5) == 7  # and the next one is asked anew
+
+
+def test_hanging_call_is_bounded_by_the_deadline() -> None:
+    release = threading.Event()
+
+    def hang(alias: str, number: int, seconds: float) -> int:
+        release.wait(20)
+        return number
+
+    shared = SharedCall(hang)
+    ends: list[float] = []
+
+    def ask(number: int) -> None:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            shared("default", number, 0.3)
+        ends.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=ask, args=[n]) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(ends) < 3  # of 20 that the calls hang; a busy machine wakes threads late
+    assert len(scrape_threads()) <= MAX_ABANDONED_THREADS
+    release.set()
+    wait_until(lambda: not scrape_threads())
+    assert shared("default", 42, 5) == 42
+
+
+def test_hanging_calls_are_left_behind_but_not_without_end() -> None:
+    release = threading.Event()
+    calls: list[int] = []
+
+    def hang(alias: str, number: int, seconds: float) -> int:
+        calls.append(number)
+        release.wait(20)
+        return number
+
+    shared = SharedCall(hang)
+    try:
+        for number in range(MAX_ABANDONED_THREADS + 2):
+            with pytest.raises(DeadlineExceeded):
+                shared("default", number, 0.05)
+        assert len(calls) == MAX_ABANDONED_THREADS
+    finally:
+        release.set()
+    wait_until(lambda: not scrape_threads())
+    assert shared("default", 42, 5) == 42
+
+
+def test_error_of_the_call_is_raised() -> None:
+    def fail(alias: str, number: int, seconds: float) -> int:
+        raise DatabaseError("no")
+
+    with pytest.raises(DatabaseError, match="no"):
+        SharedCall(fail)("default", 1, 5)

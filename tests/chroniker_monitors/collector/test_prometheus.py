@@ -1,0 +1,443 @@
+"""From the database to the page: what is there, and at what cost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils.timezone import now as utc_now
+from prometheus_client import CollectorRegistry, generate_latest
+
+import chroniker
+from chroniker.models import (
+    Counter,
+    Host,
+    Incident,
+    Job,
+    JobState,
+    Maintenance,
+    MaintenanceJob,
+    Notification,
+    Run,
+)
+from chroniker_monitors.collector.metrics import LEVELS, NAMES
+from chroniker_monitors.collector.prometheus import ChronikerCollector
+from chroniker_monitors.models import Monitor, MonitorState, Probe
+from tests.support.processes.metrics_page import NOON, MetricsPage, make_job_state, scrape
+from tests.support.processes.processes import REPO, make_job
+
+Queries = Callable[[int], AbstractContextManager[Any]]
+pytestmark = pytest.mark.django_db
+
+
+def test_job_that_never_ran_is_there_at_zero() -> None:
+    make_job(name="new")
+    page = MetricsPage()
+    assert page("chroniker_job_runs_total", job_name="new") == 0
+    for reason in ("error", "timeout", "stopped", "lost"):
+        assert page("chroniker_job_failures_total", job_name="new", reason=reason) == 0
+    for reason in ("overlap", "downtime", "deadline"):
+        assert page("chroniker_job_missed_runs_total", job_name="new", reason=reason) == 0
+    for status in ("succeeded", "failed", "timed_out", "stopped", "lost"):
+        assert page("chroniker_job_last_run_status", job_name="new", status=status) == 0
+    assert page("chroniker_job_duration_seconds_bucket", job_name="new", le="+Inf") == 0
+    assert page("chroniker_job_last_success_timestamp_seconds", job_name="new") == 0
+    slot_names = {family.name for family in LEVELS["slot"] if family.type != "histogram"}
+    there = {name for name, labels in page.samples if ("job_name", "new") in labels}
+    assert slot_names <= there
+
+
+def make_window(*jobs: Job, **fields: Any) -> Maintenance:
+    now = utc_now()
+    window = {"starts_at": now - timedelta(hours=1), "ends_at": now + timedelta(hours=1), **fields}
+    made = Maintenance.objects.create(**window)
+    for job in jobs:
+        MaintenanceJob.objects.create(maintenance=made, job=job)
+    return made
+
+
+def test_job_in_a_maintenance_window_is_muted() -> None:
+    make_window(make_job(name="inside"))
+    make_job(name="outside")
+    make_window(make_job(name="later"), starts_at=utc_now() + timedelta(minutes=1))
+    page = MetricsPage()
+    assert [page("chroniker_job_muted", job_name=n) for n in ("inside", "outside", "later")] == [
+        1,
+        0,
+        0,
+    ]
+
+
+def test_window_without_jobs_mutes_all_of_them() -> None:
+    make_job(name="a")
+    make_window(make_job(name="b"))
+    make_window()
+    page = MetricsPage()
+    assert [page("chroniker_job_muted", job_name=name) for name in ("a", "b")] == [1, 1]
+
+
+def test_window_whose_job_was_deleted_mutes_nothing() -> None:
+    gone = make_job(name="gone")
+    make_window(gone)
+    gone.delete()
+    make_job(name="a")
+    assert MetricsPage()("chroniker_job_muted", job_name="a") == 0
+
+
+def test_incidents_and_notifications_are_counted() -> None:
+    page = MetricsPage()
+    for severity in ("critical", "warning", "info"):
+        assert page("chroniker_incidents_open", severity=severity) == 0
+    assert page("chroniker_notifications_pending") == 0
+    assert page("chroniker_notification_failures_total") == 0
+    for number, resolved in enumerate((None, None, NOON)):
+        Incident.objects.create(
+            job=make_job(name=f"job {number}"),
+            kind="failing",
+            severity="critical",
+            opened_at=NOON,
+            last_seen_at=NOON,
+            resolved_at=resolved,
+        )
+    for number, again in enumerate((NOON, None)):
+        Notification.objects.create(
+            event="opened", channel="mail", key=number, created_at=NOON, next_attempt_at=again
+        )
+    Counter.objects.add("notification_failures", 5)
+    page = MetricsPage()
+    assert page("chroniker_incidents_open", severity="critical") == 2
+    assert page("chroniker_incidents_open", severity="warning") == 0
+    assert page("chroniker_notifications_pending") == 1
+    assert page("chroniker_notification_failures_total") == 5
+
+
+def make_monitor(name: str, *, hostname: str = "", **fields: Any) -> Monitor:
+    job = make_job(name=name, command="noop", hostname=hostname)
+    Probe.objects.create(job=job, **{"kind": "disk", **fields})
+    return Monitor.objects.get(pk=job.pk)
+
+
+def test_monitor_is_there_from_the_start_without_a_value() -> None:
+    make_monitor("new", unit="%", operator="<", warning=20)
+    make_job(name="no monitor")
+    page = MetricsPage()
+    assert page("chroniker_monitor_info", job_name="new", kind="disk", unit="%") == 1
+    assert page.samples_named("chroniker_monitor_threshold") == {
+        frozenset({"job_name": "new", "operator": "<", "severity": "warning"}.items()): 20
+    }
+    assert page("chroniker_monitor_severity", job_name="new") == 0
+    assert page("chroniker_monitor_last_sample_timestamp_seconds", job_name="new") == 0
+    assert not page.samples_named("chroniker_monitor_value")
+    assert not page.samples_named("chroniker_monitor_latency_seconds")
+    assert len(page.samples_named("chroniker_monitor_severity")) == 1  # a plain job has none
+
+
+def test_monitor_measurement_is_exported() -> None:
+    monitor = make_monitor("full", warning=80, critical=90)
+    MonitorState.objects.create(
+        job=monitor,
+        severity=2,
+        value=95.5,
+        unit="percent",
+        latency_seconds=0.125,
+        last_sample_at=NOON,
+    )
+    page = MetricsPage()
+    assert page("chroniker_monitor_info", job_name="full", kind="disk", unit="percent") == 1
+    assert page("chroniker_monitor_value", job_name="full") == 95.5
+    assert page("chroniker_monitor_severity", job_name="full") == 2
+    assert page("chroniker_monitor_latency_seconds", job_name="full") == 0.125
+    at = page("chroniker_monitor_last_sample_timestamp_seconds", job_name="full")
+    assert at == NOON.timestamp()
+    for severity, limit in (("warning", 80), ("critical", 90)):
+        told = page("chroniker_monitor_threshold", job_name="full", operator=">", severity=severity)
+        assert told == limit
+
+
+def test_unknown_monitor_has_no_value() -> None:
+    MonitorState.objects.create(job=make_monitor("broken"), severity=3, last_sample_at=NOON)
+    page = MetricsPage()
+    assert page("chroniker_monitor_severity", job_name="broken") == 3
+    assert not page.samples_named("chroniker_monitor_value")
+
+
+def test_monitor_on_every_host_has_the_hosts_of_today() -> None:
+    Host.objects.create(name="web1")
+    Host.objects.create(name="web2")
+    monitor = make_monitor("disk", hostname="*")
+    MonitorState.objects.create(job=monitor, host="web1", severity=1, value=1)
+    MonitorState.objects.create(job=monitor, host="", severity=2)  # of an older definition
+    assert MetricsPage().samples_named("chroniker_monitor_severity") == {
+        frozenset({"job_name": "disk", "host": host}.items()): severity
+        for host, severity in (("web1", 1), ("web2", 0))
+    }
+
+
+def test_monitors_of_dropped_jobs_are_dropped(settings: Any) -> None:
+    for name in ("first", "second"):
+        make_monitor(name)
+    settings.CHRONIKER_METRICS_MAX_JOBS = 1
+    [labels] = MetricsPage().samples_named("chroniker_monitor_severity")
+    assert dict(labels)["job_name"] == "first"
+
+
+def test_definition_and_state_are_exported() -> None:
+    job = make_job(
+        name="backup",
+        command="noop",
+        args="--password hunter2",
+        schedule="@every 90m",
+        timezone="Europe/Berlin",
+        expected_seconds=60,
+        timeout_seconds=120,
+        start_deadline_seconds=0,
+    )
+    run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
+    make_job_state(
+        job,
+        lease_token="t",
+        lease_host="web1",
+        current_run=run,
+        last_started_at=NOON,
+        last_status="failed",
+        last_ended_at=NOON - timedelta(days=1),
+        last_failure_at=NOON - timedelta(days=1),
+        last_success_at=NOON - timedelta(days=2),
+        next_run_at=NOON + timedelta(hours=1, microseconds=250_000),
+        last_duration_seconds=2.5,
+        last_max_rss_bytes=123_456_789,
+        consecutive_failures=3,
+        runs_total=1_234_567,
+        failures_error=7,
+        missed_downtime=2,
+        retries_total=4,
+        duration_seconds_sum=12.5,
+        duration_count=4,
+        duration_buckets={"5": 3},
+        start_lag_seconds_sum=1.5,
+        start_lag_count=1,
+        start_lag_buckets={"5": 1},
+        cpu_seconds_total=0.75,
+        parts_total=77,
+        parts_done=13,
+        progress_at=NOON,
+    )
+    Host.objects.create(name="web1", last_tick_at=NOON, tick_seconds=0.5)
+    Host.objects.create(name="web2", paused=True)
+    page = MetricsPage()
+
+    def told(name: str, **labels: str) -> float | None:
+        return page(f"chroniker_job_{name}", job_name="backup", **labels)
+
+    assert (
+        told(
+            "info",
+            command="noop",
+            schedule="@every 90m",
+            timezone="Europe/Berlin",
+            hostname="",
+            kind="interval",
+        )
+        == 1
+    )
+    assert "hunter2" not in page.text
+    assert (told("enabled"), told("running")) == (1, 1)
+    assert (told("expected_seconds"), told("timeout_seconds")) == (60, 120)
+    assert told("start_deadline_seconds") == 0
+    assert told("start_timestamp_seconds") == NOON.timestamp()
+    assert told("last_run_timestamp_seconds") == NOON.timestamp() - 86400
+    assert told("last_failure_timestamp_seconds") == NOON.timestamp() - 86400
+    assert told("last_success_timestamp_seconds") == NOON.timestamp() - 2 * 86400
+    assert told("next_run_timestamp_seconds") == NOON.timestamp() + 3600.25
+    assert told("last_duration_seconds") == 2.5
+    assert told("last_max_rss_bytes") == 123_456_789
+    assert told("consecutive_failures") == 3
+    assert told("last_run_status", status="failed") == 1
+    assert told("last_run_status", status="succeeded") == 0
+    assert (told("runs_total"), told("retries_total")) == (1_234_567, 4)
+    assert told("failures_total", reason="error") == 7
+    assert told("missed_runs_total", reason="downtime") == 2
+    assert told("cpu_seconds_total") == 0.75
+    assert told("duration_seconds_bucket", le="1.0") == 0
+    assert told("duration_seconds_bucket", le="5.0") == 3
+    assert told("duration_seconds_bucket", le="14400.0") == 3
+    assert told("duration_seconds_bucket", le="+Inf") == 4
+    assert (told("duration_seconds_count"), told("duration_seconds_sum")) == (4, 12.5)
+    assert (told("start_lag_seconds_count"), told("start_lag_seconds_sum")) == (1, 1.5)
+    assert told("progress_ratio") == 13 / 77
+    assert (told("progress_parts"), told("progress_parts_expected")) == (13, 77)
+    assert told("progress_timestamp_seconds") == NOON.timestamp()
+    assert page("chroniker_host_last_tick_timestamp_seconds", host="web1") == NOON.timestamp()
+    assert page("chroniker_host_tick_duration_seconds", host="web1") == 0.5
+    assert page("chroniker_host_running_jobs", host="web1") == 1
+    assert page("chroniker_host_running_jobs", host="web2") == 0
+    assert page("chroniker_host_paused", host="web2") == 1
+    assert page("chroniker_host_last_tick_timestamp_seconds", host="web2") == 0
+    assert page("chroniker_collector_up") == 1
+    assert page("chroniker_build_info", version=chroniker.__version__) == 1
+
+
+def test_time_that_is_not_now_is_zero() -> None:
+    job = make_job(name="a")
+    run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
+    make_job_state(job, current_run=run, last_started_at=NOON)  # nobody owns it
+    assert MetricsPage()("chroniker_job_start_timestamp_seconds", job_name="a") == 0
+
+
+def test_threshold_that_is_not_set_is_absent() -> None:
+    make_job(name="a")
+    page = MetricsPage()
+    for name in ("expected", "timeout", "start_deadline"):
+        assert not page.samples_named(f"chroniker_job_{name}_seconds")
+        assert f"# TYPE chroniker_job_{name}_seconds gauge" in page.text
+
+
+def test_blocked_job_exports_the_reason() -> None:
+    make_job_state(make_job(name="a"), blocked_reason="dependency: b has not succeeded")
+    page = MetricsPage()
+    values = {
+        dict(labels)["reason"]: value
+        for labels, value in page.samples_named("chroniker_job_blocked").items()
+    }
+    expected = dict.fromkeys(("dependency", "schedule", "command", "lock", "other"), 0.0)
+    assert values == expected | {"dependency": 1.0}
+
+
+def test_raw_command_keeps_its_arguments_secret() -> None:
+    make_job(name="a", raw_command="/usr/bin/curl -u me:secret https://x")
+    page = scrape()
+    assert 'command="/usr/bin/curl"' in page
+    assert "secret" not in page
+
+
+def test_only_jobs_of_every_host_have_a_host() -> None:
+    everywhere = make_job(name="everywhere", hostname="*")
+    make_job_state(everywhere, host="web1", runs_total=1)
+    make_job_state(everywhere, host="web2", runs_total=2)
+    make_job_state(make_job(name="there", hostname="web1"), runs_total=3)
+    Host.objects.create(name="web3")
+    page = MetricsPage()
+    assert page.samples_named("chroniker_job_runs_total") == {
+        frozenset({("job_name", "everywhere"), ("host", "web1")}): 1,
+        frozenset({("job_name", "everywhere"), ("host", "web2")}): 2,
+        frozenset({("job_name", "everywhere"), ("host", "web3")}): 0,  # it did not tick since
+        frozenset({("job_name", "there")}): 3,
+    }
+    # What people defined is the same on every host, and is joined by the job's name.
+    assert page.samples_named("chroniker_job_enabled") == {
+        frozenset({("job_name", "everywhere")}): 1,
+        frozenset({("job_name", "there")}): 1,
+    }
+
+
+def test_deleted_renamed_and_moved_jobs_leave_no_series() -> None:
+    gone, renamed, moved = (make_job(name=name) for name in ("gone", "old name", "moved"))
+    make_job_state(moved, runs_total=5)
+    make_job_state(renamed, runs_total=6)
+    scrape()
+    gone.delete()
+    Job.objects.filter(pk=renamed.pk).update(name="new name")
+    Job.objects.filter(pk=moved.pk).update(hostname="*")
+    make_job_state(moved, host="web1", runs_total=1)
+    assert MetricsPage().samples_named("chroniker_job_runs_total") == {
+        frozenset({("job_name", "new name")}): 6,
+        frozenset({("job_name", "moved"), ("host", "web1")}): 1,
+    }
+    Job.objects.filter(pk=moved.pk).update(hostname="")
+    assert MetricsPage().samples_named("chroniker_job_runs_total") == {
+        frozenset({("job_name", "new name")}): 6,
+        frozenset({("job_name", "moved")}): 5,
+    }
+    JobState.objects.filter(job=moved, host="").delete()
+    assert MetricsPage()("chroniker_job_runs_total", job_name="moved") == 0
+
+
+def test_every_change_is_seen_at_the_next_scrape() -> None:
+    state = make_job_state(make_job(name="a"))
+    for runs in (1, 2, 5):
+        JobState.objects.filter(pk=state.pk).update(
+            runs_total=runs, duration_buckets={"60": runs}, duration_count=runs
+        )
+        page = MetricsPage()
+        assert page("chroniker_job_runs_total", job_name="a") == runs
+        assert page("chroniker_job_duration_seconds_bucket", job_name="a", le="60.0") == runs
+
+
+@pytest.mark.parametrize("number", [1, 200])
+def test_two_queries_whatever_the_number_of_jobs(
+    number: int, django_assert_num_queries: Queries
+) -> None:
+    jobs = Job.objects.bulk_create([Job(name=f"job {n}", command="noop") for n in range(number)])
+    JobState.objects.bulk_create([JobState(job=job) for job in jobs])
+    for _ in range(2):
+        # In a test's transaction, two more: a savepoint, and its release.
+        with django_assert_num_queries(7 + 2):
+            assert len(MetricsPage().samples_named("chroniker_job_runs_total")) == number
+
+
+def test_jobs_over_the_limit_are_dropped_and_counted(settings: Any) -> None:
+    for name in "abcde":
+        make_job_state(make_job(name=name, hostname="*"), host="web1")
+    for limit, dropped in ((5, 0), (6, 0), (4, 1), (2, 3)):
+        settings.CHRONIKER_METRICS_MAX_JOBS = limit
+        page = MetricsPage()
+        assert page("chroniker_collector_dropped_jobs") == dropped
+        assert len(page.samples_named("chroniker_job_runs_total")) == 5 - dropped
+        assert page("chroniker_job_enabled", job_name="a") == 1
+
+
+def test_histograms_can_be_left_out(settings: Any) -> None:
+    make_job_state(make_job(name="a"), runs_total=3)
+    settings.CHRONIKER_METRICS_HISTOGRAMS = False
+    page = MetricsPage()
+    assert "chroniker_job_duration_seconds" not in page.text
+    assert page("chroniker_job_runs_total", job_name="a") == 3
+    settings.CHRONIKER_METRICS_HISTOGRAMS = True
+    assert "chroniker_job_duration_seconds_bucket" in scrape()
+
+
+def test_other_bounds_count_from_the_next_scrape(settings: Any) -> None:
+    make_job_state(make_job(name="a"), duration_buckets={"5": 2, "60": 1}, duration_count=4)
+    assert MetricsPage()("chroniker_job_duration_seconds_bucket", job_name="a", le="5.0") == 2
+    settings.CHRONIKER_METRICS_DURATION_BUCKETS = [10, 100]
+    page = MetricsPage()
+    assert [
+        page("chroniker_job_duration_seconds_bucket", job_name="a", le=le)
+        for le in ("5.0", "10.0", "100.0", "+Inf")
+    ] == [None, 2, 3, 4]
+
+
+def test_rows_that_make_no_sense_never_give_an_error() -> None:
+    make_job_state(make_job(name="a"), duration_buckets=["nonsense"], duration_count=2)
+    page = MetricsPage()
+    assert page("chroniker_collector_up") == 1
+    assert page("chroniker_job_duration_seconds_bucket", job_name="a", le="+Inf") == 2
+    make_job_state(make_job(name="b"), duration_buckets={"1": "nonsense"})
+    page = MetricsPage()
+    assert page("chroniker_collector_up") == 0
+    assert "python_info" in page.text
+
+
+def test_collector_can_be_registered_elsewhere(django_assert_num_queries: Queries) -> None:
+    registry = CollectorRegistry(auto_describe=True)
+    with django_assert_num_queries(0):
+        registry.register(ChronikerCollector())
+    make_job_state(make_job(name="a"), runs_total=3)
+    text = generate_latest(registry).decode()
+    assert MetricsPage(text)("chroniker_job_runs_total", job_name="a") == 3
+    found = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert {name.removesuffix("_total") for name in found} == NAMES
+
+
+def test_describing_needs_no_settings() -> None:
+    code = (
+        "from chroniker_monitors.collector.prometheus import ChronikerCollector;"
+        "print(len(ChronikerCollector().describe()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={}, cwd=REPO, capture_output=True)
+    assert (done.stdout.decode().strip(), done.stderr) == (str(len(NAMES)), b"")

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.chroniker_monitors.collector.test_database_down import (
+    postgres_wrapper,
+    replace_default_connection,
+)
+from tests.support.processes.metrics_page import MetricsPage, make_job_state
+from tests.support.processes.processes import free_port, make_job, wait_until
+
+StartManage = Callable[..., subprocess.Popen[bytes]]
+
+
+# --- write_metrics --------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_file_has_our_metrics_only(tmp_path: Path) -> None:
+    """node_exporter's own python_ and process_ metrics would collide with those of a process."""
+    make_job_state(make_job(name="a"), runs_total=3)
+    file = tmp_path / "chroniker.prom"
+    file.write_text("old")
+    os.chmod(file, 0o600)
+    call_command("write_metrics", str(file))
+    text = file.read_text()
+    assert MetricsPage(text)("chroniker_job_runs_total", job_name="a") == 3
+    assert {line.split("_")[0].split()[-1] for line in text.splitlines()} == {"chroniker"}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert os.listdir(tmp_path) == [file.name]
+
+
+@pytest.mark.django_db
+def test_readers_see_the_old_file_or_the_new(tmp_path: Path) -> None:
+    file = tmp_path / "chroniker.prom"
+    file.write_text("old")
+    with file.open() as reader:
+        call_command("write_metrics", str(file))
+        assert reader.read() == "old"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["no/such/folder.prom", "folder"])
+def test_file_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CommandError, match="Cannot write"):
+        call_command("write_metrics", str(tmp_path / name))
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_file_says_that_the_database_is_down(transactional_db: None, tmp_path: Path) -> None:
+    file = tmp_path / "chroniker.prom"
+    with (
+        replace_default_connection(postgres_wrapper(free_port())),
+        pytest.raises(CommandError, match="did not answer"),
+    ):
+        call_command("write_metrics", str(file))
+    assert MetricsPage(file.read_text())("chroniker_collector_up") == 0
+
+
+# --- serve_metrics --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serve(start_manage: StartManage, tmp_path: Path) -> Callable[..., tuple[Any, int]]:
+    def start(*options: str) -> tuple[subprocess.Popen[bytes], int]:
+        process = start_manage("serve_metrics", "--port", "0", *options)
+        log = tmp_path / "serve_metrics.log"
+        found = wait_until(
+            lambda: re.search(r":(\d+)/metrics", log.read_text()), timeout=30, message="its URL"
+        )
+        return process, int(found[1])
+
+    return start
+
+
+def ask(port: int, method: str = "GET", path: str = "/metrics", **headers: str) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path, headers=headers)
+    response = connection.getresponse()
+    response.text = response.read().decode()  # type: ignore[attr-defined]
+    return response
+
+
+def test_server_needs_no_web_site(serve: Any) -> None:
+    make_job_state(make_job(name="a"), runs_total=3)
+    process, port = serve()
+    response = ask(port)
+    assert response.status == 200
+    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert MetricsPage(response.text)("chroniker_job_runs_total", job_name="a") == 3
+    assert "process_start_time_seconds" in response.text
+    openmetrics = ask(port, Accept="application/openmetrics-text")
+    assert openmetrics.text.endswith("# EOF\n")
+    head = ask(port, "HEAD")
+    assert (head.status, head.text) == (200, "")
+    assert int(head.headers["Content-Length"]) > 1000
+    post = ask(port, "POST")
+    assert (post.status, post.headers["Allow"]) == (405, "GET, HEAD")
+    assert ask(port, path="/").status == 404
+    # A client that says nothing holds up nobody, not even the end.
+    with socket.create_connection(("127.0.0.1", port)):
+        assert ask(port).status == 200
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 8  # a busy machine; held up, it would be ten and more
+
+
+def test_server_asks_for_the_token(serve: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    (tmp_path / "site_with_token.py").write_text(
+        "from tests.settings import *\nCHRONIKER_METRICS_TOKEN = 'a-token-of-some-length'\n"
+    )
+    process, port = serve("--settings", "site_with_token", "--pythonpath", str(tmp_path))
+    assert ask(port).status == 403
+    assert ask(port, Authorization="Bearer a-token-of-some-length").status == 200
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """Of this very machine, signed by nobody but itself."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt",
+         "ec_paramgen_curve:prime256v1", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+def test_server_speaks_tls(serve: Any, certificate: tuple[Path, Path]) -> None:
+    make_job_state(make_job(name="a"), runs_total=3)
+    cert, key = certificate
+    process, port = serve("--certfile", str(cert), "--keyfile", str(key))
+    # A client that never shakes hands holds up nobody.
+    with socket.create_connection(("127.0.0.1", port)):
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=10, context=ssl.create_default_context(cafile=cert)
+        )
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        assert response.status == 200
+        assert MetricsPage(response.read().decode())("chroniker_job_runs_total", job_name="a") == 3
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask(port)  # without TLS
+        connection.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--certfile", "/missing.pem"), "Cannot use /missing.pem"),
+        (("--certfile", __file__), "Cannot use"),
+        (("--keyfile", "key.pem"), "needs --certfile"),
+    ],
+)
+def test_certificate_that_is_none_is_an_error(options: tuple[str, ...], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        call_command("serve_metrics", "--port", "0", *options)
+
+
+def test_port_that_is_taken_is_an_error() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(CommandError, match="Cannot listen"),
+    ):
+        call_command("serve_metrics", "--port", str(taken.getsockname()[1]))
+
+
+def test_port_that_is_none_is_an_error() -> None:
+    with pytest.raises(CommandError, match="Cannot listen"):
+        call_command("serve_metrics", "--port", "99999999")

@@ -1,0 +1,103 @@
+"""docs/probes.md describes each kind as it is, and its examples run."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chroniker_monitors.probes import build, fields, measure, probe_kinds, registry
+from tests.support.processes.probe_servers import (
+    CertificateAuthority,
+    send_nothing,
+    serve_http,
+    serve_socket,
+)
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "probes.md"
+TEXT = PAGE.read_text()
+ENTRIES = {
+    match[1]: match[2] for match in re.finditer(r"^### (\w+)\n(.*?)(?=^##)", TEXT, re.M | re.S)
+}
+
+
+def test_every_kind_has_an_entry_and_no_other() -> None:
+    assert set(ENTRIES) == set(registry.SHIPPED)
+    for kind in registry.SHIPPED:
+        assert f"[`{kind}`](#{kind})" in TEXT
+
+
+@pytest.mark.parametrize("kind", sorted(registry.SHIPPED))
+def test_its_parameters_and_defaults_are_those_of_the_code(kind: str) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", ENTRIES[kind], re.M)
+    documented = {name: default.strip("` ") for name, default in rows}
+    found = fields(kind)
+    assert list(documented) == [field.name for field in found]
+    for field in found:
+        assert (documented[field.name] == "needed") == field.required, field.name
+        if field.type is not str and field.default is not None:
+            assert float(documented[field.name]) == field.default
+        elif field.default and not callable(field.choices):
+            assert documented[field.name] == field.default
+        if field.choices is not None and not callable(field.choices):
+            for value, _ in field.choices:
+                assert f"`{value}`" in ENTRIES[kind], value
+
+
+@pytest.mark.parametrize("kind", sorted(registry.SHIPPED))
+def test_it_says_what_makes_it_unknown(kind: str) -> None:
+    assert "nknown: " in ENTRIES[kind] or kind == "heartbeat"
+
+
+def example(kind: str, **replaced: str) -> tuple[str, dict[str, Any]]:
+    (text,) = re.findall(r"```json\n(.*?)```", ENTRIES[kind], re.S)
+    found = json.loads(text)
+    assert found["kind"] == kind
+    params = {name: replaced.get(name, value) for name, value in found["params"].items()}
+    return found["kind"], params
+
+
+LOCAL = sorted(set(registry.SHIPPED) - {"http", "tls", "tcp", "queue", "heartbeat"})
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", LOCAL)
+def test_examples_that_need_nobody_else(kind: str, settings: Any) -> None:
+    settings.CHRONIKER_MONITORS_SQL_ALIAS = "default"
+    found = measure(build(*example(kind)), timeout=30)
+    assert found.has_value, found
+
+
+def test_examples_of_the_network(authority: CertificateAuthority) -> None:
+    build(*example("http"))
+    build(*example("tls"))
+    with serve_http(authority.issue(30, "localhost")) as web_server:
+        url = web_server.answer("/health", body=b'{"queues": [{"length": 7}]}')
+        assert measure(build(*example("http", url=url)), timeout=30).value == 7
+        kind, params = example("tls", host="localhost")
+        assert measure(build(kind, params | {"port": web_server.port}), timeout=30).has_value
+    with serve_socket(send_nothing) as port:
+        kind, params = example("tcp", host="localhost")
+        assert measure(build(kind, params | {"port": port}), timeout=30).has_value
+
+
+def test_examples_of_queues_and_heartbeats_can_be_built(settings: Any) -> None:
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1/0"
+    build(*example("queue"))
+    build(*example("heartbeat"))
+
+
+def test_the_kind_of_ones_own_runs(
+    kinds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    (tmp_path / "probes_of_the_page.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    import_module("probes_of_the_page")
+    assert "stock" in probe_kinds()
+    assert measure(build("stock", {"shelf": "a"}), timeout=30).value == 3
+    assert "not been counted" in measure(build("stock", {"shelf": "b"}), timeout=30).error

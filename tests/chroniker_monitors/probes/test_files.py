@@ -1,0 +1,114 @@
+"""Age, size and number of files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chroniker_monitors.probes import Measurement, build, measure
+from chroniker_monitors.probes.files import FileProbe
+from tests.support.processes.measuring import (
+    build_errors,
+    measure_error,
+    measure_value,
+    measured_number,
+)
+from tests.support.processes.processes import ForkedProcess, require
+
+
+def write(path: Path, age: float = 0, size: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    when = time.time() - age
+    os.utime(path, (when, when))
+    return path
+
+
+def test_the_newest_file_counts(tmp_path: Path) -> None:
+    write(tmp_path / "shop-1.gz", age=90_000, size=10)
+    newest = write(tmp_path / "shop-2.gz", age=3600, size=20)
+    write(tmp_path / "other.gz", age=5, size=30)
+    pattern = str(tmp_path / "shop-*.gz")
+    found = measure_value("file", pattern=pattern)
+    assert found.value == pytest.approx(3600, abs=60)
+    assert (found.unit, found.message) == ("seconds", f"{newest}, the newest of 2")
+    found = measure_value("file", pattern=pattern, measure="size_bytes")
+    assert (found.value, found.unit) == (20, "bytes")
+    assert measured_number("file", pattern=pattern, measure="count") == 2
+
+
+def test_a_file_gets_old_and_is_renewed(tmp_path: Path) -> None:
+    path = write(tmp_path / "backup.sql", age=100_000)
+    assert measured_number("file", pattern=str(path)) > 86_400
+    write(path)
+    assert measured_number("file", pattern=str(path)) < 60
+
+
+def test_stars_go_down_into_directories_and_leave_out_what_is_no_file(tmp_path: Path) -> None:
+    write(tmp_path / "a/b/c.log", age=50)
+    (tmp_path / "a/b/d.log").mkdir()
+    (tmp_path / "a/gone.log").symlink_to(tmp_path / "nowhere")
+    assert measured_number("file", pattern=str(tmp_path / "**/*.log"), measure="count") == 1
+    assert measured_number("file", pattern=str(tmp_path / "a/*/c.log")) == pytest.approx(50, abs=30)
+
+
+def test_a_file_of_the_future_has_no_negative_age(tmp_path: Path) -> None:
+    assert measured_number("file", pattern=str(write(tmp_path / "a", age=-5000))) == 0
+
+
+def test_no_file_is_unknown_and_not_age_zero(tmp_path: Path) -> None:
+    for measure_ in ("age_seconds", "size_bytes"):
+        said = measure_error("file", pattern=str(tmp_path / "*.gz"), measure=measure_)
+        assert said == f"No file matches {tmp_path}/*.gz ({tmp_path} is there)."
+    assert measured_number("file", pattern=str(tmp_path / "*.gz"), measure="count") == 0
+
+
+def test_no_directory_is_unknown_and_not_zero_files(tmp_path: Path) -> None:
+    for pattern in ("gone/*.gz", "gone/backup.gz"):
+        said = measure_error("file", pattern=str(tmp_path / pattern), measure="count")
+        assert said == f"There is no such file or directory: {tmp_path}/gone."
+
+
+def test_a_directory_that_may_not_be_read_is_unknown_and_not_zero_files(
+    tmp_path: Path, run_in_fork: Callable[..., ForkedProcess]
+) -> None:
+    require("root")
+    secret = write(tmp_path / "secret/backup.gz").parent
+    secret.chmod(0o700)
+    for parent in (tmp_path, *tmp_path.parents[:-2]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+
+    def as_nobody(pattern: str) -> Measurement:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        return measure(build("file", {"pattern": pattern, "measure": "count"}), timeout=20)
+
+    for pattern in (secret / "*.gz", secret / "backup.gz"):
+        ended = run_in_fork(as_nobody, str(pattern)).wait()
+        assert ended.exit_code == 0, ended.output
+        assert ended.value.value is None
+        assert ended.value.error == (
+            f"The user who runs the jobs has no permission for it: {secret}."
+        )
+
+
+def test_too_many_files_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chroniker_monitors.probes.files.MAX_FILES", 2)
+    for number in range(3):
+        write(tmp_path / str(number))
+    assert "More than 2 files" in measure_error("file", pattern=str(tmp_path / "*"))
+
+
+@pytest.mark.parametrize("pattern", ["backup.gz", "./*.gz", "~/x"])
+def test_a_pattern_begins_at_the_root(pattern: str) -> None:
+    assert "from the root on" in build_errors("file", pattern=pattern)["pattern"]
+
+
+def test_a_pattern_is_needed() -> None:
+    assert FileProbe.kind == "file"
+    assert "needed" in build_errors("file")["pattern"]

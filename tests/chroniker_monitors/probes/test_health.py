@@ -1,0 +1,126 @@
+"""Checks of django-health-check by their dotted path."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from typing import Any
+
+import pytest
+from health_check.base import HealthCheck
+from health_check.exceptions import (
+    HealthCheckException,
+    ServiceReturnedUnexpectedResult,
+    ServiceUnavailable,
+    ServiceWarning,
+)
+
+from tests.support.processes.measuring import (
+    build_errors,
+    measure_error,
+    measure_value,
+    measured_number,
+)
+
+HERE = __name__
+
+
+@pytest.fixture(autouse=True)
+def _allow_checks_here(settings: Any) -> None:
+    settings.CHRONIKER_MONITORS_HEALTH_CHECKS = [HERE]
+
+
+@dataclasses.dataclass
+class SimpleCheck(HealthCheck):
+    outcome: str = ""
+
+    def run(self) -> None:  # type: ignore[override]
+        raising: dict[str, Exception] = {
+            "warning": ServiceWarning("nearly full"),
+            "down": ServiceUnavailable("no answer"),
+            "odd": ServiceReturnedUnexpectedResult("got 5"),
+            "unknown": HealthCheckException("cannot tell"),
+            "bug": ZeroDivisionError("division by zero"),
+        }
+        if self.outcome in raising:
+            raise raising[self.outcome]
+        if self.outcome == "slow":
+            time.sleep(300)
+
+
+@dataclasses.dataclass
+class SlowCheck(HealthCheck):
+    async def run(self) -> None:
+        await asyncio.sleep(300)
+
+
+class NotACheck:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("outcome", "value", "message"),
+    [
+        ("", 0, "healthy"),
+        ("warning", 1, "Warning: nearly full"),
+        ("down", 2, "Unavailable: no answer"),
+        ("odd", 2, "Unexpected Result: got 5"),
+    ],
+)
+def test_a_verdict_is_a_value(outcome: str, value: int, message: str) -> None:
+    found = measure_value(
+        "health", check=f"{HERE}.SimpleCheck", options=f'{{"outcome": "{outcome}"}}'
+    )
+    assert (found.value, found.message) == (value, message)
+
+
+@pytest.mark.parametrize(("outcome", "said"), [("unknown", "cannot tell"), ("bug", "division")])
+def test_a_check_that_breaks_is_unknown(outcome: str, said: str) -> None:
+    params = {"check": f"{HERE}.SimpleCheck", "options": f'{{"outcome": "{outcome}"}}'}
+    assert said in measure_error("health", **params)
+
+
+def test_a_check_that_never_ends_is_unknown_in_time() -> None:
+    for check, options in (("SimpleCheck", '{"outcome": "slow"}'), ("SlowCheck", "")):
+        said = measure_error("health", timeout=0.5, check=f"{HERE}.{check}", options=options)
+        assert said.startswith("No result within 0.5 s.")
+
+
+def test_a_check_that_ships_with_the_package() -> None:
+    assert measured_number("health", check="health_check.checks.Cache") == 0
+    said = measure_value(
+        "health", check="health_check.checks.Cache", options='{"alias": "default"}'
+    )
+    assert said.message == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        ("health_check.checks.NoSuch", "cannot be imported"),
+        ("health_check.no_such.Check", "cannot be imported"),
+        ("health_check.base.HealthCheckResult", "no subclass"),
+        (f"{HERE}.NotACheck", "no subclass"),
+        ("os.system", "no check of health_check"),
+        ("antigravity.fly", "no check of health_check"),
+        ("Cache", "no check of health_check"),
+        ("..x", "no check of health_check"),
+        ("healthy_check.Check", "no check of health_check"),
+    ],
+)
+def test_what_is_no_check_is_refused_and_nothing_else_imported(check: str, said: str) -> None:
+    assert said in build_errors("health", check=check)["check"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "JSON object"),
+        ('{"other": 1}', "has no option other"),
+        ('{"run": 1}', "has no option run"),
+    ],
+)
+def test_options_that_it_does_not_take_are_refused(options: str, said: str) -> None:
+    assert said in build_errors("health", check=f"{HERE}.SimpleCheck", options=options)["options"]

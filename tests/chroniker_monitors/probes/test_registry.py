@@ -1,0 +1,187 @@
+"""Which kinds there are: those that ship, a site's own, those of other packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from chroniker_monitors.exceptions import UnknownKind
+from chroniker_monitors.probes import (
+    BaseProbe,
+    Reading,
+    build,
+    kind_class,
+    measure,
+    preload,
+    probe_kinds,
+    register_probe,
+    registry,
+)
+from tests.support.processes.processes import REPO
+
+SHIPPED = {
+    "command", "cpu", "database", "disk", "file", "health", "heartbeat", "http", "load", "memory",
+    "migrations", "process", "queue", "records", "sql", "swap", "tcp", "tls",
+}  # fmt: skip
+
+
+def test_every_kind_that_ships_is_there_in_order() -> None:
+    names = list(probe_kinds())
+    assert names == sorted(names)
+    assert set(names) >= SHIPPED == set(registry.SHIPPED)
+
+
+@pytest.mark.parametrize("kind", ["nope", "", "Disk", "disk ", None, ["disk"]])
+def test_a_kind_that_nobody_registers_is_unknown(kind: Any) -> None:
+    with pytest.raises(UnknownKind, match="There is no kind of monitor"):
+        build(kind, {})
+
+
+def test_misspelled_kind_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownKind, match="Did you mean 'memory'"):
+        kind_class("memroy")
+
+
+def test_a_site_registers_a_kind_of_its_own(kinds: None) -> None:
+    @register_probe
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class AnswerProbe(BaseProbe):
+        kind: ClassVar[str] = "answer"
+        number: int = 42
+
+        def run(self) -> Reading:
+            return Reading(self.number, "as ever", "answers")
+
+    assert kind_class("answer") is AnswerProbe
+    found = measure(build("answer", {"number": 41}), timeout=5)
+    assert (found.value, found.message, found.unit) == (41, "as ever", "answers")
+
+
+@pytest.mark.parametrize("kind", ["", "Upper", "9lives", "with space", "a" * 33, "disk"])
+def test_a_kind_needs_a_name_that_is_its_own(kinds: None, kind: str) -> None:
+    cls = dataclass(frozen=True, kw_only=True)(type("Bad", (BaseProbe,), {"kind": kind}))
+    with pytest.raises(ValueError, match="kind"):
+        register_probe(cls)
+
+
+def test_two_classes_cannot_be_one_kind(kinds: None) -> None:
+    first, second = (
+        dataclass(frozen=True, kw_only=True)(type(name, (BaseProbe,), {"kind": "twin"}))
+        for name in ("Castor", "Pollux")
+    )
+    register_probe(first)
+    assert register_probe(first) is first, "a module that is imported again"
+    with pytest.raises(ValueError, match="Castor"):
+        register_probe(second)
+
+
+def test_what_is_no_dataclass_or_no_probe_is_refused_at_once(kinds: None) -> None:
+    with pytest.raises(TypeError, match="dataclass"):
+        register_probe(type("Plain", (BaseProbe,), {"kind": "plain"}))
+    with pytest.raises(TypeError, match="no subclass"):
+        register_probe(int)  # type: ignore[type-var]
+    with pytest.raises(TypeError, match="str, int, float or bool"):
+
+        @register_probe
+        @dataclass(frozen=True, slots=True, kw_only=True)
+        class Listed(BaseProbe):
+            kind: ClassVar[str] = "listed"
+            names: list[str]
+
+
+PACKAGE = """
+from dataclasses import dataclass
+from typing import ClassVar
+from chroniker_monitors.probes import BaseProbe, Reading
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weather(BaseProbe):
+    kind: ClassVar[str] = "weather"
+    def run(self):
+        return Reading(21.5)
+"""
+POINTS = """[chroniker.probes]
+broken = weather_probes_missing:Nothing
+also_broken = weather_probes:Nothing
+weather = weather_probes:Weather
+"""
+SHOW = """
+import django, logging
+logging.basicConfig(format="%(levelname)s %(message)s")
+django.setup()
+from chroniker_monitors.probes import build, measure, probe_kinds
+print(measure(build("weather", {}), timeout=10).value)
+print(len(probe_kinds()))
+"""
+
+
+def test_packages_bring_kinds_by_entry_points_and_a_broken_one_is_only_logged(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "weather_probes.py").write_text(PACKAGE)
+    info = tmp_path / "weather_probes-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: weather-probes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    done = _python(SHOW, tmp_path)
+    # The tests' site has a kind of its own, too.
+    assert done.stdout.split() == ["21.5", str(len(SHIPPED) + 2)], done.stderr
+    assert "The probe broken of weather_probes_missing:Nothing cannot be loaded" in done.stderr
+    assert "The probe also_broken" in done.stderr
+
+
+HEAVY = ("ssl", "http.client", "kombu", "redis", "health_check", "asyncio", "sqlparse")
+LIGHT = f"""
+import sys, django
+django.setup()
+before = set(sys.modules)
+from chroniker_monitors.probes import build
+for kind, params in (("disk", {{}}), ("memory", {{}}), ("tcp", {{"host": "a", "port": 1}}),
+                     ("http", {{"url": "https://a/"}}), ("queue", {{}}), ("database", {{}})):
+    try:
+        build(kind, params)
+    except Exception as error:
+        assert "default" in str(error), error
+loaded = set(sys.modules) - before
+print([name for name in {HEAVY!r} if name in loaded])
+"""
+
+
+def test_what_is_heavy_is_imported_only_by_what_needs_it(tmp_path: Path) -> None:
+    assert _python(LIGHT, tmp_path).stdout.strip() == "[]"
+
+
+def test_what_is_preloaded_is_there_before_the_fork(tmp_path: Path) -> None:
+    code = (
+        "import sys, django\ndjango.setup()\nfrom chroniker_monitors.probes import preload\n"
+        "preload(['queue', 'nope', 'disk'])\nprint('kombu' in sys.modules)\n"
+    )
+    assert _python(code, tmp_path).stdout.strip() == "True"
+
+
+def test_preloading_never_fails(kinds: None) -> None:
+    registry._kinds["lacking"] = dataclass(frozen=True, kw_only=True)(
+        type("Lacking", (BaseProbe,), {"kind": "lacking", "modules": ("no_such_module",)})
+    )
+    preload(["lacking", "nope", *SHIPPED])
+
+
+def _python(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "PYTHONPATH": ":".join(str(path) for path in (*paths, REPO)),
+            "PATH": "/usr/bin:/bin",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done

@@ -1,0 +1,116 @@
+"""TCP and TLS against real servers, and against what goes wrong with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.processes.measuring import (
+    build_errors,
+    measure_error,
+    measure_value,
+    measured_number,
+)
+from tests.support.processes.probe_servers import (
+    CertificateAuthority,
+    send_nothing,
+    serve_http,
+    serve_socket,
+)
+from tests.support.processes.processes import free_port
+
+# --- tcp ------------------------------------------------------------------------------------
+
+
+def test_a_port_that_answers_has_a_latency(loopback: None) -> None:
+    with serve_socket(send_nothing) as port:
+        found = measure_value("tcp", host="localhost", port=port)
+    assert 0 < (found.value or 0) < 20
+    assert found.unit == "seconds"
+    assert "answers on port" in found.message
+
+
+def test_a_port_that_nobody_listens_on_is_unknown(loopback: None) -> None:
+    port = free_port()
+    said = measure_error("tcp", host="127.0.0.1", port=port)
+    assert said == f"Connection refused: 127.0.0.1:{port}; nothing listens there."
+
+
+def test_a_name_that_nobody_knows_is_unknown() -> None:
+    said = measure_error("tcp", host="no-such-host.invalid", port=80)
+    assert "no-such-host.invalid" in said and "resolved" in said
+
+
+@pytest.mark.parametrize(("port", "part"), [(0, "at least 1"), (65536, "at most 65535")])
+def test_a_port_has_a_range(port: int, part: str) -> None:
+    assert part in build_errors("tcp", host="example.com", port=port)["port"]
+
+
+# --- tls ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("days", [5, 90, -3])
+def test_the_days_until_a_certificate_expires(authority: CertificateAuthority, days: float) -> None:
+    with serve_http(authority.issue(days)) as web_server:
+        found = measure_value("tls", host="localhost", port=web_server.port)
+    assert found.value == pytest.approx(days, abs=0.05)
+    assert found.unit == "days"
+    assert ("expires" if days > 0 else "expired") in found.message
+    assert "localhost" in found.message
+
+
+def test_a_certificate_of_another_name_is_unknown_whatever_its_date(
+    authority: CertificateAuthority,
+) -> None:
+    for days in (30, -3):
+        with serve_http(authority.issue(days, hosts="other.example.com")) as web_server:
+            said = measure_error("tls", host="localhost", port=web_server.port)
+            assert "not valid" in said
+            named = measured_number(
+                "tls", host="localhost", port=web_server.port, server_name="other.example.com"
+            )
+        assert named == pytest.approx(days, abs=0.05)
+
+
+def test_an_address_can_be_in_the_certificate(authority: CertificateAuthority) -> None:
+    with serve_http(authority.issue(30)) as web_server:
+        assert measured_number("tls", host="127.0.0.1", port=web_server.port) > 29
+
+
+def test_an_authority_that_nobody_trusts_is_unknown(
+    authority: CertificateAuthority, settings: Any
+) -> None:
+    for days in (30, -3):
+        with serve_http(authority.issue(days)) as web_server:
+            settings.CHRONIKER_MONITORS_CA_FILE = ""
+            said = measure_error("tls", host="localhost", port=web_server.port)
+            settings.CHRONIKER_MONITORS_CA_FILE = str(authority.path)
+        assert "not valid" in said
+
+
+def test_expired_intermediate_is_reported(authority: CertificateAuthority) -> None:
+    with serve_http(authority.intermediate(-5).issue(30)) as web_server:
+        assert "vouch for it has expired" in measure_error(
+            "tls", host="localhost", port=web_server.port
+        )
+
+
+def test_what_speaks_no_tls_is_unknown(loopback: None) -> None:
+    with serve_http() as web_server:
+        assert "There is no TLS with localhost" in measure_error(
+            "tls", host="localhost", port=web_server.port
+        )
+
+
+def test_a_server_that_says_nothing_is_unknown_in_time(loopback: None) -> None:
+    with serve_socket(send_nothing) as port:
+        said = measure_error("tls", timeout=0.3, host="localhost", port=port)
+    assert said.startswith("No result within 0.3 s.")
+
+
+def test_unreadable_ca_file_is_reported(authority: CertificateAuthority, settings: Any) -> None:
+    settings.CHRONIKER_MONITORS_CA_FILE = "/nowhere/ca.pem"
+    with serve_http(authority.issue(30)) as web_server:
+        said = measure_error("tls", host="localhost", port=web_server.port)
+    assert "CHRONIKER_MONITORS_CA_FILE /nowhere/ca.pem cannot be read" in said

@@ -1,0 +1,289 @@
+"""Check-ins as a real HTTP server receives them, for every way in which a run can end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chroniker.models import JobState, Run
+from tests.support.processes.callbacks import make_action_job
+from tests.support.processes.processes import (
+    ForkedProcess,
+    ProcessResult,
+    free_port,
+    make_job,
+    wait_until,
+)
+from tests.support.processes.recording_server import RecordingServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RunSentryTick = Callable[..., ProcessResult]
+StartSentryTick = Callable[..., ForkedProcess]
+
+
+def statuses(recording_server: RecordingServer) -> list[str]:
+    return [check_in["status"] for check_in in recording_server.check_ins]
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "status", "last"),
+    [
+        ("say hello", {}, "succeeded", "ok"),
+        ("leave 3", {}, "failed", "error"),
+        ("fail boom", {}, "failed", "error"),
+        ("sleep 60", {"timeout_seconds": 1, "kill_grace_seconds": 0}, "timed_out", "error"),
+    ],
+)
+def test_a_run_checks_in_when_it_starts_and_when_it_ends(
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
+    action: str,
+    fields: dict[str, Any],
+    status: str,
+    last: str,
+) -> None:
+    job = make_action_job(action, name="nightly-import", **fields)
+    sentry_tick()
+    run = Run.objects.get(job=job)
+    assert run.status == status
+    first, second = recording_server.check_ins
+    assert (first["status"], second["status"]) == ("in_progress", last)
+    assert first["check_in_id"] == second["check_in_id"]
+    assert first["monitor_slug"] == second["monitor_slug"] == "nightly-import"
+    assert first["environment"] == "tests"
+    assert first.get("duration") is None
+    assert second["duration"] == pytest.approx(run.duration_seconds)
+    assert first["monitor_config"]["schedule"] == {"type": "interval", "value": 1, "unit": "hour"}
+
+
+def test_another_tick_closes_the_check_in_of_a_lost_run(
+    start_sentry_tick: StartSentryTick,
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
+    settings: Any,
+    tmp_path: Path,
+) -> None:
+    started = tmp_path / "started"
+    job = make_action_job(f"sleep 300 {started}")
+    first = start_sentry_tick()
+    wait_until(started.exists, timeout=30)
+    wait_until(lambda: statuses(recording_server) == ["in_progress"], timeout=30)
+    first.kill(signal.SIGKILL)
+    first.wait()
+
+    def is_lost() -> bool:
+        sentry_tick()
+        return Run.objects.get(job=job).status == "lost"
+
+    wait_until(is_lost, timeout=30)
+    assert statuses(recording_server) == ["in_progress", "error"]
+    assert len({check_in["check_in_id"] for check_in in recording_server.check_ins}) == 1
+
+
+@pytest.mark.slow
+def test_another_host_closes_the_same_check_in(
+    start_sentry_tick: StartSentryTick,
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
+    settings: Any,
+    tmp_path: Path,
+) -> None:
+    settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS = 6, 1
+    settings.CHRONIKER_HOSTNAME = "one"
+    started = tmp_path / "started"
+    job = make_action_job(f"sleep 300 {started}")
+    first = start_sentry_tick()
+    wait_until(started.exists, timeout=30)
+    wait_until(lambda: statuses(recording_server) == ["in_progress"], timeout=30)
+    first.kill(signal.SIGKILL)
+    first.wait()
+    settings.CHRONIKER_HOSTNAME = "two"
+
+    def is_lost() -> bool:
+        sentry_tick()
+        return Run.objects.get(job=job).status == "lost"
+
+    wait_until(is_lost, timeout=30)
+    assert statuses(recording_server) == ["in_progress", "error"]
+    assert len({check_in["check_in_id"] for check_in in recording_server.check_ins}) == 1
+
+
+def test_missed_slots_are_left_to_sentry(
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
+) -> None:
+    now = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+    job = make_job(
+        schedule="0 3 * * *", created_at=now - timedelta(days=3), start_deadline_seconds=60
+    )
+    sentry_tick(now=now)
+    assert Run.objects.get(job=job).status == "missed"
+    assert recording_server.check_ins == []
+
+
+@pytest.mark.one_database
+def test_a_run_that_could_not_be_started_checks_in_as_an_error(
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
+) -> None:
+    make_action_job(command="no_such_command", args="")
+    sentry_tick()
+    assert statuses(recording_server) == ["error"]
+
+
+@pytest.mark.one_database
+def test_a_job_without_a_schedule_has_no_monitor(
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
+) -> None:
+    by_hand, scheduled = make_job(schedule=""), make_action_job(name="scheduled")
+    JobState.objects.create(job=by_hand)
+    assert JobState.objects.filter(job=by_hand).request_run()
+    sentry_tick()
+    assert Run.objects.filter(status="succeeded").count() == 2
+    assert {check_in["monitor_slug"] for check_in in recording_server.check_ins} == {scheduled.name}
+
+
+@pytest.mark.one_database
+def test_a_job_that_is_disabled_and_run_by_hand_does_not_wake_its_monitor(
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
+) -> None:
+    job = make_job(schedule="0 3 * * *", enabled=False)
+    sentry_tick(only=frozenset([job.pk]), force=True)
+    assert Run.objects.get(job=job).status == "succeeded"
+    assert recording_server.check_ins == []
+
+
+@pytest.mark.one_database
+def test_names_that_are_alike_for_sixty_characters_are_two_monitors(
+    sentry_tick: RunSentryTick, recording_server: RecordingServer
+) -> None:
+    for end in ("north", "south"):
+        make_action_job(name=f"{'the very long name of an import of many, many books ':<60}{end}")
+    sentry_tick()
+    slugs = {check_in["monitor_slug"] for check_in in recording_server.check_ins}
+    assert len(slugs) == 2
+    assert all(len(slug) <= 50 and slug.startswith("the-very-long-name") for slug in slugs)
+
+
+@pytest.mark.one_database
+@pytest.mark.slow
+def test_a_job_on_every_host_has_a_monitor_on_each(
+    sentry_tick: RunSentryTick, recording_server: RecordingServer, settings: Any
+) -> None:
+    make_action_job(name="clean", hostname="*")
+    for host in ("north", "south"):
+        settings.CHRONIKER_HOSTNAME = host
+        sentry_tick()
+    JobState.objects.update(next_run_at=datetime.now(UTC), next_slot_at=datetime.now(UTC))
+    for host in ("north", "south"):
+        settings.CHRONIKER_HOSTNAME = host
+        sentry_tick()
+    slugs = {check_in["monitor_slug"] for check_in in recording_server.check_ins}
+    assert len(slugs) == 2
+    assert {slug.rpartition("-")[0] for slug in slugs} == {"clean-north", "clean-south"}
+
+
+@pytest.mark.one_database
+@pytest.mark.slow
+def test_cron_command_reports_to_sentry_and_prints_nothing(
+    manage: Callable[..., Any], recording_server: RecordingServer
+) -> None:
+    job = make_action_job("fail boom")
+    done = manage("cron", env={"CHRONIKER_TEST_SENTRY_DSN": recording_server.dsn})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert Run.objects.get(job=job).status == "failed"
+    assert statuses(recording_server) == ["in_progress", "error"]
+    assert [event["tags"]["chroniker.job"] for event in recording_server.events] == [job.name]
+
+
+def record_threads_at_fork() -> None:
+    """From here on this process and its forks write down how many threads forked."""
+    os.register_at_fork(
+        before=lambda: print("forked with threads:", threading.active_count() - 1, flush=True)
+    )
+
+
+@pytest.mark.one_database
+def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
+    start_sentry_tick: StartSentryTick,
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
+    settings: Any,
+    tmp_path: Path,
+) -> None:
+    """What is to be told first, of lost runs and missed slots, waits for the fork as well."""
+    settings.CHRONIKER_DEADMAN_URL = f"{recording_server.url}/ping"
+    started = tmp_path / "started"
+    lost = make_action_job(f"sleep 300 {started}")
+    first = start_sentry_tick()
+    wait_until(started.exists, timeout=30)
+    jobs = [make_action_job(), make_action_job("fail boom")]
+    late = make_action_job(schedule="@every 7s")  # and many slots missed
+    first.kill(signal.SIGKILL)
+    first.wait()
+
+    told: set[str] = set()
+
+    def is_lost() -> bool:
+        told.update(sentry_tick(before=record_threads_at_fork).stdout.splitlines())
+        return Run.objects.get(job=lost).status == "lost"
+
+    wait_until(is_lost, timeout=30)
+    assert told == {"forked with threads: 0"}
+    assert Run.objects.filter(job__in=jobs).count() == 2
+    assert set(Run.objects.filter(job=late).values_list("status", flat=True)) == {
+        "missed", "succeeded",
+    }  # fmt: skip
+
+
+# --- a Sentry that is not well ---
+
+
+@pytest.mark.one_database
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["gone", "fail", "hang"])
+def test_failing_sentry_changes_no_outcome_and_delays_no_tick(
+    sentry_tick: RunSentryTick,
+    recording_server: RecordingServer,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+) -> None:
+    monkeypatch.setenv("CHRONIKER_TEST_SENTRY_FLUSH", "2")
+    recording_server.mode = mode
+    good, bad = make_action_job(), make_action_job("fail boom")
+    dsn = f"http://a@127.0.0.1:{free_port()}/42" if mode == "gone" else recording_server.dsn
+    ended = sentry_tick(dsn)
+    assert ended.output == ""
+    assert Run.objects.get(job=good).status == "succeeded"
+    run = Run.objects.get(job=bad)
+    assert (run.status, run.error) == ("failed", "ValueError: boom")
+    # The server would hang for two minutes, and the SDK try for half of one. The job waits two
+    # seconds for its event; so does the process of the tick, when all is done.
+    assert run.duration_seconds is not None and run.duration_seconds < 20
+    assert ended.value < 20
+    assert ended.seconds < 25
+
+
+@pytest.mark.one_database
+def test_without_sentry_nothing_is_imported_for_it(site_env: dict[str, str]) -> None:
+    job = make_action_job()
+    code = (
+        "import sys, django; django.setup()\n"
+        "from chroniker.engine.entrypoints import tick_once\n"
+        "tick_once(); tick_once()\n"
+        "found = {'sentry_sdk', 'chroniker.alerting.deadman', 'urllib3'} & set(sys.modules)\n"
+        "sys.exit(str(found) if found else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=site_env, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Run.objects.get(job=job).status == "succeeded"

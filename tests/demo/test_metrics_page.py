@@ -1,0 +1,54 @@
+"""The page of the demonstration, as it is delivered."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from demo.site import DemoSite
+from tests.support.processes.metrics_page import OPENMETRICS, MetricsPage
+from tests.support.processes.processes import find_program
+
+pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[DemoSite]:
+    """The bookshop behind two gunicorn workers."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        with DemoSite(tmp_path / "demo", 0) as site:
+            site.seed()
+            site.start_web()
+            yield site
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def get(site: DemoSite, accept: str) -> str:
+    request = urllib.request.Request(f"{site.url}/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        page: str = answer.read().decode()
+    return page
+
+
+def test_promtool_and_the_strict_parser_take_it(demo: DemoSite) -> None:
+    text = get(demo, "text/plain")
+    done = subprocess.run(
+        [str(find_program("promtool")), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert MetricsPage(text)("chroniker_collector_up") == 1
+    families = list(text_string_to_metric_families(get(demo, OPENMETRICS)))
+    assert sum(family.name.startswith("chroniker_") for family in families) > 30

@@ -1,0 +1,164 @@
+"""A mail server and a web server on loopback that keep what they get, and can misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from .processes import free_port
+
+
+class MailServer:
+    """What came, and how the server behaves: ``refuse`` (by recipient or all), ``die`` (hangs up
+    after the message was accepted, ``die`` times) or ``silent`` (takes it and says nothing)."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.refuse: set[str] = set()
+        self.die = 0
+        self.silent = False
+        self.port = 0
+
+    def reset(self) -> None:
+        self.mails.clear()
+        self.refuse.clear()
+        self.die = 0
+        self.silent = False
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any
+    ) -> str:
+        if address in self.refuse or "*" in self.refuse:
+            return "451 not today"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        content = envelope.content
+        assert isinstance(content, bytes)
+        message = email.message_from_bytes(content, policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        message.envelope_to = list(envelope.rcpt_tos)  # type: ignore[attr-defined]
+        message.raw = content  # type: ignore[attr-defined]
+        self.mails.append(message)
+        if self.die:
+            self.die -= 1
+            assert server.transport is not None
+            server.transport.abort()
+        while self.silent:
+            await asyncio.sleep(0.02)
+        return "250 OK"
+
+    # --- for looking at ---
+
+    def subjects(self) -> list[str]:
+        return [str(mail["Subject"]) for mail in self.mails]
+
+    def event_names(self) -> list[str]:
+        """The event of each mail, in the order in which they came."""
+        return [str(mail["X-Chroniker-Event"]) for mail in self.mails]
+
+    def to(self, address: str) -> list[EmailMessage]:
+        return [mail for mail in self.mails if mail["To"] == address]
+
+
+def text_of(message: EmailMessage) -> str:
+    body = message.get_body(("plain",))
+    assert body is not None
+    return str(body.get_content()).replace("\r\n", "\n")
+
+
+def html_of(message: EmailMessage) -> str:
+    body = message.get_body(("html",))
+    assert body is not None
+    return str(body.get_content()).replace("\r\n", "\n")
+
+
+@contextmanager
+def run_mail_server() -> Iterator[MailServer]:
+    mail_server = MailServer()
+    controller = _start(mail_server)
+    try:
+        yield mail_server
+    finally:
+        controller.stop()
+
+
+def _start(mail_server: MailServer, attempts: int = 5) -> Controller:
+    """On a free port, which somebody else may take before we do."""
+    for attempt in range(1, attempts + 1):
+        mail_server.port = free_port()
+        controller = Controller(
+            mail_server,
+            hostname="127.0.0.1",
+            port=mail_server.port,
+            ready_timeout=60,
+            decode_data=False,
+        )
+        try:
+            controller.start()
+        except OSError:
+            if attempt == attempts:
+                raise
+        else:
+            return controller
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def run_silent_server() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener.getsockname()[1]
+
+
+class WebhookReceiver:
+    """What was posted: headers and body; ``statuses`` are given out before 200."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.statuses: list[int] = []
+        self.url = ""
+
+
+@contextmanager
+def run_webhook_receiver() -> Iterator[WebhookReceiver]:
+    webhook_receiver = WebhookReceiver()
+
+    class WebhookHandler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            webhook_receiver.requests.append((dict(self.headers.items()), body))
+            self.send_response(
+                webhook_receiver.statuses.pop(0) if webhook_receiver.statuses else 200
+            )
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), WebhookHandler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    webhook_receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
+    try:
+        yield webhook_receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

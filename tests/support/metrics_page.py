@@ -1,0 +1,55 @@
+"""States and pages for the tests of the metrics."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
+
+from chroniker.models import Job, JobState
+
+from .processes import make_job
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def make_job_state(job: Job | None = None, **fields: Any) -> JobState:
+    if fields.get("lease_token"):
+        fields.setdefault("lease_expires_at", NOON)
+    return JobState.objects.create(job=job or make_job(), **fields)
+
+
+def scrape(client: Client | None = None, **headers: str) -> str:
+    response = (client or Client()).get("/metrics", headers=headers)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def samples(page: str) -> Samples:
+    """Each sample once; its name with its labels."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found, f"twice on the page: {key}"
+            found[key] = sample.value
+    return found
+
+
+class MetricsPage:
+    """A scraped page, to be asked: ``page("chroniker_job_running", job_name="a")``."""
+
+    def __init__(self, text: str | None = None) -> None:
+        self.text = scrape() if text is None else text
+        self.samples = samples(self.text)
+
+    def __call__(self, name: str, **labels: str) -> float | None:
+        return self.samples.get((name, frozenset(labels.items())))
+
+    def samples_named(self, name: str) -> dict[frozenset[tuple[str, str]], float]:
+        return {labels: value for (found, labels), value in self.samples.items() if found == name}

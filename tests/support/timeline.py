@@ -1,0 +1,114 @@
+"""Runs as a tick would record them, at moments that a test chooses, without processes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+from chroniker.alerting.delivery import deliver
+from chroniker.alerting.incidents import attend, open_overdue
+from chroniker.db.transactions import run_transaction
+from chroniker.engine.claims import ClaimOptions, claim, new_token
+from chroniker.engine.completion import FinishedRun, end_run
+from chroniker.engine.planning import plan_changed_jobs
+from chroniker.enums import RunStatus
+from chroniker.models import Host, Job, JobState, Run
+from chroniker.processes.output import OutputBatch, OutputPiece
+from chroniker.processes.supervisor import Outcome
+
+from .processes import make_job
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+STATUSES = {
+    "S": RunStatus.SUCCEEDED,
+    "F": RunStatus.FAILED,
+    "T": RunStatus.TIMED_OUT,
+    "L": RunStatus.LOST,
+    "X": RunStatus.STOPPED,
+}
+
+
+def make_user(name: str, **fields: Any) -> Any:
+    fields.setdefault("email", f"{name}@example.com")
+    return get_user_model().objects.create_user(username=name, **fields)
+
+
+def make_subscribed_job(*subscribers: str, **fields: Any) -> Job:
+    """A job with subscribers (by default ``ann``)."""
+    job = make_job(**fields)
+    for name in subscribers or ("ann",):
+        job.subscribers.add(make_user(name))
+    return job
+
+
+class Timeline:
+    """What happens to jobs, minute by minute."""
+
+    def __init__(self, host: str = "web1") -> None:
+        self.host = host
+        self.now = START
+        Host.objects.get_or_create(name=host)
+        plan_changed_jobs(self.now)
+
+    def advance(self, **delta: float) -> Timeline:
+        self.now += timedelta(**delta)
+        return self
+
+    def run(self, job: Job, letters: str, *, every: float = 10, **outcome: Any) -> list[Run]:
+        """Runs that end as the letters say, ``every`` so many minutes, each told at once."""
+        runs = []
+        for letter in letters:
+            runs.append(self.run_once(job, letter, **outcome))
+            self.evaluate_incidents()
+            self.send()
+            self.advance(minutes=every)
+        return runs
+
+    def start(self, job: Job, *, force: bool = True) -> Any:
+        """``force``: also where it is not due."""
+        plan_changed_jobs(self.now)
+        options = ClaimOptions(self.host, "tick-0-test.lock", 100, only=frozenset([job.pk]))
+        token = new_token()
+        taken = run_transaction(lambda: claim(options, self.now, self.now, token, force=force))
+        (item,) = taken.started
+        return item
+
+    def end(self, item: Any, letter: str, *, error: str = "", stderr: str = "") -> Run:
+        status = STATUSES[letter]
+        if not error and letter != "S":
+            error = {"T": "Ran longer than 5 s.", "L": "Lost."}.get(letter, "ValueError: boom")
+        taken = OutputBatch()
+        if stderr:
+            data = stderr.encode("utf-8", "backslashreplace").decode()
+            taken.pieces = [
+                OutputPiece("stderr", at, len(data[at : at + 60000]), data[at : at + 60000])
+                for at in range(0, len(data), 60000)
+            ]
+        ended = FinishedRun(
+            state=item.state,
+            job=item.job,
+            run=item.run,
+            token=item.token,
+            outcome=Outcome(status, error),
+            ended_at=self.now,
+            has_downstream=False,
+            output=taken,
+        )
+        assert run_transaction(lambda: end_run(ended))
+        return Run.objects.get(pk=item.run.pk)
+
+    def run_once(self, job: Job, letter: str, **outcome: Any) -> Run:
+        return self.end(self.start(job), letter, **outcome)
+
+    def evaluate_incidents(self) -> None:
+        """What a tick does for incidents."""
+        open_overdue(self.now)
+        attend(self.now)
+
+    def send(self) -> int:
+        return deliver(lambda: self.now, 5)
+
+    def state(self, job: Job) -> JobState:
+        return JobState.objects.get(job=job)
