@@ -58,6 +58,25 @@ class MissedReason(models.TextChoices):
     """It could only have been started later than ``start_deadline_seconds`` allows."""
 
 
+class BlockedReason(models.TextChoices):
+    """Why a due job does not start. The value of label ``reason`` of ``chroniker_job_blocked``."""
+
+    DEPENDENCY = "dependency", _("waits for another job")
+    """An upstream job is running, is due, or did not succeed."""
+    HOST = "host", _("its host does not tick")
+    """The host that the job is pinned to has never ticked, or has been silent for long."""
+    PAUSED = "paused", _("its host is paused")
+    """The host that the job is pinned to starts nothing."""
+    MAINTENANCE = "maintenance", _("paused by a maintenance window")
+    """A maintenance window with ``pause`` is active."""
+    SCHEDULE = "schedule", _("its schedule cannot be used")
+    """The stored schedule or time zone is invalid."""
+    COMMAND = "command", _("it cannot be started")
+    """The database refused to record its start."""
+    CAPACITY = "capacity", _("its host is at capacity")
+    """As many runs as ``CHRONIKER_MAX_PARALLEL`` allows are running on the host."""
+
+
 class Trigger(models.TextChoices):
     """What made a run start."""
 
@@ -89,8 +108,8 @@ class IncidentKind(models.TextChoices):
     """``failures_before_alert`` runs in a row have failed."""
     OVERDUE = "overdue", _("overdue")
     """It is due, and nobody has started it for ``CHRONIKER_OVERDUE_SECONDS``."""
-    MONITOR = "monitor", _("monitor")
-    """A monitor's value is beyond a threshold, or cannot be measured."""
+    CONDITION = "condition", _("condition")
+    """The job checks something, and reports that it is not as it should be."""
 
 
 class Severity(models.TextChoices):

@@ -254,6 +254,13 @@ class Job(models.Model):
         validators=[MinValueValidator(1)],
         help_text=_("Consecutive failures that open an incident."),
     )
+    failures_open_incidents = models.BooleanField(
+        _("failures open incidents"),
+        default=True,
+        editable=False,
+        help_text=_("Off: failures are recorded and counted, and open no incident."),
+    )
+    """Off where the command itself opens and resolves incidents, from what it checks."""
     reminder_hours = models.PositiveSmallIntegerField(
         _("reminder"), default=24, null=True, blank=True, help_text=_("Hours. Empty: none.")
     )

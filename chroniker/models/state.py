@@ -10,7 +10,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.db.clock import DatabaseNow, StatementNow, database_now_plus
-from chroniker.enums import RunStatus, Trigger
+from chroniker.enums import BlockedReason, RunStatus, Trigger
 
 from .job import Job, JobDependency
 from .maintenance import Maintenance
@@ -177,7 +177,12 @@ class JobState(models.Model):
     lease_owner = models.CharField(max_length=100, blank=True)
     """The owning process: its host's boot, its pid, and when it was created."""
     lease_expires_at = models.DateTimeField(null=True, blank=True)
-    blocked_reason = models.CharField(_("blocked"), max_length=500, blank=True)
+    blocked_reason = models.CharField(
+        _("blocked"), max_length=12, choices=BlockedReason, blank=True
+    )
+    """Why the job does not start although it is due; empty where nothing prevents it."""
+    blocked_detail = models.CharField(_("blocked, in detail"), max_length=500, blank=True)
+    """What exactly it waits for: a sentence for a person."""
 
     last_run = models.ForeignKey(Run, models.SET_NULL, null=True, blank=True, related_name="+")
     last_status = models.CharField(_("last status"), max_length=12, choices=RunStatus, blank=True)
