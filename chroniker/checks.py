@@ -335,7 +335,7 @@ def _unknown() -> Iterator[CheckMessage]:
         near = get_close_matches(name, known, n=1, cutoff=0.75)
         yield Warning(
             f"There is no setting {name}; it has no effect.",
-            hint=f"Is {near[0]} meant?" if near else "Remove it; docs/settings.md lists all.",
+            hint=f"Is {near[0]} meant?" if near else "Remove it; docs/reference/settings.md lists all.",
             id="chroniker.W001",
         )
 

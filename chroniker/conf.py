@@ -262,7 +262,7 @@ def runtime_dir() -> str:
 
 
 def settings_table(entries: list[Setting[Any]]) -> str:
-    """Settings as a table in Markdown; ``docs/settings.md`` holds it."""
+    """Settings as a table in Markdown; ``docs/reference/settings.md`` holds it."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for entry in entries:
         default = entry.shown or f"`{entry.default!r}`"

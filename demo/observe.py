@@ -122,7 +122,7 @@ class MonitoringStack:
         program, address = self.prometheus
         rules = (ALERTS / "chroniker.rules.yml").read_text()
         rules = rules.replace(
-            "https://docs.example/runbooks.md", (REPO / "docs" / "runbooks.md").as_uri()
+            "https://docs.example/runbooks.md", (REPO / "docs" / "how-to" / "runbooks.md").as_uri()
         ).replace("https://grafana.example", f"http://{self.grafana[1]}")
         config = yaml.safe_load((ALERTS / "prometheus.example.yml").read_text())
         config["global"] = {

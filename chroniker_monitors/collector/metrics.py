@@ -1,6 +1,6 @@
 """Every metric: its name, what it means, where its numbers come from, and how to use it.
 
-The names and labels are a contract (docs/metrics.md is made from this table): rules, dashboards
+The names and labels are a contract (docs/reference/metrics.md is made from this table): rules, dashboards
 and other people's queries hang on them. A family belongs to one of these levels:
 
 - job: once for each job; what people defined,

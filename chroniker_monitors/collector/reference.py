@@ -1,6 +1,6 @@
-"""The table of families as Markdown, for docs/metrics.md.
+"""The table of families as Markdown, for docs/reference/metrics.md.
 
-``python -m chroniker_monitors.collector.reference docs/metrics.md`` writes it between the file's
+``python -m chroniker_monitors.collector.reference docs/reference/metrics.md`` writes it between the file's
 markers; a test holds the file against it.
 """
 

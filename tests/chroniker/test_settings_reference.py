@@ -1,4 +1,4 @@
-"""docs/settings.md has every setting with its default, as the code has them."""
+"""docs/reference/settings.md has every setting with its default, as the code has them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from chroniker import conf
 from chroniker_monitors.conf import all_settings as metrics_settings
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "settings.md"
 MARK = "<!-- settings: written by tests/chroniker/test_settings_reference.py, run with WRITE=1 -->"
 
 

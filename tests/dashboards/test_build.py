@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from tests.dashboards.boards import boards, panels
-from tests.support.processes.processes import REPO
+from tests.support.processes import REPO
 
 IMAGES = REPO / "docs" / "img"
 
@@ -40,7 +40,7 @@ def test_picture_shows_every_panel(board: dict[str, object]) -> None:
 
 
 def test_document_shows_every_picture_and_names_every_panel() -> None:
-    text = (REPO / "docs" / "dashboards.md").read_text()
+    text = (REPO / "docs" / "reference" / "dashboards.md").read_text()
     for uid, board in boards().items():
-        assert f"(img/{uid.replace('chroniker', 'dashboard')}.svg)" in text
+        assert f"(../img/{uid.replace('chroniker', 'dashboard')}.svg)" in text
         assert [p["title"] for p in panels(board) if f"**{p['title']}**" not in text] == []

@@ -20,7 +20,7 @@ from django.db import DatabaseError, InterfaceError, connection, connections, tr
 from django.test import override_settings
 
 from chroniker.conf import conf
-from tests.support.processes.processes import wait_until
+from tests.support.processes import wait_until
 
 from . import servers, site
 from .checker import Fault, History, JobFacts
@@ -398,7 +398,7 @@ class FaultInjector:
 
     def _kill_warden(self, step: Step) -> None:
         # One whose zygote was killed before is left alone: nobody is left then whom what the job
-        # has daemonised could fall to (docs/guarantees.md names this as not promised).
+        # has daemonised could fall to (docs/explanation/guarantees.md names this as not promised).
         roles = self.hosts[step.host].roles()
         guarded = [pid for forkserver in roles.forkservers for pid in proc_children(forkserver)]
         warden = self._pick([pid for pid in roles.wardens if pid in guarded])

@@ -56,7 +56,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--grafana-url", type=URL, help="of Grafana, for the links in alerts")
         parser.add_argument(
-            "--runbooks-url", type=URL, help="of docs/runbooks.md, for the links in alerts"
+            "--runbooks-url", type=URL, help="of docs/how-to/runbooks.md, for the links in alerts"
         )
         parser.add_argument("--job", type=NAME, help="the scrape job of the site (chroniker)")
         parser.add_argument(

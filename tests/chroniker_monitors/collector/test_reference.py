@@ -9,14 +9,14 @@ import pytest
 from chroniker_monitors.collector.metrics import LEVELS, MetricFamily
 from chroniker_monitors.collector.reference import replace_table
 from chroniker_monitors.conf import all_settings
-from tests.support.processes.processes import REPO, find_program, require
+from tests.support.processes import REPO, find_program, require
 
-DOCUMENT = REPO / "docs" / "metrics.md"
+DOCUMENT = REPO / "docs" / "reference" / "metrics.md"
 FAMILIES = [family for families in LEVELS.values() for family in families]
 
 
 def test_reference_is_in_step() -> None:
-    """python -m chroniker_monitors.collector.reference docs/metrics.md"""
+    """python -m chroniker_monitors.collector.reference docs/reference/metrics.md"""
     text = DOCUMENT.read_text()
     assert replace_table(text) == text
 

@@ -1,4 +1,4 @@
-"""docs/probes.md describes each kind as it is, and its examples run."""
+"""docs/reference/probes.md describes each kind as it is, and its examples run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from chroniker_monitors.probes import build, fields, measure, probe_kinds, registry
-from tests.support.processes.probe_servers import (
+from chroniker_monitors.checking.measurement import measure
+from chroniker_monitors.probes import build, fields, probe_kinds, registry
+from tests.support.probe_servers import (
     CertificateAuthority,
     send_nothing,
     serve_http,
     serve_socket,
 )
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "probes.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "probes.md"
 TEXT = PAGE.read_text()
 ENTRIES = {
     match[1]: match[2] for match in re.finditer(r"^### (\w+)\n(.*?)(?=^##)", TEXT, re.M | re.S)
