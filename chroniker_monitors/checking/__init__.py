@@ -1,1 +1,1 @@
-"""One check of a monitor: measure, hold against thresholds, record."""
+"""Check a monitor: measure, evaluate, record. Importing this package loads no models or probes."""

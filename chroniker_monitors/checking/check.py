@@ -1,4 +1,4 @@
-"""A check of one monitor, within a run of the scheduler or by hand."""
+"""Check one monitor, in a run of the scheduler or by hand."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .recorder import measure_and_record, measure_only
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What came of a check."""
+    """The result of a check."""
 
     monitor: Monitor
     measurement: Measurement
     in_run: bool
-    """Whether it was the scheduler's: how it ended is then told by the monitor's state."""
+    """Whether the scheduler ran the check. The run then succeeds whatever the severity is."""
 
     @property
     def line(self) -> str:
-        """``NAME CRITICAL: message | value=93.1%;80;90``, as plugins of Nagios write it."""
+        """The output of a Nagios plugin: ``NAME CRITICAL: message | value=93.1%;80;90``."""
         measurement, probe = self.measurement, self.monitor.probe
         head = f"{_single_line(self.monitor.name)} {Severity(measurement.severity).name}"
         text = _single_line(measurement.summary)
@@ -38,7 +38,7 @@ class CheckResult:
 
 
 def check_monitor(monitor: Monitor, *, now: datetime, dry_run: bool = False) -> CheckResult:
-    """Measure a monitor, and record it unless ``dry_run``."""
+    """Measure a monitor and, unless ``dry_run``, record the measurement."""
     probe = monitor.probe
     if dry_run:
         return CheckResult(monitor, measure_only(monitor, probe, now=now), in_run=False)
@@ -53,9 +53,9 @@ def check_monitor(monitor: Monitor, *, now: datetime, dry_run: bool = False) -> 
 
 
 def _current_run(monitor: Monitor) -> Run | None:
-    """The run of this very monitor that this process is, None where it is somebody's command line.
+    """The run of this monitor that this process belongs to; None on a command line.
 
-    The variable alone is not enough: another job's program may call the command, too.
+    The environment variable is not enough: the program of another job may call the command, too.
     """
     number = os.environ.get("CHRONIKER_RUN_ID", "")
     if not number.isdigit():
@@ -64,5 +64,5 @@ def _current_run(monitor: Monitor) -> Run | None:
 
 
 def _single_line(text: str) -> str:
-    """In one line, without the sign that begins a plugin's figures."""
+    """Join lines, and replace ``|``, which separates the performance data of a Nagios plugin."""
     return " ".join(text.replace("|", "/").split())

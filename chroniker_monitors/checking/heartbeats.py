@@ -1,4 +1,4 @@
-"""What a heartbeat measures: how long ago an outside job told that it ended well."""
+"""The measurement of a heartbeat: how long ago an outside job last reported success."""
 
 from __future__ import annotations
 
@@ -6,11 +6,31 @@ from datetime import datetime, timedelta
 
 from django.utils.translation import gettext as _
 
+from chroniker.models import Job
 from chroniker_monitors.enums import Operator, PingKind, Severity
-from chroniker_monitors.models import MonitorState
+from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
+from chroniker_monitors.models import MonitorState, Probe
+from chroniker_monitors.probes import build
+from chroniker_monitors.probes.heartbeats import HeartbeatProbe
 from chroniker_monitors.thresholds import Thresholds, rank
 
-from .measurement import Measurement
+from .measurement import Measurement, unknown_measurement
+
+
+def measure_heartbeat(job: Job, probe: Probe, state: MonitorState, now: datetime) -> Measurement:
+    """Measure a heartbeat from its state; unknown if its parameters are invalid."""
+    try:
+        heartbeat = build(probe.kind, probe.params)
+    except (UnknownKind, ParamsInvalid) as error:
+        return unknown_measurement(str(error))
+    assert isinstance(heartbeat, HeartbeatProbe)
+    return evaluate_heartbeat(
+        state,
+        defined_at=job.created_at,
+        limit_seconds=heartbeat.period_seconds + heartbeat.grace_seconds,
+        warning=probe.warning,
+        now=now,
+    )
 
 
 def evaluate_heartbeat(
@@ -21,7 +41,7 @@ def evaluate_heartbeat(
     warning: float | None,
     now: datetime,
 ) -> Measurement:
-    """The reading at ``now``; one that was never pinged counts from when it was defined."""
+    """Measure at ``now``. Before the first ping, the age is counted from ``defined_at``."""
     last = state.last_success_ping_at or defined_at
     age = max(0.0, (now - last).total_seconds())
     severity = Thresholds(Operator.ABOVE, warning, limit_seconds).evaluate(age)
@@ -39,10 +59,10 @@ def evaluate_heartbeat(
 
 
 def describe_failure(exit_code: int | None) -> str:
-    """In words, what a failing ping told."""
+    """The message of a failure ping."""
     if exit_code is None:
-        return _("it told that it failed")
-    return _("it ended with exit code %(code)d") % {"code": exit_code}
+        return _("the job reported a failure")
+    return _("the job ended with exit code %(code)d") % {"code": exit_code}
 
 
 def _round_seconds(seconds: float) -> timedelta:

@@ -1,9 +1,8 @@
-"""A monitor's change of state as an incident, which is told by mail once and resolved once."""
+"""Open, update and resolve the incident of a monitor when its severity changes."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from chroniker.alerting import incidents
 from chroniker.enums import IncidentKind
@@ -18,12 +17,12 @@ from .measurement import Measurement
 SEVERITIES = {
     Severity.WARNING: IncidentSeverity.WARNING,
     Severity.CRITICAL: IncidentSeverity.CRITICAL,
-    # Somebody has to look at it; but nobody knows that anything is wrong.
+    # A person has to look, but it is not certain that anything is wrong.
     Severity.UNKNOWN: IncidentSeverity.WARNING,
 }
-"""How bad the incident is. Each is one: whoever sets a threshold wants to be told."""
+"""The severity of the incident. A warning opens one, too: a threshold was set on purpose."""
 MAX_SUMMARY_LENGTH = 2000
-"""Characters of what an incident is told, such as the stderr of a command."""
+"""The most characters of a summary, which may contain the stderr of a command."""
 
 
 def update_incident(
@@ -35,43 +34,42 @@ def update_incident(
     now: datetime,
     run_id: int | None = None,
 ) -> None:
-    """Open, change or resolve the incident of a monitor; to be called in a transaction.
+    """Open, update or resolve the incident of a monitor. Call it in a transaction.
 
-    None is opened of a disabled one, which may be pinged or checked by hand all the same, nor of
-    one that has become a mere job meanwhile.
+    No incident is opened for a disabled monitor, which can still be pinged or checked by hand,
+    nor for a job whose probe has been deleted in the meantime.
     """
     if not change.is_recovery and not Monitor.objects.filter(pk=job.pk, enabled=True).exists():
         return
     run = Run.objects.filter(pk=run_id, job=job.pk).first() if run_id else None
-    incident_fields: dict[str, Any] = {
-        "kind": IncidentKind.MONITOR,
-        "summary": summary(probe, change, measurement),
-        "now": now,
-    }
+    text = summary(probe, change, measurement)
+    kind = IncidentKind.CONDITION
     if change.is_recovery:
-        incidents.resolve(job, host, run=run, **incident_fields)
+        incidents.resolve(job, host, kind=kind, summary=text, now=now, run=run)
     else:
         severity = SEVERITIES[change.after]
-        incidents.open_or_update(job, host, severity=severity, run=run, **incident_fields)
+        incidents.open_or_update(
+            job, host, kind=kind, severity=severity, summary=text, now=now, run=run
+        )
 
 
 def unreported_change(
     job: Job, host: str, severity_now: Severity, measured: Severity
 ) -> SeverityChange | None:
-    """The change to where a monitor stands, if it measured so again and no incident says it.
+    """The change from OK to the current severity, if that is confirmed and has no open incident.
 
-    Such as after it was disabled, which ended its incident, and enabled again: what is bad still
-    has not changed since.
+    This happens when a monitor was disabled, which withdraws its incident, and enabled again: its
+    severity is still bad, so it does not change, and no incident would be opened.
     """
     if severity_now is Severity.OK or rank(measured) < rank(severity_now):
         return None
-    if Incident.objects.of_placement(job.pk, host, IncidentKind.MONITOR).open().exists():
+    if Incident.objects.of_placement(job.pk, host, IncidentKind.CONDITION).open().exists():
         return None
     return SeverityChange(Severity.OK, severity_now)
 
 
 def summary(probe: Probe, change: SeverityChange, measurement: Measurement) -> str:
-    """``critical, 95 V (> 90): on battery``: what a person has to know, the short first."""
+    """Summarise for people: ``critical, 95 V (> 90): on battery``."""
     words = [change.after.name.lower()]
     if measurement.value is not None:
         words.append(f"{measurement.value:.6g} {probe.unit or measurement.unit}".strip())

@@ -1,8 +1,8 @@
-"""What an outside job tells by fetching the address of its heartbeat.
+"""Record the pings that outside jobs send to the address of their heartbeat.
 
-Each ping is one short transaction on the heartbeat's own row, so that pings at the same moment
-are counted one after the other. The limit on them is kept there, too: it holds for all web
-workers and hosts together, and a caller who knows no address costs one look into an index.
+Each ping is one short transaction on the row of its heartbeat, so that simultaneous pings are
+counted one after the other. The rate limit is kept in the same row, so it holds for all web
+workers and hosts together. A request for an unknown address costs one index lookup.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
 from uuid import UUID
 
 from chroniker.db.transactions import run_transaction
@@ -29,36 +28,36 @@ from .recorder import (
 )
 
 MAX_BODY_BYTES = 10_000
-"""Bytes of what is sent with a ping."""
+"""The most bytes of a ping's body that are stored."""
 MAX_PINGS_PER_MINUTE = 60
-"""Of one heartbeat; what comes beyond is refused and changes nothing."""
+"""The limit of one heartbeat. Further pings are refused and change nothing."""
 MINUTE = timedelta(minutes=1)
 
 
 class PingResult(Enum):
-    """What becomes of a ping."""
+    """The result of a ping."""
 
-    RECORDED = "taken"
-    """It was recorded."""
-    NOT_FOUND = "nobody's"
+    RECORDED = "recorded"
+    """The ping was recorded."""
+    NOT_FOUND = "not_found"
     """No heartbeat has this address."""
-    RATE_LIMITED = "too many"
-    """The heartbeat has had all pings that a minute may bring."""
+    RATE_LIMITED = "rate_limited"
+    """The heartbeat has had :data:`MAX_PINGS_PER_MINUTE` pings in this minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """One ping."""
+    """A ping as it was received."""
 
     exit_code: int | None = None
     failed: bool = False
     started: bool = False
-    """The job has begun; how it ends is told by another ping."""
+    """The job has started; another ping reports how it ends."""
     body: bytes = b""
 
 
 def record_ping(address: UUID, ping: Ping, *, now: datetime) -> PingResult:
-    """Take a ping: a good one recovers its heartbeat at once, a failure makes it critical."""
+    """Record a ping. Success recovers the heartbeat at once; a failure makes it critical."""
     probe = Probe.objects.select_related("job").filter(ping_uuid=address).first()
     if probe is None or not probe.passive:
         return PingResult.NOT_FOUND
@@ -66,13 +65,13 @@ def record_ping(address: UUID, ping: Ping, *, now: datetime) -> PingResult:
     def write() -> tuple[PingResult, int]:
         state = lock_state(probe.job, "")
         window_columns = _count_ping(state, now)
-        mine = MonitorState.objects.filter(pk=state.pk)
+        row = MonitorState.objects.filter(pk=state.pk)
         if window_columns is None:
-            # It was no sample: what the lock has counted is taken back.
-            mine.update(samples_total=state.samples_total - 1)
+            # It is not a sample: subtract what the lock has counted.
+            row.update(samples_total=state.samples_total - 1)
             return PingResult.RATE_LIMITED, 0
         if ping.started:
-            mine.update(
+            row.update(
                 samples_total=state.samples_total - 1, last_ping_started_at=now, **window_columns
             )
             return PingResult.RECORDED, 0
@@ -93,10 +92,10 @@ def record_ping(address: UUID, ping: Ping, *, now: datetime) -> PingResult:
     return result
 
 
-def _count_ping(state: MonitorState, now: datetime) -> dict[str, Any] | None:
-    """The columns of the limit after one more ping, None where it is one too many."""
+def _count_ping(state: MonitorState, now: datetime) -> dict[str, object] | None:
+    """The columns of the rate limit after one more ping; None if the limit is reached."""
     started_at = state.ping_window_started_at
-    # Not "before it began": one that waited for the lock has an older time than the one before.
+    # abs(): a ping that waited for the lock may be older than the one recorded before it.
     if started_at is None or abs(now - started_at) >= MINUTE:
         return {"ping_window_started_at": now, "pings_in_window": 1}
     if state.pings_in_window >= MAX_PINGS_PER_MINUTE:
@@ -130,15 +129,15 @@ def _success_message(ping: Ping) -> str:
 
 
 def _run_duration(state: MonitorState, now: datetime) -> float | None:
-    """How long the job took, where it told that it began."""
+    """The duration of the job, in seconds, if it reported its start."""
     started_at = state.last_ping_started_at
     if started_at is None or (state.last_ping_at is not None and state.last_ping_at > started_at):
         return None
     return max(0.0, (now - started_at).total_seconds())
 
 
-def _ping_columns(ping: Ping, now: datetime) -> dict[str, Any]:
-    extra_columns: dict[str, Any] = {
+def _ping_columns(ping: Ping, now: datetime) -> dict[str, object]:
+    extra_columns: dict[str, object] = {
         "last_ping_at": now,
         "last_ping_kind": PingKind.FAIL if ping.failed else PingKind.SUCCESS,
         "last_ping_exit_code": ping.exit_code,

@@ -1,9 +1,12 @@
-"""What the scheduler tells and monitors listen to."""
+"""Receivers of the signals of the scheduler and of deleted probes.
+
+A tick imports this module, so models and probes are imported only when they are needed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from django.core.management import load_command_class
 from django.db.models import Q
@@ -13,18 +16,21 @@ from chroniker.enums import IncidentKind, RunStatus
 from chroniker.models import Incident, Job, Run
 from chroniker_monitors.enums import COMMAND
 
+if TYPE_CHECKING:
+    from chroniker_monitors.models import Probe
+
 _MISSING_MEASUREMENT_REASONS = {
-    RunStatus.SUCCEEDED: "The check ended without a sample: its probe ended the process.",
-    RunStatus.FAILED: "The check failed before anything was measured.",
-    RunStatus.TIMED_OUT: "The check was ended because it took too long.",
-    RunStatus.LOST: "The check was lost with the process that watched it.",
+    RunStatus.SUCCEEDED: "The check ended without a sample: the probe ended the process.",
+    RunStatus.FAILED: "The check failed before it measured anything.",
+    RunStatus.TIMED_OUT: "The check exceeded its timeout and was ended.",
+    RunStatus.LOST: "The check was lost: the process that supervised it died.",
 }
-"""Endings that say something about what is measured. A person who stops a check says nothing."""
+"""The endings that make a monitor unknown. A check that a person stops does not."""
 
 
-def preload(sender: object, jobs: Sequence[Job], long_running: bool, **kwargs: Any) -> None:
-    """Import once what every check would import anew in a process of its own."""
-    if not long_running and not any(job.command == COMMAND for job in jobs):
+def preload(sender: object, jobs: Sequence[Job], long_running: bool, **kwargs: object) -> None:
+    """Import before the fork what each check would otherwise import in its own process."""
+    if not long_running and not any(not job.failures_open_incidents for job in jobs):
         return
     from chroniker_monitors.models import Probe
 
@@ -36,17 +42,16 @@ def preload(sender: object, jobs: Sequence[Job], long_running: bool, **kwargs: A
         probes.preload(kinds)
 
 
-def record_missing_measurement(sender: object, run: Run, job: Job, **kwargs: Any) -> None:
-    """Record an unknown for a check that ended without a sample: its probe was killed, or lied."""
-    if job.command != COMMAND or run.status not in _MISSING_MEASUREMENT_REASONS:
+def record_missing_measurement(sender: object, run: Run, job: Job, **kwargs: object) -> None:
+    """Record an unknown measurement for a check that ended without recording a sample."""
+    if job.failures_open_incidents or run.status not in _MISSING_MEASUREMENT_REASONS:
         return
-    # Here: a tick that has nothing to run has no use for probes.
     from chroniker_monitors.models import MonitorState, Probe
 
     from .measurement import unknown_measurement
     from .recorder import mask_measurement, record_measurement
 
-    # A ping, or a check by hand, may have come since.
+    # A ping or a check by hand may have been recorded since.
     run_started_at = run.started_at or run.scheduled_for
     already_recorded = Q(last_run_id=run.pk) | Q(host=run.host, last_sample_at__gte=run_started_at)
     if MonitorState.objects.filter(already_recorded, job=job.pk).exists():
@@ -63,12 +68,14 @@ def record_missing_measurement(sender: object, run: Run, job: Job, **kwargs: Any
     record_measurement(job, probe, host, lambda state: measurement, now=run.ended_at, run_id=run.pk)
 
 
-def withdraw_incidents(sender: object, instance: Any, origin: object = None, **kwargs: Any) -> None:
-    """End the incidents of what is no monitor any more; a job that goes takes its own along."""
+def withdraw_incidents(
+    sender: object, instance: Probe, origin: object = None, **kwargs: object
+) -> None:
+    """Withdraw the incidents of a deleted probe. Those of a deleted job are deleted with it."""
     if getattr(origin, "model", type(origin)) is not sender:
         return
     from chroniker.alerting import incidents
 
-    monitors = Incident.objects.open().filter(job=instance.pk, kind=IncidentKind.MONITOR)
+    monitors = Incident.objects.open().filter(job=instance.pk, kind=IncidentKind.CONDITION)
     for incident in monitors.select_related("job"):
-        incidents.withdraw(incident, "The job is no monitor any more.", utc_now())
+        incidents.withdraw(incident, "The job is no longer a monitor.", utc_now())

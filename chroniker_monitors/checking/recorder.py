@@ -1,50 +1,51 @@
-"""One sample: what it makes of a monitor's state, its history and its incident, all or nothing."""
+"""Record a sample: the monitor's state, its history and its incident in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from chroniker.db.transactions import run_transaction
-from chroniker.masking import Masker
+from chroniker.masking import Masker, site_secrets
 from chroniker.models import Job
-from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
 from chroniker_monitors.models import MonitorState, Probe, Sample
 from chroniker_monitors.models.state import MAX_RECENT_VALUES
-from chroniker_monitors.probes import build
 from chroniker_monitors.thresholds import SeverityChange, SeverityState, advance
 
-from . import heartbeats, incidents, measuring
-from .measurement import MAX_TEXT_LENGTH, Measurement, unknown_measurement
+from . import incidents
+from .heartbeats import measure_heartbeat
+from .measurement import MAX_TEXT_LENGTH, Measurement, measure_kind
 
 SAMPLES_BETWEEN_PRUNES = 100
-"""Samples after which old ones are looked for."""
+"""Old samples are deleted after every so many new ones."""
 PRUNE_BATCH_SIZE = 500
+"""Samples deleted by one statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedSample:
-    """What became of a sample."""
+    """A recorded sample and the state that it led to."""
 
     measurement: Measurement
     severity_state: SeverityState
     change: SeverityChange | None
+    """None if the severity of the state is still the same."""
 
 
 MeasureState = Callable[[MonitorState], Measurement]
+"""Measures from the locked state."""
 
 
 def measure_and_record(
     job: Job, probe: Probe, host: str, *, now: datetime, run_id: int | None = None
 ) -> RecordedSample:
-    """Measure and record. ``host`` is the host slot."""
+    """Measure and record. ``host`` is the placement."""
     if probe.passive:
-        # By the state as it is under the lock: a ping may come at the same moment.
+        # Measured from the locked state, because a ping may arrive at the same moment.
         return record_measurement(
             job,
             probe,
@@ -58,7 +59,7 @@ def measure_and_record(
 
 
 def measure_only(job: Job, probe: Probe, *, now: datetime) -> Measurement:
-    """Measure and record nothing."""
+    """Measure without recording anything."""
     if not probe.passive:
         return measure_probe(probe)
     state = MonitorState.objects.filter(job=job, host="").first() or MonitorState(job=job)
@@ -66,9 +67,9 @@ def measure_only(job: Job, probe: Probe, *, now: datetime) -> Measurement:
 
 
 def measure_probe(probe: Probe) -> Measurement:
-    """Measure what the definition says."""
+    """Measure an active probe from its stored definition."""
     return mask_measurement(
-        measuring.measure_kind(
+        measure_kind(
             probe.kind,
             probe.params,
             probe.thresholds,
@@ -78,23 +79,8 @@ def measure_probe(probe: Probe) -> Measurement:
     )
 
 
-def measure_heartbeat(job: Job, probe: Probe, state: MonitorState, now: datetime) -> Measurement:
-    """What a heartbeat's state says at ``now``."""
-    try:
-        built: Any = build(probe.kind, probe.params)
-    except (UnknownKind, ParamsInvalid) as error:
-        return unknown_measurement(str(error))
-    return heartbeats.evaluate_heartbeat(
-        state,
-        defined_at=job.created_at,
-        limit_seconds=built.period_seconds + built.grace_seconds,
-        warning=probe.warning,
-        now=now,
-    )
-
-
 def mask_measurement(measurement: Measurement) -> Measurement:
-    """Without the site's secrets, which an error may well quote."""
+    """Mask the site's secrets in a measurement; an error may quote one."""
     return replace(
         measurement,
         message=mask_secrets(measurement.message),
@@ -103,12 +89,8 @@ def mask_measurement(measurement: Measurement) -> Measurement:
 
 
 def mask_secrets(text: str) -> str:
-    """The same for any text."""
-    if not text:
-        return text
-    from chroniker.masking import site_secrets
-
-    return Masker(site_secrets()).mask_text(text)
+    """Mask the site's secrets in a text."""
+    return Masker(site_secrets()).mask_text(text) if text else text
 
 
 def record_measurement(
@@ -119,12 +101,13 @@ def record_measurement(
     *,
     now: datetime,
     run_id: int | None = None,
-    extra_columns: dict[str, Any] | None = None,
+    extra_columns: Mapping[str, object] | None = None,
     immediate: bool = False,
 ) -> RecordedSample:
-    """Record what ``judge`` makes of the state, which is locked until all is written.
+    """Lock the state, measure with ``measure_state``, and record, in one transaction.
 
-    ``facts`` are further columns of the state. ``at_once``: no other sample is waited for.
+    ``extra_columns`` are further columns of the state. ``immediate``: this one sample decides the
+    severity, without waiting for others in a row.
     """
 
     def write() -> tuple[RecordedSample, int]:
@@ -147,16 +130,20 @@ def record_measurement(
 
 
 def lock_state(job: Job, host: str) -> MonitorState:
-    """The state of a host slot, locked by a write (which SQLite needs first), made if missing."""
-    mine = MonitorState.objects.filter(job=job, host=host)
-    if not mine.update(samples_total=F("samples_total") + 1):
+    """Lock the state of a placement, or create it.
+
+    The lock is a write that counts the sample. SQLite cannot upgrade a read transaction, so the
+    write comes first.
+    """
+    rows = MonitorState.objects.filter(job=job, host=host)
+    if not rows.update(samples_total=F("samples_total") + 1):
         try:
             with transaction.atomic():
                 return MonitorState.objects.create(job=job, host=host, samples_total=1)
-        except IntegrityError:  # somebody else was first, or the monitor has been deleted
-            if not mine.update(samples_total=F("samples_total") + 1):
+        except IntegrityError:  # another process created it first, or the monitor was deleted
+            if not rows.update(samples_total=F("samples_total") + 1):
                 raise
-    return mine.get()
+    return rows.get()
 
 
 def write_sample(
@@ -167,10 +154,10 @@ def write_sample(
     *,
     now: datetime,
     run_id: int | None = None,
-    extra_columns: dict[str, Any] | None = None,
+    extra_columns: Mapping[str, object] | None = None,
     immediate: bool = False,
 ) -> RecordedSample:
-    """Write a sample whose state is locked, in the caller's transaction."""
+    """Write a sample in the caller's transaction; ``state`` comes from :func:`lock_state`."""
     ignore_streaks = immediate or probe.passive
     severity_state, change = advance(
         state.severity_state,
@@ -216,9 +203,9 @@ def write_sample(
 
 
 def prune_samples(job: Job, before: datetime) -> int:
-    """Delete samples older than ``before`` in small transactions; how many.
+    """Delete samples older than ``before`` in small transactions and return their number.
 
-    On every host slot that the monitor has had: nobody else looks after a host that is gone.
+    This covers every placement that the monitor ever had, also of hosts that are gone.
     """
     deleted = 0
     for host in MonitorState.objects.filter(job=job).values_list("host", flat=True):

@@ -1,9 +1,12 @@
-"""A probe that is tried before it is saved, in a guarded process of its own.
+"""Run a probe that is not saved yet, in a supervised process of its own ("Test now").
 
-The web worker starts a fresh interpreter, which forks: the probe runs in the child, and its
-parent, the guard, is a child subreaper that ends whatever is left when the probe has answered,
-when its time is up, or when the web worker dies. So a probe that hangs, eats memory or calls
-``os._exit`` costs the worker nothing but the wait.
+The web worker starts a fresh interpreter, which forks. The probe runs in the child. Its parent,
+the guard, is a child subreaper: it ends every process that is left when the probe has returned,
+when its time is up, or when the web worker dies. So a probe that hangs, exhausts memory or calls
+``os._exit`` costs the web worker only the time that it waits.
+
+The fresh interpreter imports this module before ``django.setup()``: nothing that is imported
+here at module level may need settings or models.
 """
 
 from __future__ import annotations
@@ -18,8 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import psutil
 
@@ -28,38 +30,70 @@ from chroniker_monitors.enums import Severity
 from chroniker_monitors.exceptions import SandboxBusy
 from chroniker_monitors.thresholds import Thresholds
 
-from .measurement import Measurement, unknown_measurement
+from .measurement import Measurement, measure_kind, unknown_measurement
 
 MAX_SECONDS = 60.0
-"""A trial takes no longer, whatever the time limit of the probe: a person waits for it."""
+"""The longest time limit, whatever that of the probe is: a person is waiting."""
 GRACE_SECONDS = 2.0
-"""What a probe may take beyond its limit to say itself that it was too slow."""
+"""How long after its time limit a probe may still report that it was too slow."""
 STARTUP_SECONDS = 30.0
-"""What the fresh interpreter may take to load the site."""
+"""How long the fresh interpreter may take to load the site."""
 MAX_SANDBOXES = 4
-"""Of one process of the site: each takes an interpreter, and a click costs nothing."""
+"""The limit of one process of the site: each sandbox is an interpreter, started by a click."""
 _MAX_RESULT_BYTES = 1_000_000
 
 _sandboxes = threading.BoundedSemaphore(MAX_SANDBOXES)
 
 
-def run_in_sandbox(
-    kind: str, params: Mapping[str, Any], thresholds: Thresholds, *, timeout: float, unit: str = ""
-) -> Measurement:
-    """Measure once and record nothing; whatever goes wrong is an unknown with the reason.
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the guard is asked to measure, as it goes through its standard input."""
 
-    Raises TooManyTrials.
+    kind: str
+    params: Mapping[str, object]
+    thresholds: Thresholds
+    timeout: float
+    unit: str
+
+    def to_json(self) -> bytes:
+        fields = {
+            "kind": self.kind,
+            "params": dict(self.params),
+            "thresholds": asdict(self.thresholds),
+            "timeout": self.timeout,
+            "unit": self.unit,
+        }
+        return json.dumps(fields).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> _Request:
+        fields = json.loads(data)
+        return cls(**{**fields, "thresholds": Thresholds(**fields["thresholds"])})
+
+
+def run_in_sandbox(
+    kind: str,
+    params: Mapping[str, object],
+    thresholds: Thresholds,
+    *,
+    timeout: float,
+    unit: str = "",
+) -> Measurement:
+    """Measure once without recording. A failure is an unknown measurement with the reason.
+
+    Raises SandboxBusy.
     """
+    request = _Request(kind, params, thresholds, min(timeout, MAX_SECONDS), unit)
     with reserve_sandbox():
-        return _run_process(kind, params, thresholds, timeout=min(timeout, MAX_SECONDS), unit=unit)
+        return _run_process(request)
 
 
 @contextlib.contextmanager
 def reserve_sandbox() -> Iterator[None]:
-    """One of the places for those that are tried. Raises TooManyTrials."""
+    """Count a sandbox against :data:`MAX_SANDBOXES`. Raises SandboxBusy."""
     if not _sandboxes.acquire(blocking=False):
         raise SandboxBusy(
-            f"{MAX_SANDBOXES} monitors are being tried at this moment; try again in a minute."
+            f"{MAX_SANDBOXES} monitors are being tested at the moment; try again in a minute."
         )
     try:
         yield
@@ -67,16 +101,7 @@ def reserve_sandbox() -> Iterator[None]:
         _sandboxes.release()
 
 
-def _run_process(
-    kind: str, params: Mapping[str, Any], thresholds: Thresholds, *, timeout: float, unit: str
-) -> Measurement:
-    request = {
-        "kind": kind,
-        "params": dict(params),
-        "thresholds": asdict(thresholds),
-        "timeout": timeout,
-        "unit": unit,
-    }
+def _run_process(request: _Request) -> Measurement:
     process = subprocess.Popen(
         [_python_executable(), "-m", __name__],
         stdin=subprocess.PIPE,
@@ -87,27 +112,24 @@ def _run_process(
     )
     try:
         result_data, stderr_output = process.communicate(
-            json.dumps(request).encode(), timeout=timeout + GRACE_SECONDS + STARTUP_SECONDS
+            request.to_json(), timeout=request.timeout + GRACE_SECONDS + STARTUP_SECONDS
         )
     except subprocess.TimeoutExpired:
         _kill([psutil.Process(process.pid), *_descendants(process.pid)])
         process.communicate()
-        return unknown_measurement("The process that should have tried it did not answer.")
+        return unknown_measurement("The test process did not answer.")
     finally:
         if process.poll() is None:
             _kill([psutil.Process(process.pid), *_descendants(process.pid)])
             process.wait()
+    last_line = stderr_output.decode("utf-8", "replace").strip().rpartition("\n")[2]
     return _parse_result(result_data) or unknown_measurement(
-        "The process that should have tried it failed: "
-        + (
-            stderr_output.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            or "it said nothing."
-        )
+        f"The test process failed: {last_line or 'it wrote nothing to stderr.'}"
     )
 
 
 def _python_executable() -> str:
-    """The interpreter. Inside uWSGI ``sys.executable`` is uWSGI."""
+    """The path of the interpreter. In uWSGI, ``sys.executable`` is uWSGI."""
     if "python" in os.path.basename(sys.executable or ""):
         return sys.executable
     return os.path.join(sys.prefix, "bin", "python3")
@@ -132,15 +154,15 @@ def _parse_result(result_data: bytes) -> Measurement | None:
 
 
 def main() -> None:
-    """The guard: in a fresh interpreter, told by standard input what to try."""
+    """Run the guard. It reads the request from stdin and writes the result to stdout."""
     parent = os.getppid()
     become_subreaper()
     die_with_parent(parent)
-    request = json.loads(sys.stdin.buffer.read())
+    request = _Request.from_json(sys.stdin.buffer.read())
     result_data = os.dup(1)
     null_fd = os.open(os.devnull, os.O_RDWR)
     os.dup2(null_fd, 0)
-    os.dup2(null_fd, 1)  # what a probe prints is no answer
+    os.dup2(null_fd, 1)  # the result pipe must not receive what a probe prints
 
     import django
 
@@ -150,7 +172,7 @@ def main() -> None:
         json.dump(asdict(measurement), pipe)
 
 
-def _run_guarded(request: dict[str, Any]) -> Measurement:
+def _run_guarded(request: _Request) -> Measurement:
     reader, writer = os.pipe()
     guard = os.getpid()
     pid = os.fork()
@@ -158,20 +180,20 @@ def _run_guarded(request: dict[str, Any]) -> Measurement:
         code = 1
         try:
             os.close(reader)
-            os.dup2(1, 2)  # nor is it a complaint, which the web worker would hold in memory
+            os.dup2(1, 2)  # the web worker would hold a probe's stderr in memory
             die_with_parent(guard)
             os.write(writer, json.dumps(asdict(_measure_request(request))).encode())
             code = 0
         finally:
             os._exit(code)
     os.close(writer)
-    result = _read_result(reader, time.monotonic() + request["timeout"] + GRACE_SECONDS)
+    result = _read_result(reader, time.monotonic() + request.timeout + GRACE_SECONDS)
     timed_out = result is None
     _kill(_descendants(guard))
     _, status = os.waitpid(pid, 0)
     if timed_out:
         return unknown_measurement(
-            f"No result within {request['timeout']:g} s; it was ended.", request["timeout"]
+            f"No result within {request.timeout:g} s; the probe was ended.", request.timeout
         )
     code = os.waitstatus_to_exitcode(status)
     ending = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
@@ -180,23 +202,22 @@ def _run_guarded(request: dict[str, Any]) -> Measurement:
     )
 
 
-def _measure_request(request: dict[str, Any]) -> Measurement:
-    from .measuring import measure_kind
+def _measure_request(request: _Request) -> Measurement:
     from .recorder import mask_measurement
 
     return mask_measurement(
         measure_kind(
-            request["kind"],
-            request["params"],
-            Thresholds(**request["thresholds"]),
-            timeout=request["timeout"],
-            unit=request["unit"],
+            request.kind,
+            request.params,
+            request.thresholds,
+            timeout=request.timeout,
+            unit=request.unit,
         )
     )
 
 
 def _read_result(reader: int, deadline: float) -> bytes | None:
-    """What the probe's process wrote to its end; None where it did not end in time."""
+    """Read the result until the pipe is closed or complete; None at the deadline."""
     result = b""
     poll = select.poll()
     poll.register(reader, select.POLLIN)
@@ -209,7 +230,7 @@ def _read_result(reader: int, deadline: float) -> bytes | None:
             return result
         result += piece
         if _parse_result(result) is not None:
-            return result  # what it has started may hold the pipe open
+            return result  # a process started by the probe may hold the pipe open
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

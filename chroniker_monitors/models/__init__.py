@@ -1,4 +1,4 @@
-"""The tables: a monitor's definition (``Probe``) apart from its state and its history."""
+"""The models: a monitor's definition (``Probe``), its state and its history."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models, transaction
@@ -19,16 +19,16 @@ PROBE_FIELDS = frozenset(
     field.name for field in Probe._meta.concrete_fields if not field.primary_key
 )
 TIMEOUT_MARGIN_SECONDS = 20
-"""What a run may take beyond its probe's own limit before it is killed."""
+"""How much longer than the time limit of its probe a run may take before it is killed."""
 DEFAULT_RUNS_KEPT = 100
-"""Of a monitor: the history is in its samples."""
+"""Monitors keep few runs, because their history is in their samples."""
 
 
 class MonitorQuerySet(models.QuerySet["Monitor"]):
-    """Monitors."""
+    """Queries of monitors."""
 
     def of_kind(self, kind: str) -> MonitorQuerySet:
-        """Those whose probe is of ``kind``."""
+        """Monitors whose probe is of this kind."""
         return self.filter(probe__kind=kind)
 
 
@@ -39,18 +39,18 @@ else:
 
 
 class MonitorManager(_Manager):
-    """Only jobs that have a probe, in every query."""
+    """Restricts every query to jobs that have a probe."""
 
     def get_queryset(self) -> MonitorQuerySet:
-        """Each method of a manager begins here, ``filter()`` and ``get()`` like ``all()``."""
+        """Return the monitors. All other methods of the manager start from here."""
         return MonitorQuerySet(self.model, using=self._db).filter(probe__isnull=False)
 
     def define(
-        self, *, name: str, kind: str, params: Mapping[str, Any] | None = None, **fields: Any
+        self, *, name: str, kind: str, params: Mapping[str, object] | None = None, **fields: object
     ) -> Monitor:
         """Create a monitor: its job and its probe, in one transaction.
 
-        ``fields`` are those of both. Raises UnknownKind or ParamsInvalid for what no probe takes.
+        ``fields`` are fields of the job or the probe. Raises UnknownKind or ParamsInvalid.
         """
         from chroniker_monitors.probes import build
 
@@ -64,7 +64,7 @@ class MonitorManager(_Manager):
 
 
 class Monitor(Job):
-    """A job that measures something and holds it against thresholds."""
+    """A job that measures a value and compares it with thresholds."""
 
     objects: ClassVar[MonitorManager] = MonitorManager()  # type: ignore[assignment]
 
@@ -79,13 +79,13 @@ class Monitor(Job):
 
     @staticmethod
     def report(value: float, message: str = "") -> None:
-        """In a command that a monitor of kind ``command`` runs: tell what was measured."""
+        """Report a value from a command that a monitor of kind ``command`` runs."""
         from chroniker_monitors.probes.reported_readings import report
 
         report(value, message)
 
     def clean(self) -> None:
-        """Refuse what could never run; what nobody has typed is told above the form."""
+        """Validate the job. Errors of fields that the form does not have are non-field errors."""
         try:
             super().clean()
         except ValidationError as error:
@@ -96,17 +96,15 @@ class Monitor(Job):
             raise ValidationError(errors) from None
 
     def save_with_probe(self, probe: Probe) -> None:
-        """Save the definition and its probe; to be called in a transaction.
-
-        The job names its monitor by key, so that a rename changes nothing else.
-        """
+        """Set the fields that follow from the probe and save both. Call it in a transaction."""
         probe.set_derived_fields()
         self.command, self.raw_command = COMMAND, ""
+        self.failures_open_incidents = False  # the severity of the monitor opens them
         if probe.passive and self.every_host:
-            self.hostname = ""  # what is pinged is one thing, whoever looks at it
+            self.hostname = ""  # pings do not depend on the host that evaluates them
         self.stderr_is_failure = False
         if self.timeout_seconds is None or self.timeout_seconds <= probe.timeout_seconds:
-            # Killed before its time, it could not even say that it was too slow.
+            # The probe must be able to report that it was too slow before its run is killed.
             self.timeout_seconds = math.ceil(probe.timeout_seconds) + TIMEOUT_MARGIN_SECONDS
         if (
             self._state.adding
@@ -114,7 +112,7 @@ class Monitor(Job):
         ):
             self.max_runs_kept = DEFAULT_RUNS_KEPT
         self.save()
-        args = f"--job-id {self.pk}"
+        args = f"--job-id {self.pk}"  # by key, so that a rename changes nothing
         if self.args != args:
             self.args = args
             self.save(update_fields=["args"])

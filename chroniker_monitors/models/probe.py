@@ -1,9 +1,8 @@
-"""What a monitor measures and what its value is held against."""
+"""What a monitor measures, and its thresholds."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -14,11 +13,11 @@ from chroniker_monitors.enums import HEARTBEAT, Operator, Severity
 from chroniker_monitors.thresholds import Thresholds
 
 MAX_STREAK = 100
-"""Samples in a row, at most: what needs more is a schedule that is too narrow."""
+"""The most samples in a row. Use a longer schedule instead of a higher number."""
 
 
 class Probe(models.Model):
-    """The measuring half of a monitor's definition; the other half is its :class:`Job`."""
+    """What a monitor measures. The rest of its definition is its :class:`Job`."""
 
     job = models.OneToOneField(
         Job, models.CASCADE, primary_key=True, related_name="probe", verbose_name=_("monitor")
@@ -30,13 +29,13 @@ class Probe(models.Model):
         max_length=2,
         choices=Operator,
         default=Operator.ABOVE,
-        help_text=_("When the value is bad, compared with a threshold."),
+        help_text=_("How the value is compared with a threshold to be bad."),
     )
     warning = models.FloatField(
-        _("warning"), null=True, blank=True, help_text=_("Threshold. Empty: there is none.")
+        _("warning"), null=True, blank=True, help_text=_("Threshold. Empty: none.")
     )
     critical = models.FloatField(
-        _("critical"), null=True, blank=True, help_text=_("Threshold. Empty: there is none.")
+        _("critical"), null=True, blank=True, help_text=_("Threshold. Empty: none.")
     )
     unit = models.CharField(
         _("unit"), max_length=20, blank=True, help_text=_("Empty: the unit of the kind.")
@@ -45,28 +44,28 @@ class Probe(models.Model):
         _("bad samples"),
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_STREAK)],
-        help_text=_("So many in a row make the state worse."),
+        help_text=_("Consecutive samples before the state gets worse."),
     )
     recovery = models.PositiveSmallIntegerField(
         _("good samples"),
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_STREAK)],
-        help_text=_("So many in a row make the state better."),
+        help_text=_("Consecutive samples before the state gets better."),
     )
     timeout_seconds = models.FloatField(
         _("time limit"),
         default=10,
         validators=[MinValueValidator(0.1), MaxValueValidator(3600)],
-        help_text=_("Seconds that measuring may take; after that the state is unknown."),
+        help_text=_("In seconds. If measuring takes longer, the sample is unknown."),
     )
     sample_days = models.PositiveSmallIntegerField(
         _("history"),
         default=31,
         validators=[MinValueValidator(1), MaxValueValidator(3660)],
-        help_text=_("Days for which samples are kept."),
+        help_text=_("Days to keep samples."),
     )
     ping_uuid = models.UUIDField(_("ping address"), null=True, blank=True, unique=True)
-    """Of a heartbeat: whoever knows it may ping. NULL for every other kind."""
+    """The secret part of a heartbeat's address. NULL for every other kind."""
 
     class Meta:
         verbose_name = _("probe")
@@ -83,35 +82,37 @@ class Probe(models.Model):
 
     @property
     def passive(self) -> bool:
-        """Whether its value is told by pings."""
+        """Whether its value comes from pings."""
         return self.kind == HEARTBEAT
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """Those that can be shown: a fixture may have stored what is no object at all."""
+    def parameters(self) -> dict[str, object]:
+        """The parameters; empty if a fixture has stored something that is not an object."""
         return dict(self.params) if isinstance(self.params, dict) else {}
 
     @property
     def thresholds(self) -> Thresholds:
-        """What a value is held against."""
+        """The thresholds of the value."""
         return Thresholds(self.operator, self.warning, self.critical)
 
     def evaluate(self, value: float) -> Severity:
-        """How bad ``value`` is."""
+        """Return the severity of ``value``."""
         return self.thresholds.evaluate(value)
 
     def set_derived_fields(self) -> None:
-        """What follows from the rest: a heartbeat has an address, and is bad when it is late.
+        """Set the address and the critical threshold of a heartbeat.
 
-        Raises UnknownKind or ParamsInvalid for a heartbeat whose parameters cannot be used.
+        Raises UnknownKind or ParamsInvalid for invalid parameters of a heartbeat.
         """
         if not self.passive:
             self.ping_uuid = None
             return
         from chroniker_monitors.probes import build
+        from chroniker_monitors.probes.heartbeats import HeartbeatProbe
 
-        probe_instance: Any = build(self.kind, self.params)
+        heartbeat = build(self.kind, self.params)
+        assert isinstance(heartbeat, HeartbeatProbe)
         self.operator = Operator.ABOVE
-        self.critical = probe_instance.period_seconds + probe_instance.grace_seconds
+        self.critical = heartbeat.period_seconds + heartbeat.grace_seconds
         if self.ping_uuid is None:
             self.ping_uuid = uuid.uuid4()

@@ -1,4 +1,4 @@
-"""Where each monitor stands, and what it measured."""
+"""The state of each monitor, and its samples."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from chroniker_monitors.enums import PingKind, Severity
 from chroniker_monitors.thresholds import SeverityState
 
 MAX_RECENT_VALUES = 40
-"""Values kept on the state itself, so that a board of sparklines reads no history."""
+"""Values kept on the state, so that the sparklines of the list need no samples."""
 
 
 class MonitorState(models.Model):
-    """Where a monitor stands on one host slot. Written with each sample, never by a form."""
+    """The state of a monitor on one placement. Written with each sample, never by a form."""
 
     job = models.ForeignKey(
         Job, models.CASCADE, related_name="monitor_states", verbose_name=_("monitor")
     )
     host = models.CharField(
-        _("host slot"),
+        _("placement"),
         max_length=255,
         blank=True,
-        help_text=_("Empty unless the monitor runs on every host by itself."),
+        help_text=_("The host. Empty unless the monitor runs on every host."),
     )
     severity = models.PositiveSmallIntegerField(
         _("severity"), choices=Severity, default=Severity.OK
     )
     since = models.DateTimeField(_("since"), null=True, blank=True)
-    """When it came to this severity."""
+    """When it changed to this severity."""
     value = models.FloatField(_("value"), null=True, blank=True)
-    """Of the last sample; NULL where that measured nothing."""
+    """The value of the last sample; NULL if it failed."""
     measured_severity = models.PositiveSmallIntegerField(
         _("last measured"), choices=Severity, default=Severity.OK
     )
     """The severity of the last sample alone."""
     message = models.CharField(_("message"), max_length=500, blank=True)
     error = models.CharField(_("error"), max_length=500, blank=True)
-    """Why the probe failed; empty where it measured."""
+    """Why the last measurement failed; empty if it succeeded."""
     unit = models.CharField(_("unit"), max_length=20, blank=True)
-    """The unit that the last measurement came with."""
+    """The unit of the last measurement that had one."""
     latency_seconds = models.FloatField(_("latency"), null=True, blank=True)
     last_sample_at = models.DateTimeField(_("last sample"), null=True, blank=True)
     last_run_id = models.BigIntegerField(null=True, blank=True)
@@ -54,21 +54,21 @@ class MonitorState(models.Model):
     warning_streak = models.PositiveSmallIntegerField(default=0)
     unknown_streak = models.PositiveSmallIntegerField(default=0)
     critical_streak = models.PositiveSmallIntegerField(default=0)
-    """Samples in a row that disagree with what the severity says of each level; see
+    """Samples in a row on the other side of each level than the severity; see
     :mod:`chroniker_monitors.thresholds`."""
 
     last_ping_at = models.DateTimeField(_("last ping"), null=True, blank=True)
-    """Of a heartbeat: when it told last how it ended."""
+    """The last ping of a heartbeat that reported success or failure."""
     last_success_ping_at = models.DateTimeField(null=True, blank=True)
     last_ping_started_at = models.DateTimeField(_("started"), null=True, blank=True)
     last_ping_kind = models.CharField(
-        _("last ping told"), max_length=7, choices=PingKind, blank=True
+        _("last ping result"), max_length=7, choices=PingKind, blank=True
     )
     last_ping_exit_code = models.PositiveSmallIntegerField(_("exit code"), null=True, blank=True)
-    last_ping_body = models.TextField(_("sent with the ping"), blank=True)
+    last_ping_body = models.TextField(_("body of the last ping"), blank=True)
     ping_window_started_at = models.DateTimeField(null=True, blank=True)
     pings_in_window = models.PositiveIntegerField(default=0)
-    """How many pings the minute that began at ``ping_window_started_at`` has had: the rate limit."""
+    """Pings in the minute that started at ``ping_window_started_at``, for the rate limit."""
 
     class Meta:
         verbose_name = _("monitor state")
@@ -82,31 +82,31 @@ class MonitorState(models.Model):
 
     @property
     def severity_state(self) -> SeverityState:
-        """Severity and streaks, for the state machine."""
+        """The severity and the streaks, as a value for the state machine."""
         return SeverityState(
             Severity(self.severity), self.warning_streak, self.unknown_streak, self.critical_streak
         )
 
 
 class SampleQuerySet(models.QuerySet["Sample"]):
-    """Samples."""
+    """Queries of samples."""
 
     def for_placement(self, job: int, host: str) -> SampleQuerySet:
-        """One monitor's on one host slot."""
+        """Samples of a monitor on one placement."""
         return self.filter(job=job, host=host)
 
     def older_than(self, moment: datetime) -> SampleQuerySet:
-        """Taken before ``moment``: what pruning may delete."""
+        """Samples from before ``moment``, for pruning."""
         return self.filter(at__lt=moment)
 
 
 class Sample(models.Model):
-    """What was measured once."""
+    """The record of one measurement."""
 
     job = models.ForeignKey(
         Job, models.CASCADE, related_name="samples", db_index=False, verbose_name=_("monitor")
     )
-    host = models.CharField(_("host slot"), max_length=255, blank=True)
+    host = models.CharField(_("placement"), max_length=255, blank=True)
     at = models.DateTimeField(_("at"))
     value = models.FloatField(_("value"), null=True, blank=True)
     severity = models.PositiveSmallIntegerField(_("severity"), choices=Severity)

@@ -67,13 +67,13 @@ class CommandProbe(BaseProbe):
         check_command(self.command)
         if self.mode == "stderr":
             return self._measure_stderr()
-        with collect_readings() as reports:
+        with collect_readings() as readings:
             self._call()
-        if not reports:
+        if not readings:
             raise ProbeError(
                 f"{self.command} reported nothing; it has to call Monitor.report(value, message)."
             )
-        return Reading(reports[-1].value, reports[-1].message)
+        return readings[-1]
 
     def _measure_stderr(self) -> Reading:
         with _capture_stderr() as written:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar
 
 from chroniker_monitors.exceptions import ProbeError
 
 from .base import BaseProbe, Reading, param
 from .registry import register_probe
-
-
-def lateness_seconds(last: datetime, now: datetime, period_seconds: float) -> float:
-    """Seconds for which a ping has been due; 0 before the period is over."""
-    return max((now - last).total_seconds() - period_seconds, 0.0)
 
 
 @register_probe
@@ -40,14 +34,3 @@ class HeartbeatProbe(BaseProbe):
     def run(self) -> Reading:
         """Refuse: there is nothing to ask."""
         raise ProbeError("A heartbeat is measured by the pings that arrive, not by asking.")
-
-    def reading(self, last: datetime | None, since: datetime, now: datetime) -> Reading:
-        """How late it is; before the first ping (``last`` is None) counted from ``since``."""
-        late = lateness_seconds(last or since, now, self.period_seconds)
-        if last is None:
-            return Reading(late, "never pinged")
-        return Reading(late, f"last ping {(now - last).total_seconds():.0f} s ago")
-
-    def is_late(self, last: datetime | None, since: datetime, now: datetime) -> bool:
-        """Whether it is late by more than its grace."""
-        return self.reading(last, since, now).value > self.grace_seconds

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from chroniker_monitors.exceptions import UnknownKind
 
@@ -114,7 +114,7 @@ def kind_class(kind: str) -> type[BaseProbe]:
         ) from None
 
 
-def build(kind: str, params: dict[str, Any]) -> BaseProbe:
+def build(kind: str, params: Mapping[str, object]) -> BaseProbe:
     """A probe from what is stored. Raises UnknownKind or ParamsInvalid."""
     return probe_from_params(kind_class(kind), params)
 

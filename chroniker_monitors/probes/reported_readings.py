@@ -9,18 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import SupportsFloat
 
+from .base import Reading
+
 _collectors: list[list[Reading]] = []
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A number and what a person should know about it."""
-
-    value: float
-    message: str
 
 
 def report(value: SupportsFloat, message: str = "") -> None:

@@ -1,13 +1,12 @@
-"""Run a probe within its time limit and turn whatever happens into a measurement.
+"""The time limit of a probe.
 
 In the main thread the limit is an alarm of the kernel, which also ends what looks at no clock.
 It cannot end a call that never comes back from the kernel or from C, so probes hand such calls
-to :func:`within` and give sockets and statements what :func:`remaining` says.
+to :func:`call_with_timeout` and give sockets and statements :func:`remaining_seconds`.
 """
 
 from __future__ import annotations
 
-import math
 import queue
 import signal
 import threading
@@ -15,20 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
-
-from chroniker_monitors.exceptions import ParamsInvalid, ProbeError, UnknownKind
-
-from .base import BaseProbe, Reading
-from .error_messages import clean_message, explain
-from .registry import build
 
 T = TypeVar("T")
 
 DEFAULT_SECONDS = 10.0
-"""The limit of a probe that is run by itself, outside :func:`measure`."""
+"""The limit of a probe that is run by itself, outside :func:`time_limit`."""
 _EARLY_FRACTION = 0.05
 """The part of the limit by which sockets and statements give up before the alarm rings: what
 failed can then still be said, and closed in order."""
@@ -36,22 +28,6 @@ _ALARM_REPEAT_SECONDS = 1.0
 """How long after the alarm the next one comes, should a probe have swallowed the first."""
 
 _deadline: ContextVar[float | None] = ContextVar("chroniker_probe_deadline", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What a probe measured, or why it could not: then ``value`` is None and ``error`` says it."""
-
-    value: float | None
-    message: str
-    unit: str
-    latency_seconds: float
-    error: str = ""
-
-    @property
-    def has_value(self) -> bool:
-        """Whether there is a value."""
-        return not self.error
 
 
 class TimeLimitExceeded(BaseException):
@@ -132,53 +108,3 @@ def _alarm(seconds: float) -> Iterator[None]:
             # Somebody else's alarm, which would have rung by now or still has to.
             left = max(left_before - (time.monotonic() - began), 0.001)
             signal.setitimer(signal.ITIMER_REAL, left, interval_before)
-
-
-def measure(probe: BaseProbe, *, timeout: float) -> Measurement:
-    """Run a probe for at most ``timeout`` seconds. Raises nothing but KeyboardInterrupt."""
-    timeout = max(timeout, 0.001)
-    began = time.monotonic()
-    reading: Reading | None = None
-    error = ""
-    try:
-        with time_limit(timeout):
-            reading = probe.run()
-            value = _finite(reading)
-    except TimeLimitExceeded:
-        error = f"No result within {timeout:g} s."
-    except KeyboardInterrupt:
-        raise
-    except BaseException as raised:
-        error = explain(raised)
-        if time.monotonic() - began >= timeout * 0.9:
-            # Whoever was in the middle of something when the time was up has words of its own.
-            error = f"No result within {timeout:g} s. ({error})"
-    latency = time.monotonic() - began
-    if not error and latency > 2 * timeout:
-        # Outside the main thread, or a probe that catches everything.
-        error = f"No result within {timeout:g} s; it took {latency:.1f} s."
-    if error or reading is None:
-        return Measurement(None, "", type(probe).unit, latency, clean_message(error, probe))
-    return Measurement(
-        value, clean_message(reading.message, probe), reading.unit or type(probe).unit, latency
-    )
-
-
-def measure_kind(kind: str, params: dict[str, Any], *, timeout: float) -> Measurement:
-    """The same from what is stored, where it may no longer be valid."""
-    try:
-        probe = build(kind, params)
-    except (UnknownKind, ParamsInvalid) as refused:
-        return Measurement(None, "", "", 0.0, clean_message(str(refused)))
-    return measure(probe, timeout=timeout)
-
-
-def _finite(reading: object) -> float:
-    if not isinstance(reading, Reading):
-        raise ProbeError(f"The probe returned {reading!r:.80} instead of a Reading.")
-    value: object = reading.value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ProbeError(f"The probe measured {value!r:.80}, which is no number.")
-    if not math.isfinite(value):
-        raise ProbeError(f"The probe measured {value!r}, which is no finite number.")
-    return float(value)
