@@ -29,13 +29,17 @@ def figures(database: BenchmarkDatabase) -> list[Figure]:
     """Time, memory and queries of a page."""
     taken = database.call(measure)
     page = taken["page"] / 1e6
-    pairs = {name: [PairedValue(*pair) for pair in taken[name]] for name in ("cold", "warm", "client")}
+    pairs = {
+        name: [PairedValue(*pair) for pair in taken[name]] for name in ("cold", "warm", "client")
+    }
     few, many = taken["queries"]
     return [
         compare_with_floor(f"cold page, {MANY:,} jobs", "s", pairs["cold"], COLD),
         compare_with_floor("warm page, 1 % changed", "s", pairs["warm"], WARM),
         compare_with_floor("prometheus_client, to the cold page", "s", pairs["client"], CLIENT),
-        compare_with_floor("memory to the page", "MB", [PairedValue(taken["memory"] / 1e6, page)], MEMORY),
+        compare_with_floor(
+            "memory to the page", "MB", [PairedValue(taken["memory"] / 1e6, page)], MEMORY
+        ),
         Figure(f"queries, {FEW} jobs", few),
         Figure(f"queries, {MANY:,} jobs", many, limit=Limit(few, informative=True)),
     ]
@@ -50,7 +54,7 @@ def measure() -> dict[str, Any]:
 
     from chroniker_monitors.collector.prometheus import current_config, metrics
     from chroniker_monitors.exposition.renderer import Renderer
-    from tests.support.processes import (scrape_times as speed)
+    from tests.support import scrape_times as speed
 
     databases.empty()
     speed.populate(FEW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,10 +13,22 @@ from typing import Any
 import hypothesis
 import pytest
 from django.db import connections
-from django.test import TransactionTestCase
+from django.test import Client, TransactionTestCase
 
-from . import databases
-from .support import processes as support
+# Before the modules themselves are imported: their asserts explain themselves, too.
+pytest.register_assert_rewrite("tests.support", "tests.factories")
+
+from tests import databases  # noqa: E402
+from tests.support.machine import REPO, free_port, require  # noqa: E402
+from tests.support.processes import (  # noqa: E402
+    ForkedProcess,
+    ProcessMarker,
+    ProcessResult,
+    assert_no_leftovers,
+    fork,
+)
+from tests.support.recording_server import RecordingServer, run_recording_server  # noqa: E402
+from tests.support.types import RunInFork, SignIn, StartTick  # noqa: E402
 
 hypothesis.settings.register_profile(
     "ci",
@@ -67,7 +80,7 @@ def _uses_database(item: pytest.Item) -> bool:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, names in REQUIRED_BY_MARKER.items():
         if item.get_closest_marker(marker):
-            support.require(*names)
+            require(*names)
 
 
 # --- databases ------------------------------------------------------------------------------
@@ -100,17 +113,17 @@ def _delete_all_rows(case: TransactionTestCase) -> None:
 
 
 @pytest.fixture
-def no_leftovers(request: pytest.FixtureRequest) -> Iterator[support.ProcessMarker]:
+def no_leftovers(request: pytest.FixtureRequest) -> Iterator[ProcessMarker]:
     """Fails a test that leaves a process behind; ``@pytest.mark.no_leftovers(grace=seconds)``.
 
     On for every test that uses ``run_in_fork``, ``run_tick``, ``start_tick``, ``manage`` or
     ``start_manage``, and for those with the marker.
     """
     marker = request.node.get_closest_marker("no_leftovers")
-    mark = support.ProcessMarker()
+    mark = ProcessMarker()
     try:
         yield mark
-        support.assert_no_leftovers(mark, marker.kwargs.get("grace", 3.0) if marker else 3.0)
+        assert_no_leftovers(mark, marker.kwargs.get("grace", 3.0) if marker else 3.0)
     finally:
         mark.close()
 
@@ -123,13 +136,13 @@ def _apply_no_leftovers_marker(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def run_in_fork(
-    no_leftovers: support.ProcessMarker,
-) -> Iterator[Callable[..., support.ForkedProcess]]:
-    """``run_in_fork(function, *args, **kwargs)``: a :class:`support.Forked`; killed at the end."""
-    forked: list[support.ForkedProcess] = []
+    no_leftovers: ProcessMarker,
+) -> Iterator[RunInFork]:
+    """``run_in_fork(function, *args, **kwargs)``: a :class:`Forked`; killed at the end."""
+    forked: list[ForkedProcess] = []
 
-    def start(function: Callable[..., Any], *args: Any, **kwargs: Any) -> support.ForkedProcess:
-        forked.append(support.fork(function, *args, **kwargs))
+    def start(function: Callable[..., Any], *args: Any, **kwargs: Any) -> ForkedProcess:
+        forked.append(fork(function, *args, **kwargs))
         return forked[-1]
 
     yield start
@@ -146,12 +159,10 @@ def _tick(options: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def start_tick(
-    transactional_db: None, run_in_fork: Callable[..., support.ForkedProcess]
-) -> Callable[..., support.ForkedProcess]:
+def start_tick(transactional_db: None, run_in_fork: RunInFork) -> Callable[..., ForkedProcess]:
     """``start_tick(**options)``: a tick in a fork, for tests that do something meanwhile."""
 
-    def start(**options: Any) -> support.ForkedProcess:
+    def start(**options: Any) -> ForkedProcess:
         return run_in_fork(_tick, options)
 
     return start
@@ -159,23 +170,23 @@ def start_tick(
 
 @pytest.fixture
 def run_tick(
-    start_tick: Callable[..., support.ForkedProcess],
-) -> Callable[..., support.ProcessResult]:
+    start_tick: StartTick,
+) -> Callable[..., ProcessResult]:
     """``run_tick(timeout=60, **options)``: a whole tick in a fork, and how it ended."""
 
-    def run(timeout: float = 60, **options: Any) -> support.ProcessResult:
+    def run(timeout: float = 60, **options: Any) -> ProcessResult:
         return start_tick(**options).wait(timeout)
 
     return run
 
 
 @pytest.fixture
-def site_env(transactional_db: None, no_leftovers: support.ProcessMarker) -> dict[str, str]:
+def site_env(transactional_db: None, no_leftovers: ProcessMarker) -> dict[str, str]:
     """The environment in which ``python -m django`` is the test site on this very database."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return env | {
         "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "PYTHONPATH": str(support.REPO),
+        "PYTHONPATH": str(REPO),
         "CHRONIKER_TEST_DB_NAME": connections["default"].settings_dict["NAME"],
     }
 
@@ -231,7 +242,62 @@ def start_manage(
         process.wait()
 
 
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> int:
+    """A TCP port of loopback on which nothing listens now."""
+    return free_port()
+
+
+# --- the site -------------------------------------------------------------------------------
+
+_user_numbers = itertools.count(1)
+
+
 @pytest.fixture
-def free_port() -> int:
-    """A TCP port of loopback on which nobody listens now."""
-    return support.free_port()
+def sign_in(db: None) -> SignIn:
+    """``sign_in("view_job", "run_job")``: a client logged in as staff with these permissions."""
+    from django.contrib.auth.models import Permission, User
+
+    def make(*permissions: str, superuser: bool = False, csrf: bool = False) -> Client:
+        user = User.objects.create_user(
+            f"user{next(_user_numbers)}", password=None, is_staff=True, is_superuser=superuser
+        )
+        found = Permission.objects.filter(
+            codename__in=permissions,
+            content_type__app_label__in=["chroniker", "chroniker_monitors", "auth"],
+        )
+        assert {permission.codename for permission in found} == set(permissions)
+        user.user_permissions.set(found)
+        client = Client(enforce_csrf_checks=csrf)
+        client.force_login(user)
+        return client
+
+    return make
+
+
+@pytest.fixture
+def root(sign_in: SignIn) -> Client:
+    """A client logged in as a superuser."""
+    return sign_in(superuser=True)
+
+
+@pytest.fixture
+def own_runtime_dir(settings: Any, tmp_path: Path) -> None:
+    """The site keeps its runtime files in a directory of this test."""
+    settings.CHRONIKER_RUNTIME_DIR = str(tmp_path / "runtime")
+
+
+@pytest.fixture
+def strict_policy(settings: Any) -> None:
+    """Every response has a content security policy that forbids inline scripts and styles."""
+    settings.MIDDLEWARE = [
+        *settings.MIDDLEWARE,
+        "tests.support.browser.StrictContentSecurityPolicy",
+    ]
+
+
+@pytest.fixture
+def recording_server() -> Iterator[RecordingServer]:
+    """An HTTP server that records every request; it serves as Sentry and as dead man's switch."""
+    with run_recording_server() as server:
+        yield server

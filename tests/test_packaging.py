@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .support.processes import REPO, find_program
+from tests.support.machine import REPO, find_program
 
 # One worker for all of them: the build and the environment are made once.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("packaging")]

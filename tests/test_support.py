@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,18 +16,14 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
 from tests.databases import acquire_slot
-
-from .support import processes as support
-from .support.processes import (
-    ForkedProcess,
+from tests.support.processes import (
     ProcessMarker,
     ProcessResult,
     assert_no_leftovers,
+    fork,
     wait_until,
 )
-
-RunInFork = Callable[..., ForkedProcess]
-RunManage = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.types import RunInFork, RunManage
 
 
 def test_fork_returns_value_output_and_exit_code(run_in_fork: RunInFork) -> None:
@@ -87,7 +82,7 @@ def test_fork_beside_a_thread(run_in_fork: RunInFork) -> None:
 def test_fork_inside_a_transaction_is_refused() -> None:
     Group.objects.count()
     with pytest.raises(AssertionError, match="transaction=True"):
-        support.fork(int)
+        fork(int)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -136,7 +131,7 @@ def test_leftover_daemon_is_found_and_killed(executed: bool) -> None:
             code = f"import os, time\n{inspect.getsource(_daemonise)}\n_daemonise()"
             subprocess.run([sys.executable, "-c", code], check=True)
         else:
-            support.fork(_daemonise).wait()
+            fork(_daemonise).wait()
         wait_until(mark.marked_processes)
         with pytest.raises(pytest.fail.Exception, match="outlived the test"):
             assert_no_leftovers(mark, grace=0.05)

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from tests.support.processes.processes import REPO
+from tests.support.machine import REPO
 
 ALERTS = REPO / "alerts"
 RULES = ALERTS / "chroniker.rules.yml"
 TESTS = sorted((ALERTS / "tests").glob("*.yml"))
-RUNBOOKS = REPO / "docs" / "runbooks.md"
+RUNBOOKS = REPO / "docs" / "how-to" / "runbooks.md"
 
 SHORT_THRESHOLDS = {
     # What the rules have, and what a test can wait for. A host is silent before its jobs are

@@ -18,8 +18,9 @@ import yaml
 from aiosmtpd.controller import Controller
 
 from tests.alerts.rules import ALERTS, RULES, with_short_durations
-from tests.support.processes.metrics_servers import TOKEN, PrometheusServer, run_server
-from tests.support.processes.processes import find_program, free_port
+from tests.support.machine import find_program, free_port
+from tests.support.metrics_servers import TOKEN, PrometheusServer
+from tests.support.processes import run_server
 
 
 @dataclass

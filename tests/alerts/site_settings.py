@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import os
 
-from tests.support.processes.site_settings import *  # noqa: F403
+from tests.support.site_settings import *  # noqa: F403
 
 CHRONIKER_HOSTNAME = os.environ.get("TEST_HOSTNAME", "web1")

@@ -29,10 +29,10 @@ from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.exposition.page import render_chroniker_page
 from tests.alerts.rules import ALERTS, RULES, alerts, load, metric_names, rules
-from tests.factories import make_monitor
-from tests.support.processes.mail_server import MailServer, run_mail_server
-from tests.support.processes.processes import find_program, make_job
-from tests.support.processes.timeline import START, STATUSES, Timeline, make_user
+from tests.factories import make_job, make_monitor, make_user
+from tests.support.machine import find_program
+from tests.support.mail_server import MailServer, run_mail_server
+from tests.support.timeline import START, STATUSES, Timeline
 
 HISTORY_MINUTES = 180
 """Minutes of the history."""
@@ -76,7 +76,7 @@ class JobHistory:
     """What happens to a job, and the mails that are to come of it, each by its minute."""
 
     outcomes: dict[int, str]
-    """Letters of :mod:`tests.support.processes.timeline`, severities of a sample, ``disabled``."""
+    """Letters of :mod:`tests.support.timeline`, severities of a sample, ``disabled``."""
     mails: dict[int, str]
     job: dict[str, Any] = field(default_factory=dict)
     monitor: bool = False

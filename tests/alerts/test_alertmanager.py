@@ -9,7 +9,8 @@ import pytest
 
 from tests.alerts.rules import ALERTS, alerts, load
 from tests.alerts.servers import Alertmanager
-from tests.support.processes.processes import find_program, require, wait_until
+from tests.support.machine import find_program, require
+from tests.support.processes import wait_until
 
 EXAMPLE = ALERTS / "alertmanager.example.yml"
 RECEIVERS = {"critical": "on-call", "warning": "people", "info": "people-for-information"}

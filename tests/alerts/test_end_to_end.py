@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,11 @@ import pytest
 from chroniker.models import Host, Job, JobState
 from tests.alerts.rules import rules
 from tests.alerts.servers import Alertmanager, prometheus, run_receivers
-from tests.support.processes.metrics_servers import PrometheusServer, run_gunicorn
-from tests.support.processes.processes import make_job, require, wait_until
+from tests.factories import make_job
+from tests.support.machine import require
+from tests.support.metrics_servers import PrometheusServer, run_gunicorn
+from tests.support.processes import wait_until
+from tests.support.types import StartManage
 
 SITE = {"DJANGO_SETTINGS_MODULE": "tests.alerts.site_settings"}
 FIRING, RESOLVED = "firing", "resolved"
@@ -42,7 +44,7 @@ def run_soon(job: Job) -> None:
 @pytest.mark.timeout(600)
 def test_failure_and_recovery_are_each_notified_once(
     site_env: dict[str, str],
-    start_manage: Callable[..., subprocess.Popen[bytes]],
+    start_manage: StartManage,
     tmp_path: Path,
 ) -> None:
     """A job, then a host, then the site: each fails for real, and is told by mail and webhook."""

@@ -23,7 +23,7 @@ from tests.alerts.rules import (
     records,
     rules,
 )
-from tests.support.processes.processes import find_program
+from tests.support.machine import find_program
 
 DASHBOARDS = {"chroniker-fleet", "chroniker-job", "chroniker-monitors", "chroniker-hosts"}
 SIDES = ("source", "target")

@@ -1,11 +1,12 @@
-"""What manage.py check says of wrong settings; right ones pass in silence."""
+"""What ``manage.py check`` reports about settings."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from django.core.checks import run_checks
+from django.core.checks import CheckMessage, run_checks
 from django.db import connections
 
 from chroniker.checks import check_settings, check_sqlite, check_time_zones
@@ -69,8 +70,26 @@ RIGHT: list[dict[str, Any]] = [
 ]
 
 
-def ids(messages: list[Any]) -> set[str]:
-    return {message.id for message in messages}
+def ids(messages: Iterable[CheckMessage]) -> set[str]:
+    return {message.id or "" for message in messages}
+
+
+def setting_ids() -> list[str]:
+    """The ids of what ``check_settings`` reports, in its order."""
+    return [message.id or "" for message in check_settings()]
+
+
+CHECK_IDS = {
+    "chroniker.E001",
+    "chroniker.E002",
+    "chroniker.E024",
+    "chroniker.E025",
+    "chroniker.W001",
+}
+
+
+def callback_and_deadman_ids() -> list[str]:
+    return [message.id or "" for message in run_checks() if message.id in CHECK_IDS]
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), WRONG)
@@ -137,3 +156,98 @@ def test_default_sqlite_settings_give_a_warning(
 def test_manage_py_check_runs_them(settings: Any) -> None:
     settings.CHRONIKER_MAX_PARALLEL = 0
     assert "chroniker.E002" in ids(run_checks())
+
+
+@pytest.mark.parametrize("value", ["shop.example.com", "ftp://a.b", "https://", "javascript:1"])
+def test_an_address_that_is_none(settings: Any, value: str) -> None:
+    settings.CHRONIKER_SITE_URL = value
+    assert setting_ids() == ["chroniker.E020"]
+
+
+@pytest.mark.parametrize("path", ["no.such.Thing", "builtins.dict", "os.path.join", "nodots"])
+def test_a_notifier_that_is_none(settings: Any, path: str) -> None:
+    settings.CHRONIKER_NOTIFIERS = [path]
+    assert setting_ids() == ["chroniker.E021"]
+
+
+def test_a_notifier_that_is_no_name(settings: Any) -> None:
+    settings.CHRONIKER_NOTIFIERS = [3]
+    assert setting_ids() == ["chroniker.E009"]
+
+
+def test_a_webhook_without_a_secret(settings: Any) -> None:
+    settings.CHRONIKER_NOTIFIERS = ["chroniker.alerting.webhook.Webhook"]
+    settings.CHRONIKER_WEBHOOK_URL = "https://example.com/hook"
+    assert setting_ids() == ["chroniker.E022"]
+    settings.CHRONIKER_WEBHOOK_SECRET = "a secret"
+    assert setting_ids() == []
+
+
+def test_a_prefix_of_two_lines(settings: Any) -> None:
+    settings.CHRONIKER_EMAIL_SUBJECT_PREFIX = "[a]\nBcc: all@example.com"
+    assert setting_ids() == ["chroniker.E023"]
+
+
+def test_settings_that_are_right(settings: Any) -> None:
+    settings.CHRONIKER_EMAIL_SENDER = "Cron"
+    settings.CHRONIKER_EMAIL_HOST_USER = "cron@example.com"
+    settings.CHRONIKER_SITE_URL = "https://shop.example.com"
+    settings.CHRONIKER_NOTIFIERS = ["tests.support.notifiers.HangingNotifier"]
+    assert setting_ids() == []
+
+
+def test_good_values_are_accepted(settings: Any) -> None:
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.support.callbacks.record_call"
+    settings.CHRONIKER_DEADMAN_URL = "https://hc.example.com:8443/ping/5c1f?create=1"
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2.5
+    assert callback_and_deadman_ids() == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tests.support.callbacks.not_there",
+        "no_such_module.at_all",
+        "note",
+        "tests.support.callbacks.NOT_CALLABLE",
+    ],
+)
+def test_a_callback_that_is_not_there_is_found(settings: Any, path: str) -> None:
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = path
+    assert callback_and_deadman_ids() == ["chroniker.E024"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "hc.example.com/ping",
+        "file:///etc/passwd",
+        "ftp://example.com/",
+        "https://",
+        "https://example.com:port/",
+        "https://[::1/",
+        "https://example.com/a b",
+        "https://example.com/\n",
+    ],
+)
+def test_a_url_that_cannot_be_fetched_is_found(settings: Any, url: str) -> None:
+    settings.CHRONIKER_DEADMAN_URL = url
+    assert callback_and_deadman_ids() == ["chroniker.E025"]
+    messages = [str(message) for message in run_checks() if message.id == "chroniker.E025"]
+    assert url.removeprefix("https://") not in messages[0] or url == "https://"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("CHRONIKER_JOB_ERROR_CALLBACK", 7, "chroniker.E001"),
+        ("CHRONIKER_DEADMAN_URL", 7, "chroniker.E001"),
+        ("CHRONIKER_DEADMAN_TIMEOUT_SECONDS", "5", "chroniker.E001"),
+        ("CHRONIKER_DEADMAN_TIMEOUT_SECONDS", 0, "chroniker.E002"),
+    ],
+)
+def test_values_of_another_kind_are_found(
+    settings: Any, name: str, value: Any, expected: str
+) -> None:
+    setattr(settings, name, value)
+    assert callback_and_deadman_ids() == [expected]

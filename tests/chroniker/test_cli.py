@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chroniker.cli import find_settings_module
-from tests.support.processes import processes as support
+from tests.support.machine import REPO
 
 MANAGE = '''#!/usr/bin/env python
 """Django's command-line utility for administrative tasks."""
@@ -123,7 +123,7 @@ def test_a_file_is_read_as_python_reads_it(tmp_path: Path, text: str | bytes, fo
 
 
 def chroniker(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    inherited = {"PATH": os.environ["PATH"], "PYTHONPATH": str(support.REPO)}
+    inherited = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO)}
     return subprocess.run(
         [sys.executable, "-m", "chroniker.cli", *arguments],
         env=inherited | env,

@@ -11,7 +11,7 @@ import pytest
 from django.test import override_settings
 
 from chroniker.conf import all_settings, conf, default_runtime_dir, runtime_dir
-from tests.support.processes import processes as support
+from tests.support.machine import require
 
 # --- settings -------------------------------------------------------------------------------
 
@@ -87,7 +87,7 @@ def test_it_is_made_for_its_owner_alone(runtime_directory: Path, umask: int) -> 
 
 
 def test_a_directory_of_somebody_else_is_refused(runtime_directory: Path) -> None:
-    support.require("root")
+    require("root")
     runtime_directory.mkdir(parents=True)
     os.chown(runtime_directory, 65534, 65534)
 
@@ -118,7 +118,7 @@ def test_a_directory_that_others_can_write_to_is_refused_or_closed(
 
 
 def test_foreign_symlink_is_rejected(runtime_directory: Path, tmp_path: Path) -> None:
-    support.require("root")
+    require("root")
     ours = tmp_path / "ours"
     ours.mkdir(mode=0o700)
     runtime_directory.parent.mkdir()

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from chroniker import progress
 from chroniker.progress import PAGE_BYTES, ProgressPage, parse_line, track, update_progress
-from tests.support.processes import processes as support
+from tests.support.machine import REPO
+from tests.support.types import RunInFork
 
 MAX_VALUE = 2**63 - 1
 
@@ -118,7 +119,7 @@ def _write_as_fast_as_possible(page: ProgressPage, seconds: float) -> int:
     return number
 
 
-def test_no_value_is_read_half_written(run_in_fork: Callable[..., support.ForkedProcess]) -> None:
+def test_no_value_is_read_half_written(run_in_fork: RunInFork) -> None:
     page = ProgressPage()
     writer = run_in_fork(_write_as_fast_as_possible, page, 0.5)
     seen: set[tuple[int, int, int]] = set()
@@ -147,7 +148,7 @@ def _write_progress_and_exit(page: ProgressPage) -> None:
     os.kill(os.getpid(), 9)
 
 
-def test_the_last_figures_outlive_a_kill(run_in_fork: Callable[..., support.ForkedProcess]) -> None:
+def test_the_last_figures_outlive_a_kill(run_in_fork: RunInFork) -> None:
     page = ProgressPage()
 
     run_in_fork(_write_progress_and_exit, page).wait(10)
@@ -332,7 +333,7 @@ update_progress(9, 4)
 def spawn(number: str, *inherited: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", SPAWNED_PROGRAM],
-        env=os.environ | {progress.PAGE_VARIABLE: number, "PYTHONPATH": str(support.REPO)},
+        env=os.environ | {progress.PAGE_VARIABLE: number, "PYTHONPATH": str(REPO)},
         pass_fds=inherited,
         capture_output=True,
         text=True,

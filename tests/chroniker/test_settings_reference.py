@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from chroniker import conf
 from chroniker_monitors.conf import all_settings as metrics_settings
+from tests.support.machine import REPO
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "settings.md"
+PAGE = REPO / "docs" / "reference" / "settings.md"
 MARK = "<!-- settings: written by tests/chroniker/test_settings_reference.py, run with WRITE=1 -->"
 
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.support.processes.processes import ForkedProcess, ProcessResult
-from tests.support.processes.recording_server import RecordingServer, run_recording_server
+from tests.support.processes import ForkedProcess, ProcessResult
+from tests.support.recording_server import RecordingServer
+from tests.support.types import RunInFork, StartSentryTick
 from tests.testapp.apps import DSN_VARIABLE, init_sentry
-
-
-@pytest.fixture
-def recording_server() -> Iterator[RecordingServer]:
-    with run_recording_server() as server:
-        yield server
 
 
 def tick_with_sentry(
@@ -42,7 +37,7 @@ def tick_with_sentry(
 @pytest.fixture
 def start_sentry_tick(
     transactional_db: None,
-    run_in_fork: Callable[..., ForkedProcess],
+    run_in_fork: RunInFork,
     recording_server: RecordingServer,
 ) -> Callable[..., ForkedProcess]:
     """``start_sentry_tick(dsn="", before=None, **options)``: a tick of a site with Sentry.
@@ -59,7 +54,7 @@ def start_sentry_tick(
 
 
 @pytest.fixture
-def sentry_tick(start_sentry_tick: Callable[..., ForkedProcess]) -> Callable[..., ProcessResult]:
+def sentry_tick(start_sentry_tick: StartSentryTick) -> Callable[..., ProcessResult]:
     """The same, waited for."""
 
     def run(dsn: str = "", **options: Any) -> ProcessResult:
@@ -68,8 +63,3 @@ def sentry_tick(start_sentry_tick: Callable[..., ForkedProcess]) -> Callable[...
         return ended
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def _own_runtime_dir(settings: Any, tmp_path: Any) -> None:
-    settings.CHRONIKER_RUNTIME_DIR = str(tmp_path / "runtime")

@@ -14,7 +14,7 @@ from chroniker_monitors.checking.recorder import measure_only
 from chroniker_monitors.models import Monitor
 from chroniker_monitors.presets import iter_presets
 from chroniker_monitors.probes import build, probe_kinds
-from tests.support.processes.processes import make_job
+from tests.factories import make_job
 
 pytestmark = pytest.mark.django_db
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,16 @@ from typing import Any
 import pytest
 
 from chroniker.models import JobState, Run
-from tests.support.processes.callbacks import make_action_job
-from tests.support.processes.processes import (
-    ForkedProcess,
-    ProcessResult,
-    free_port,
-    make_job,
-    wait_until,
-)
-from tests.support.processes.recording_server import RecordingServer
+from tests.factories import make_action_job, make_job
+from tests.support.machine import free_port
+from tests.support.processes import wait_until
+from tests.support.recording_server import RecordingServer
+from tests.support.types import RunManage, RunSentryTick, StartSentryTick
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-RunSentryTick = Callable[..., ProcessResult]
-StartSentryTick = Callable[..., ForkedProcess]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_runtime_dir"),
+]
 
 
 def statuses(recording_server: RecordingServer) -> list[str]:
@@ -194,7 +189,7 @@ def test_a_job_on_every_host_has_a_monitor_on_each(
 @pytest.mark.one_database
 @pytest.mark.slow
 def test_cron_command_reports_to_sentry_and_prints_nothing(
-    manage: Callable[..., Any], recording_server: RecordingServer
+    manage: RunManage, recording_server: RecordingServer
 ) -> None:
     job = make_action_job("fail boom")
     done = manage("cron", env={"CHRONIKER_TEST_SENTRY_DSN": recording_server.dsn})

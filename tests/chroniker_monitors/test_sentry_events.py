@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from chroniker.models import Run
-from tests.support.processes.callbacks import make_action_job
-from tests.support.processes.processes import ProcessResult, wait_until
-from tests.support.processes.recording_server import RecordingServer
+from tests.factories import make_action_job
+from tests.support.processes import wait_until
+from tests.support.recording_server import RecordingServer
+from tests.support.types import RunSentryTick
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.one_database,
+    pytest.mark.usefixtures("own_runtime_dir"),
+]
 
-RunSentryTick = Callable[..., ProcessResult]
 
 CANARIES = {
     "PLAIN": "canary-7f3a-plain-feathers",

@@ -19,8 +19,8 @@ from pytest import LogCaptureFixture
 
 from chroniker_monitors.collector.prometheus import ChronikerCollector
 from chroniker_monitors.exposition import page
-from tests.support.processes.metrics_page import OPENMETRICS, MetricsPage, make_job_state, scrape
-from tests.support.processes.processes import make_job
+from tests.factories import make_job, make_job_state
+from tests.support.metrics_page import OPENMETRICS, MetricsPage, scrape
 
 pytestmark = pytest.mark.django_db
 URL = "/metrics"

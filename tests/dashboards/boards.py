@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from chroniker_monitors.collector.metrics import LEVELS
-from tests.support.processes.processes import REPO
+from tests.support.machine import REPO
 
 FOLDER = REPO / "dashboards"
 RULES = REPO / "alerts" / "chroniker.rules.yml"

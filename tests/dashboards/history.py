@@ -25,9 +25,8 @@ from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.exposition.page import render_chroniker_page
 from chroniker_monitors.models import Monitor
-from tests.factories_monitors import make_finished_run, start_run
-from tests.support.processes.metrics_page import NOON
-from tests.support.processes.processes import find_program, make_job
+from tests.factories import NOON, make_finished_run, make_job, start_run
+from tests.support.machine import find_program
 
 STEP = timedelta(minutes=4)
 HISTORY_START = NOON - timedelta(hours=26)

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from tests.dashboards.boards import boards, panels
-from tests.support.processes import REPO
+from tests.support.machine import REPO
 
 IMAGES = REPO / "docs" / "img"
 

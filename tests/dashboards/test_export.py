@@ -15,13 +15,13 @@ from django.core.management import CommandError, call_command
 from chroniker_monitors import export
 from chroniker_monitors.export import MANIFEST, ExportOptions, find_placeholder_urls, render_files
 from tests.dashboards.boards import FOLDER, RULES
-from tests.support.processes.processes import REPO, find_program
+from tests.support.machine import REPO, find_program
 
 FLEET = "dashboards/chroniker-fleet.json"
 PROVIDERS = "dashboards/provisioning/dashboards.yml"
 
 
-def export(folder: Path, *options: str) -> str:
+def run_export(folder: Path, *options: str) -> str:
     out = io.StringIO()
     call_command("export_monitoring", str(folder), *options, stdout=out)
     return out.getvalue()
@@ -45,7 +45,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def test_everything_is_written(tmp_path: Path) -> None:
-    export(tmp_path)
+    run_export(tmp_path)
     written = files(tmp_path)
     shipped = {path.relative_to(REPO).as_posix() for path in FOLDER.rglob("*.json")}
     shipped |= {path.relative_to(REPO).as_posix() for path in FOLDER.rglob("*.yml")}
@@ -53,16 +53,16 @@ def test_everything_is_written(tmp_path: Path) -> None:
     assert set(written) == shipped
     assert written[FLEET] == (REPO / FLEET).read_text()
     assert check(tmp_path) == []
-    assert "up to date" in export(tmp_path)
+    assert "up to date" in run_export(tmp_path)
 
 
 def test_folder_is_made(tmp_path: Path) -> None:
-    export(tmp_path / "etc" / "monitoring")
+    run_export(tmp_path / "etc" / "monitoring")
     assert check(tmp_path / "etc" / "monitoring") == []
 
 
 def test_values_of_the_site_are_filled_in(tmp_path: Path) -> None:
-    export(
+    run_export(
         tmp_path, "--site-url=https://shop.test/", "--job=the shop", "--datasource=P-1",
         "--folder=Jobs: all",
     )  # fmt: skip
@@ -80,9 +80,9 @@ def test_values_of_the_site_are_filled_in(tmp_path: Path) -> None:
 
 
 def test_options_are_remembered(tmp_path: Path) -> None:
-    export(tmp_path, "--job=shop")
+    run_export(tmp_path, "--job=shop")
     assert check(tmp_path) == []
-    export(tmp_path, "--folder=Jobs")
+    run_export(tmp_path, "--folder=Jobs")
     [job] = [
         variable["current"]["value"]
         for variable in json.loads(files(tmp_path)[FLEET])["templating"]["list"]
@@ -95,7 +95,7 @@ def test_options_are_remembered(tmp_path: Path) -> None:
 
 def test_site_url_is_by_default_that_of_the_settings(tmp_path: Path, settings: Any) -> None:
     settings.CHRONIKER_SITE_URL = "https://one.test"
-    export(tmp_path)
+    run_export(tmp_path)
     assert "https://one.test/admin" in files(tmp_path)[FLEET]
     settings.CHRONIKER_SITE_URL = "https://two.test"
     assert f"{FLEET}: out of date" in check(tmp_path)
@@ -103,19 +103,19 @@ def test_site_url_is_by_default_that_of_the_settings(tmp_path: Path, settings: A
 
 def test_copy_may_be_compared_in_another_place(tmp_path: Path) -> None:
     """In a repository, say, that is deployed to where Grafana is."""
-    export(tmp_path / "here")
+    run_export(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     assert check(tmp_path / "there") == []
 
 
 def test_one_part_alone(tmp_path: Path) -> None:
-    export(tmp_path, "--only=dashboards")
+    run_export(tmp_path, "--only=dashboards")
     assert {name.split("/")[0] for name in files(tmp_path)} == {"dashboards"}
     assert check(tmp_path) == []
 
 
 def test_check_says_what_is_wrong_with_each_file(tmp_path: Path) -> None:
-    export(tmp_path)
+    run_export(tmp_path)
     (tmp_path / FLEET).write_text("{}")
     (tmp_path / PROVIDERS).unlink()
     assert check(tmp_path) == [f"{FLEET}: edited", f"{PROVIDERS}: missing"]
@@ -130,13 +130,13 @@ def test_check_of_an_empty_folder_misses_everything(tmp_path: Path) -> None:
 
 
 def test_edited_file_is_not_overwritten_without_force(tmp_path: Path) -> None:
-    export(tmp_path)
+    run_export(tmp_path)
     (tmp_path / FLEET).write_text("mine")
     (tmp_path / PROVIDERS).unlink()
     with pytest.raises(CommandError, match=rf"{FLEET}.*--force"):
-        export(tmp_path)
+        run_export(tmp_path)
     assert not (tmp_path / PROVIDERS).exists()  # nothing at all was written
-    export(tmp_path, "--force")
+    run_export(tmp_path, "--force")
     assert check(tmp_path) == []
 
 
@@ -146,7 +146,7 @@ def test_foreign_file_is_not_overwritten_without_force(tmp_path: Path) -> None:
     path.write_text("theirs")
     assert f"{FLEET}: not written by export_monitoring" in check(tmp_path)
     with pytest.raises(CommandError, match="somebody else"):
-        export(tmp_path)
+        run_export(tmp_path)
     assert path.read_text() == "theirs"
 
 
@@ -154,13 +154,13 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     mine = tmp_path / "dashboards" / "mine.json"
     mine.parent.mkdir()
     mine.write_text("{}")
-    export(tmp_path)
+    run_export(tmp_path)
     assert mine.read_text() == "{}"
     assert check(tmp_path) == []
 
 
 def test_file_no_longer_shipped_is_removed(tmp_path: Path) -> None:
-    export(tmp_path)
+    run_export(tmp_path)
     note = json.loads((tmp_path / MANIFEST).read_text())
     for name, text in (("old", "as written"), ("edited", "as it was")):
         path = tmp_path / "dashboards" / f"{name}.json"
@@ -168,7 +168,7 @@ def test_file_no_longer_shipped_is_removed(tmp_path: Path) -> None:
         note["files"][f"dashboards/{name}.json"] = export._digest("as written")
     (tmp_path / MANIFEST).write_text(json.dumps(note))
     assert "dashboards/old.json: no longer part of it" in check(tmp_path)
-    export(tmp_path)
+    run_export(tmp_path)
     assert not (tmp_path / "dashboards" / "old.json").exists()
     assert (tmp_path / "dashboards" / "edited.json").exists()  # somebody has a use for it
     assert check(tmp_path) == []
@@ -177,12 +177,12 @@ def test_file_no_longer_shipped_is_removed(tmp_path: Path) -> None:
 def test_note_cannot_name_files_outside_of_the_folder(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("as written")
-    export(tmp_path / "copy")
+    run_export(tmp_path / "copy")
     note = json.loads((tmp_path / "copy" / MANIFEST).read_text())
     note["files"]["dashboards/../../outside"] = export._digest("as written")
     (tmp_path / "copy" / MANIFEST).write_text(json.dumps(note))
     assert check(tmp_path / "copy") == []
-    export(tmp_path / "copy")
+    run_export(tmp_path / "copy")
     assert outside.exists()
 
 
@@ -190,7 +190,7 @@ def test_note_cannot_name_files_outside_of_the_folder(tmp_path: Path) -> None:
 def test_note_that_cannot_be_read_is_an_error(tmp_path: Path, note: str) -> None:
     (tmp_path / MANIFEST).write_text(note)
     with pytest.raises(CommandError, match="cannot be read"):
-        export(tmp_path)
+        run_export(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -202,25 +202,25 @@ def test_note_that_cannot_be_read_is_an_error(tmp_path: Path, note: str) -> None
 )  # fmt: skip
 def test_value_that_would_break_a_file_is_refused(tmp_path: Path, option: str) -> None:
     with pytest.raises(CommandError):
-        export(tmp_path, option)
+        run_export(tmp_path, option)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CommandError):
-        export(tmp_path / "file")
+        run_export(tmp_path / "file")
 
 
 def test_note_does_not_look_like_a_dashboard_or_a_rule(tmp_path: Path) -> None:
-    export(tmp_path)
+    run_export(tmp_path)
     assert not os.path.splitext(MANIFEST)[1]
     assert (tmp_path / MANIFEST).stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.prometheus
 def test_rules_of_a_site_are_rules(tmp_path: Path) -> None:
-    export(tmp_path, "--job=the shop: 1", "--runbooks-url=https://wiki.test/a?b=c&d=%20")
+    run_export(tmp_path, "--job=the shop: 1", "--runbooks-url=https://wiki.test/a?b=c&d=%20")
     done = subprocess.run(
         [str(find_program("promtool")), "check", "rules", tmp_path / "alerts" / RULES.name],
         capture_output=True,

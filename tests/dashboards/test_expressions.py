@@ -16,9 +16,9 @@ from django.db import transaction
 
 from tests.dashboards import history
 from tests.dashboards.boards import Query, boards, queries, rules
-from tests.support.processes.metrics_page import NOON
-from tests.support.processes.metrics_servers import run_server
-from tests.support.processes.processes import find_program, free_port, require, wait_until
+from tests.factories import NOON
+from tests.support.machine import find_program, free_port, require
+from tests.support.processes import run_server, wait_until
 
 pytestmark = [
     pytest.mark.django_db,  # the database is made

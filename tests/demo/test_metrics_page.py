@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from demo.site import DemoSite
-from tests.support.processes.metrics_page import OPENMETRICS, MetricsPage
-from tests.support.processes.processes import find_program
+from tests.support.machine import find_program
+from tests.support.metrics_page import OPENMETRICS, MetricsPage
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes.metrics_servers import PrometheusServer
-from tests.support.processes.processes import REPO, available, require, wait_until
+from tests.support.machine import REPO, available, require
+from tests.support.metrics_servers import PrometheusServer
+from tests.support.processes import wait_until
 
 FIRING = "FIRING    ChronikerJobFailing (warning, to people)"
 

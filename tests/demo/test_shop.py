@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
+from tests.support.machine import REPO
+
 SALES = """\
 receipt,sold_on,isbn,quantity,unit_price
 R1,2026-01-01,1,2,0.10

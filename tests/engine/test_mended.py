@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import OperationalError, connection
+from django.utils.timezone import now
 
 from chroniker.conf import conf, runtime_dir
 from chroniker.engine.reaper import reap
 from chroniker.models import Job, JobDependency, JobState, Run
 from chroniker.processes.locks import OwnerLock
-from tests.chroniker.engine.test_claims import make_due
-from tests.chroniker.engine.test_completion import make_action_job, make_due_job, output
-from tests.support.processes.processes import make_job, wait_until
+from tests.factories import make_action_job, make_due, make_due_job, make_job
+from tests.support.processes import wait_until
+from tests.support.runs import stored_output
+from tests.support.types import RunManage, RunTick, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-RunTick = Callable[..., Any]
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
 
 def test_deleted_run_does_not_block_others(
-    start_tick: RunTick, tmp_path: Path, settings: Any
+    start_tick: StartTick, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 60
     started = tmp_path / "started"
@@ -56,8 +51,8 @@ def test_a_console_handler_of_the_site_is_not_stderr(run_tick: RunTick) -> None:
         logger.removeHandler(handler)
     run = Run.objects.get(job=job)
     assert run.status == "succeeded", run.error
-    assert output(run, "log").count("rows imported") == 1
-    assert output(run, "stderr") == ""
+    assert stored_output(run, "log").count("rows imported") == 1
+    assert stored_output(run, "stderr") == ""
 
 
 def test_former_upstream_placement_does_not_block(run_tick: RunTick) -> None:
@@ -95,7 +90,7 @@ def test_a_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick
 
 
 def test_a_disabled_job_is_not_retried(
-    run_tick: RunTick, start_tick: RunTick, tmp_path: Path
+    run_tick: RunTick, start_tick: StartTick, tmp_path: Path
 ) -> None:
     job = make_action_job("leave 1", max_retries=3, retry_delay_seconds=1000)
     run_tick()
@@ -174,7 +169,7 @@ def test_a_hosts_jobs_are_planned_even_if_its_first_tick_died(
     assert JobState.objects.filter(job=job, host="web2").exists()
 
 
-def test_run_job_runs_the_job_of_that_name_and_once(manage: Any) -> None:
+def test_run_job_runs_the_job_of_that_name_and_once(manage: RunManage) -> None:
     other = make_due_job(schedule="@every 1s")
     named = make_job(name=str(other.pk), command="act", args="say named")
     ended = manage("run_job", f" {other.pk} ")
@@ -192,7 +187,7 @@ def test_spawned_job_keeps_pythonpath_for_its_programs(
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
     job = make_action_job("tell PYTHONPATH")
     run_tick()
-    assert output(Run.objects.get(job=job), "stdout") == f"{os.getcwd()}\n"
+    assert stored_output(Run.objects.get(job=job), "stdout") == f"{os.getcwd()}\n"
 
 
 @pytest.mark.slow

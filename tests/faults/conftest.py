@@ -7,20 +7,15 @@ the line that a failing test prints.
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.processes import processes as support
+from tests.faults.process import BACKENDS, FaultProcess
+from tests.support.machine import require
 
-BACKENDS = ("postgres", "mariadb", "sqlite")
-LONG = bool(os.environ.get("CHRONIKER_FAULTS_LONG"))
 Perform = Callable[..., dict[str, Any]]
 
 
@@ -49,55 +44,6 @@ def _backend_of(item: pytest.Item) -> str | None:
     return mark.args[0] if mark else None
 
 
-def seed() -> int:
-    """The one that is asked for, or a new one each time."""
-    return int(os.environ.get("CHRONIKER_FAULT_SEED") or random.SystemRandom().randrange(1, 10**6))
-
-
-class FaultProcess:
-    """A process that performs experiments on one kind of database."""
-
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults", backend, "--serve"],
-            cwd=support.REPO,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-        )
-
-    def perform(self, scenario: str, *, mutant: str = "", **options: Any) -> dict[str, Any]:
-        """Perform one and return its report; what it says is also printed."""
-        assert self._process.stdin and self._process.stdout
-        order = {"scenario": scenario, "seed": seed(), "mutant": mutant, "options": options}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, f"the fault_process ended with {self._process.wait(10)}"
-        report: dict[str, Any] = json.loads(line)
-        if "error" in report:
-            pytest.fail(report["error"])
-        words = " ".join(f"{key}={json.dumps(value)}" for key, value in options.items())
-        print(
-            f"\nagain: scripts/with-services .venv/bin/python -m tests.faults {self.backend} "
-            f"{scenario} {words} --seed {order['seed']}" + (f" --mutant {mutant}" if mutant else "")
-        )
-        print(json.dumps(report, indent=1))
-        return report
-
-    def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.terminate()
-            self._process.wait(30)
-        assert self._process.stdout
-        self._process.stdout.close()
-
-
 _fault_processes: dict[str, FaultProcess] = {}
 
 
@@ -117,7 +63,7 @@ def fault_process(
 
     def get(backend: str) -> FaultProcess:
         if backend != "sqlite":
-            support.require(backend)
+            require(backend)
         if backend not in _fault_processes:
             _fault_processes[backend] = FaultProcess(backend)
         return _fault_processes[backend]

@@ -20,14 +20,22 @@ from django.db import DatabaseError, InterfaceError, connection, connections, tr
 from django.test import override_settings
 
 from chroniker.conf import conf
+from tests.faults import servers, site
+from tests.faults.checker import Fault, History, JobFacts
+from tests.faults.hosts import (
+    Host,
+    HostConfig,
+    alive,
+    be_tick,
+    configure,
+    proc_children,
+    proc_state,
+    tree,
+)
+from tests.faults.journal import DIRECTORY_VARIABLE, Journal, boottime
+from tests.faults.plan import Plan, Step
+from tests.faults.proxy import Proxy
 from tests.support.processes import wait_until
-
-from . import servers, site
-from .checker import Fault, History, JobFacts
-from .hosts import Host, HostConfig, alive, be_tick, configure, proc_children, proc_state, tree
-from .journal import DIRECTORY_VARIABLE, Journal, boottime
-from .plan import Plan, Step
-from .proxy import Proxy
 
 logger = logging.getLogger(__name__)
 

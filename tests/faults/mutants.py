@@ -160,7 +160,7 @@ MUTANTS = (
         frozenset({"journal"}),
         (
             (
-                "supervisor.Child.outcome",
+                "running_child.RunningChild.outcome",
                 "Outcome(RunStatus.LOST, error)",
                 "Outcome(RunStatus.SUCCEEDED)",
             ),

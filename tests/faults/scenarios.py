@@ -20,7 +20,7 @@ from tests.faults import site
 from tests.faults.checker import History, JobFacts, check, figures
 from tests.faults.injector import FaultInjector, FleetConfig
 from tests.faults.plan import Plan, Step, generate_plan
-from tests.support.processes.processes import wait_until
+from tests.support.processes import wait_until
 
 SECOND = 1_000_000
 settings: Any = django_settings

@@ -7,17 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import FaultProcess
 from tests.faults.mutants import MUTANTS, Mutant, apply
-from tests.support.processes import processes as support
+from tests.faults.process import FaultProcess
+from tests.support.types import RunInFork
 
 PAIRS = [(mutant, backend) for mutant in MUTANTS for backend in mutant.backends]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_every_edit_finds_its_text(
-    mutant: Mutant, run_in_fork: Callable[..., support.ForkedProcess]
-) -> None:
+def test_every_edit_finds_its_text(mutant: Mutant, run_in_fork: RunInFork) -> None:
     def edit() -> None:
         for each in mutant.edits:
             apply(each)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.conftest import BACKENDS, LONG, FaultProcess
+from tests.faults.process import BACKENDS, LONG, FaultProcess
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200 if LONG else 300)]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import LONG, FaultProcess
+from tests.faults.process import LONG, FaultProcess
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 

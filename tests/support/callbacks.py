@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 
 from chroniker.models import Job, Run
-
-from .processes import make_job
-
-
-def make_action_job(action: str = "say hello", **fields: Any) -> Job:
-    """A job whose only slot so far was a minute ago."""
-    fields.setdefault("schedule", "@every 1h")
-    fields.setdefault("created_at", datetime.now(UTC) - timedelta(minutes=61))
-    if not fields.get("raw_command"):
-        fields.setdefault("command", "act")
-        fields.setdefault("args", action)
-    return make_job(**fields)
 
 
 def record_call(job: Job, stdout: str, stderr: str, run: Run) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from .processes import machine_lock
+from tests.support.machine import machine_lock
 
 TABLE = Path("/etc/cron.d/chroniker-tests")
 

@@ -16,7 +16,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from .processes import free_port
+from tests.support.machine import free_port
 
 
 class MailServer:

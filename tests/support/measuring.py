@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from chroniker_monitors.checking.measurement import Measurement, measure
 from chroniker_monitors.exceptions import ParamsInvalid
-from chroniker_monitors.probes import Measurement, build, measure
+from chroniker_monitors.probes import build
 
 PROBE_TIMEOUT_SECONDS = 20.0
 """The time limit of probes that answer at once, on a machine that has other things to do."""

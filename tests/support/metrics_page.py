@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from chroniker.models import Job, JobState
-
-from .processes import make_job
-
-NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def make_job_state(job: Job | None = None, **fields: Any) -> JobState:
-    if fields.get("lease_token"):
-        fields.setdefault("lease_expires_at", NOON)
-    return JobState.objects.create(job=job or make_job(), **fields)
 
 
 def scrape(client: Client | None = None, **headers: str) -> str:

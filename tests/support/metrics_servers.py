@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import subprocess
 import sys
 import threading
 import urllib.parse
@@ -15,8 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from .processes import find_program, free_port, wait_until
-from .site_settings import CHRONIKER_METRICS_TOKEN as TOKEN
+from tests.support.machine import find_program, free_port
+from tests.support.processes import run_server, wait_until
+from tests.support.site_settings import CHRONIKER_METRICS_TOKEN as TOKEN
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def run_gunicorn(env: dict[str, str], folder: Path, *options: str) -> Iterator[s
     files = folder / "multiprocess"
     files.mkdir()
     settings = {
-        "DJANGO_SETTINGS_MODULE": "tests.support.processes.site_settings",
+        "DJANGO_SETTINGS_MODULE": "tests.support.site_settings",
         "PROMETHEUS_MULTIPROC_DIR": str(files),
     }
     command = [
@@ -39,22 +39,6 @@ def run_gunicorn(env: dict[str, str], folder: Path, *options: str) -> Iterator[s
             lambda: re.search(r"Listening at: http://(\S+)", log.read_text()), timeout=30
         )
         yield found[1]
-
-
-@contextlib.contextmanager
-def run_server(command: list[str], log: Path, **options: Any) -> Iterator[None]:
-    """A server that is ended with the block."""
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=log.parent, **options)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-            process.wait()
 
 
 class PrometheusServer:

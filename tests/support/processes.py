@@ -1,17 +1,13 @@
-"""What tests share that is no fixture: waiting, processes, the machine, factories."""
+"""Processes that tests start, and waiting for what they do."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import itertools
 import mmap
 import os
 import pickle
 import select
-import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -30,11 +26,10 @@ from django.db import connections
 from tests.settings import SCRATCH
 
 if TYPE_CHECKING:
-    from chroniker.models import Job
+    pass
+import subprocess
 
 T = TypeVar("T")
-
-REPO = Path(__file__).resolve().parent.parent
 
 
 def wait_until(
@@ -290,76 +285,41 @@ def _describe(process: psutil.Process) -> str:
 
 # --- the machine ----------------------------------------------------------------------------
 
-PROGRAMS = {
-    "cron": ("cron",),
-    "prometheus": ("prometheus", "promtool"),
-    "alertmanager": ("prometheus-alertmanager", "amtool"),
-    "chromium": ("chromium",),
-}
-SERVERS = {
-    "postgres": (os.environ.get("PGHOST", "127.0.0.1"), int(os.environ.get("PGPORT", "5432"))),
-    "mariadb": (
-        os.environ.get("MYSQL_HOST", "127.0.0.1"),
-        int(os.environ.get("MYSQL_PORT", "3306")),
-    ),
-    "redis": ("127.0.0.1", 6379),
-    "rabbitmq": ("127.0.0.1", 5672),
-}
-_SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"))
-
-
-def find_program(name: str) -> str | None:
-    """The full path of a program, also where daemons live."""
-    return shutil.which(name, path=_SBIN)
-
-
-def available(name: str) -> bool:
-    """Whether the machine has it: a program, a server that answers, or ``root``."""
-    if name == "root":
-        return os.getuid() == 0
-    if name in SERVERS:
-        with contextlib.suppress(OSError), socket.create_connection(SERVERS[name], timeout=2):
-            return True
-        return False
-    return all(find_program(binary) for binary in PROGRAMS.get(name, (name,)))
-
-
-def require(*names: str) -> None:
-    """Skip the test where the machine lacks something; fail it with CI=true."""
-    lacking = [name for name in names if not available(name)]
-    if lacking:
-        reason = f"not on this machine: {', '.join(lacking)} (scripts/services)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
-def free_port() -> int:
-    """A TCP port of loopback on which nobody listens now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@contextlib.contextmanager
-def machine_lock(name: str) -> Iterator[None]:
-    """Only one test of all workers and runs on this machine at a time; say what for."""
-    with (SCRATCH / f"{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
 
 # --- factories ------------------------------------------------------------------------------
 
-_numbers = itertools.count(1)
+
+@contextlib.contextmanager
+def run_server(command: list[str], log: Path, **options: Any) -> Iterator[None]:
+    """A server that is ended with the block."""
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=log.parent, **options)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
 
 
-def make_job(**fields: Any) -> Job:
-    """A saved job with a name of its own; it runs ``noop`` unless told otherwise."""
-    from chroniker.models import Job
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
-    fields.setdefault("name", f"job {next(_numbers)}")
-    if not fields.get("raw_command"):
-        fields.setdefault("command", "noop")
-    return Job.objects.create(**fields)
+
+def tree_of(tick_pid: int) -> dict[str, psutil.Process]:
+    """The processes of a tick that runs one job."""
+    (forkserver,) = psutil.Process(tick_pid).children()
+    (warden,) = forkserver.children()
+    (job,) = warden.children()
+    return {
+        "tick": psutil.Process(tick_pid),
+        "forkserver": forkserver,
+        "warden": warden,
+        "job": job,
+    }

@@ -17,9 +17,10 @@ import pytest
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from chroniker_monitors.probes import build, measure
-
-from .processes import find_program, free_port, require, wait_until
+from chroniker_monitors.checking.measurement import measure
+from chroniker_monitors.probes import build
+from tests.support.machine import find_program, free_port, require
+from tests.support.processes import wait_until
 
 START_SECONDS = 60.0
 """Seconds that a server may take to start, on a machine that has other things to do."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.contrib.auth import get_user_model
-
 from chroniker.alerting.delivery import deliver
 from chroniker.alerting.incidents import attend, open_overdue
 from chroniker.db.transactions import run_transaction
@@ -16,11 +14,10 @@ from chroniker.engine.planning import plan_changed_jobs
 from chroniker.enums import RunStatus
 from chroniker.models import Host, Job, JobState, Run
 from chroniker.processes.output import OutputBatch, OutputPiece
-from chroniker.processes.supervisor import Outcome
-
-from .processes import make_job
+from chroniker.processes.running_child import Outcome
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
 STATUSES = {
     "S": RunStatus.SUCCEEDED,
     "F": RunStatus.FAILED,
@@ -28,19 +25,6 @@ STATUSES = {
     "L": RunStatus.LOST,
     "X": RunStatus.STOPPED,
 }
-
-
-def make_user(name: str, **fields: Any) -> Any:
-    fields.setdefault("email", f"{name}@example.com")
-    return get_user_model().objects.create_user(username=name, **fields)
-
-
-def make_subscribed_job(*subscribers: str, **fields: Any) -> Job:
-    """A job with subscribers (by default ``ann``)."""
-    job = make_job(**fields)
-    for name in subscribers or ("ann",):
-        job.subscribers.add(make_user(name))
-    return job
 
 
 class Timeline:

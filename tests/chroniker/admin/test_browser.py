@@ -3,89 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.http import HttpRequest, HttpResponse
-from django.test import Client
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import JobState, Run
-from tests.admin.conftest import SignIn, make_output, make_running
-from tests.support.processes.processes import find_program, make_job
-
-from .test_permissions import admin_url
-from .test_runs import make_chunk
+from tests.factories import make_chunk, make_job, make_output, make_running
+from tests.support.admin import admin_url
+from tests.support.browser import open_browser_page, run_in_browser
+from tests.support.types import SignIn
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.one_database,
     pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("strict_policy"),
 ]
-
-POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-class StrictContentSecurityPolicy:
-    """Middleware."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
-        response["Content-Security-Policy"] = POLICY
-        return response
-
-
-@pytest.fixture(autouse=True)
-def _strict_policy(settings: Any) -> None:
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.StrictContentSecurityPolicy"]
-
-
-@contextmanager
-def open_browser_page(base: str, session: str) -> Iterator[Any]:
-    """A page of somebody signed in; AssertionError for what it complains of or asks elsewhere."""
-    from playwright.sync_api import sync_playwright
-
-    complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find_program("chromium"), args=ARGUMENTS, headless=True
-        )
-        context = browser.new_context()
-        context.add_cookies([{"name": "sessionid", "value": session, "url": base}])
-        page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
-        page.on(
-            "request",
-            lambda asked: asked.url.startswith((base, "data:")) or complaints.append(asked.url),
-        )
-        page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
-        yield page
-        browser.close()
-    assert complaints == []
-
-
-def run_in_browser(base: str, client: Client, do: Callable[[Any], Any]) -> Any:
-    """In a thread: Playwright's loop and Django's database do not share one."""
-    session = client.cookies["sessionid"].value
-
-    def work() -> Any:
-        with open_browser_page(base, session) as page:
-            return do(page)
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result(timeout=60)
 
 
 def test_the_schedule_is_explained_while_it_is_typed(live_server: Any, sign_in: SignIn) -> None:

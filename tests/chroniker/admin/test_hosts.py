@@ -7,10 +7,9 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from chroniker.models import Host
-from tests.admin.conftest import SignIn, make_running, minutes_from_now
-from tests.support.processes.processes import make_job
-
-from .test_permissions import admin_url
+from tests.factories import make_job, make_running, minutes_from_now
+from tests.support.admin import admin_url
+from tests.support.types import SignIn
 
 pytestmark = pytest.mark.django_db
 

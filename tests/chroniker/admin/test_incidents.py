@@ -12,38 +12,11 @@ from django.urls import reverse
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import Digest, Incident, Job, Maintenance, MaintenanceJob, Notification
-from tests.admin.conftest import SignIn
-from tests.support.processes.processes import make_job
+from tests.factories import make_incident, make_job, make_notification
+from tests.support.admin import post_action
+from tests.support.types import SignIn
 
 pytestmark = pytest.mark.django_db
-
-
-def make_incident(job: Job | None = None, **fields: Any) -> Incident:
-    fields.setdefault("kind", "failing")
-    fields.setdefault("severity", "critical")
-    fields.setdefault("summary", "<b>boom</b>")
-    now = utc_now()
-    return Incident.objects.create(
-        job=job or make_job(), opened_at=now, last_seen_at=now, next_review_at=now, **fields
-    )
-
-
-def make_notification(incident: Incident, key: str, **fields: Any) -> Notification:
-    now = utc_now()
-    fields.setdefault("next_attempt_at", now + timedelta(hours=1))
-    return Notification.objects.create(
-        job=incident.job, incident=incident, event="opened", channel="mail",
-        recipient="ann@example.com", key=key, created_at=now, **fields,
-    )  # fmt: skip
-
-
-def post_action(client: Client, model: str, action: str, *rows: Any) -> Any:
-    return client.post(
-        reverse(f"admin:chroniker_{model}_changelist"),
-        {"action": action, "_selected_action": [row.pk for row in rows]},
-        follow=True,
-    )
-
 
 PAGES = ("incident", "notification", "maintenance", "digest")
 

@@ -14,10 +14,9 @@ from django.utils.html import escape
 from chroniker.admin.orders import order_run, switch
 from chroniker.enums import RunStatus
 from chroniker.models import Host, Job, JobDependency, JobState, OutputChunk, Run
-from tests.admin.conftest import SignIn, make_output, make_run, make_running, minutes_from_now
-from tests.support.processes.processes import make_job
-
-from .test_permissions import FORM, action, admin_url
+from tests.factories import make_job, make_output, make_run, make_running, minutes_from_now
+from tests.support.admin import JOB_FORM, admin_url, post_action
+from tests.support.types import SignIn
 
 pytestmark = pytest.mark.django_db
 
@@ -136,7 +135,7 @@ def test_a_row_that_cannot_be_read_is_shown_everywhere(
     assert page.status_code == 200
     assert "<script>alert" not in page.content.decode()
     assert root.get("/admin/chroniker/run/").status_code == 200
-    assert action(root, "run_now", job).status_code == 302
+    assert post_action(root, "job", "run_now", job, follow=False).status_code == 302
 
 
 def test_hostile_texts_are_only_texts(root: Client) -> None:
@@ -153,7 +152,7 @@ def test_hostile_texts_are_only_texts(root: Client) -> None:
         "/admin/chroniker/run/", admin_url("run_change", run), admin_url("run_delete", run),
         "/admin/chroniker/host/", "/admin/",
     ]  # fmt: skip
-    action(root, "run_now", job)
+    post_action(root, "job", "run_now", job)
     for url in pages:
         page = root.get(url).content.decode()
         assert "<script>alert" not in page, url
@@ -250,7 +249,7 @@ def test_a_job_that_no_tick_has_seen_can_be_run(root: Client) -> None:
     once, everywhere = make_job(), make_job(hostname="*")
     JobState.objects.create(job=everywhere, host="web1")
     JobState.objects.create(job=everywhere, host="")  # from a time when it ran on any host
-    action(root, "run_now", once, everywhere)
+    post_action(root, "job", "run_now", once, everywhere)
     asked = JobState.objects.filter(run_requested_at__isnull=False).values_list("job", "host")
     assert set(asked) == {(once.pk, ""), (everywhere.pk, "web1"), (everywhere.pk, "web2")}
     assert LogEntry.objects.filter(change_message="Run now.").count() == 2
@@ -266,7 +265,7 @@ def test_stop_requests_only_running_jobs(root: Client) -> None:
     running, idle = make_job(), make_job()
     state = make_running(running)
     quiet = JobState.objects.create(job=idle)
-    action(root, "stop", running, idle)
+    post_action(root, "job", "stop", running, idle)
     state.refresh_from_db()
     quiet.refresh_from_db()
     assert state.stop_requested_at is not None
@@ -293,9 +292,9 @@ def test_enable_and_disable_change_only_that_and_are_noticed_by_the_scheduler(
 ) -> None:
     job = make_job(schedule="@daily")
     Job.objects.filter(pk=job.pk).update(planned_from=job.definition)
-    action(root, "enable", job)
+    post_action(root, "job", "enable", job)
     assert not LogEntry.objects.exists()
-    action(root, "disable", job)
+    post_action(root, "job", "disable", job)
     job = Job.objects.get()
     assert not job.enabled
     assert job.needs_planning
@@ -323,7 +322,13 @@ def test_edit_keeps_scheduler_fields(root: Client) -> None:
     Job.objects.filter(pk=job.pk).update(planned_from=job.definition)
     make_running(job, runs_total=41, parts_done=3)
     before = JobState.objects.filter(job=job).values().get()
-    form = {**FORM, "name": job.name, "schedule": "@hourly", "planned_from": "x", "runs_total": "0"}
+    form = {
+        **JOB_FORM,
+        "name": job.name,
+        "schedule": "@hourly",
+        "planned_from": "x",
+        "runs_total": "0",
+    }
     assert root.post(admin_url("job_change", job), form).status_code == 302
     job = Job.objects.get(pk=job.pk)
     assert job.schedule == "@hourly"
@@ -347,7 +352,7 @@ def test_edit_keeps_scheduler_fields(root: Client) -> None:
 def test_invalid_job_is_rejected_with_reason(
     root: Client, change: dict[str, str], message: str
 ) -> None:
-    answer = root.post(admin_url("job_add"), {**FORM, **change})
+    answer = root.post(admin_url("job_add"), {**JOB_FORM, **change})
     assert answer.status_code == 200
     assert message in answer.content.decode()
     assert not Job.objects.exists()
@@ -355,18 +360,22 @@ def test_invalid_job_is_rejected_with_reason(
 
 def test_both_commands_are_refused(root: Client, settings: Any) -> None:
     settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
-    answer = root.post(admin_url("job_add"), {**FORM, "raw_command": "/bin/true"})
+    answer = root.post(admin_url("job_add"), {**JOB_FORM, "raw_command": "/bin/true"})
     assert "not both" in answer.content.decode()
 
 
 def test_ambiguous_schedule_gives_warning(root: Client) -> None:
-    answer = root.post(admin_url("job_add"), {**FORM, "schedule": "0 9 13 * FRI"}, follow=True)
+    answer = root.post(admin_url("job_add"), {**JOB_FORM, "schedule": "0 9 13 * FRI"}, follow=True)
     assert Job.objects.get().schedule == "0 9 13 * FRI"
     assert any(message.level_tag == "warning" for message in answer.context["messages"])
 
 
 def dependency(job: Job, *upstreams: Job) -> dict[str, Any]:
-    form: dict[str, Any] = {**FORM, "name": job.name, "dependencies-TOTAL_FORMS": len(upstreams)}
+    form: dict[str, Any] = {
+        **JOB_FORM,
+        "name": job.name,
+        "dependencies-TOTAL_FORMS": len(upstreams),
+    }
     for index, upstream in enumerate(upstreams):
         form[f"dependencies-{index}-downstream"] = job.pk
         form[f"dependencies-{index}-upstream"] = upstream.pk

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
 from chroniker.models import Host, Job, JobState, Run
-from tests.admin.conftest import SignIn, make_run, make_running
-from tests.support.processes.processes import make_job
+from tests.factories import make_job, make_run, make_running
+from tests.support.admin import JOB_FORM, admin_url, post_action
+from tests.support.types import SignIn
 
 pytestmark = pytest.mark.django_db
 
@@ -33,6 +33,7 @@ PAGES = [
     ("host_changelist", None, "view_host", "get"),
     ("host_change", "host", "view_host", "get"),
 ]
+
 POSTS = [
     ("job_run", "job", ("view_job", "run_job")),
     ("job_stop", "job", ("view_job", "stop_job")),
@@ -44,15 +45,6 @@ POSTS = [
 def rows(db: None) -> dict[str, Any]:
     job = make_job()
     return {"job": job, "run": make_run(job), "host": Host.objects.create(name="web1")}
-
-
-def admin_url(name: str, row: Any = None) -> str:
-    return reverse(f"admin:chroniker_{name}", args=[row.pk] if row else [])
-
-
-def action(client: Client, name: str, *jobs: Job) -> HttpResponse:
-    data = {"action": name, "_selected_action": [job.pk for job in jobs]}
-    return client.post(admin_url("job_changelist"), data)  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(("name", "row", "permission", "method"), PAGES)
@@ -152,40 +144,31 @@ def test_actions_are_offered_and_done_only_with_their_permission(
     client = sign_in("view_job", *others)
     before = snapshot()
     assert f'value="{name}"' not in client.get(admin_url("job_changelist")).content.decode()
-    action(client, name, job)
+    post_action(client, "job", name, job)
     assert snapshot() == before
-    action(sign_in("view_job", permission), name, job)
+    post_action(sign_in("view_job", permission), "job", name, job)
     assert snapshot() != before
 
 
 def test_actions_need_the_token(sign_in: SignIn) -> None:
     job = make_job()
     client = sign_in("view_job", "run_job", csrf=True)
-    assert action(client, "run_now", job).status_code == 403
+    assert post_action(client, "job", "run_now", job).status_code == 403
     assert not JobState.objects.exists()
 
 
 # --- raw commands ---
 
 
-FORM = {
-    "name": "a job", "description": "", "command": "noop", "args": "", "schedule": "",
-    "timezone": "UTC", "enabled": "on", "hostname": "", "priority": "0", "max_retries": "0",
-    "retry_delay_seconds": "60", "nice": "0", "jitter_seconds": "0", "log_stdout": "on",
-    "log_stderr": "on", "failures_before_alert": "1", "dependencies-TOTAL_FORMS": "0",
-    "dependencies-INITIAL_FORMS": "0",
-}  # fmt: skip
-
-
 def test_a_raw_command_cannot_be_smuggled_into_a_job(sign_in: SignIn, settings: Any) -> None:
     settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
     client = sign_in("view_job", "add_job", "change_job")
     assert 'name="raw_command"' not in client.get(admin_url("job_add")).content.decode()
-    smuggled = client.post(admin_url("job_add"), {**FORM, "raw_command": "/bin/sh"})
+    smuggled = client.post(admin_url("job_add"), {**JOB_FORM, "raw_command": "/bin/sh"})
     assert smuggled.status_code == 302
     job = Job.objects.get()
     assert (job.command, job.raw_command) == ("noop", "")
-    client.post(admin_url("job_change", job), {**FORM, "command": "", "raw_command": "/bin/sh"})
+    client.post(admin_url("job_change", job), {**JOB_FORM, "command": "", "raw_command": "/bin/sh"})
     job.refresh_from_db()
     assert (job.command, job.raw_command) == ("noop", "")
 
@@ -194,7 +177,7 @@ def test_without_the_right_a_job_without_command_is_refused_and_not_an_error(
     sign_in: SignIn, settings: Any
 ) -> None:
     settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
-    form = {**FORM, "command": "", "raw_command": "/bin/sh"}
+    form = {**JOB_FORM, "command": "", "raw_command": "/bin/sh"}
     answer = sign_in("add_job").post(admin_url("job_add"), form)
     assert answer.status_code == 200
     assert "This field is required" in answer.content.decode()
@@ -211,9 +194,9 @@ def test_a_job_with_a_raw_command_is_only_viewed_without_the_right(
     assert "/usr/bin/backup" in page
     assert 'name="_save"' not in page
     before = snapshot()
-    assert client.post(admin_url("job_change", job), FORM).status_code == 403
+    assert client.post(admin_url("job_change", job), JOB_FORM).status_code == 403
     assert client.post(admin_url("job_delete", job), {"post": "yes"}).status_code == 403
-    action(client, "enable", job)
+    post_action(client, "job", "enable", job)
     answer = client.post(
         admin_url("job_changelist"),
         {"action": "delete_selected", "_selected_action": [job.pk], "post": "yes"},
@@ -224,14 +207,14 @@ def test_a_job_with_a_raw_command_is_only_viewed_without_the_right(
 
 def test_with_the_right_raw_commands_are_defined_and_edited(sign_in: SignIn, settings: Any) -> None:
     client = sign_in("view_job", "add_job", "change_job", "raw_job")
-    form = {**FORM, "command": "", "raw_command": "/bin/true"}
+    form = {**JOB_FORM, "command": "", "raw_command": "/bin/true"}
     refused = client.post(admin_url("job_add"), form)
     assert "CHRONIKER_ALLOW_RAW_COMMANDS" in refused.content.decode()
     settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
     assert client.post(admin_url("job_add"), form).status_code == 302
     job = Job.objects.get()
     assert client.post(admin_url("job_change", job), {**form, "name": "b"}).status_code == 302
-    action(client, "disable", job)
+    post_action(client, "job", "disable", job)
     job.refresh_from_db()
     assert (job.name, job.raw_command, job.enabled) == ("b", "/bin/true", False)
 

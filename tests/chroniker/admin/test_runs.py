@@ -15,10 +15,8 @@ from django.utils.timezone import now as utc_now
 from chroniker.admin import transcript
 from chroniker.enums import MissedReason, RunStatus, Stream
 from chroniker.models import Host, Job, JobState, OutputChunk, Run
-from tests.admin.conftest import make_output, make_run, make_running
-from tests.support.processes.processes import make_job
-
-from .test_permissions import admin_url
+from tests.factories import make_chunk, make_job, make_output, make_run, make_running
+from tests.support.admin import admin_url
 
 pytestmark = pytest.mark.django_db
 
@@ -235,12 +233,6 @@ def test_the_tail_goes_on_where_the_page_ends(root: Client) -> None:
     assert shown_texts(tail(root, run)) == [
         ("stdout", "one\n"), ("stderr", "oops"), ("stdout", "two\n"), ("stderr", "<i>"),
     ]  # fmt: skip
-
-
-def make_chunk(run: Run, stream: str, offset: int, text: str) -> OutputChunk:
-    return OutputChunk.objects.create(
-        run=run, stream=stream, offset=offset, size=len(text), text=text, written_at=utc_now()
-    )
 
 
 def test_output_already_shown_by_tail_is_no_gap(root: Client) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,10 +14,10 @@ from django.test import Client
 
 from chroniker.enums import RunStatus, Trigger
 from chroniker.models import Host, Job, JobState, Run
-from tests.admin.conftest import SignIn
-from tests.support.processes.processes import ForkedProcess, ProcessResult, make_job, wait_until
-
-from .test_permissions import FORM, admin_url
+from tests.factories import make_job
+from tests.support.admin import JOB_FORM, admin_url
+from tests.support.processes import wait_until
+from tests.support.types import RunTick, SignIn, StartTick
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -29,9 +28,7 @@ def root(transactional_db: None, sign_in: SignIn) -> Client:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_run_now_runs_with_the_next_tick(
-    root: Client, run_tick: Callable[..., ProcessResult], enabled: bool
-) -> None:
+def test_run_now_runs_with_the_next_tick(root: Client, run_tick: RunTick, enabled: bool) -> None:
     job = make_job(command="act", args="say hello", enabled=enabled, schedule="0 0 1 1 *")
     root.post(admin_url("job_run", job))
     assert run_tick().exit_code == 0
@@ -43,14 +40,12 @@ def test_run_now_runs_with_the_next_tick(
     assert JobState.objects.get().run_requested_at is None
 
 
-def test_stop_ends_run_and_keeps_concurrent_edit(
-    root: Client, start_tick: Callable[..., ForkedProcess]
-) -> None:
+def test_stop_ends_run_and_keeps_concurrent_edit(root: Client, start_tick: StartTick) -> None:
     job = make_job(command="act", args="sleep 60", kill_grace_seconds=1)
     root.post(admin_url("job_run", job))
     tick = start_tick()
     wait_until(lambda: Run.objects.running().exists())
-    form: dict[str, Any] = {**FORM, "name": job.name, "command": "act", "args": "sleep 60"}
+    form: dict[str, Any] = {**JOB_FORM, "name": job.name, "command": "act", "args": "sleep 60"}
     form |= {"description": "edited while it ran", "kill_grace_seconds": "1"}
     assert root.post(admin_url("job_change", job), form).status_code == 302
     assert "Stop" in root.get(admin_url("job_change", job)).content.decode()
@@ -85,7 +80,7 @@ def test_forms_are_saved_while_ticks_write_the_same_rows(root: Client) -> None:
         ticking = pool.submit(tick)
         try:
             for number in range(20):
-                form = {**FORM, "name": job.name, "description": str(number)}
+                form = {**JOB_FORM, "name": job.name, "description": str(number)}
                 assert root.post(admin_url("job_change", job), form).status_code == 302
                 assert (
                     root.post(admin_url("host_change", host), {"paused": "on"}).status_code == 302

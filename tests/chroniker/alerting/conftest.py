@@ -5,17 +5,22 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import mail_server as post
+from tests.support.mail_server import (
+    MailServer,
+    WebhookReceiver,
+    run_mail_server,
+    run_webhook_receiver,
+)
 
 
 @pytest.fixture(scope="session")
-def _mail_server() -> Iterator[post.MailServer]:
-    with post.run_mail_server() as mail_server:
+def _mail_server() -> Iterator[MailServer]:
+    with run_mail_server() as mail_server:
         yield mail_server
 
 
 @pytest.fixture
-def mail_server(_mail_server: post.MailServer, settings: Any) -> post.MailServer:
+def mail_server(_mail_server: MailServer, settings: Any) -> MailServer:
     """A real SMTP server that the site sends through."""
     _mail_server.reset()
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
@@ -26,6 +31,6 @@ def mail_server(_mail_server: post.MailServer, settings: Any) -> post.MailServer
 
 
 @pytest.fixture
-def webhook_receiver() -> Iterator[post.WebhookReceiver]:
-    with post.run_webhook_receiver() as webhook_receiver:
+def webhook_receiver() -> Iterator[WebhookReceiver]:
+    with run_webhook_receiver() as webhook_receiver:
         yield webhook_receiver

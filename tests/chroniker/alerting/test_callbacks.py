@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chroniker.models import JobState, Run
-from tests.support.processes.callbacks import make_action_job
-from tests.support.processes.processes import ForkedProcess, ProcessResult, make_job, wait_until
+from tests.factories import make_action_job, make_job
+from tests.support.processes import wait_until
+from tests.support.types import RunTick, StartTick
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-RunTick = Callable[..., ProcessResult]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_runtime_dir"),
+]
 
 
 @pytest.fixture(autouse=True)
 def calls_file(settings: Any, tmp_path: Path) -> Path:
     settings.CALLS_FILE = str(tmp_path / "calls")
-    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.support.processes.callbacks.record_call"
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.support.callbacks.record_call"
     return tmp_path / "calls"
 
 
@@ -49,7 +50,7 @@ def test_it_is_called_for_runs_that_failed_and_for_no_others(
 
 
 def test_it_is_called_for_a_run_that_was_lost(
-    run_tick: RunTick, start_tick: Callable[..., ForkedProcess], calls_file: Path, tmp_path: Path
+    run_tick: RunTick, start_tick: StartTick, calls_file: Path, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
     job = make_action_job(f"sleep 300 {started}")
@@ -69,7 +70,7 @@ def test_it_is_called_for_a_run_that_was_lost(
 
 @pytest.mark.one_database
 def test_it_is_not_called_for_a_run_that_a_person_stopped(
-    start_tick: Callable[..., ForkedProcess], calls_file: Path, tmp_path: Path
+    start_tick: StartTick, calls_file: Path, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
     job = make_action_job(f"sleep 300 {started}", kill_grace_seconds=0)
@@ -85,7 +86,7 @@ def test_it_is_not_called_for_a_run_that_a_person_stopped(
 def test_one_that_was_written_for_the_original_is_called_as_there(
     run_tick: RunTick, settings: Any, calls_file: Path
 ) -> None:
-    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.support.processes.callbacks.record_legacy_call"
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.support.callbacks.record_legacy_call"
     job = make_action_job("refuse 'no such file'")
     assert run_tick().exit_code == 0
     assert calls(calls_file) == [[job.name, "", "CommandError: no such file\n"]]
@@ -96,7 +97,7 @@ def test_one_that_was_written_for_the_original_is_called_as_there(
 def test_one_that_is_broken_harms_nothing(
     run_tick: RunTick, settings: Any, calls_file: Path, name: str
 ) -> None:
-    settings.CHRONIKER_JOB_ERROR_CALLBACK = f"tests.support.processes.callbacks.{name}"
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = f"tests.support.callbacks.{name}"
     jobs = [make_action_job("fail boom"), make_action_job("leave 3")]
     after = make_job(schedule="")
     after.dependencies.create(upstream=jobs[0], wait_for_success=False)

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,16 @@ import pytest
 
 from chroniker.alerting.deadman import LifeSign
 from chroniker.models import Notification, Run
-from tests.support.processes.callbacks import make_action_job
-from tests.support.processes.processes import (
-    ForkedProcess,
-    ProcessResult,
-    free_port,
-    make_job,
-    wait_until,
-)
-from tests.support.processes.recording_server import RecordingServer
+from tests.factories import make_action_job, make_job
+from tests.support.machine import free_port
+from tests.support.processes import ProcessResult, wait_until
+from tests.support.recording_server import RecordingServer
+from tests.support.types import RunInFork, StartTick
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-RunInFork = Callable[..., ForkedProcess]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_runtime_dir"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +78,7 @@ def test_tick_limited_to_jobs_does_not_ping(
 
 @pytest.mark.one_database
 def test_cronserver_pings_on_each_tick(
-    start_tick: Callable[..., ForkedProcess], recording_server: RecordingServer
+    start_tick: StartTick, recording_server: RecordingServer
 ) -> None:
     loop = start_tick(every=0.1)
     wait_until(lambda: pings(recording_server) >= 3, timeout=30)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,42 +12,24 @@ import pytest
 from chroniker.alerting.delivery import FAILURES, UNFINISHED
 from chroniker.alerting.incidents import delete_old
 from chroniker.alerting.outbox import usable
-from chroniker.models import Counter, Incident, JobState, Notification, Run
-from tests.support.processes import mail_server as post
-from tests.support.processes.mail_server import MailServer
-from tests.support.processes.processes import wait_until
-from tests.support.processes.timeline import Timeline, make_subscribed_job, make_user
+from chroniker.models import Counter, Incident, Notification, Run
+from tests.factories import make_action_job, make_due, make_subscribed_job, make_user
+from tests.support.mail_server import MailServer, run_silent_server, text_of
+from tests.support.processes import wait_until
+from tests.support.timeline import Timeline
+from tests.support.types import RunTick, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-RunTick = Callable[..., Any]
-
-
-def make_action_job(action: str, *subscribers: str, **fields: Any) -> Any:
-    """A watched job whose slot of a minute ago has come."""
-    return make_subscribed_job(
-        *subscribers,
-        command="act",
-        args=action,
-        schedule="@every 1h",
-        created_at=datetime.now(UTC) - timedelta(minutes=61),
-        **fields,
-    )
-
-
-def make_due(job: Any) -> None:
-    moment = datetime.now(UTC)
-    JobState.objects.filter(job=job).update(next_slot_at=moment, next_run_at=moment)
 
 
 # --- whole ticks ---
 
 
 def test_tick_sends_notifications_of_its_runs(run_tick: RunTick, mail_server: MailServer) -> None:
-    job = make_action_job("fail boom")
+    job = make_action_job("fail boom", subscribers=["ann"])
     assert run_tick().output == ""
     assert mail_server.event_names() == ["opened"]
-    assert "ValueError: boom" in post.text_of(mail_server.mails[0])
+    assert "ValueError: boom" in text_of(mail_server.mails[0])
     job.args = "say fine"
     job.save()
     make_due(job)
@@ -61,7 +42,7 @@ def test_tick_sends_notifications_of_its_runs(run_tick: RunTick, mail_server: Ma
 def test_pending_notifications_are_sent_by_the_next_tick(
     run_tick: RunTick, mail_server: MailServer
 ) -> None:
-    make_action_job("fail boom")
+    make_action_job("fail boom", subscribers=["ann"])
     mail_server.refuse.add("*")
     assert run_tick().exit_code == 0
     assert Run.objects.get().status == "failed"
@@ -80,7 +61,7 @@ def test_pending_notifications_are_sent_by_the_next_tick(
 
 
 def test_ticks_at_the_same_time_send_each_once(
-    start_tick: RunTick, mail_server: MailServer, settings: Any
+    start_tick: StartTick, mail_server: MailServer, settings: Any
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
     names = [f"user{number}" for number in range(30)]
@@ -104,9 +85,9 @@ def test_hanging_mail_server_delays_no_run_and_no_tick(
 ) -> None:
     settings.CHRONIKER_EMAIL_TIMEOUT = 1
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 10
-    failing = make_action_job("fail boom", *[f"user{number}" for number in range(10)])
-    other = make_action_job("sleep 3", "bob")
-    with post.run_silent_server() as port:
+    failing = make_action_job("fail boom", subscribers=[f"user{number}" for number in range(10)])
+    other = make_action_job("sleep 3", subscribers=["bob"])
+    with run_silent_server() as port:
         settings.EMAIL_PORT = port
         ended = run_tick()
     assert ended.exit_code == 0
@@ -119,15 +100,15 @@ def test_hanging_mail_server_delays_no_run_and_no_tick(
 
 @pytest.mark.slow
 def test_while_mails_hang_leases_are_renewed(
-    start_tick: RunTick, settings: Any, mail_server: MailServer, tmp_path: Path
+    start_tick: StartTick, settings: Any, mail_server: MailServer, tmp_path: Path
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS = 5
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     settings.CHRONIKER_EMAIL_TIMEOUT = 6
     started = tmp_path / "started"
-    make_action_job("fail boom")
-    job = make_action_job(f"sleep 7 {started}", "bob")
-    with post.run_silent_server() as port:
+    make_action_job("fail boom", subscribers=["ann"])
+    job = make_action_job(f"sleep 7 {started}", subscribers=["bob"])
+    with run_silent_server() as port:
         settings.EMAIL_PORT = port
         assert start_tick().wait(60).exit_code == 0
     assert Run.objects.get(job=job).status == "succeeded"
@@ -137,17 +118,17 @@ def test_a_mail_server_that_is_not_there_changes_nothing_for_the_run(
     run_tick: RunTick, settings: Any, mail_server: MailServer, free_port: int
 ) -> None:
     settings.EMAIL_PORT = free_port
-    make_action_job("fail boom")
+    make_action_job("fail boom", subscribers=["ann"])
     assert run_tick().exit_code == 0
     assert Run.objects.get().status == "failed"
     assert "ChannelDown" in Notification.objects.get().last_error
 
 
 def test_a_sender_dies_with_its_tick(
-    start_tick: RunTick, settings: Any, mail_server: MailServer
+    start_tick: StartTick, settings: Any, mail_server: MailServer
 ) -> None:
-    make_action_job("fail boom")
-    with post.run_silent_server() as port:
+    make_action_job("fail boom", subscribers=["ann"])
+    with run_silent_server() as port:
         settings.EMAIL_PORT = port
         settings.CHRONIKER_EMAIL_TIMEOUT = 60
         settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
@@ -163,8 +144,8 @@ def test_a_sender_that_takes_too_long_is_ended(
     run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 1
-    settings.CHRONIKER_NOTIFIERS = ["tests.support.processes.notifiers.HangingNotifier"]
-    make_action_job("fail boom")
+    settings.CHRONIKER_NOTIFIERS = ["tests.support.notifiers.HangingNotifier"]
+    make_action_job("fail boom", subscribers=["ann"])
     ended = run_tick()
     assert ended.exit_code == 0
     assert ended.seconds < 60
@@ -172,10 +153,10 @@ def test_a_sender_that_takes_too_long_is_ended(
 
 
 def test_a_tick_that_is_killed_after_the_mail_was_taken_sends_it_once_more_as_the_same_mail(
-    start_tick: RunTick, run_tick: RunTick, settings: Any, mail_server: MailServer
+    start_tick: StartTick, run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = settings.CHRONIKER_EMAIL_TIMEOUT = 60
-    job = make_action_job("fail boom")
+    job = make_action_job("fail boom", subscribers=["ann"])
     mail_server.silent = True
     tick = start_tick()
     wait_until(lambda: len(mail_server.mails) == 1, timeout=30)
@@ -195,7 +176,7 @@ def test_a_server_that_takes_a_mail_and_says_nothing_changes_nothing_for_the_run
     run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_EMAIL_TIMEOUT = 1
-    job = make_action_job("fail boom", "ann", "bob")
+    job = make_action_job("fail boom", subscribers=["ann", "bob"])
     mail_server.silent = True
     ended = run_tick()
     mail_server.silent = False
@@ -206,11 +187,11 @@ def test_a_server_that_takes_a_mail_and_says_nothing_changes_nothing_for_the_run
 
 
 def test_poison_notification_does_not_block_others_forever(
-    start_tick: RunTick, settings: Any, mail_server: MailServer
+    start_tick: StartTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
-    settings.CHRONIKER_NOTIFIERS = ["tests.support.processes.notifiers.HangingNotifier"]
-    make_action_job("fail boom", email_on_failure=False)
+    settings.CHRONIKER_NOTIFIERS = ["tests.support.notifiers.HangingNotifier"]
+    make_action_job("fail boom", subscribers=["ann"], email_on_failure=False)
     tick = start_tick()
     stuck = Notification.objects.filter(channel__endswith="HangingNotifier")
     wait_until(lambda: stuck.filter(attempts=1).exists(), timeout=30)
@@ -332,7 +313,7 @@ def test_a_channel_that_does_not_exist_is_an_error_and_not_an_end(
 def test_a_channel_that_has_trouble_with_a_database_holds_nothing_else_back(
     mail_server: MailServer, settings: Any, channel: str
 ) -> None:
-    settings.CHRONIKER_NOTIFIERS = [f"tests.support.processes.notifiers.{channel}"]
+    settings.CHRONIKER_NOTIFIERS = [f"tests.support.notifiers.{channel}"]
     timeline = failed_job()
     timeline.advance(seconds=1).run_once(make_subscribed_job("bob"), "F")
     timeline.send()
@@ -359,7 +340,7 @@ def test_ends_that_wait_for_their_openings_do_not_keep_these_waiting(
 def test_nothing_is_sent_of_a_job_that_was_deleted_after_it_was_claimed(
     mail_server: MailServer, settings: Any
 ) -> None:
-    settings.CHRONIKER_NOTIFIERS = ["tests.support.processes.notifiers.JobDeletingNotifier"]
+    settings.CHRONIKER_NOTIFIERS = ["tests.support.notifiers.JobDeletingNotifier"]
     timeline = failed_job()
     timeline.advance(seconds=1).run_once(make_subscribed_job("bob"), "F")
     assert timeline.send() == 2
@@ -370,7 +351,7 @@ def test_channel_error_leaks_no_secret(
     mail_server: MailServer, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.CHAT_TOKEN = "canary-of-the-chat-1234"
-    settings.CHRONIKER_NOTIFIERS = ["tests.support.processes.notifiers.SecretLeakingNotifier"]
+    settings.CHRONIKER_NOTIFIERS = ["tests.support.notifiers.SecretLeakingNotifier"]
     timeline = failed_job()
     timeline.send()
     told = Notification.objects.pending().get().last_error

@@ -9,8 +9,9 @@ from django.contrib.auth.models import Group
 
 from chroniker.alerting.digests import next_time, write_digests
 from chroniker.models import Digest, Notification
-from tests.support.processes.mail_server import MailServer, html_of, text_of
-from tests.support.processes.timeline import START, Timeline, make_subscribed_job
+from tests.factories import make_subscribed_job
+from tests.support.mail_server import MailServer, html_of, text_of
+from tests.support.timeline import START, Timeline
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,9 +17,11 @@ from chroniker.db.transactions import run_transaction
 from chroniker.enums import IncidentKind, Severity
 from chroniker.models import Incident, Job, Maintenance, Notification
 from chroniker.signals import incident_opened, incident_resolved
-from tests.support.processes.mail_server import MailServer
-from tests.support.processes.processes import make_job, wait_until
-from tests.support.processes.timeline import START, Timeline, make_subscribed_job
+from tests.factories import make_action_job, make_job, make_subscribed_job
+from tests.support.mail_server import MailServer
+from tests.support.processes import wait_until
+from tests.support.timeline import START, Timeline
+from tests.support.types import RunInFork, RunTick, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,12 +30,12 @@ MINUTE = timedelta(minutes=1)
 
 def open_monitor(job: Job, severity: str, now: datetime = START, summary: str = "x") -> Incident:
     return run_transaction(
-        lambda: open_or_update(job, "", IncidentKind.MONITOR, severity, summary, now)
+        lambda: open_or_update(job, "", IncidentKind.CONDITION, severity, summary, now)
     )
 
 
 def resolve_monitor(job: Job, now: datetime = START + MINUTE) -> Incident | None:
-    return run_transaction(lambda: resolve(job, "", IncidentKind.MONITOR, "ok again", now))
+    return run_transaction(lambda: resolve(job, "", IncidentKind.CONDITION, "ok again", now))
 
 
 def test_a_second_opening_is_the_same_incident() -> None:
@@ -56,7 +58,7 @@ def test_resolving_without_open_incident_does_nothing() -> None:
 
 def test_incidents_are_separate_per_kind_and_placement() -> None:
     job = make_job()
-    for host, kind in [("", "monitor"), ("web1", "monitor"), ("", "overdue"), ("", "failing")]:
+    for host, kind in [("", "condition"), ("web1", "condition"), ("", "overdue"), ("", "failing")]:
         run_transaction(
             lambda host=host, kind=kind: open_or_update(  # type: ignore[misc]
                 job, host, kind, "info", "x", START
@@ -70,7 +72,7 @@ def test_incidents_are_separate_per_kind_and_placement() -> None:
 def test_every_database_refuses_a_second_open_incident() -> None:
     job = make_job()
     fields: dict[str, Any] = {
-        "job": job, "kind": "monitor", "severity": "info", "opened_at": START, "last_seen_at": START,
+        "job": job, "kind": "condition", "severity": "info", "opened_at": START, "last_seen_at": START,
     }  # fmt: skip
     Incident.objects.create(**fields, resolved_at=START)
     Incident.objects.create(**fields, resolved_at=START)
@@ -120,7 +122,7 @@ def test_severities_have_an_order() -> None:
 def test_rolled_back_incident_is_not_notified(mail_server: MailServer) -> None:
     job, timeline = make_subscribed_job(), Timeline()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        open_or_update(job, "", "monitor", "critical", "x", timeline.now)
+        open_or_update(job, "", "condition", "critical", "x", timeline.now)
         raise ZeroDivisionError
     timeline.send()
     assert mail_server.mails == []
@@ -148,26 +150,24 @@ def test_signals_are_sent_after_the_commit() -> None:
         received_signals(incident_resolved) as resolved,
     ):
         with transaction.atomic():
-            incident = open_or_update(job, "", "monitor", "info", "x", START)
-            open_or_update(job, "", "monitor", "info", "x", START)
+            incident = open_or_update(job, "", "condition", "info", "x", START)
+            open_or_update(job, "", "condition", "info", "x", START)
             assert opened == []
         assert opened == [(incident, job)]
         with transaction.atomic():
-            resolve(job, "", "monitor", "ok", START + MINUTE)
+            resolve(job, "", "condition", "ok", START + MINUTE)
             assert resolved == []
         assert resolved == [(incident, job)]
         assert len(opened) == 1
 
 
-def test_many_at_the_same_time_open_one(
-    run_in_fork: Callable[..., Any], mail_server: MailServer
-) -> None:
+def test_many_at_the_same_time_open_one(run_in_fork: RunInFork, mail_server: MailServer) -> None:
     job = make_subscribed_job()
     now = datetime.now(UTC)
 
     def open_it() -> None:
         for _ in range(5):
-            run_transaction(lambda: open_or_update(job, "", "monitor", "critical", "x", now))
+            run_transaction(lambda: open_or_update(job, "", "condition", "critical", "x", now))
 
     for process in [run_in_fork(open_it) for _ in range(4)]:
         ended = process.wait(60)
@@ -179,31 +179,21 @@ def test_many_at_the_same_time_open_one(
 # --- as ticks make them ---
 
 
-def make_action_job(action: str, **fields: Any) -> Job:
-    return make_subscribed_job(
-        command="act",
-        args=action,
-        schedule="@every 1h",
-        created_at=datetime.now(UTC) - timedelta(minutes=61),
-        **fields,
-    )
-
-
-def test_timeout_is_notified(run_tick: Callable[..., Any], mail_server: MailServer) -> None:
-    make_action_job("sleep 60", timeout_seconds=1, kill_grace_seconds=1)
+def test_timeout_is_notified(run_tick: RunTick, mail_server: MailServer) -> None:
+    make_action_job("sleep 60", subscribers=["ann"], timeout_seconds=1, kill_grace_seconds=1)
     run_tick()
     assert mail_server.event_names() == ["opened"]
     assert "longer than 1 s" in str(mail_server.mails[0].get_body(("plain",)).get_content())  # type: ignore[union-attr]
 
 
 def test_lost_run_is_notified_by_the_next_tick(
-    start_tick: Callable[..., Any],
-    run_tick: Callable[..., Any],
+    start_tick: StartTick,
+    run_tick: RunTick,
     mail_server: MailServer,
     tmp_path: Path,
 ) -> None:
     started = tmp_path / "started"
-    make_action_job(f"sleep 60 {started}")
+    make_action_job(f"sleep 60 {started}", subscribers=["ann"])
     tick = start_tick()
     wait_until(started.exists)
     tick.kill(signal.SIGKILL)

@@ -11,8 +11,10 @@ from chroniker.alerting.mail import build, domain, sender
 from chroniker.alerting.notifiers import admin_link, one_line, plain, site_url
 from chroniker.masking import Masker
 from chroniker.models import Job, JobState, Notification
-from tests.support.processes.mail_server import MailServer, html_of, text_of
-from tests.support.processes.timeline import Timeline, make_subscribed_job
+from tests.factories import make_subscribed_job
+from tests.support.mail_server import MailServer, html_of, text_of
+from tests.support.timeline import Timeline
+from tests.support.types import RunTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -142,7 +144,7 @@ def test_an_error_with_surrogates_can_be_stored_and_sent(mail_server: MailServer
 
     job, timeline = make_subscribed_job(), Timeline()
     summary = "bad \udcff \0 \x1b[31m" + "w" * 900
-    run_transaction(lambda: open_or_update(job, "", "monitor", "warning", summary, timeline.now))
+    run_transaction(lambda: open_or_update(job, "", "condition", "warning", summary, timeline.now))
     timeline.send()
     (mail,) = mail_server.mails
     assert_harmless(mail)
@@ -166,7 +168,7 @@ def test_secrets_appear_nowhere_in_a_mail(mail_server: MailServer, settings: Any
 
 
 def test_secrets_of_a_real_run_appear_nowhere(
-    run_tick: Any, mail_server: MailServer, settings: Any, monkeypatch: Any
+    run_tick: RunTick, mail_server: MailServer, settings: Any, monkeypatch: Any
 ) -> None:
     from datetime import UTC, datetime, timedelta
 
@@ -198,7 +200,7 @@ def test_secrets_of_a_real_run_appear_nowhere(
 
 
 def test_a_secret_that_is_split_over_two_writes_appears_nowhere(
-    run_tick: Any, mail_server: MailServer, settings: Any, monkeypatch: Any, client: Any
+    run_tick: RunTick, mail_server: MailServer, settings: Any, monkeypatch: Any, client: Any
 ) -> None:
     from datetime import UTC, datetime, timedelta
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,13 +9,12 @@ import pytest
 
 from chroniker.alerting.incidents import unmute
 from chroniker.models import Incident, Job, JobState, Maintenance, Run
-from tests.support.processes.mail_server import MailServer
-from tests.support.processes.processes import make_job
-from tests.support.processes.timeline import Timeline, make_subscribed_job
+from tests.factories import make_job, make_subscribed_job
+from tests.support.mail_server import MailServer
+from tests.support.timeline import Timeline
+from tests.support.types import RunTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-RunTick = Callable[..., Any]
 
 
 def window(now: datetime, minutes: float, *jobs: Job, **fields: Any) -> Maintenance:

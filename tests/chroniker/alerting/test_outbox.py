@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from chroniker.models import Incident, Job, Notification
-from tests.support.processes.mail_server import MailServer
-from tests.support.processes.timeline import Timeline, make_subscribed_job
+from tests.factories import make_subscribed_job
+from tests.support.mail_server import MailServer
+from tests.support.timeline import Timeline
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -239,7 +240,7 @@ def test_resolution_is_notified_after_a_late_opening(mail_server: MailServer) ->
 
 
 def test_resolution_is_sent_only_to_recipients_of_the_opening(mail_server: MailServer) -> None:
-    from tests.support.processes.timeline import make_user
+    from tests.factories import make_user
 
     job = make_subscribed_job()
     timeline = Timeline()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,13 +13,13 @@ from chroniker.alerting.incidents import open_overdue
 from chroniker.engine.heartbeat import record_heartbeat
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.models import Host, Incident, Job, JobDependency, JobState, Maintenance
-from tests.support.processes.mail_server import MailServer
-from tests.support.processes.processes import make_job
-from tests.support.processes.timeline import START, Timeline, make_subscribed_job
+from tests.factories import make_job, make_subscribed_job
+from tests.support.mail_server import MailServer
+from tests.support.timeline import START, Timeline
+from tests.support.types import RunTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-RunTick = Callable[..., Any]
 
 DUE = {"schedule": "@every 1h", "created_at": START - timedelta(minutes=60)}
 """Due at START."""

@@ -10,8 +10,9 @@ import pytest
 
 from chroniker.alerting.webhook import SignatureRefused, Webhook, sign, verify
 from chroniker.models import Notification
-from tests.support.processes.mail_server import MailServer, WebhookReceiver
-from tests.support.processes.timeline import Timeline, make_subscribed_job
+from tests.factories import make_subscribed_job
+from tests.support.mail_server import MailServer, WebhookReceiver
+from tests.support.timeline import Timeline
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 

@@ -5,32 +5,21 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils.timezone import now
 
 from chroniker.models import Host, Job, JobDependency, JobState, Run
-from tests.support.processes.processes import make_job, wait_until
-
-from .test_completion import make_action_job, make_due_job
+from tests.factories import make_action_job, make_due, make_due_job, make_job
+from tests.support.processes import wait_until
+from tests.support.types import RunInFork, RunManage, RunTick, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-RunTick = Callable[..., Any]
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def make_due(job: Job, ago: timedelta = timedelta(seconds=1)) -> None:
-    moment = now() - ago
-    assert JobState.objects.filter(job=job).update(next_slot_at=moment, next_run_at=moment)
 
 
 class TestPlanning:
@@ -98,7 +87,7 @@ class TestPlanning:
         assert Run.objects.get().job == good
         assert JobState.objects.get(job=bad).blocked_reason.startswith("schedule: ")
 
-    def test_invalid_stored_schedule_is_reported_once(self, manage: Callable[..., Any]) -> None:
+    def test_invalid_stored_schedule_is_reported_once(self, manage: RunManage) -> None:
         bad = make_due_job(name="the bad one")
         Job.objects.filter(pk=bad.pk).update(schedule="0 0 31 2 *")
         first = manage("cron")
@@ -146,7 +135,7 @@ class TestSlots:
         assert state.next_run_at == created + timedelta(minutes=11)
 
     def test_slots_that_passed_while_it_ran_are_an_overlap(
-        self, start_tick: RunTick, tmp_path: Path
+        self, start_tick: StartTick, tmp_path: Path
     ) -> None:
         started = tmp_path / "started"
         created = now() - timedelta(seconds=1.1)
@@ -365,7 +354,7 @@ class TestHosts:
             "high", "middle", "low",
         ]  # fmt: skip
 
-    def test_running_jobs_never_exceed_capacity(self, start_tick: RunTick, settings: Any) -> None:
+    def test_running_jobs_never_exceed_capacity(self, start_tick: StartTick, settings: Any) -> None:
         settings.CHRONIKER_MAX_PARALLEL = 3
         for _ in range(7):
             make_action_job("sleep 0.4")
@@ -393,7 +382,7 @@ class TestExclusion:
         Run.objects.create(job=job, scheduled_for=now())
 
     def test_two_ticks_at_the_same_instant_run_each_slot_once(
-        self, run_in_fork: Callable[..., Any], tmp_path: Path
+        self, run_in_fork: RunInFork, tmp_path: Path
     ) -> None:
         """Fifty times two ticks that are released together, over three jobs."""
         jobs = [make_due_job() for _ in range(3)]
@@ -429,7 +418,7 @@ class TestExclusion:
             assert runs.values("scheduled_for").distinct().count() == 50
 
     def test_a_lease_that_ran_out_is_lost_and_its_owner_writes_nothing(
-        self, start_tick: RunTick, run_tick: RunTick, tmp_path: Path, settings: Any
+        self, start_tick: StartTick, run_tick: RunTick, tmp_path: Path, settings: Any
     ) -> None:
         if connection.vendor == "sqlite":
             pytest.skip("hosts of an SQLite file are one machine; the kernel tells who is alive")
@@ -444,7 +433,7 @@ class TestExclusion:
         import signal
 
         os.kill(tick.pid, signal.SIGSTOP)
-        from .test_completion import is_alive
+        from tests.support.processes import is_alive
 
         wait_until(lambda: not is_alive(pid), timeout=20)  # its warden keeps the promise
         settings.CHRONIKER_HOSTNAME = "web2"
@@ -459,7 +448,7 @@ class TestExclusion:
         assert Run.objects.get(pk=run.pk).ended_at == run.ended_at
 
     def test_with_a_pid_file_ticks_wait_for_one_another(
-        self, start_tick: RunTick, settings: Any, tmp_path: Path, run_in_fork: Callable[..., Any]
+        self, start_tick: StartTick, settings: Any, tmp_path: Path, run_in_fork: RunInFork
     ) -> None:
         settings.CHRONIKER_USE_PID = True
         settings.CHRONIKER_PID_FILE = str(tmp_path / "cron.pid")

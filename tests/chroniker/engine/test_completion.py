@@ -6,8 +6,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,12 @@ import pytest
 from django.db import connection
 
 from chroniker.models import Host, Job, JobState, OutputChunk, Run
-from tests.support.processes.processes import make_job, wait_until
+from tests.factories import make_action_job, make_due_job
+from tests.support.processes import is_alive, tree_of, wait_until
+from tests.support.runs import request_stop, stored_output
+from tests.support.types import RunInFork, RunTick, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-RunTick = Callable[..., Any]
-
-
-def make_due_job(**fields: Any) -> Job:
-    """A job whose slot of a minute ago has come."""
-    fields.setdefault("schedule", "@every 1h")
-    fields.setdefault("created_at", datetime.now(UTC) - timedelta(minutes=61))
-    return make_job(**fields)
-
-
-def make_action_job(action: str, **fields: Any) -> Job:
-    return make_due_job(command="act", args=action, **fields)
-
-
-def output(run: Run, stream: str) -> str:
-    return "".join(chunk.text for chunk in OutputChunk.objects.filter(run=run).of_stream(stream))
-
-
-def request_stop(job: Job) -> None:
-    assert JobState.objects.filter(job=job).request_stop(datetime.now(UTC))
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
@@ -102,7 +83,7 @@ def test_nothing_is_written_into_files_of_a_job_that_closed_ours(
     run_tick()
     run = Run.objects.get(job=job)
     assert (run.status, run.exit_code) == ("failed", 1)
-    assert "ValueError: boom" in output(run, "stderr")
+    assert "ValueError: boom" in stored_output(run, "stderr")
     assert mine.read_bytes() == b""
 
 
@@ -149,24 +130,24 @@ def test_streams_are_kept_apart_and_nothing_is_added(run_tick: RunTick) -> None:
     job = make_action_job("say 'Grüße 🎉'")
     other, logged = make_action_job("write_stderr warm"), make_action_job("log 42 rows")
     run_tick()
-    assert output(Run.objects.get(job=job), "stdout") == "Grüße 🎉\n"
-    assert output(Run.objects.get(job=job), "stderr") == ""
-    assert output(Run.objects.get(job=other), "stderr") == "warm\n"
-    assert output(Run.objects.get(job=logged), "log") == "INFO bookshop.import 42 rows\n"
+    assert stored_output(Run.objects.get(job=job), "stdout") == "Grüße 🎉\n"
+    assert stored_output(Run.objects.get(job=job), "stderr") == ""
+    assert stored_output(Run.objects.get(job=other), "stderr") == "warm\n"
+    assert stored_output(Run.objects.get(job=logged), "log") == "INFO bookshop.import 42 rows\n"
 
 
 def test_output_that_is_not_to_be_kept_is_not_kept(run_tick: RunTick) -> None:
     job = make_action_job("say secret plans", log_stdout=False)
     run_tick()
     run = Run.objects.get(job=job)
-    assert output(run, "stdout") == ""
+    assert stored_output(run, "stdout") == ""
     assert run.stdout_bytes == len("secret plans\n")
 
 
 def test_a_traceback_begins_in_the_command(run_tick: RunTick) -> None:
     job = make_action_job("fail boom")
     run_tick()
-    text = output(Run.objects.get(job=job), "stderr")
+    text = stored_output(Run.objects.get(job=job), "stderr")
     assert text.rstrip().endswith("ValueError: boom")
     assert "act.py" in text
     assert "chroniker/processes/child.py" not in text
@@ -178,7 +159,7 @@ def test_secrets_of_the_site_do_not_reach_the_database(run_tick: RunTick, settin
     run_tick()
     run = Run.objects.get(job=job)
     assert run.error == "ValueError: ********"
-    assert "sk_live" not in output(run, "stderr")
+    assert "sk_live" not in stored_output(run, "stderr")
     assert "sk_live" not in JobState.objects.get(job=job).last_error
 
 
@@ -193,7 +174,7 @@ def test_a_timeout_ends_the_run(run_tick: RunTick) -> None:
     assert ended.seconds < 30  # of the sixty that it would have slept
 
 
-def test_a_stop_request_ends_the_run(start_tick: RunTick, tmp_path: Path) -> None:
+def test_a_stop_request_ends_the_run(start_tick: StartTick, tmp_path: Path) -> None:
     started = tmp_path / "started"
     job = make_action_job(f"sleep 60 {started}")
     tick = start_tick()
@@ -210,7 +191,7 @@ def test_a_stop_request_ends_the_run(start_tick: RunTick, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("cause", ["timeout", "stop"])
 def test_job_and_daemon_ignoring_sigterm_are_killed_after_grace(
-    start_tick: RunTick, tmp_path: Path, cause: str
+    start_tick: StartTick, tmp_path: Path, cause: str
 ) -> None:
     path = tmp_path / "daemon"
     job = make_action_job(
@@ -229,30 +210,10 @@ def test_job_and_daemon_ignoring_sigterm_are_killed_after_grace(
     assert not is_alive(daemon.pid)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def tree_of(tick_pid: int) -> dict[str, psutil.Process]:
-    """The processes of a tick that runs one job."""
-    (forkserver,) = psutil.Process(tick_pid).children()
-    (warden,) = forkserver.children()
-    (job,) = warden.children()
-    return {
-        "tick": psutil.Process(tick_pid),
-        "forkserver": forkserver,
-        "warden": warden,
-        "job": job,
-    }
-
-
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize("victim", ["tick", "forkserver", "warden", "job"])
 def test_sigkill_of_tick_leaves_no_process_and_counts_once(
-    start_tick: RunTick,
+    start_tick: StartTick,
     run_tick: RunTick,
     tmp_path: Path,
     settings: Any,
@@ -320,7 +281,7 @@ class TestRawCommands:
         run_tick()
         run = Run.objects.get(job=job)
         assert run.status == "succeeded"
-        assert output(run, "stdout") == "a b $HOME ; exit 3\n"
+        assert stored_output(run, "stdout") == "a b $HOME ; exit 3\n"
 
     def test_that_do_not_exist_say_so(self, run_tick: RunTick, settings: Any) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
@@ -338,8 +299,8 @@ class TestRawCommands:
         job = make_due_job(raw_command="sh -c 'yes | head -n 1'", stderr_is_failure=True)
         run_tick()
         run = Run.objects.get(job=job)
-        assert (run.status, output(run, "stderr")) == ("succeeded", "")
-        assert output(run, "stdout") == "y\n"
+        assert (run.status, stored_output(run, "stderr")) == ("succeeded", "")
+        assert stored_output(run, "stdout") == "y\n"
 
     def test_report_progress_by_lines(self, run_tick: RunTick, settings: Any) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
@@ -353,7 +314,7 @@ class TestRawCommands:
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 class TestProgress:
     def test_is_visible_while_the_job_is_in_a_transaction(
-        self, start_tick: RunTick, settings: Any, tmp_path: Path, start_method: str
+        self, start_tick: StartTick, settings: Any, tmp_path: Path, start_method: str
     ) -> None:
         settings.CHRONIKER_START_METHOD = start_method
         told, seen = tmp_path / "told", tmp_path / "seen"
@@ -382,7 +343,7 @@ class TestProgress:
         assert (run.status, run.parts_done, run.parts_total) == ("succeeded", 100000, 100000)
 
 
-def test_a_sigterm_waits_for_the_jobs(start_tick: RunTick, tmp_path: Path) -> None:
+def test_a_sigterm_waits_for_the_jobs(start_tick: StartTick, tmp_path: Path) -> None:
     started = tmp_path / "started"
     job = make_action_job(f"sleep 1.5 {started}")
     tick = start_tick()
@@ -393,7 +354,7 @@ def test_a_sigterm_waits_for_the_jobs(start_tick: RunTick, tmp_path: Path) -> No
 
 
 def test_a_sigterm_stops_the_jobs_after_the_grace_time(
-    start_tick: RunTick, tmp_path: Path, settings: Any
+    start_tick: StartTick, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_KILL_GRACE_SECONDS = 1
     started = tmp_path / "started"
@@ -408,7 +369,7 @@ def test_a_sigterm_stops_the_jobs_after_the_grace_time(
 
 
 def test_an_edit_while_it_runs_and_the_counters_are_both_kept(
-    start_tick: RunTick, tmp_path: Path
+    start_tick: StartTick, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
     job = make_action_job(f"sleep 1.5 {started}")
@@ -454,7 +415,7 @@ def _tick_with_peak_memory() -> int:
 
 @pytest.mark.parametrize("kind", ["lines", "solid", "binary"])
 def test_large_output_is_kept_as_head_and_tail(
-    run_in_fork: Callable[..., Any], settings: Any, kind: str
+    run_in_fork: RunInFork, settings: Any, kind: str
 ) -> None:
     settings.CHRONIKER_MAX_OUTPUT_BYTES = 64 * 1024
     megabytes = 1000 if connection.vendor == "sqlite" else 250
@@ -465,7 +426,7 @@ def test_large_output_is_kept_as_head_and_tail(
     run = Run.objects.get(job=job)
     assert run.status == "succeeded"
     assert run.stdout_bytes > megabytes * 1_000_000
-    text = output(run, "stdout")
+    text = stored_output(run, "stdout")
     assert text.startswith("HEAD\n") and text.endswith("\nTAIL\n")
     chunks = list(OutputChunk.objects.filter(run=run).order_by("offset"))
     assert sum(chunk.size for chunk in chunks) <= 64 * 1024 + 64

@@ -11,13 +11,11 @@ import pytest
 from django.db import connection
 
 from chroniker.models import Job, JobState, Run
-from tests.support.processes.processes import wait_until
-
-from .test_completion import is_alive, make_action_job, make_due_job
+from tests.factories import make_action_job, make_due_job
+from tests.support.processes import is_alive, wait_until
+from tests.support.types import RunTick, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-RunTick = Callable[..., Any]
 
 
 @pytest.fixture
@@ -74,7 +72,7 @@ def test_unowned_run_is_lost_after_a_lease_and_job_runs_again(
 
 
 def test_deleted_state_loses_only_the_current_run(
-    start_tick: RunTick, run_tick: RunTick, tmp_path: Path, settings: Any
+    start_tick: StartTick, run_tick: RunTick, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     started = tmp_path / "started"

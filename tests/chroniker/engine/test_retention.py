@@ -18,8 +18,8 @@ from chroniker.engine.retention import prune_runs
 from chroniker.enums import IncidentKind, RunStatus
 from chroniker.models import Incident, Job, JobState, OutputChunk, Run
 from chroniker.processes.output import OutputBatch, OutputPiece
-from chroniker.processes.supervisor import Outcome
-from tests.support.processes.processes import make_job
+from chroniker.processes.running_child import Outcome
+from tests.factories import make_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -96,7 +96,7 @@ def test_pruning_batch_does_not_block_a_running_job(
 ) -> None:
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time: there it is the batches that are short")
-    monkeypatch.setattr(endings, "_DELETE_BATCH", BATCH)
+    monkeypatch.setattr("chroniker.engine.retention._DELETE_BATCH", BATCH)
     job, state, running = make_running_job_with_history()
     incident = Incident.objects.create(
         job=job, kind=IncidentKind.FAILING, severity="critical", opened_at=now(),

@@ -14,7 +14,9 @@ from chroniker.engine.claims import ClaimOptions, claim, new_token
 from chroniker.engine.heartbeat import record_heartbeat
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.models import Host, Job, JobState, Run
-from tests.support.processes.processes import ForkedProcess, make_job, wait_until
+from tests.factories import make_job
+from tests.support.processes import wait_until
+from tests.support.types import StartTick
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -244,7 +246,7 @@ def test_after_a_week_of_downtime_a_tick_takes_hardly_longer() -> None:
 
 
 def test_the_first_tick_after_a_week_takes_hardly_longer_than_usual(
-    start_tick: Callable[..., ForkedProcess],
+    start_tick: StartTick,
 ) -> None:
     """A whole tick with a thousand jobs of each minute, in the places that a host has."""
     if connection.vendor == "mysql":

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.conftest import FaultProcess
-from tests.support.processes import processes as support
+from tests.faults.process import FaultProcess
+from tests.support.machine import require
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def fault_process() -> Iterator[FaultProcess]:
-    support.require("postgres")
+    require("postgres")
     made = FaultProcess("postgres")
     yield made
     made.close()

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from chroniker.models import JobDependency, JobState, OutputChunk, Run
-from tests.chroniker.engine.test_completion import is_alive, make_action_job, make_due_job
-from tests.support.processes.processes import make_job, wait_until
+from tests.factories import make_action_job, make_due_job, make_job
+from tests.support.machine import REPO
+from tests.support.processes import is_alive, wait_until
+from tests.support.types import RunInFork, RunManage, RunTick, StartManage, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-RunManage = Callable[..., Any]
-REPOSITORY = Path(__file__).resolve().parents[2]
 DATABASE_COMMANDS = [
     ["cron"], ["cron", "--jobs", "1"], ["cron", "--dry-run"], ["run_job", "1"], ["job_chain", "1"],
     ["cron_clean", "days", "1"],
@@ -121,7 +120,7 @@ class TestCron:
         env = {
             **site_env,
             "DJANGO_SETTINGS_MODULE": "unsafe_settings",
-            "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}",
+            "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPO}",
         }
         ended = manage("cron", env=env)
         assert ended.returncode == 1
@@ -130,7 +129,7 @@ class TestCron:
 
     @pytest.mark.one_database
     def test_a_directory_that_takes_no_lock_file_is_one_clear_line(
-        self, run_in_fork: Any, settings: Any
+        self, run_in_fork: RunInFork, settings: Any
     ) -> None:
         settings.CHRONIKER_RUNTIME_DIR = "/sys"  # root's, and nobody can make a file there
         make_due_job()
@@ -174,7 +173,7 @@ class TestRunJob:
         assert "ValueError: boom" in ended.stdout
 
     def test_running_job_is_reported(
-        self, manage: RunManage, start_tick: Any, tmp_path: Path
+        self, manage: RunManage, start_tick: StartTick, tmp_path: Path
     ) -> None:
         started = tmp_path / "started"
         job = make_action_job(f"sleep 100 {started}")
@@ -196,7 +195,7 @@ class TestRunJob:
 
 
 class TestCronserver:
-    def test_ticks_until_sigterm(self, start_manage: Any) -> None:
+    def test_ticks_until_sigterm(self, start_manage: StartManage) -> None:
         job = make_job(schedule="@every 1s")
         server = start_manage("cronserver", "0.3")
         wait_until(lambda: Run.objects.filter(job=job, status="succeeded").count() >= 3, timeout=20)
@@ -209,7 +208,9 @@ class TestCronserver:
         )
         assert len(slots) == len(set(slots))
 
-    def test_starts_the_next_while_a_long_one_runs(self, start_manage: Any, tmp_path: Path) -> None:
+    def test_starts_the_next_while_a_long_one_runs(
+        self, start_manage: StartManage, tmp_path: Path
+    ) -> None:
         started = tmp_path / "started"
         long_one = make_action_job(f"sleep 60 {started}")
         server = start_manage("cronserver", "0.3")
@@ -221,7 +222,7 @@ class TestCronserver:
         server.send_signal(signal.SIGTERM)
         assert server.wait(15) == 0
 
-    def test_survives_a_database_that_goes_away(self, start_manage: Any) -> None:
+    def test_survives_a_database_that_goes_away(self, start_manage: StartManage) -> None:
         if connection.vendor == "sqlite":
             pytest.skip("an SQLite file has no connection to kill")
         job = make_job(schedule="@every 1s")
@@ -260,7 +261,9 @@ def kill_other_connections() -> None:
             cursor.execute(f"KILL {int(number)}")
 
 
-def test_a_finish_survives_the_loss_of_the_connection(start_tick: Any, tmp_path: Path) -> None:
+def test_a_finish_survives_the_loss_of_the_connection(
+    start_tick: StartTick, tmp_path: Path
+) -> None:
     if connection.vendor == "sqlite":
         pytest.skip("an SQLite file has no connection to kill")
     started = tmp_path / "started"
@@ -275,7 +278,7 @@ def test_a_finish_survives_the_loss_of_the_connection(start_tick: Any, tmp_path:
 
 class TestCleaning:
     def test_deletes_old_runs_with_their_output_and_moves_no_counter(
-        self, manage: RunManage, run_tick: Any
+        self, manage: RunManage, run_tick: RunTick
     ) -> None:
         job = make_action_job("say hello")
         run_tick()
@@ -295,7 +298,7 @@ class TestCleaning:
     def test_rejects_invalid_arguments(self, manage: RunManage, words: list[str]) -> None:
         assert manage("cron_clean", *words).returncode == 2
 
-    def test_only_so_many_runs_of_a_job_are_kept(self, run_tick: Any) -> None:
+    def test_only_so_many_runs_of_a_job_are_kept(self, run_tick: RunTick) -> None:
         job, other = make_job(max_runs_kept=3), make_job(max_runs_kept=None)
         run_tick()
         for _ in range(6):
@@ -355,7 +358,7 @@ class TestProgram:
             "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site_settings')\n"
         )
         (tmp_path / "site_settings.py").write_text(
-            f"import sys\nsys.path.insert(0, {str(REPOSITORY)!r})\nfrom tests.settings import *\n"
+            f"import sys\nsys.path.insert(0, {str(REPO)!r})\nfrom tests.settings import *\n"
         )
         return tmp_path
 
@@ -412,7 +415,7 @@ def test_the_real_cron_daemon_runs_a_due_job_within_its_minute(
     site_env: dict[str, str], tmp_path: Path
 ) -> None:
     """Debian's cron, with the line that the README gives."""
-    from tests.support.processes.cron_daemon import run_cron_daemon
+    from tests.support.cron_daemon import run_cron_daemon
 
     (tmp_path / "manage.py").write_text(
         "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')\n"
@@ -420,7 +423,7 @@ def test_the_real_cron_daemon_runs_a_due_job_within_its_minute(
     job = make_job(schedule="* * * * *")
     asked = now()
     program = Path(sys.executable).with_name("chroniker")
-    line = f"* * * * * {program} -p {REPOSITORY} -s tests.settings"
+    line = f"* * * * * {program} -p {REPO} -s tests.settings"
     with run_cron_daemon(line, site_env, tmp_path):
         wait_until(lambda: Run.objects.filter(job=job).exclude(status="running").exists(),
                    timeout=150, interval=0.5)  # fmt: skip
@@ -431,7 +434,7 @@ def test_the_real_cron_daemon_runs_a_due_job_within_its_minute(
     assert run.started_at - run.scheduled_for < timedelta(seconds=60)
 
 
-def test_a_long_write_of_a_job_does_not_cost_its_lease(run_tick: Any, settings: Any) -> None:
+def test_a_long_write_of_a_job_does_not_cost_its_lease(run_tick: RunTick, settings: Any) -> None:
     """On SQLite a job that writes for longer than the lease keeps everybody else from writing."""
     settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
@@ -441,7 +444,7 @@ def test_a_long_write_of_a_job_does_not_cost_its_lease(run_tick: Any, settings: 
 
 
 def test_other_tick_does_not_reap_a_slow_tick(
-    start_tick: Any, run_tick: Any, settings: Any, tmp_path: Path
+    start_tick: StartTick, run_tick: RunTick, settings: Any, tmp_path: Path
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
@@ -455,7 +458,7 @@ def test_other_tick_does_not_reap_a_slow_tick(
 
 
 def test_a_stopped_tick_on_this_machine_is_ended_and_its_run_lost(
-    start_tick: Any, run_tick: Any, settings: Any, tmp_path: Path
+    start_tick: StartTick, run_tick: RunTick, settings: Any, tmp_path: Path
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS = 1
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3

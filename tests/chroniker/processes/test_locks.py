@@ -21,9 +21,8 @@ from chroniker.processes.locks import (
     owner_is_stopped,
     remove_owner_lock,
 )
-from tests.support.processes.processes import ForkedProcess, wait_until
-
-RunInFork = Callable[..., ForkedProcess]
+from tests.support.processes import ForkedProcess, wait_until
+from tests.support.types import RunInFork
 
 
 def lock_name(directory: Path) -> str:

@@ -21,7 +21,8 @@ import pytest
 from chroniker.db.clock import boottime
 from chroniker.processes import warden
 from chroniker.processes.warden import Pipes, RunLimits, run_warden
-from tests.support.processes.processes import ForkedProcess, wait_until
+from tests.support.processes import ForkedProcess, wait_until
+from tests.support.types import RunInFork
 
 SHORT_TIMEOUT = 15.0
 """Seconds: far below the minute that a job would go on, and the half of one that it has as grace;
@@ -82,7 +83,7 @@ def _run_warden(limits: RunLimits, pipes: Pipes, not_ours: list[int], job: JobFu
 
 
 @pytest.fixture
-def start_warden(run_in_fork: Callable[..., ForkedProcess]) -> Iterator[Callable[..., WardenRun]]:
+def start_warden(run_in_fork: RunInFork) -> Iterator[Callable[..., WardenRun]]:
     """``start_warden(job, timeout=…, grace=…, lease=…)``: a run, start_warden by a warden in a fork."""
     runs: list[WardenRun] = []
 
@@ -188,7 +189,7 @@ def test_exit_code_is_reported_once(start_warden: Callable[..., WardenRun], code
 
     ending = run.wait()
 
-    assert (ending["code"], ending["signal"], ending["why"]) == (code, None, "")
+    assert (ending["code"], ending["signal"], ending["reason"]) == (code, None, "")
     assert ending["leftovers"] == 0
     assert [list(message) for message in run.messages()] == [["pid"], ["ending"]]
     assert 0 <= ending["seconds"] < 2
@@ -202,7 +203,7 @@ def test_signal_is_reported(start_warden: Callable[..., WardenRun]) -> None:
 
     ending = start_warden(job).wait()
 
-    assert (ending["code"], ending["signal"], ending["why"]) == (None, 9, "")
+    assert (ending["code"], ending["signal"], ending["reason"]) == (None, 9, "")
 
 
 def test_a_job_that_could_not_be_started_says_why(start_warden: Callable[..., WardenRun]) -> None:
@@ -274,7 +275,7 @@ def test_what_a_job_leaves_running_is_counted_and_ended(
 
     ending = start_warden(job).wait()
 
-    assert (ending["code"], ending["leftovers"], ending["why"]) == (0, number, "")
+    assert (ending["code"], ending["leftovers"], ending["reason"]) == (0, number, "")
 
 
 def test_leftovers_ignoring_sigterm_are_killed(start_warden: Callable[..., WardenRun]) -> None:
@@ -317,7 +318,7 @@ def test_when_the_supervisor_dies_a_tree_that_ignores_sigterm_is_dead_within_two
         run.close_control()
 
         took = seconds_until_end(run)
-        assert run.wait()["why"] == "orphan"
+        assert run.wait()["reason"] == "orphan"
         assert not any(process.is_running() for process in tree)
         return took
 
@@ -347,7 +348,7 @@ def test_a_supervisor_that_dies_while_a_job_has_its_grace_shortens_it(
     run.close_control()
 
     assert seconds_until_end(run) < SHORT_TIMEOUT
-    assert run.wait()["why"] == "stop"
+    assert run.wait()["reason"] == "stop"
 
 
 # --- the lease ------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ def test_at_the_end_of_its_lease_a_run_is_killed_at_once(
     ending = run.wait()
 
     assert deadline - 0.05 < boottime() < deadline + SHORT_TIMEOUT
-    assert (ending["why"], ending["signal"]) == ("lease", 9)
+    assert (ending["reason"], ending["signal"]) == ("lease", 9)
     assert b"bye" not in run.read("stdout"), "there is no time to say goodbye"
 
 
@@ -374,7 +375,7 @@ def test_a_lease_that_ends_takes_the_whole_tree(start_warden: Callable[..., Ward
     tree = psutil.Process(run.warden.pid).children(recursive=True)
     run.send(f"L {boottime() + 0.2}\n".encode())
 
-    assert run.wait()["why"] == "lease"
+    assert run.wait()["reason"] == "lease"
     assert len(tree) == 5
     assert not any(process.is_running() for process in tree)
 
@@ -385,7 +386,7 @@ def test_a_lease_that_has_ended_before_the_start_starts_nothing_for_long(
     run = start_warden(sleep_on, lease=boottime() - 100)
 
     assert seconds_until_end(run) < SHORT_TIMEOUT
-    assert run.wait()["why"] == "lease"
+    assert run.wait()["reason"] == "lease"
 
 
 def test_a_lease_is_extended_and_shortened(start_warden: Callable[..., WardenRun]) -> None:
@@ -398,7 +399,7 @@ def test_a_lease_is_extended_and_shortened(start_warden: Callable[..., WardenRun
     run.send(f"L {boottime() - 1}\n".encode())
 
     assert seconds_until_end(run) < SHORT_TIMEOUT
-    assert run.wait()["why"] == "lease"
+    assert run.wait()["reason"] == "lease"
 
 
 def test_control_messages_may_arrive_in_pieces(start_warden: Callable[..., WardenRun]) -> None:
@@ -408,7 +409,7 @@ def test_control_messages_may_arrive_in_pieces(start_warden: Callable[..., Warde
         time.sleep(0.002)
 
     assert seconds_until_end(run) < SHORT_TIMEOUT
-    assert run.wait()["why"] == "lease"
+    assert run.wait()["reason"] == "lease"
 
 
 # --- time limits and stops ------------------------------------------------------------------
@@ -419,7 +420,7 @@ def test_at_its_timeout_a_job_is_asked_to_end(start_warden: Callable[..., Warden
 
     ending = run.wait()
 
-    assert (ending["why"], ending["code"]) == ("timeout", 5)
+    assert (ending["reason"], ending["code"]) == ("timeout", 5)
     assert run.read("stdout") == b"up\nbye\n"
 
 
@@ -428,7 +429,7 @@ def test_a_job_that_ignores_its_timeout_is_killed_after_its_grace(
 ) -> None:
     ending = start_warden(run_tree_ignoring_sigterm, timeout=STARTUP_SECONDS, grace=0.4).wait()
 
-    assert (ending["why"], ending["signal"]) == ("timeout", 9)
+    assert (ending["reason"], ending["signal"]) == ("timeout", 9)
     assert STARTUP_SECONDS + 0.4 <= ending["seconds"] < SHORT_TIMEOUT
 
 
@@ -437,7 +438,7 @@ def test_a_job_without_grace_is_killed_at_its_timeout(
 ) -> None:
     ending = start_warden(run_ignoring_sigterm, timeout=STARTUP_SECONDS, grace=0).wait()
 
-    assert (ending["why"], ending["signal"]) == ("timeout", 9)
+    assert (ending["reason"], ending["signal"]) == ("timeout", 9)
     assert ending["seconds"] < SHORT_TIMEOUT
 
 
@@ -463,7 +464,7 @@ def test_a_grandchild_has_its_grace_although_its_parent_obeyed_at_once(
     if why == "stop":
         run.send(b"T\n")
 
-    assert run.wait()["why"] == why
+    assert run.wait()["reason"] == why
     assert b"tidied up" in run.read("stdout")
 
 
@@ -481,7 +482,7 @@ def test_a_stop_gives_the_job_its_grace_and_asks_once(
     wait_until(ask_again, SHORT_TIMEOUT, 0.05)  # asking again prolongs nothing
 
     ending = run.wait()
-    assert (ending["why"], ending["signal"]) == ("stop", 9)
+    assert (ending["reason"], ending["signal"]) == ("stop", 9)
     assert ending["seconds"] >= 0.5
 
 
@@ -492,7 +493,7 @@ def test_sigterm_to_the_warden_is_a_stop(start_warden: Callable[..., WardenRun])
     run.warden.kill(signal.SIGTERM)
     ending = run.wait()
 
-    assert (ending["why"], ending["code"]) == ("stop", 5)
+    assert (ending["reason"], ending["code"]) == ("stop", 5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE])
@@ -514,7 +515,7 @@ def test_a_stopped_job_is_killed_at_its_timeout(start_warden: Callable[..., Ward
 
     ending = run.wait()
 
-    assert (ending["why"], ending["signal"]) == ("timeout", 9)
+    assert (ending["reason"], ending["signal"]) == ("timeout", 9)
 
 
 def test_a_stopped_job_is_killed_at_the_end_of_its_lease(
@@ -525,7 +526,7 @@ def test_a_stopped_job_is_killed_at_the_end_of_its_lease(
     os.kill(run.job_pid(), signal.SIGSTOP)
     run.send(f"L {boottime() + 0.2}\n".encode())
 
-    assert run.wait()["why"] == "lease"
+    assert run.wait()["reason"] == "lease"
 
 
 # --- hostile jobs ---------------------------------------------------------------------------
@@ -555,7 +556,7 @@ def test_a_tree_that_goes_on_forking_is_ended_whole(start_warden: Callable[..., 
     run.close_control()
 
     assert seconds_until_end(run) < SHORT_TIMEOUT
-    assert run.wait()["why"] == "orphan"
+    assert run.wait()["reason"] == "orphan"
 
 
 def test_when_the_warden_is_killed_the_job_dies_with_it(
@@ -589,7 +590,7 @@ def test_a_job_that_floods_a_pipe_that_nobody_reads_is_ended_all_the_same(
         while True:
             os.write(1, b"x" * 65536)
 
-    assert start_warden(job, timeout=0.3, grace=0.2).wait()["why"] == "timeout"
+    assert start_warden(job, timeout=0.3, grace=0.2).wait()["reason"] == "timeout"
 
 
 def test_a_status_pipe_that_nobody_reads_any_more_is_no_reason_to_live(

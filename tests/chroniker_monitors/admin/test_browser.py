@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,25 +19,19 @@ from django.utils.timezone import now as utc_now
 
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Sample
-from tests.chroniker.admin.test_browser import open_browser_page, run_in_browser
 from tests.factories import make_gauge_monitor, make_monitor, monitor_state
-from tests.monitoring.conftest import SignIn, monitor_admin_url
-from tests.support.processes.processes import REPO
+from tests.support.admin import monitor_admin_url
+from tests.support.browser import open_browser_page, run_in_browser
+from tests.support.machine import REPO
+from tests.support.types import RunManage, SignIn
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.one_database,
     pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("strict_policy"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _strict_policy(settings: Any) -> None:
-    settings.MIDDLEWARE = [
-        *settings.MIDDLEWARE,
-        "tests.chroniker.admin.test_browser.StrictContentSecurityPolicy",
-    ]
 
 
 def save_screenshot(page: Any, name: str) -> None:
@@ -69,7 +62,7 @@ class TickHandshake:
 
 
 def test_disk_monitor_from_creation_to_recovery(
-    live_server: Any, sign_in: SignIn, manage: Callable[..., subprocess.CompletedProcess[str]]
+    live_server: Any, sign_in: SignIn, manage: RunManage
 ) -> None:
     turns, base = TickHandshake(), live_server.url
 

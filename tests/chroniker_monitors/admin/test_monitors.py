@@ -20,36 +20,17 @@ from django.utils.timezone import now as utc_now
 from chroniker.models import Job, JobState
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
-from tests.factories import make_gauge_monitor, make_heartbeat_monitor, make_monitor
-from tests.monitoring.conftest import SignIn, form_data, monitor_admin_url
-from tests.support.processes.processes import make_job
+from tests.factories import (
+    make_gauge_monitor,
+    make_heartbeat_monitor,
+    make_job,
+    make_monitor,
+    make_monitor_state,
+)
+from tests.support.admin import form_data, gauge_data, messages_of, monitor_admin_url, visible_text
+from tests.support.types import SignIn
 
 pytestmark = pytest.mark.django_db
-
-
-def make_monitor_state(
-    monitor: Monitor, severity: Severity = Severity.OK, **fields: Any
-) -> MonitorState:
-    now = utc_now()
-    return MonitorState.objects.create(
-        job_id=monitor.pk,
-        **{
-            "severity": severity, "measured_severity": severity, "value": 42.0, "since": now,
-            "last_sample_at": now, "recent_values": [[41.0, 0], [42.0, int(severity)]],
-        } | fields,
-    )  # fmt: skip
-
-
-def gauge_data(path: Path, **fields: Any) -> dict[str, Any]:
-    return form_data(**{"param_path": str(path / "gauge")} | fields)
-
-
-def visible_text(response: Any) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
-
-
-def messages_of(response: Any) -> list[str]:
-    return [str(message) for message in response.context["messages"]]
 
 
 # --- the board ---
@@ -375,6 +356,7 @@ def test_invalid_stored_parameters_can_be_viewed_and_fixed(
 
 
 EVIL = '"><script>alert(1)</script>'
+
 SHORT_EVIL = "<b onclick=x>"
 
 

@@ -17,8 +17,8 @@ from chroniker_monitors.checking.recorder import measure_and_record as record_ch
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe
 from chroniker_monitors.thresholds import SeverityChange
-from tests.factories import make_gauge_monitor, make_heartbeat_monitor, set_gauge
-from tests.support.processes.processes import make_job
+from tests.factories import make_gauge_monitor, make_heartbeat_monitor, make_job, set_gauge
+from tests.support.types import RunTick
 
 OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
 
@@ -71,7 +71,7 @@ def test_three_bad_samples_open_one_incident_and_a_good_one_ends_it(tmp_path: Pa
         opened.append(len([i for i in incidents_of(monitor) if i.resolved_at is None]))
     assert opened == [0, 0, 1, 1, 0]
     (incident,) = incidents_of(monitor)
-    assert (incident.kind, incident.severity) == ("monitor", "critical")
+    assert (incident.kind, incident.severity) == ("condition", "critical")
     assert "95 V" in incident.summary
 
 
@@ -113,11 +113,11 @@ def test_a_failing_ping_opens_one_and_a_good_one_ends_it(client: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failing_probe_opens_one_incident_and_not_two(tmp_path: Path, run_tick: Any) -> None:
+def test_a_failing_probe_opens_one_incident_and_not_two(tmp_path: Path, run_tick: RunTick) -> None:
     monitor = make_gauge_monitor(tmp_path, "raise the wire is cut")
     run_tick(only=frozenset({monitor.pk}), force=True)
     (incident,) = incidents_of(monitor)
-    assert incident.kind == "monitor"
+    assert incident.kind == "condition"
     assert "the wire is cut" in incident.summary
 
 
@@ -134,7 +134,7 @@ def test_disabled_monitor_is_not_notified(tmp_path: Path, client: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_bad_monitor_is_notified_again_when_reenabled(tmp_path: Path, run_tick: Any) -> None:
+def test_bad_monitor_is_notified_again_when_reenabled(tmp_path: Path, run_tick: RunTick) -> None:
     monitor = make_gauge_monitor(tmp_path, 95, recovery=2, schedule="@yearly")
     run_tick()
     check(monitor)
@@ -157,13 +157,13 @@ def test_bad_monitor_is_notified_again_when_reenabled(tmp_path: Path, run_tick: 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_job_that_checks_a_monitor_beside_it_fails_as_any_job(
-    tmp_path: Path, run_tick: Any
+    tmp_path: Path, run_tick: RunTick
 ) -> None:
     monitor = make_gauge_monitor(tmp_path, 95, name="volts")
     job = make_job(command="check_monitor", args="volts")
     run_tick(only=frozenset({job.pk}), force=True)
     kinds = dict(Incident.objects.values_list("job", "kind"))
-    assert kinds == {monitor.pk: "monitor", job.pk: "failing"}
+    assert kinds == {monitor.pk: "condition", job.pk: "failing"}
 
 
 @pytest.mark.django_db

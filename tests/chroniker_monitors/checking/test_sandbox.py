@@ -15,9 +15,9 @@ from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.sandbox import MAX_SANDBOXES, reserve_sandbox, run_in_sandbox
 from chroniker_monitors.models import Monitor, Sample
 from chroniker_monitors.thresholds import Thresholds
-from tests.chroniker_monitors.admin.test_monitors import gauge_data, visible_text
 from tests.factories import make_gauge_monitor
-from tests.monitoring.conftest import SignIn, monitor_admin_url
+from tests.support.admin import gauge_data, monitor_admin_url, visible_text
+from tests.support.types import SignIn
 
 pytestmark = [pytest.mark.one_database, pytest.mark.django_db(transaction=True)]
 
@@ -74,7 +74,7 @@ def test_concurrent_tests_are_limited(root: Client, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(MAX_SANDBOXES):
             stack.enter_context(reserve_sandbox())
-        assert "being tried" in visible_text(root.post(url, data))
+        assert "being tested" in visible_text(root.post(url, data))
     assert "calm" in visible_text(root.post(url, data))
 
 

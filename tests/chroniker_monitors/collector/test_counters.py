@@ -19,16 +19,8 @@ from chroniker_monitors.collector.rows import take_snapshot
 from chroniker_monitors.exposition.formats import OPENMETRICS as OPENMETRICS_FORMAT
 from chroniker_monitors.exposition.formats import TEXT
 from chroniker_monitors.exposition.renderer import Renderer
-from tests.factories_monitors import end, make_finished_run, start_run
-from tests.support.processes.metrics_page import (
-    NOON,
-    OPENMETRICS,
-    MetricsPage,
-    Samples,
-    samples,
-    scrape,
-)
-from tests.support.processes.processes import make_job
+from tests.factories import NOON, end, make_finished_run, make_job, start_run
+from tests.support.metrics_page import OPENMETRICS, MetricsPage, Samples, samples, scrape
 
 pytestmark = pytest.mark.django_db
 COUNTING = ("_total", "_bucket", "_count", "_sum")

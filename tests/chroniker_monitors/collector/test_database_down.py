@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, connections
+from django.db import DatabaseError, connection
 from django.db.backends.signals import connection_created
 from django.test import Client
 
@@ -19,8 +17,11 @@ from chroniker_monitors.collector.deadline import (
     DeadlineExceeded,
     SharedCall,
 )
-from tests.support.processes.metrics_page import OPENMETRICS, MetricsPage, make_job_state, scrape
-from tests.support.processes.processes import free_port, make_job, wait_until
+from tests.factories import make_job, make_job_state
+from tests.support.connections import postgres_wrapper, replace_default_connection
+from tests.support.machine import free_port
+from tests.support.metrics_page import OPENMETRICS, MetricsPage, scrape
+from tests.support.processes import wait_until
 
 LIMIT = 3.0
 
@@ -39,35 +40,6 @@ def assert_down_in_time() -> None:
         if seconds[-1] < LIMIT and len(seconds) > 1:
             break
     assert min(seconds) < LIMIT, seconds  # a busy machine may be late now and then
-
-
-POSTGRES = {
-    "ENGINE": "django.db.backends.postgresql",
-    "NAME": "nowhere",
-    "USER": "nobody",
-    "HOST": "127.0.0.1",
-    "OPTIONS": {},
-}
-
-
-def postgres_wrapper(port: int) -> Any:
-    """A PostgreSQL alias, whatever the suite's database is."""
-    from django.db.backends.postgresql.base import DatabaseWrapper
-
-    settings = {**connections.settings["default"], **POSTGRES, "PORT": str(port)}
-    return DatabaseWrapper(settings, "default")
-
-
-@contextlib.contextmanager
-def replace_default_connection(wrapper: Any) -> Iterator[None]:
-    mine, before = connections["default"], connections.settings["default"]
-    connections.settings["default"] = wrapper.settings_dict
-    connections["default"] = wrapper
-    try:
-        yield
-    finally:
-        connections.settings["default"] = before
-        connections["default"] = mine
 
 
 def test_server_that_is_stopped(transactional_db: None) -> None:

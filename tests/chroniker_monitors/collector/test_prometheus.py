@@ -28,8 +28,9 @@ from chroniker.models import (
 from chroniker_monitors.collector.metrics import LEVELS, NAMES
 from chroniker_monitors.collector.prometheus import ChronikerCollector
 from chroniker_monitors.models import Monitor, MonitorState, Probe
-from tests.support.processes.metrics_page import NOON, MetricsPage, make_job_state, scrape
-from tests.support.processes.processes import REPO, make_job
+from tests.factories import NOON, make_job, make_job_state
+from tests.support.machine import REPO
+from tests.support.metrics_page import MetricsPage, scrape
 
 Queries = Callable[[int], AbstractContextManager[Any]]
 pytestmark = pytest.mark.django_db

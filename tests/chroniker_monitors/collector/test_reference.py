@@ -9,7 +9,7 @@ import pytest
 from chroniker_monitors.collector.metrics import LEVELS, MetricFamily
 from chroniker_monitors.collector.reference import replace_table
 from chroniker_monitors.conf import all_settings
-from tests.support.processes import REPO, find_program, require
+from tests.support.machine import REPO, find_program, require
 
 DOCUMENT = REPO / "docs" / "reference" / "metrics.md"
 FAMILIES = [family for families in LEVELS.values() for family in families]

@@ -18,10 +18,9 @@ from django.test import Client
 
 from chroniker.enums import RunStatus
 from chroniker.models import Job, JobState
-from tests.factories_monitors import make_finished_run
-from tests.support.processes.metrics_page import OPENMETRICS, MetricsPage, Samples
-from tests.support.processes.metrics_servers import TOKEN, run_gunicorn
-from tests.support.processes.processes import make_job
+from tests.factories import make_finished_run, make_job
+from tests.support.metrics_page import OPENMETRICS, MetricsPage, Samples
+from tests.support.metrics_servers import TOKEN, run_gunicorn
 
 SCRAPERS = 20
 SECONDS = 4

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes.metrics_page import MetricsPage, make_job_state
-from tests.support.processes.metrics_servers import TOKEN, run_gunicorn
-from tests.support.processes.processes import REPO, free_port, make_job
+from tests.factories import make_job, make_job_state
+from tests.support.machine import REPO, free_port
+from tests.support.metrics_page import MetricsPage
+from tests.support.metrics_servers import TOKEN, run_gunicorn
 
 WORKER = """
 import sys, django

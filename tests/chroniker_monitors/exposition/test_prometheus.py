@@ -13,10 +13,11 @@ from chroniker.enums import RunStatus
 from chroniker.models import Host, Job
 from chroniker_monitors.collector.metrics import COLLECTOR_FAMILIES, LEVELS
 from chroniker_monitors.models import MonitorState, Probe
-from tests.factories_monitors import make_finished_run
-from tests.support.processes.metrics_page import NOON, make_job_state, scrape
-from tests.support.processes.metrics_servers import PrometheusServer, TextFormatProxy, run_gunicorn
-from tests.support.processes.processes import find_program, make_job, wait_until
+from tests.factories import NOON, make_finished_run, make_job, make_job_state
+from tests.support.machine import find_program
+from tests.support.metrics_page import scrape
+from tests.support.metrics_servers import PrometheusServer, TextFormatProxy, run_gunicorn
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.prometheus
 HOSTILE = 'a"b\n} evil 1 🦄 \\'

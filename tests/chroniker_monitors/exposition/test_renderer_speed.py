@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.support.processes.scrape_times import measure
+from tests.support.scrape_times import measure
 
 
 @pytest.mark.django_db

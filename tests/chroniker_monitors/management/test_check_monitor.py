@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -22,15 +22,14 @@ from chroniker_monitors.models import Monitor, MonitorState, Sample
 from tests.factories import (
     make_gauge_monitor,
     make_heartbeat_monitor,
+    make_job,
     make_monitor,
     monitor_state,
     set_gauge,
 )
-from tests.support.processes.processes import ProcessResult, make_job
+from tests.support.types import RunTick
 
 pytestmark = pytest.mark.django_db
-
-RunTick = Callable[..., ProcessResult]
 
 
 @pytest.fixture(autouse=True)

@@ -16,15 +16,12 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.chroniker_monitors.collector.test_database_down import (
-    postgres_wrapper,
-    replace_default_connection,
-)
-from tests.support.processes.metrics_page import MetricsPage, make_job_state
-from tests.support.processes.processes import free_port, make_job, wait_until
-
-StartManage = Callable[..., subprocess.Popen[bytes]]
-
+from tests.factories import make_job, make_job_state
+from tests.support.connections import postgres_wrapper, replace_default_connection
+from tests.support.machine import free_port
+from tests.support.metrics_page import MetricsPage
+from tests.support.processes import wait_until
+from tests.support.types import StartManage
 
 # --- write_metrics --------------------------------------------------------------------------
 

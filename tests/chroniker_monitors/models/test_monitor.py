@@ -7,8 +7,7 @@ import pytest
 from chroniker.models import Job
 from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
-from tests.factories import make_heartbeat_monitor, make_monitor
-from tests.support.processes.processes import make_job
+from tests.factories import make_heartbeat_monitor, make_job, make_monitor
 
 pytestmark = pytest.mark.django_db
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chroniker_monitors.probes import registry
-from tests.support.processes.probe_servers import CertificateAuthority, WebServer, serve_http
+from tests.support.probe_servers import CertificateAuthority, WebServer, serve_http
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from chroniker_monitors.exceptions import AddressRefused
 from chroniker_monitors.probes.addresses import is_allowed, normalize_host
-from tests.support.processes.measuring import build_errors, measure_error, measure_value
-from tests.support.processes.probe_servers import send_nothing, serve_socket
+from tests.support.measuring import build_errors, measure_error, measure_value
+from tests.support.probe_servers import send_nothing, serve_socket
 
 NEVER = [
     "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3",

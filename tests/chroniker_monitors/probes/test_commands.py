@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from chroniker_monitors.probes import measure_kind
+from chroniker_monitors.checking.measurement import measure_kind
 from chroniker_monitors.probes.reported_readings import collect_readings, report
-from tests.support.processes.measuring import (
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,

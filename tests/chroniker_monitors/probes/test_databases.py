@@ -8,16 +8,18 @@ import pytest
 from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 
-from chroniker_monitors.probes import build, measure
-from tests.support.processes.measuring import (
+from chroniker_monitors.checking.measurement import measure
+from chroniker_monitors.probes import build
+from tests.support.machine import free_port
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,
     measured_number,
 )
-from tests.support.processes.probe_servers import send_nothing, serve_socket
-from tests.support.processes.processes import free_port, wait_until
-from tests.support.processes.replicas import aliases, connect, mariadb_pair, postgres_pair, run
+from tests.support.probe_servers import send_nothing, serve_socket
+from tests.support.processes import wait_until
+from tests.support.replicas import aliases, connect, mariadb_pair, postgres_pair, run
 
 ENGINES = {"postgresql": "postgres", "mysql": "root"}
 

@@ -12,6 +12,7 @@ import pytest
 
 from chroniker_monitors.checking.measurement import measure
 from chroniker_monitors.probes import build, fields, probe_kinds, registry
+from tests.support.machine import REPO
 from tests.support.probe_servers import (
     CertificateAuthority,
     send_nothing,
@@ -19,7 +20,7 @@ from tests.support.probe_servers import (
     serve_socket,
 )
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "probes.md"
+PAGE = REPO / "docs" / "reference" / "probes.md"
 TEXT = PAGE.read_text()
 ENTRIES = {
     match[1]: match[2] for match in re.finditer(r"^### (\w+)\n(.*?)(?=^##)", TEXT, re.M | re.S)

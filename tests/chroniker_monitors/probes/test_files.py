@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from chroniker_monitors.probes import Measurement, build, measure
+from chroniker_monitors.checking.measurement import Measurement, measure
+from chroniker_monitors.probes import build
 from chroniker_monitors.probes.files import FileProbe
-from tests.support.processes.measuring import (
+from tests.support.machine import require
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,
     measured_number,
 )
-from tests.support.processes.processes import ForkedProcess, require
+from tests.support.types import RunInFork
 
 
 def write(path: Path, age: float = 0, size: int = 0) -> Path:
@@ -74,7 +75,7 @@ def test_no_directory_is_unknown_and_not_zero_files(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_may_not_be_read_is_unknown_and_not_zero_files(
-    tmp_path: Path, run_in_fork: Callable[..., ForkedProcess]
+    tmp_path: Path, run_in_fork: RunInFork
 ) -> None:
     require("root")
     secret = write(tmp_path / "secret/backup.gz").parent

@@ -16,7 +16,7 @@ from health_check.exceptions import (
     ServiceWarning,
 )
 
-from tests.support.processes.measuring import (
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,

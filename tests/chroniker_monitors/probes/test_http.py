@@ -11,13 +11,14 @@ import pytest
 
 from chroniker_monitors.probes import preload, tls
 from chroniker_monitors.probes.http import MAX_BODY
-from tests.support.processes.measuring import (
+from tests.support.machine import free_port
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,
     measured_number,
 )
-from tests.support.processes.probe_servers import (
+from tests.support.probe_servers import (
     CertificateAuthority,
     WebServer,
     close_immediately,
@@ -29,7 +30,6 @@ from tests.support.processes.probe_servers import (
     serve_http,
     serve_socket,
 )
-from tests.support.processes.processes import free_port
 
 
 def test_a_page_has_a_latency(web_server: WebServer) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from kombu import Connection, Exchange, Queue
 
-from tests.support.processes.measuring import (
+from tests.support.machine import free_port, require
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,
     measured_number,
 )
-from tests.support.processes.probe_servers import send_nothing, serve_socket
-from tests.support.processes.processes import free_port, require
+from tests.support.probe_servers import send_nothing, serve_socket
 
 URLS = {
     "redis": "redis://127.0.0.1:6379/9",

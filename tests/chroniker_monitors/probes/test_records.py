@@ -12,16 +12,17 @@ from django.db import connection
 from django.utils import timezone
 
 from chroniker.models import Job, Run
-from chroniker_monitors.probes import fields, measure_kind
+from chroniker_monitors.checking.measurement import measure_kind
+from chroniker_monitors.probes import fields
 from chroniker_monitors.probes.lookups import field_names, is_countable, is_secret
 from chroniker_monitors.probes.relative_time import parse_relative
-from tests.support.processes.measuring import (
+from tests.factories import make_job
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,
     measured_number,
 )
-from tests.support.processes.processes import make_job
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 

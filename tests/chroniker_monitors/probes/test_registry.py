@@ -10,19 +10,19 @@ from typing import Any, ClassVar
 
 import pytest
 
+from chroniker_monitors.checking.measurement import measure
 from chroniker_monitors.exceptions import UnknownKind
 from chroniker_monitors.probes import (
     BaseProbe,
     Reading,
     build,
     kind_class,
-    measure,
     preload,
     probe_kinds,
     register_probe,
     registry,
 )
-from tests.support.processes.processes import REPO
+from tests.support.machine import REPO
 
 SHIPPED = {
     "command", "cpu", "database", "disk", "file", "health", "heartbeat", "http", "load", "memory",
@@ -114,7 +114,8 @@ SHOW = """
 import django, logging
 logging.basicConfig(format="%(levelname)s %(message)s")
 django.setup()
-from chroniker_monitors.probes import build, measure, probe_kinds
+from chroniker_monitors.checking.measurement import measure
+from chroniker_monitors.probes import build, probe_kinds
 print(measure(build("weather", {}), timeout=10).value)
 print(len(probe_kinds()))
 """

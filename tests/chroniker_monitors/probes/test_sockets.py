@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes.measuring import (
+from tests.support.machine import free_port
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,
     measured_number,
 )
-from tests.support.processes.probe_servers import (
+from tests.support.probe_servers import (
     CertificateAuthority,
     send_nothing,
     serve_http,
     serve_socket,
 )
-from tests.support.processes.processes import free_port
 
 # --- tcp ------------------------------------------------------------------------------------
 

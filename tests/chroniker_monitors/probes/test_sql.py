@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from chroniker_monitors.probes import build, kind_class, measure
+from chroniker_monitors.checking.measurement import measure
+from chroniker_monitors.probes import build, kind_class
 from chroniker_monitors.probes.sql import SqlProbe
-from tests.support.processes.measuring import (
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,
     measured_number,
 )
-from tests.support.processes.replicas import aliases
+from tests.support.replicas import aliases
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

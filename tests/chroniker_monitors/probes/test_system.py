@@ -12,14 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chroniker_monitors.probes import build, measure
-from tests.support.processes.measuring import (
+from chroniker_monitors.checking.measurement import measure
+from chroniker_monitors.probes import build
+from tests.support.machine import REPO, require
+from tests.support.measuring import (
     build_errors,
     measure_error,
     measure_value,
     measured_number,
 )
-from tests.support.processes.processes import REPO, require, wait_until
+from tests.support.processes import wait_until
 
 MEGABYTE = 2**20
 
@@ -177,7 +179,8 @@ def test_processes_are_found_by_the_programs_name() -> None:
 SELF_COUNTING = """
 import django
 django.setup()
-from chroniker_monitors.probes import build, measure
+from chroniker_monitors.checking.measurement import measure
+from chroniker_monitors.probes import build
 params = {"name": "marked-itself", "match": "cmdline"}
 print(measure(build("process", params), timeout=20).value)
 """

@@ -15,14 +15,12 @@ from typing import Any, ClassVar
 import pytest
 from django.db import OperationalError
 
+from chroniker_monitors.checking.measurement import Measurement, measure, measure_kind
 from chroniker_monitors.exceptions import ProbeError
 from chroniker_monitors.probes import (
     BaseProbe,
-    Measurement,
     Reading,
     call_with_timeout,
-    measure,
-    measure_kind,
     param,
     remaining_seconds,
 )

@@ -1,0 +1,142 @@
+"""A Django site in which the pages' code blocks are applied and run, in their order."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .blocks import REPO, CodeBlock
+from .shell_lines import split_commands
+
+PROJECT = "mysite"
+INSTALL = 'INSTALLED_APPS += ["chroniker", "chroniker_monitors"]\n'
+URLS = """\
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("chroniker_monitors.urls")),
+]
+"""
+RUNNER = """\
+import json, sys
+import django
+django.setup()
+namespace = {"__name__": "__main__"}
+for where, text in json.load(sys.stdin):
+    exec(compile(text, where, "exec"), namespace)
+"""
+SCRAPE = """\
+import django
+django.setup()
+from django.test import Client
+response = Client().get("/metrics")
+assert response.status_code == 200, response.status_code
+print(response.content.decode())
+"""
+
+
+class SiteError(Exception):
+    """A process of the site failed; the message is what it wrote."""
+
+
+@dataclass(slots=True)
+class ExampleSite:
+    """A site in ``directory``, on SQLite, with Django's default settings."""
+
+    directory: Path
+
+    @classmethod
+    def create(cls, directory: Path) -> ExampleSite:
+        """What ``django-admin startproject`` writes: nothing of Chroniker is in it."""
+        site = cls(directory)
+        site._run("-m", "django", "startproject", PROJECT, ".", settings=False)
+        return site
+
+    def install(self) -> None:
+        """Do what the README says."""
+        self.append_settings(INSTALL)
+        self.write("urls.py", URLS)
+
+    def append_settings(self, text: str) -> None:
+        """Add to the settings; environment variables that they read are set when they run."""
+        with (self.directory / PROJECT / "settings.py").open("a") as file:
+            file.write(f"\n{text}")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file; ``urls.py`` is the project's own, all others belong to apps."""
+        path = self.directory / (f"{PROJECT}/{name}" if name == "urls.py" else name)
+        for folder in path.relative_to(self.directory).parents[:-1]:
+            (self.directory / folder).mkdir(parents=True, exist_ok=True)
+            (self.directory / folder / "__init__.py").touch()
+        path.write_text(text)
+
+    def apply(self, block: CodeBlock) -> bool:
+        """Put a block where its first line says; False if it names no file."""
+        if block.file == "settings.py":
+            self.append_settings(block.text)
+        elif block.file:
+            self.write(block.file, block.text)
+            if block.file.endswith(".py") and block.file != "urls.py":
+                compile(block.text, block.where, "exec")
+        return bool(block.file)
+
+    def migrate(self) -> None:
+        """Create the tables."""
+        self.manage("migrate", "--verbosity=0")
+
+    def manage(self, *arguments: str) -> str:
+        """Run ``manage.py``; returns what it wrote. Raises SiteError if it fails."""
+        return self._run("manage.py", *arguments)
+
+    def import_modules(self, names: list[str]) -> None:
+        """Import what blocks have written."""
+        statements = "".join(f"import {name}\n" for name in names)
+        self._run("-c", f"import django\ndjango.setup()\n{statements}")
+
+    def run_blocks(self, blocks: list[CodeBlock]) -> None:
+        """Run blocks one after the other in one process and one namespace."""
+        import json
+
+        self._run("-c", RUNNER, stdin=json.dumps([(block.where, block.text) for block in blocks]))
+
+    def run_shell(self, line: str) -> None:
+        """Run the line's calls of ``manage.py``."""
+        for words in split_commands(line):
+            if words[:2] == ["python", "manage.py"]:
+                self.manage(*words[2:])
+
+    def scrape(self) -> str:
+        """The page at /metrics. Raises SiteError unless it answers 200."""
+        return self._run("-c", SCRAPE)
+
+    def _run(self, *arguments: str, stdin: str = "", settings: bool = True) -> str:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CHRONIKER_", "DJANGO_", "PROMETHEUS_"))
+        }
+        environment["PYTHONPATH"] = os.pathsep.join([str(self.directory), str(REPO)])
+        environment["CHRONIKER_RUNTIME_DIR"] = str(self.directory / "run")
+        if settings:
+            text = (self.directory / PROJECT / "settings.py").read_text()
+            environment["DJANGO_SETTINGS_MODULE"] = f"{PROJECT}.settings"
+            for name in re.findall(r'os\.environ\["(\w+)"\]', text):
+                environment.setdefault(name, f"value-of-{name}")
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.directory,
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode:
+            raise SiteError(f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout

@@ -1,0 +1,158 @@
+"""Every code block of README and docs runs, or is checked as far as a test can."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chroniker.schedules import parse
+from tests.support.processes import find_program
+
+from .blocks import ALL_BLOCKS, LANGUAGES, PAGES, REPO, CodeBlock, iter_blocks
+from .example_site import ExampleSite
+from .shell_lines import BadCommand, check_command, iter_commands
+
+MAX_NOT_RUN = 3
+"""How many blocks may be left out; each says why in the comment before it."""
+
+README = REPO / "README.md"
+TUTORIAL = REPO / "docs" / "tutorial" / "first-job.md"
+LONG_RUNNING = ("runserver", "cronserver", "createsuperuser")
+"""Commands of the tutorial that serve or ask; that they exist is checked all the same."""
+
+
+def blocks_in(*languages: str) -> list[CodeBlock]:
+    return [b for b in ALL_BLOCKS if b.language in languages and not b.not_run]
+
+
+def python_pages() -> list[Path]:
+    pages = {block.page for block in blocks_in("python")} - {README, TUTORIAL}
+    return sorted(pages)
+
+
+def module_names(blocks: list[CodeBlock]) -> list[str]:
+    files = [b.file for b in blocks if b.file not in ("", "settings.py", "urls.py")]
+    return [file.removesuffix(".py").replace("/", ".") for file in files]
+
+
+def test_every_block_names_its_language() -> None:
+    assert [b.where for b in ALL_BLOCKS if b.language not in LANGUAGES] == []
+
+
+def test_few_blocks_are_left_out_each_with_its_reason() -> None:
+    left_out = {block.where: block.not_run for block in ALL_BLOCKS if block.not_run}
+    assert len(left_out) <= MAX_NOT_RUN, left_out
+
+
+# --- Python -----------------------------------------------------------------------------------
+
+
+def test_readme_installs_a_working_site(bare_site: ExampleSite) -> None:
+    """As printed: settings, urls.py, migrate, and /metrics answers."""
+    blocks = [b for b in iter_blocks(README) if b.language == "python"]
+    for block in blocks:
+        assert bare_site.apply(block), f"{block.where} names no file"
+    bare_site.manage("check", "--fail-level=WARNING")
+    bare_site.migrate()
+    bare_site.import_modules(module_names(blocks))
+    assert "chroniker_build_info" in bare_site.scrape()
+
+
+def test_tutorial_works_step_by_step(bare_site: ExampleSite) -> None:
+    for block in iter_blocks(TUTORIAL):
+        if block.language == "python":
+            if not bare_site.apply(block):
+                bare_site.run_blocks([block])
+        elif block.language == "sh":
+            for line in block.text.splitlines():
+                if not any(f"manage.py {name}" in line for name in LONG_RUNNING):
+                    bare_site.run_shell(line)
+    page = bare_site.scrape()
+    assert 'chroniker_job_runs_total{job_name="count letters"} 2' in page
+    assert 'chroniker_monitor_severity{job_name="Free space"}' in page
+
+
+@pytest.mark.parametrize("page", python_pages(), ids=lambda page: page.stem)
+def test_python_blocks_of_a_page_run_in_order(page: Path, site: ExampleSite) -> None:
+    blocks = [b for b in iter_blocks(page) if b.language == "python" and not b.not_run]
+    loose = [block for block in blocks if not site.apply(block)]
+    site.manage("check", "--fail-level=WARNING")
+    if names := module_names(blocks):
+        site.import_modules(names)
+    if loose:
+        site.run_blocks(loose)
+    if any(block.file == "urls.py" for block in blocks):
+        assert "chroniker_build_info" in site.scrape()
+
+
+# --- everything else --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", blocks_in("sh", "console"), ids=lambda block: block.where)
+def test_shell_commands_exist(block: CodeBlock) -> None:
+    commands = iter_commands(block.text, console=block.language == "console")
+    assert commands
+    for words in commands:
+        check_command(words)
+
+
+@pytest.mark.parametrize("block", blocks_in("crontab"), ids=lambda block: block.where)
+def test_crontab_lines_parse(block: CodeBlock) -> None:
+    for line in block.text.splitlines():
+        fields, command = line.split(maxsplit=5)[:5], line.split(maxsplit=5)[5]
+        parse(" ".join(fields), zone="UTC")
+        for words in iter_commands(command):
+            check_command(words)
+
+
+@pytest.mark.parametrize("block", blocks_in("yaml"), ids=lambda block: block.where)
+def test_yaml_parses_and_prometheus_accepts_it(block: CodeBlock, tmp_path: Path) -> None:
+    found = yaml.safe_load(block.text)
+    assert isinstance(found, dict)
+    promtool = find_program("promtool")
+    if "scrape_configs" in found and promtool:
+        file = tmp_path / "prometheus.yml"
+        file.write_text(block.text)
+        command = [promtool, "check", "config", "--syntax-only", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", blocks_in("json"), ids=lambda block: block.where)
+def test_json_parses(block: CodeBlock) -> None:
+    assert isinstance(json.loads(block.text), dict)
+
+
+@pytest.mark.parametrize("block", blocks_in("schedule"), ids=lambda block: block.where)
+def test_schedules_parse(block: CodeBlock) -> None:
+    assert parse(block.text.strip(), zone="Europe/Berlin", name="example").explain()
+
+
+# --- the checker itself -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python manage.py no_such_command",
+        "python manage.py cron --no-such-option",
+        "chroniker --no-such-option",
+        "make no-such-target",
+        "pip install 'chroniker[no-such-extra]'",
+        "scripts/no-such-script",
+        "no-such-program",
+    ],
+)
+def test_wrong_commands_are_noticed(line: str) -> None:
+    with pytest.raises(BadCommand):
+        for words in iter_commands(line):
+            check_command(words)
+
+
+def test_every_page_is_looked_at() -> None:
+    assert {README, TUTORIAL} <= set(PAGES)
+    assert len(PAGES) > 20

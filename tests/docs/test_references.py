@@ -1,0 +1,107 @@
+"""What the documentation names exists: pages, files, commands, options, settings, metrics."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands, load_command_class
+from django.core.management.base import BaseCommand
+
+from chroniker import conf
+from chroniker.progress import FD_VARIABLE
+from chroniker_monitors.collector.metrics import LEVELS
+from chroniker_monitors.conf import all_settings as monitor_settings
+
+from .blocks import PAGES, REPO, prose
+
+DOCS = REPO / "docs"
+KINDS = ("tutorial", "how-to", "reference", "explanation", "decisions")
+COMMANDS = DOCS / "reference" / "commands.md"
+ENVIRONMENT = {FD_VARIABLE, "CHRONIKER_RUN_ID"}
+"""Names like settings that are variables of a job's environment."""
+TEST_VARIABLES = re.compile(r"CHRONIKER_(TEST|FAULT)")
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+ids = {"ids": lambda page: str(page.relative_to(REPO))}
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that the forge makes of a page's headings."""
+    titles = re.findall(r"(?m)^#+ (.+)$", prose(page))
+    texts = [re.sub(r"[^\w\- ]", "", title.lower()) for title in titles]
+    return {text.replace(" ", "-") for text in texts}
+
+
+@pytest.mark.parametrize("page", PAGES, **ids)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = DOCS / "README.md"
+    linked = {(DOCS / link.partition("#")[0]).resolve() for link in _LINK.findall(prose(index))}
+    assert [str(page) for page in DOCS.rglob("*.md") if page not in {index, *linked}] == []
+
+
+def test_pages_are_of_one_kind() -> None:
+    top = {path.name for path in DOCS.iterdir()}
+    assert top == {*KINDS, "README.md", "glossary.md", "img"}
+
+
+@pytest.mark.parametrize("page", PAGES, **ids)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`((?:chroniker|chroniker_monitors|tests|scripts|alerts|dashboards|demo|"
+                       r"benchmarks|docs)/[\w/.-]*)`", prose(page))  # fmt: skip
+    packages = (REPO, REPO / "chroniker", REPO / "chroniker_monitors")
+    assert [n for n in named if not any((root / n).exists() for root in packages)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, **ids)
+def test_settings_that_are_named_exist(page: Path) -> None:
+    known = {s.name for s in (*conf.all_settings(), *monitor_settings())} | ENVIRONMENT
+    named = set(re.findall(r"\bCHRONIKER_[A-Z_]*[A-Z]\b(?![_*])", page.read_text()))
+    assert {n for n in named - known if not TEST_VARIABLES.match(n)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, **ids)
+def test_metrics_that_are_named_exist(page: Path) -> None:
+    known = {family.name for families in LEVELS.values() for family in families}
+    named = set(re.findall(r"`(chroniker_(?:job|monitor|host|collector)_[a-z_]+)`", prose(page)))
+    tables = {"chroniker_job_run", "chroniker_job_stop"}
+    endings = re.compile(r"_(bucket|sum|count)$")
+    assert {n for n in named if endings.sub("", n) not in known} <= tables
+
+
+@pytest.mark.parametrize("page", PAGES, **ids)
+def test_commands_that_are_named_exist(page: Path) -> None:
+    named = set(re.findall(r"`(?:python )?manage\.py (\w+)", page.read_text()))
+    assert named <= set(get_commands())
+
+
+def own_commands() -> list[str]:
+    return sorted(n for n, app in get_commands().items() if str(app).startswith("chroniker"))
+
+
+@pytest.mark.parametrize("name", own_commands())
+def test_reference_names_every_option(name: str) -> None:
+    text = COMMANDS.read_text()
+    section = re.search(rf"(?ms)^## {name}$(.*?)(?=^## |\Z)", text)
+    assert section, f"{COMMANDS.name} has no section {name}"
+    command = load_command_class(get_commands()[name], name)
+    base = {a for action in _base_actions() for a in action}
+    for action in command.create_parser("manage.py", name)._actions:
+        options = [o for o in action.option_strings if o not in base]
+        assert not options or any(f"`{o}" in section[1] for o in options), options
+
+
+def _base_actions() -> list[list[str]]:
+    parser = BaseCommand().create_parser("manage.py", "base")
+    return [action.option_strings for action in parser._actions]

@@ -1,0 +1,67 @@
+"""A process that performs experiments on one kind of database."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.machine import REPO
+
+BACKENDS = ("postgres", "mariadb", "sqlite")
+
+LONG = bool(os.environ.get("CHRONIKER_FAULTS_LONG"))
+
+
+def seed() -> int:
+    """The one that is asked for, or a new one each time."""
+    return int(os.environ.get("CHRONIKER_FAULT_SEED") or random.SystemRandom().randrange(1, 10**6))
+
+
+class FaultProcess:
+    """A process that performs experiments on one kind of database."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults", backend, "--serve"],
+            cwd=REPO,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def perform(self, scenario: str, *, mutant: str = "", **options: Any) -> dict[str, Any]:
+        """Perform one and return its report; what it says is also printed."""
+        assert self._process.stdin and self._process.stdout
+        order = {"scenario": scenario, "seed": seed(), "mutant": mutant, "options": options}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, f"the fault_process ended with {self._process.wait(10)}"
+        report: dict[str, Any] = json.loads(line)
+        if "error" in report:
+            pytest.fail(report["error"])
+        words = " ".join(f"{key}={json.dumps(value)}" for key, value in options.items())
+        print(
+            f"\nagain: scripts/with-services .venv/bin/python -m tests.faults {self.backend} "
+            f"{scenario} {words} --seed {order['seed']}" + (f" --mutant {mutant}" if mutant else "")
+        )
+        print(json.dumps(report, indent=1))
+        return report
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            self._process.wait(30)
+        assert self._process.stdout
+        self._process.stdout.close()

@@ -1,0 +1,37 @@
+"""Other connections in the place of the default one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import connections
+
+POSTGRES = {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": "nowhere",
+    "USER": "nobody",
+    "HOST": "127.0.0.1",
+    "OPTIONS": {},
+}
+
+
+def postgres_wrapper(port: int) -> Any:
+    """A PostgreSQL alias, whatever the suite's database is."""
+    from django.db.backends.postgresql.base import DatabaseWrapper
+
+    settings = {**connections.settings["default"], **POSTGRES, "PORT": str(port)}
+    return DatabaseWrapper(settings, "default")
+
+
+@contextlib.contextmanager
+def replace_default_connection(wrapper: Any) -> Iterator[None]:
+    mine, before = connections["default"], connections.settings["default"]
+    connections.settings["default"] = wrapper.settings_dict
+    connections["default"] = wrapper
+    try:
+        yield
+    finally:
+        connections.settings["default"] = before
+        connections["default"] = mine

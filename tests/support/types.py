@@ -1,0 +1,19 @@
+"""The types of the fixtures that are functions."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+from django.test import Client
+
+from tests.support.processes import ForkedProcess, ProcessResult
+
+RunTick = Callable[..., ProcessResult]
+StartTick = Callable[..., ForkedProcess]
+RunSentryTick = Callable[..., ProcessResult]
+StartSentryTick = Callable[..., ForkedProcess]
+RunInFork = Callable[..., ForkedProcess]
+RunManage = Callable[..., subprocess.CompletedProcess[str]]
+StartManage = Callable[..., subprocess.Popen[bytes]]
+SignIn = Callable[..., Client]
