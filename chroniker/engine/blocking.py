@@ -1,44 +1,107 @@
-"""Why a due job does not start."""
+"""Why a due job does not start, stored for the people who ask."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from chroniker.models import JobDependency, JobState, Maintenance
+from chroniker.conf import conf
+from chroniker.enums import BlockedReason
+from chroniker.models import Host, JobDependency, JobState, Maintenance
+from chroniker.models.state import JobStateQuerySet
+
+_LIMIT = 200
+"""At most so many jobs are explained in one tick."""
 
 
-def explain_blocked(now: datetime, host: str, limit: int = 200) -> None:
-    """Write down, for due jobs that wait for others or rest, what they wait for."""
-    _explain_waiting(now, host, limit)
-    _explain_paused(now, host, limit)
+def explain_blocked(now: datetime, host: str) -> None:
+    """Store what the due jobs of ``host`` wait for: other jobs, or a maintenance window."""
+    _explain_dependencies(now, host)
+    _explain_maintenance(now, host)
 
 
-def _explain_paused(now: datetime, host: str, limit: int) -> None:
+def explain_full_host(now: datetime, host: str, capacity: int) -> None:
+    """Store for the jobs that ``host`` could start that it is at capacity."""
+    startable = JobState.objects.due(now).for_host(host).unpaused(now).unblocked(now)
+    detail = f"{host} already runs {capacity} jobs (CHRONIKER_MAX_PARALLEL)."
+    _store_all(startable.order_by("due_at"), BlockedReason.CAPACITY, detail)
+
+
+def explain_paused_host(now: datetime, host: str) -> None:
+    """Store for the due jobs that only ``host`` may run that it is paused."""
+    states = JobState.objects.due(now).for_host(host).exclude(job__hostname="")
+    _store_all(states.order_by("due_at"), BlockedReason.PAUSED, f"Host {host} is paused.")
+
+
+def explain_absent_hosts(now: datetime) -> None:
+    """Store for jobs that have been due for long that the host they are pinned to is silent."""
+    long_ago = now - timedelta(seconds=conf.OVERDUE_SECONDS)
+    states = list(
+        JobState.objects.due_too_long(long_ago)
+        .current()
+        .exclude(job__hostname="")
+        .select_related("job")
+        .order_by("due_at")[:_LIMIT]
+    )
+    if not states:
+        return
+    last_ticks = dict(Host.objects.values_list("name", "last_tick_at"))
+    by_host: dict[str, list[int]] = {}
+    for state in states:
+        by_host.setdefault(state.host or state.job.hostname, []).append(state.pk)
+    for host, keys in by_host.items():
+        last_tick = last_ticks.get(host)
+        if last_tick is None:
+            detail = f"Host {host} has never ticked."
+        elif last_tick < long_ago:
+            detail = f"Host {host} last ticked at {last_tick:%Y-%m-%d %H:%M}Z."
+        else:
+            continue
+        _store_all(JobState.objects.filter(pk__in=keys), BlockedReason.HOST, detail)
+
+
+def _store_all(states: JobStateQuerySet, reason: BlockedReason, detail: str) -> None:
+    # Two steps: MariaDB does not update a table that the condition reads.
+    unexplained = states.exclude(blocked_reason=reason, blocked_detail=detail)
+    keys = list(unexplained.values_list("pk", flat=True)[:_LIMIT])
+    if keys:
+        JobState.objects.filter(pk__in=keys, lease_token__isnull=True).update(
+            blocked_reason=reason, blocked_detail=detail[:500]
+        )
+
+
+def _store(state: JobState, reason: BlockedReason, detail: str) -> None:
+    """Store it where it differs and nobody has claimed the state in the meantime."""
+    if (state.blocked_reason, state.blocked_detail) != (reason, detail[:500]):
+        JobState.objects.filter(pk=state.pk, lease_token__isnull=True).update(
+            blocked_reason=reason, blocked_detail=detail[:500]
+        )
+
+
+def _explain_maintenance(now: datetime, host: str) -> None:
     windows = list(Maintenance.objects.active(now).filter(pause=True).prefetch_related("entries"))
     if not windows:
         return
     due = JobState.objects.due(now).for_host(host).paused(now).order_by("due_at")
-    for pk, job, reason in list(due.values_list("pk", "job", "blocked_reason")[:limit]):
+    for state in due.only("job", "blocked_reason", "blocked_detail")[:_LIMIT]:
         for window in windows:
             entries = window.entries.all()
-            if not entries or job in {entry.job_id for entry in entries}:
+            if not entries or state.job_id in {entry.job_id for entry in entries}:
                 break
         else:
             continue  # it ended in the meantime
-        text = f"maintenance: {window.reason or 'paused'} until {window.ends_at:%Y-%m-%d %H:%M}Z"
-        if text != reason:
-            JobState.objects.filter(pk=pk, lease_token__isnull=True).update(
-                blocked_reason=text[:500]
-            )
+        detail = f"{window.reason or 'Paused'} until {window.ends_at:%Y-%m-%d %H:%M}Z"
+        _store(state, BlockedReason.MAINTENANCE, detail)
 
 
-def _explain_waiting(now: datetime, host: str, limit: int) -> None:
+def _explain_dependencies(now: datetime, host: str) -> None:
     states = list(
         JobState.objects.blocked(now)
         .for_host(host)
         .order_by("due_at")
-        .only("job", "host", "blocked_reason", "next_slot_at", "last_started_at")[:limit]
+        .only("job", "host", "blocked_reason", "blocked_detail", "next_slot_at", "last_started_at")[
+            :_LIMIT
+        ]
     )
     if not states:
         return
@@ -58,11 +121,7 @@ def _explain_waiting(now: datetime, host: str, limit: int) -> None:
             if not other.host or not state.host or other.host == state.host
             if (reason := _explain_unmet(dependency, state, other, now))
         ]
-        text = ("dependency: " + "; ".join(dict.fromkeys(reasons)))[:500]
-        if text != state.blocked_reason:
-            JobState.objects.filter(pk=state.pk, lease_token__isnull=True).update(
-                blocked_reason=text
-            )
+        _store(state, BlockedReason.DEPENDENCY, "; ".join(dict.fromkeys(reasons)))
 
 
 def _states_of(jobs: Iterable[int]) -> dict[int, list[JobState]]:
@@ -75,7 +134,7 @@ def _states_of(jobs: Iterable[int]) -> dict[int, list[JobState]]:
 def _explain_unmet(
     dependency: JobDependency, state: JobState, other: JobState, now: datetime
 ) -> str:
-    """What ``state`` waits for in ``other``; the same conditions as the query's, in words."""
+    """What ``state`` waits for in ``other``: the conditions of the query, as a sentence."""
     name = dependency.upstream.name
     if dependency.wait_for_completion and other.lease_token is not None:
         return f"{name} is running"

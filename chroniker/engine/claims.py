@@ -16,7 +16,7 @@ from chroniker.alerting import incidents
 from chroniker.conf import conf
 from chroniker.db.clock import database_now_plus
 from chroniker.db.histograms import add_observation
-from chroniker.enums import IncidentKind, RunStatus, Trigger
+from chroniker.enums import BlockedReason, IncidentKind, RunStatus, Trigger
 from chroniker.exceptions import ScheduleError
 from chroniker.models import Host, Job, JobDependency, JobState, Run
 from chroniker.models.state import JobStateQuerySet
@@ -168,15 +168,16 @@ def due_state_ids(options: ClaimOptions, now: datetime) -> list[int]:
     return list(wanted.values_list("pk", flat=True)[: options.max_parallel])
 
 
-def block_state(state: int, reason: str) -> None:
-    """Take a state out of the queue until its definition is changed, and say why."""
+def block_state(state: int, reason: BlockedReason, detail: str) -> None:
+    """Take a state out of the queue until its definition is changed, and store why."""
     JobState.objects.filter(pk=state, lease_token__isnull=True).update(
         next_slot_at=None,
         next_run_at=None,
         retry_at=None,
         run_requested_at=None,
         run_requested_by="",
-        blocked_reason=reason[:500],
+        blocked_reason=reason,
+        blocked_detail=detail[:500],
     )
 
 
@@ -214,6 +215,7 @@ def _stamp_token(
         lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
         stop_requested_at=None,
         blocked_reason="",
+        blocked_detail="",
     )
 
 
@@ -305,8 +307,12 @@ def _take_scheduled_slot(new: _OpenedRun, now: datetime) -> datetime | None:
             job, job.parsed_schedule(), state.next_slot_at, now, state.last_ended_at
         )
     except ScheduleError as error:  # the definition was changed this very moment
-        reason = f"schedule: {error}"[:500]
-        changes.update(next_slot_at=None, next_run_at=None, blocked_reason=reason)
+        changes.update(
+            next_slot_at=None,
+            next_run_at=None,
+            blocked_reason=BlockedReason.SCHEDULE,
+            blocked_detail=str(error)[:500],
+        )
         return None
     changes.update(
         next_slot_at=decision.next_slot,

@@ -11,13 +11,12 @@ from django.db import DatabaseError
 from django.db.models import F, Q
 
 from chroniker.alerting import incidents
-from chroniker.commands import CHECK_MONITOR
 from chroniker.db.clock import StatementNow
 from chroniker.db.histograms import add_observation
 from chroniker.enums import FAILURE_REASONS, IncidentKind, RunStatus, Severity, Trigger
 from chroniker.models import Job, JobDependency, JobState, Run
 from chroniker.processes.output import OutputBatch
-from chroniker.processes.supervisor import Outcome
+from chroniker.processes.running_child import Outcome
 
 from .output_store import store_output
 
@@ -51,7 +50,18 @@ class FinishedRun:
     rejections: int = 0
     """How often the database refused to take it."""
     run_deleted: bool = False
-    """Somebody has deleted the row of the run while it ran."""
+    """The row of the run was deleted while it ran."""
+
+    def updated_run(self) -> Run:
+        """The run as its row was written."""
+        run, outcome = self.run, self.outcome
+        run.status = outcome.status
+        run.ended_at = self.ended_at
+        run.duration_seconds = outcome.seconds
+        run.exit_code = outcome.exit_code
+        run.signal = outcome.signal
+        run.error = outcome.error
+        return run
 
 
 def end_run(ended: FinishedRun, *, only_if_stale: bool = False) -> bool:
@@ -140,17 +150,11 @@ def _state_changes(ended: FinishedRun) -> dict[str, Any]:
 
 
 def _opens_incident(ended: FinishedRun) -> bool:
-    """Whether this failure makes an incident, or goes on with one.
-
-    Of a monitor, the severity of what it measured tells.
-    """
-    job = ended.job
-    if job.command == CHECK_MONITOR and job.args == f"--job-id {job.pk}":
+    """Whether this failure opens an incident, or belongs to an open one."""
+    job, state = ended.job, ended.state  # read when claimed; only the lease's owner writes these
+    if not job.failures_open_incidents:
         return False
-    state = ended.state  # read when it was claimed; only the owner of the token writes these
-    return state.failing_incident or (
-        state.consecutive_failures + 1 >= ended.job.failures_before_alert
-    )
+    return state.failing_incident or (state.consecutive_failures + 1 >= job.failures_before_alert)
 
 
 def _update_incidents(ended: FinishedRun) -> None:
@@ -212,12 +216,3 @@ def _trigger_downstreams(ended: FinishedRun) -> None:
             states = states.filter(Q(host="") | Q(host=ended.state.host))
         # The upstream's own slot: it has come, so the tick that runs the chain goes on with it.
         states.update(run_requested_at=ended.run.scheduled_for, run_requested_by=Trigger.DEPENDENCY)
-
-
-def append_output(state: int, token: str, run: int, batch: OutputBatch, now: datetime) -> bool:
-    """The same for a run that goes on; False, and nothing is written, where it is not ours."""
-    mine = JobState.objects.filter(pk=state, lease_token=token)
-    if not mine.update(progress_at=F("progress_at")):  # a write, so that the row stays as it is
-        return False
-    store_output(run, batch, now)
-    return True

@@ -62,7 +62,7 @@ class PendingWork:
             or self.incident_review
             or self.digest
             or self.outbox
-            or (self.due and not self.paused)
+            or self.due
         )
 
 

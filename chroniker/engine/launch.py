@@ -1,26 +1,103 @@
-"""From a claimed run to what its process has to know."""
+"""How claimed runs are started."""
 
 from __future__ import annotations
 
-from django.db import connection
+from dataclasses import dataclass, field
 
 from chroniker.commands import check_command, check_raw_command, split_args
-from chroniker.conf import conf
+from chroniker.conf import conf, runtime_dir
 from chroniker.enums import Stream
-from chroniker.exceptions import CommandRefused
+from chroniker.exceptions import CommandRefused, HostNotReady
+from chroniker.executors.base import Executor
+from chroniker.executors.local import LocalExecutor
+from chroniker.masking import Masker, site_secrets
 from chroniker.processes.child import CommandSpec
 from chroniker.processes.forkserver import StartRequest
-from chroniker.processes.supervisor import RunRequest
+from chroniker.processes.locks import OwnerLock
+from chroniker.processes.running_child import RunRequest
 from chroniker.processes.warden import RunLimits
+from chroniker.signals import pre_fork
 
+from .active_runs import ActiveRun
 from .claims import ClaimedRun
+from .leases import lease_deadline
 from .reaper import job_lock
 
 
-def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
-    """What the supervisor has to know of a claimed run whose lease was asked for at ``sent``.
+@dataclass(slots=True)
+class LaunchResult:
+    """What became of claimed runs."""
 
-    Raises CommandRefused where the job may not or cannot be started.
+    started: list[ActiveRun] = field(default_factory=list)
+    refused: list[tuple[ClaimedRun, str]] = field(default_factory=list)
+    """Runs that cannot be started, with the reason."""
+
+
+class Launcher:
+    """Starts claimed runs; holds the executor and the lock that shows its owner is alive.
+
+    ``long_running``: whether the scheduler runs until it is stopped, for the signal ``pre_fork``.
+    """
+
+    def __init__(self, *, long_running: bool) -> None:
+        self._long_running = long_running
+        self._owner: OwnerLock | None = None
+        self._executor: Executor | None = None
+
+    @property
+    def executor(self) -> Executor | None:
+        """The executor; None before the first start."""
+        return self._executor
+
+    def owner_name(self) -> str:
+        """The name under which this process owns leases. Raises HostNotReady."""
+        if self._owner is None:
+            try:
+                self._owner = OwnerLock(runtime_dir())
+            except OSError as error:
+                reason = f"No lock file can be made in CHRONIKER_RUNTIME_DIR: {error}"
+                raise HostNotReady(reason) from error
+        return self._owner.name
+
+    def start(self, claimed: list[ClaimedRun], sent: float) -> LaunchResult:
+        """Start runs whose leases were requested at ``sent`` (CLOCK_BOOTTIME, seconds)."""
+        result = LaunchResult()
+        requests: list[RunRequest] = []
+        by_key: dict[int, ClaimedRun] = {}
+        for item in claimed:
+            try:
+                request = build_run_request(item, sent)
+            except CommandRefused as error:
+                result.refused.append((item, str(error)))
+                continue
+            by_key[request.key] = item
+            requests.append(request)
+        if requests:
+            if self._executor is None:
+                jobs = [item.job for item in by_key.values()]
+                pre_fork.send_robust(sender=None, jobs=jobs, long_running=self._long_running)
+                self._executor = LocalExecutor(Masker(site_secrets()))
+            for handle in self._executor.start(requests):
+                result.started.append(ActiveRun(by_key[handle.key], handle))
+        return result
+
+    def descriptors(self) -> list[int]:
+        """File descriptors that no other process may hold: it would hide that this one is dead."""
+        held = self._executor.descriptors() if self._executor else []
+        return held + ([self._owner.fd] if self._owner else [])
+
+    def close(self, *, runs_left: bool) -> None:
+        """End the executor, and release the lock; ``runs_left``: leave its file for the reaper."""
+        if self._executor:
+            self._executor.close()
+        if self._owner:
+            self._owner.release(unlink=not runs_left)
+
+
+def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
+    """What an executor must know of a claimed run whose lease was requested at ``sent``.
+
+    Raises CommandRefused where the job is not allowed to run or cannot be started.
     """
     job = item.job
     args = split_args(job.args)
@@ -72,14 +149,3 @@ def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
         stderr_is_failure=job.stderr_is_failure,
         lock=lock,
     )
-
-
-def lease_deadline(sent: float) -> float | None:
-    """When a warden ends its run by itself: before the lease that was asked for at ``sent`` ends.
-
-    None on SQLite, where all hosts are one machine and the kernel tells who is alive.
-    """
-    if connection.vendor == "sqlite":
-        return None
-    lease = conf.LEASE_SECONDS
-    return sent + lease - max(0.1 * lease, 0.2)

@@ -37,6 +37,15 @@ def store_output(run: int, batch: OutputBatch, now: datetime) -> None:
         ).delete()
 
 
+def append_output(state: int, token: str, run: int, batch: OutputBatch, now: datetime) -> bool:
+    """The same for a run that goes on; False, and nothing is written, where it is not ours."""
+    mine = JobState.objects.filter(pk=state, lease_token=token)
+    if not mine.update(progress_at=F("progress_at")):  # a write, so that the row stays as it is
+        return False
+    store_output(run, batch, now)
+    return True
+
+
 def _statements(pieces: Iterable[OutputPiece]) -> Iterable[list[OutputPiece]]:
     batch: list[OutputPiece] = []
     size = 0

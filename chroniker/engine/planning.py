@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from chroniker.alerting import incidents
-from chroniker.enums import IncidentKind, MissedReason
+from chroniker.enums import BlockedReason, IncidentKind, MissedReason
 from chroniker.exceptions import ScheduleError
 from chroniker.models import Host, Incident, Job, JobState
 from chroniker.models.job import MAX_SECONDS
@@ -159,7 +159,7 @@ def _next_slot(job: Job, after: datetime) -> tuple[datetime | None, str]:
         return job.parsed_schedule().next(after), ""
     except ScheduleError as error:
         logger.error("Job %s is skipped: %s", job.name, error, extra={"job_id": job.pk})
-        return None, f"schedule: {error}"[:500]
+        return None, str(error)[:500]
 
 
 def _new_state(job: Job, host: str, since: datetime) -> JobState:
@@ -170,7 +170,8 @@ def _new_state(job: Job, host: str, since: datetime) -> JobState:
         planned_from=job.definition,
         next_slot_at=slot,
         next_run_at=slot and start_time(job, slot),
-        blocked_reason=problem,
+        blocked_reason=BlockedReason.SCHEDULE if problem else "",
+        blocked_detail=problem,
     )
 
 
@@ -182,7 +183,8 @@ def _replan(state: JobState, job: Job, since: datetime) -> None:
         next_slot_at=slot,
         next_run_at=slot and start_time(job, slot),
         retry_at=None,
-        blocked_reason=problem,
+        blocked_reason=BlockedReason.SCHEDULE if problem else "",
+        blocked_detail=problem,
     )
 
 

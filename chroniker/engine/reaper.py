@@ -17,7 +17,7 @@ from chroniker.db.transactions import is_outage, run_transaction
 from chroniker.enums import RunStatus
 from chroniker.models import JobDependency, JobState, Run
 from chroniker.processes.locks import FileLock, owner_is_dead, owner_is_stopped, remove_owner_lock
-from chroniker.processes.supervisor import Outcome
+from chroniker.processes.running_child import Outcome
 
 from .claims import new_token
 from .completion import FinishedRun, end_run

@@ -1,0 +1,159 @@
+"""When a scheduler claims, and what it does when the database refuses a claim."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+
+from django.db import DatabaseError, InterfaceError
+
+from chroniker.db.clock import boottime
+from chroniker.db.transactions import is_outage, run_transaction
+from chroniker.enums import BlockedReason
+
+from .claims import ClaimOptions, ClaimResult, block_state, claim, due_state_ids, new_token
+from .leases import Leases
+from .reaper import adopt_orphan
+from .tick_clock import TickClock
+
+logger = logging.getLogger(__name__)
+
+_CLAIM_SECONDS = 0.05
+"""Claims are at least this far apart, unless three quarters of the host's capacity are free."""
+_CLAIM_WINDOW_SECONDS = 600
+"""How long after its start a tick still claims what has become due since. A tick that continued
+for ever would run the code of the day on which it started."""
+_POLL_SECONDS = 0.5
+"""How far apart claims are while no run ends."""
+
+
+@dataclass(slots=True)
+class ClaimBatch:
+    """What one call of :meth:`Claimer.claim` took."""
+
+    result: ClaimResult = field(default_factory=ClaimResult)
+    sent: float = 0.0
+    """When the leases were requested, by CLOCK_BOOTTIME, seconds."""
+
+
+class Claimer:
+    """Claims due jobs for one scheduler.
+
+    ``forced``: the first claim takes the jobs of the options whether they are due or not, and is
+    the last. ``single_tick``: stop claiming what becomes due long after the tick has started.
+    """
+
+    def __init__(
+        self, clock: TickClock, leases: Leases, *, forced: bool, single_tick: bool
+    ) -> None:
+        self._clock = clock
+        self._leases = leases
+        self.forced = forced
+        self._single_tick = single_tick
+        self._started_at = clock.now()
+        self._started_monotonic = time.monotonic()
+        self._claimed_at = 0.0
+        self._pending_token = ""
+        """The token of a claim of which it is not known whether it was committed."""
+        self.wanted = False
+        """Whether there may be something to claim."""
+        self._capacity_freed = False
+        self.unconfirmed = False
+        """Whether the last claim may have been committed although its reply was lost."""
+        self.finished = False
+        """Whether the forced claim was made; nothing else is this scheduler's to start."""
+
+    def start_tick(self) -> None:
+        """Count what is due from now."""
+        self._started_at = self._clock.now()
+
+    def note_free_capacity(self) -> None:
+        """A run has ended."""
+        self.wanted = self._capacity_freed = True
+
+    def should_claim(self, now: float, *, nearly_idle: bool) -> bool:
+        """Whether to claim at ``now`` (CLOCK_MONOTONIC).
+
+        ``nearly_idle``: three quarters of the capacity are free.
+        """
+        if not (self.wanted or self.unconfirmed) or self.finished:
+            return False
+        if self._capacity_freed and nearly_idle:
+            return True
+        pause = _CLAIM_SECONDS if self._capacity_freed else _POLL_SECONDS
+        return now - self._claimed_at >= pause
+
+    def claim(self, options: ClaimOptions) -> ClaimBatch:
+        """Claim what is due. Raises DatabaseError or InterfaceError when the database refuses.
+
+        After an outage the next call repeats the claim with the same token: what carries the token
+        is ours, whether the first attempt was committed or not.
+        """
+        token = self._pending_token = self._pending_token or new_token()
+        sent = boottime()
+        now = self._clock.now()
+        horizon = now
+        elapsed = time.monotonic() - self._started_monotonic
+        if self._single_tick and elapsed > _CLAIM_WINDOW_SECONDS:
+            horizon = self._started_at
+        self.unconfirmed = True
+        try:
+            result = self._claim_safely(options, horizon, now, token)
+        except (DatabaseError, InterfaceError) as error:
+            self.unconfirmed = is_outage(error)
+            self._leases.acquire_if_unknown(token, sent)
+            raise
+        self._pending_token, self.unconfirmed = "", False
+        self._claimed_at = time.monotonic()
+        self._capacity_freed = False
+        self.wanted = bool(result.started)
+        if self.forced:
+            self.forced, self.finished = False, True
+        for item in result.started:
+            self._leases.acquire(item.token, sent)
+        return ClaimBatch(result, sent)
+
+    def give_up_lost_claim(self) -> None:
+        """Stop repeating a claim whose lease, if it was granted, others have recorded as lost."""
+        if self.unconfirmed and self._leases.lost_for_long(self._pending_token):
+            self.unconfirmed, self._pending_token = False, ""
+
+    def _claim_safely(
+        self, options: ClaimOptions, horizon: datetime, now: datetime, token: str
+    ) -> ClaimResult:
+        """Claim all at once or, where one of the jobs makes the database refuse, one by one."""
+        forced = self.forced
+        try:
+            return run_transaction(lambda: claim(options, horizon, now, token, force=forced))
+        except DatabaseError as error:
+            if is_outage(error):
+                raise
+            logger.exception("The database refused a claim; claiming the jobs one by one")
+        result = ClaimResult()
+        for key in due_state_ids(options, horizon):
+            alone = replace(options, only_states=frozenset([key]))
+            try:
+                one = run_transaction(
+                    partial(claim, alone, horizon, now, new_token(), force=forced)
+                )
+            except DatabaseError as error:
+                if is_outage(error):
+                    break  # what was claimed must be started; the others are claimed later
+                _isolate_state(key, error)
+            else:
+                result.started += one.started
+                result.missed += one.missed
+        return result
+
+
+def _isolate_state(key: int, error: DatabaseError) -> None:
+    """Keep a state that cannot be claimed from delaying the others."""
+    try:
+        if not run_transaction(partial(adopt_orphan, key)):
+            detail = f"The database refused to record the start of the job: {error}"
+            block_state(key, BlockedReason.COMMAND, detail)
+    except (DatabaseError, InterfaceError):
+        logger.exception("State %s could not be changed", key)  # the others must be started

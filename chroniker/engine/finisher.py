@@ -1,0 +1,161 @@
+"""The ends of runs: collected, written in groups, given up when their lease is lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from django.db import DatabaseError
+
+from chroniker.db.transactions import is_outage, run_transaction
+from chroniker.enums import RunStatus
+from chroniker.models import Run
+from chroniker.processes.output import OutputBatch
+from chroniker.processes.running_child import Outcome
+
+from .active_runs import ActiveRun
+from .claims import ClaimedRun
+from .completion import FinishedRun, end_run, is_recorded, release
+from .leases import Leases
+from .tick_clock import TickClock
+
+logger = logging.getLogger(__name__)
+
+BATCH_SECONDS = 0.03
+"""How long an end waits for others before it is written."""
+_MAX_REJECTIONS = 3
+
+
+class Finisher:
+    """Writes the ends of runs, several in one transaction.
+
+    ``on_recorded`` is called for each run whose end is in the database.
+    """
+
+    def __init__(
+        self, clock: TickClock, leases: Leases, on_recorded: Callable[[FinishedRun], None]
+    ) -> None:
+        self._clock = clock
+        self._leases = leases
+        self._on_recorded = on_recorded
+        self._first_end_at = 0.0
+        self.unrecorded: list[FinishedRun] = []
+        """Runs that have ended and whose end is not yet in the database."""
+
+    def add(self, run: ActiveRun) -> None:
+        """Take over a run whose execution has ended."""
+        if not self.unrecorded:
+            self._first_end_at = time.monotonic()
+        handle = run.handle
+        finished = self._build(run.claimed, handle.outcome())
+        finished.output = handle.recorder.take(final=True)
+        finished.written = dict(handle.written)
+        finished.parts = handle.parts
+        finished.pid = handle.warden_pid
+        self.unrecorded.append(finished)
+
+    def add_refused(self, claimed: ClaimedRun, reason: str) -> None:
+        """Take over a run that could not be started."""
+        self.unrecorded.append(self._build(claimed, Outcome(RunStatus.FAILED, reason)))
+
+    def tokens(self) -> set[str]:
+        """The tokens of the leases that are held until the ends are written."""
+        return {finished.token for finished in self.unrecorded}
+
+    def should_finish(self, now: float, *, nearly_idle: bool) -> bool:
+        """Whether to write at ``now`` (CLOCK_MONOTONIC): ends that come together go together."""
+        if not self.unrecorded:
+            return False
+        return nearly_idle or now - self._first_end_at >= BATCH_SECONDS
+
+    def finish(self) -> None:
+        """Write the ends in one transaction or, if one of them is rejected, each in its own.
+
+        Raises DatabaseError in an outage; what was not written stays in ``unrecorded``.
+        """
+        waiting = self.unrecorded
+        try:
+            written = run_transaction(lambda: [end_run(finished) for finished in waiting])
+        except DatabaseError as error:
+            if is_outage(error):
+                raise
+            self._finish_individually(waiting)
+            return
+        self.unrecorded = []
+        for finished, done in zip(waiting, written, strict=True):
+            self._confirm(finished, done=done)
+
+    def give_up_lost_runs(self) -> None:
+        """Drop ends whose lease ran out long ago: another host has recorded those runs as lost."""
+        for finished in list(self.unrecorded):
+            if self._leases.lost_for_long(finished.token):
+                logger.error(
+                    "Run %s of job %s ended as %s, but the database could not be reached; it will "
+                    "be recorded as lost",
+                    finished.run.pk,
+                    finished.job.name,
+                    finished.outcome.status,
+                    extra={"job": finished.job.name, "run": finished.run.pk},
+                )
+                self.unrecorded.remove(finished)
+
+    def _build(self, claimed: ClaimedRun, outcome: Outcome) -> FinishedRun:
+        return FinishedRun(
+            state=claimed.state,
+            job=claimed.job,
+            run=claimed.run,
+            token=claimed.token,
+            outcome=outcome,
+            ended_at=self._clock.now(),
+            has_downstream=claimed.has_downstream,
+        )
+
+    def _finish_individually(self, waiting: list[FinishedRun]) -> None:
+        self.unrecorded = []
+        for position, finished in enumerate(waiting):
+            try:
+                done = run_transaction(partial(end_run, finished))
+            except DatabaseError as error:
+                if is_outage(error):
+                    self.unrecorded += waiting[position:]
+                    raise
+                self._retry_rejected(finished, error)
+            else:
+                self._confirm(finished, done=done)
+
+    def _confirm(self, finished: FinishedRun, *, done: bool) -> None:
+        # Not done: the reply to an earlier commit may have been lost.
+        if done or is_recorded(finished):
+            self._on_recorded(finished)
+        else:
+            logger.warning(
+                "Run %s of job %s lost its lease; nothing of it was written",
+                finished.run.pk,
+                finished.job.name,
+                extra={"job": finished.job.name, "run": finished.run.pk},
+            )
+
+    def _retry_rejected(self, finished: FinishedRun, error: DatabaseError) -> None:
+        """The database rejects this end: try again with less, because some end must be written."""
+        logger.error(
+            "The database rejected the end of run %s: %s",
+            finished.run.pk,
+            error,
+            extra={"job": finished.job.name, "run": finished.run.pk},
+        )
+        finished.rejections += 1
+        finished.output = OutputBatch()
+        finished.run_deleted = not Run.objects.filter(pk=finished.run.pk).exists()
+        if finished.rejections == _MAX_REJECTIONS:
+            release(finished)
+            return
+        if finished.rejections == _MAX_REJECTIONS - 1:
+            reason = (
+                f"The run ended as {finished.outcome.status}, but the database refused to record "
+                f"that: {error}"
+            )
+            finished.outcome = Outcome(RunStatus.LOST, reason)
+            finished.parts, finished.pid, finished.written = None, None, {}
+        self.unrecorded.append(finished)

@@ -1,0 +1,53 @@
+"""SIGTERM and SIGINT, which ask a scheduler to stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from chroniker.conf import conf
+
+
+class StopSignals:
+    """Counts stop requests: after the first the runs may finish, after the second they may not."""
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._deadline: float | None = None
+
+    @property
+    def received(self) -> bool:
+        """Whether the scheduler was asked to stop."""
+        return self._received > 0
+
+    def must_stop_runs(self, now: float) -> bool:
+        """Whether running runs are to be stopped at ``now`` (CLOCK_MONOTONIC).
+
+        The grace time starts at the first call after the first signal.
+        """
+        if not self._received:
+            return False
+        if self._deadline is None:
+            self._deadline = now + conf.KILL_GRACE_SECONDS
+        return now >= self._deadline or self._received > 1
+
+    @contextmanager
+    def handlers(self) -> Iterator[None]:
+        """Record stop requests instead of ending the process, where this is the main thread."""
+
+        def record_stop(_signal: int, _frame: FrameType | None) -> None:
+            self._received += 1
+
+        previous = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                previous[number] = signal.signal(number, record_stop)
+        except ValueError:  # not the main thread
+            pass
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)

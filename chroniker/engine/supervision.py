@@ -1,0 +1,113 @@
+"""The runs of one scheduler, from their start to the record of their end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from chroniker.db.backoff import Backoff
+from chroniker.models import Run
+from chroniker.signals import run_started
+
+from .active_runs import ActiveRuns, lease_tokens
+from .claims import ClaimedRun
+from .completion import FinishedRun
+from .finisher import BATCH_SECONDS, Finisher
+from .flusher import Flusher
+from .launch import Launcher
+from .leases import Leases
+from .tick_clock import TickClock
+
+Attempt = Callable[[Callable[[], object], Backoff | None], None]
+"""Does something with the database, or leaves it for later where the database is away."""
+
+
+class Supervision:
+    """Starts claimed runs, listens to them, renews their leases, records their ends.
+
+    ``attempt`` runs what uses the database; ``on_finished`` is called for each run whose end was
+    recorded; ``long_running``: whether the scheduler runs until it is stopped.
+    """
+
+    def __init__(
+        self,
+        clock: TickClock,
+        attempt: Attempt,
+        on_finished: Callable[[FinishedRun], None],
+        *,
+        long_running: bool,
+    ) -> None:
+        self._clock = clock
+        self._attempt = attempt
+        self.active: ActiveRuns = {}
+        self.leases = Leases()
+        self.launcher = Launcher(long_running=long_running)
+        self.finisher = Finisher(clock, self.leases, on_finished)
+        self._flusher = Flusher()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run has not ended, or its end is not recorded."""
+        return bool(self.active or self.finisher.unrecorded)
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was ever started."""
+        return self.launcher.executor is not None
+
+    def longest_wait(self, seconds: float) -> float:
+        """How long a pass may wait: ``seconds``, or less where an end is to be written."""
+        return BATCH_SECONDS if self.finisher.unrecorded else seconds
+
+    def start(self, claimed: list[ClaimedRun], sent: float) -> None:
+        """Start runs whose leases were requested at ``sent`` (CLOCK_BOOTTIME, seconds)."""
+        if not self.started:
+            self.leases.start_renewing()
+            self._flusher.start_flushing()
+        launched = self.launcher.start(claimed, sent)
+        for item, reason in launched.refused:
+            self.finisher.add_refused(item, reason)
+        for run in launched.started:
+            self.active[run.handle.key] = run
+        for run in launched.started:
+            run_started.send_robust(sender=Run, run=run.claimed.run, job=run.claimed.job)
+
+    def poll(self, wait: float) -> bool:
+        """Listen for up to ``wait`` seconds; whether a run has ended."""
+        if self.launcher.executor is None:
+            return False
+        ended = self.launcher.executor.poll(wait)
+        for handle in ended:
+            self.finisher.add(self.active.pop(handle.key))
+        return bool(ended)
+
+    def maintain(self, *, nearly_idle: bool) -> None:
+        """Do what is due: write ends, store progress and output, renew leases."""
+        now = time.monotonic()
+        if self.finisher.should_finish(now, nearly_idle=nearly_idle):
+            self._attempt(self.finisher.finish, None)
+        if not self.active:
+            return
+        if self._flusher.flush_is_due(now):
+            self._attempt(self._flush, None)
+        if self.leases.renewal_is_due(now):
+            self._attempt(self._renew, self.leases.backoff)
+        self.leases.forget_all_but(lease_tokens(self.active) | self.finisher.tokens())
+
+    def stop(self, keys: Iterable[int], reason: str) -> None:
+        """End runs: SIGTERM, the grace period, SIGKILL."""
+        for key in keys:
+            assert self.launcher.executor is not None
+            self.launcher.executor.stop(key, reason)
+
+    def close(self) -> None:
+        """End the executor and release the lock that shows that this process is alive."""
+        self.launcher.close(runs_left=bool(self.active))
+
+    def _flush(self) -> None:
+        requested = self._flusher.flush(self.active, self._clock.now())
+        self.stop(requested, "Stopped on request.")
+
+    def _renew(self) -> None:
+        assert self.launcher.executor is not None
+        self.leases.renew(self.active, self.finisher.tokens(), self.launcher.executor)

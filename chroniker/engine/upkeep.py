@@ -1,0 +1,40 @@
+"""What a tick does beside running jobs: lost runs, plans, incidents."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from chroniker.alerting.incidents import attend, open_overdue
+
+from .blocking import explain_absent_hosts
+from .completion import FinishedRun
+from .heartbeat import PendingWork, record_first_tick
+from .planning import plan_for_new_host
+from .reaper import reap
+from .tick_clock import TickClock
+
+
+def settle_host(work: PendingWork, host: str, clock: TickClock) -> list[FinishedRun]:
+    """Plan for a host that is new, and end its lost runs and those whose lease ran out.
+
+    Returns the runs that were ended.
+    """
+    if work.new_host:
+        plan_for_new_host(host, clock.now())
+        record_first_tick(host)
+    if work.owned or work.stale:
+        return reap(host, clock.now(), stale=work.stale)
+    return []
+
+
+def review_incidents(work: PendingWork, now: datetime) -> None:
+    """Open incidents of overdue jobs, and review the open ones. After the claim, in a tick."""
+    if work.overdue:
+        explain_absent_hosts(now)
+        open_overdue(now)
+    if work.incident_review:
+        attend(now)
+    if work.digest:
+        from chroniker.alerting.digests import write_digests
+
+        write_digests(now)
