@@ -16,7 +16,7 @@ from django.utils.timezone import now as utc_now
 
 from chroniker.engine.completion import FinishedRun, end_run
 from chroniker.enums import RunStatus
-from chroniker.models import Incident, Job, JobState, Notification, OutputChunk, Run
+from chroniker.models import Incident, Job, JobState, Maintenance, Notification, OutputChunk, Run
 from chroniker.processes.running_child import Outcome
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState
@@ -236,3 +236,11 @@ def make_chunk(run: Run, stream: str, offset: int, text: str) -> OutputChunk:
     return OutputChunk.objects.create(
         run=run, stream=stream, offset=offset, size=len(text), text=text, written_at=utc_now()
     )
+
+
+def make_maintenance(now: datetime, minutes: float, *jobs: Job, **fields: Any) -> Maintenance:
+    made = Maintenance.objects.create(
+        starts_at=now, ends_at=now + timedelta(minutes=minutes), **fields
+    )
+    made.jobs.set(jobs)
+    return made

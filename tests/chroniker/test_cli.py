@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.utils.timezone import now
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chroniker.cli import find_settings_module
+from chroniker.models import Run
+from tests.factories import make_due_job, make_job
 from tests.support.machine import REPO
+from tests.support.processes import wait_until
 
 MANAGE = '''#!/usr/bin/env python
 """Django's command-line utility for administrative tasks."""
@@ -262,3 +268,100 @@ def test_unwritable_log_is_reported(tmp_path: Path) -> None:
     told = error_line(chroniker("-l", "no/where/cron.log", "-p", "nowhere", cwd=tmp_path))
 
     assert "cron.log" in told
+
+
+@pytest.mark.django_db(transaction=True)
+class TestProgram:
+    """The console script, as the cron line calls it: no environment to speak of."""
+
+    def call(self, site_env: dict[str, str], *words: str, **kwargs: Any) -> Any:
+        env = {
+            name: value
+            for name, value in site_env.items()
+            if name not in ("DJANGO_SETTINGS_MODULE", "PYTHONPATH")
+        }
+        program = Path(sys.executable).with_name("chroniker")
+        return subprocess.run(
+            [str(program), *words], env=env, capture_output=True, text=True, timeout=60, **kwargs
+        )
+
+    def project(self, tmp_path: Path) -> Path:
+        (tmp_path / "manage.py").write_text(
+            "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site_settings')\n"
+        )
+        (tmp_path / "site_settings.py").write_text(
+            f"import sys\nsys.path.insert(0, {str(REPO)!r})\nfrom tests.settings import *\n"
+        )
+        return tmp_path
+
+    def test_finds_the_settings_in_manage_py(
+        self, site_env: dict[str, str], tmp_path: Path
+    ) -> None:
+        make_due_job()
+        ended = self.call(site_env, "-p", str(self.project(tmp_path)), cwd="/")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+        assert Run.objects.get().status == "succeeded"
+
+    def test_takes_a_virtual_environment_and_settings_by_name(
+        self, site_env: dict[str, str], tmp_path: Path
+    ) -> None:
+        job, other = make_due_job(), make_due_job()
+        ended = self.call(
+            site_env, "-e", sys.prefix, "-s", "site_settings", "-p",
+            str(self.project(tmp_path)), "--jobs", str(job.pk), cwd="/",
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        assert Run.objects.get().job == job != other
+
+    def test_logs_to_a_file_or_is_quiet(self, site_env: dict[str, str], tmp_path: Path) -> None:
+        project, log = str(self.project(tmp_path)), tmp_path / "chroniker.log"
+        ended = self.call(site_env, "-p", project, "--jobs", "nobody", "-l", str(log))
+        assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
+        (line,) = log.read_text().splitlines()
+        assert line.endswith("chroniker: There is no job nobody.") and line[:2] == "20"
+        ended = self.call(site_env, "-p", project, "--jobs", "nobody", "-q")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["-p", "/no/such/site"], "there is no directory /no/such/site"),
+            (["-p", "/"], "name it with -s"),
+            (["-p", "/", "-s", "no_such_settings"], "No module named 'no_such_settings'"),
+            (["-e", "/no/such/venv"], "there is no virtual environment in /no/such/venv"),
+        ],
+    )
+    def test_says_in_one_line_what_is_wrong(
+        self, site_env: dict[str, str], words: list[str], message: str
+    ) -> None:
+        ended = self.call(site_env, *words)
+        assert ended.returncode == 1
+        assert len(ended.stderr.splitlines()) == 1
+        assert message in ended.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.cron
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_real_cron_daemon_runs_a_due_job_within_its_minute(
+    site_env: dict[str, str], tmp_path: Path
+) -> None:
+    """Debian's cron, with the line that the README gives."""
+    from tests.support.cron_daemon import run_cron_daemon
+
+    (tmp_path / "manage.py").write_text(
+        "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')\n"
+    )
+    job = make_job(schedule="* * * * *")
+    asked = now()
+    program = Path(sys.executable).with_name("chroniker")
+    line = f"* * * * * {program} -p {REPO} -s tests.settings"
+    with run_cron_daemon(line, site_env, tmp_path):
+        wait_until(lambda: Run.objects.filter(job=job).exclude(status="running").exists(),
+                   timeout=150, interval=0.5)  # fmt: skip
+    run = Run.objects.filter(job=job).order_by("id").first()
+    assert run is not None and run.status == "succeeded"
+    assert run.scheduled_for >= asked
+    assert run.started_at is not None
+    assert run.started_at - run.scheduled_for < timedelta(seconds=60)

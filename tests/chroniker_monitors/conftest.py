@@ -63,3 +63,9 @@ def sentry_tick(start_sentry_tick: StartSentryTick) -> Callable[..., ProcessResu
         return ended
 
     return run
+
+
+@pytest.fixture
+def outside_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``check_monitor`` finds no run in the environment, as at a shell prompt."""
+    monkeypatch.delenv("CHRONIKER_RUN_ID", raising=False)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from chroniker.models import Job
 from chroniker.schedules import parse
-from chroniker_monitors.sentry import make_slug, mask_event, monitor_config, sentry_schedule
+from chroniker_monitors.sentry.check_ins import make_slug, monitor_config
+from chroniker_monitors.sentry.events import mask_event
+from chroniker_monitors.sentry.schedules import sentry_schedule
 
 SLUG = re.compile(r"(?![0-9]+$)[a-z0-9_-]{1,50}")
 

@@ -135,8 +135,8 @@ class RecordedSite:
             assert state.lease_token
         if not left:
             self.states("long").update(parts_done=60, progress_at=now)
-            self.states("late").update(blocked_reason="lock: somebody has it")
-            self.states("waiting").update(blocked_reason="dependency: waits for hourly")
+            self.states("late").update(blocked_reason="capacity")
+            self.states("waiting").update(blocked_reason="dependency")
 
     def page(self) -> Iterator[str]:
         """The lines of the page as it is."""

@@ -1,4 +1,4 @@
-"""The demonstration: its commands on a few rows, and the whole of it as ``make smoke`` runs it."""
+"""The jobs of the demo's bookshop."""
 
 from __future__ import annotations
 
@@ -143,25 +143,3 @@ def test_building_the_site_twice_changes_nothing(shop: Bookshop) -> None:
     assert shop.manage("seed_demo").returncode == 0
     assert counts() == built
     assert shop.execute("SELECT DISTINCT schedule FROM chroniker_job") == [("@daily",)]
-
-
-@pytest.mark.slow
-@pytest.mark.no_leftovers
-@pytest.mark.timeout(180)
-def test_smoke() -> None:
-    """Builds the site, runs every job under the scheduler and looks at what came of it.
-
-    All of it in less than two minutes, so that `make demo` serves long before three are over.
-    """
-    env = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO_")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "demo", "smoke"],
-        cwd=REPO,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=170,
-    )
-    assert ended.returncode == 0, ended.stdout

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import connections
+from django.db import connection, connections
 
 POSTGRES = {
     "ENGINE": "django.db.backends.postgresql",
@@ -35,3 +35,20 @@ def replace_default_connection(wrapper: Any) -> Iterator[None]:
     finally:
         connections.settings["default"] = before
         connections["default"] = mine
+
+
+def kill_other_connections() -> None:
+    """End every connection to this database but our own, as a restart would."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return
+        cursor.execute(
+            "SELECT id FROM information_schema.processlist "
+            "WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        )
+        for (number,) in cursor.fetchall():
+            cursor.execute(f"KILL {int(number)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -39,3 +41,12 @@ class MetricsPage:
 
     def samples_named(self, name: str) -> dict[frozenset[tuple[str, str]], float]:
         return {labels: value for (found, labels), value in self.samples.items() if found == name}
+
+
+def scrape_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "chroniker-scrape"]
+
+
+METRICS_URL = "/metrics"
+TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -15,6 +15,7 @@ from chroniker.enums import RunStatus
 from chroniker.models import Host, Job, JobState, Run
 from chroniker.processes.output import OutputBatch, OutputPiece
 from chroniker.processes.running_child import Outcome
+from tests.factories import make_subscribed_job
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -96,3 +97,10 @@ class Timeline:
 
     def state(self, job: Job) -> JobState:
         return JobState.objects.get(job=job)
+
+
+def timeline_of_failed_job(*subscribers: str, **fields: Any) -> Timeline:
+    job = make_subscribed_job(*subscribers, **fields)
+    timeline = Timeline()
+    timeline.run_once(job, "F")
+    return timeline

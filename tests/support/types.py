@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 from django.test import Client
 
@@ -17,3 +19,4 @@ RunInFork = Callable[..., ForkedProcess]
 RunManage = Callable[..., subprocess.CompletedProcess[str]]
 StartManage = Callable[..., subprocess.Popen[bytes]]
 SignIn = Callable[..., Client]
+AssertNumQueries = Callable[[int], AbstractContextManager[Any]]

@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 import pytest
+from chroniker.admin.orders import order_run, switch
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 from django.utils.html import escape
 
-from chroniker.admin.orders import order_run, switch
 from chroniker.enums import RunStatus
 from chroniker.models import Host, Job, JobDependency, JobState, OutputChunk, Run
 from tests.factories import make_job, make_output, make_run, make_running, minutes_from_now

@@ -9,9 +9,10 @@ import pytest
 
 from chroniker.alerting.mail import build, domain, sender
 from chroniker.alerting.notifiers import admin_link, one_line, plain, site_url
+from chroniker.alerting.outbox import usable
 from chroniker.masking import Masker
 from chroniker.models import Job, JobState, Notification
-from tests.factories import make_subscribed_job
+from tests.factories import make_subscribed_job, make_user
 from tests.support.mail_server import MailServer, html_of, text_of
 from tests.support.timeline import Timeline
 from tests.support.types import RunTick
@@ -311,3 +312,59 @@ def test_lines_and_texts_are_made_harmless() -> None:
     assert one_line("x" * 300) == "x" * 199 + "…"
     assert plain("a\r\nb\rc\t\x07") == "a\nb\\x0dc\t\\x07"
     assert plain("\ud800") == "\\ud800"
+
+
+def test_recipients(mail_server: MailServer, settings: Any) -> None:
+    from django.contrib.auth.models import Group
+
+    group = Group.objects.create(name="on call")
+    job = make_subscribed_job("ann", "gone", "dumb", "digested")
+    users = {user.username: user for user in job.subscribers.all()}
+    users["gone"].is_active = False
+    users["gone"].save()
+    users["dumb"].email = "not an address\nBcc: all@example.com"
+    users["dumb"].save()
+    from chroniker.models import Digest
+
+    Digest.objects.create(user=users["digested"], only=True)
+    group.user_set.add(make_user("bob"), make_user("dora", email="ANN@example.com"))
+    users["ann"].groups.add(group)
+    job.subscriber_groups.add(group)
+    Timeline().run(job, "F")
+    assert sorted(str(mail["To"]).lower() for mail in mail_server.mails) == [
+        "ann@example.com", "bob@example.com",
+    ]  # fmt: skip
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    ("address", "good"),
+    [
+        ("ann@example.com", True),
+        ("root@mailhost", True),
+        ("jörg@exämple.de", True),
+        ("", False),
+        (None, False),
+        ("ann", False),
+        ("ann@", False),
+        ("a@b.c\nBcc: d@e.f", False),
+        ("a@b.c, d@e.f", False),
+        ("Ann <ann@example.com>", False),
+        ("ann@example.com\x00", False),
+        ("x" * 251 + "@b.c", False),
+    ],
+)
+def test_invalid_address_is_skipped(address: str | None, good: bool) -> None:
+    assert usable(address) is good
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_admins_are_notified_only_if_configured(
+    mail_server: MailServer, settings: Any, wanted: bool
+) -> None:
+    settings.CHRONIKER_EMAIL_TO_ADMINS = wanted
+    settings.ADMINS = [("Root", "root@example.com")]
+    job = make_subscribed_job()
+    job.subscribers.clear()
+    Timeline().run(job, "F")
+    assert [str(mail["To"]) for mail in mail_server.mails] == ["root@example.com"] * wanted

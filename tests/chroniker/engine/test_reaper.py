@@ -1,17 +1,23 @@
-"""Runs that are running and that nobody owns: made behind our back, or by a refused end."""
+"""Runs whose tick has died are ended as lost."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
+from django.utils.timezone import now
 
+from chroniker.conf import conf, runtime_dir
+from chroniker.engine.reaper import reap
 from chroniker.models import Job, JobState, Run
-from tests.factories import make_action_job, make_due_job
+from chroniker.processes.locks import OwnerLock
+from tests.factories import make_action_job, make_due_job, make_job
 from tests.support.processes import is_alive, wait_until
 from tests.support.types import RunTick, StartTick
 
@@ -128,3 +134,73 @@ def test_unwritable_finish_does_not_block_other_jobs(
     assert run_tick().exit_code == 0
     runs = Run.objects.filter(job=job).order_by("id")
     assert [run.status for run in runs] == ["lost", "succeeded"]
+
+
+def test_other_tick_does_not_reap_a_slow_tick(
+    start_tick: StartTick, run_tick: RunTick, settings: Any, tmp_path: Path
+) -> None:
+    settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6
+    settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
+    job = make_action_job("hold_write_transaction 3")
+    tick = start_tick()
+    wait_until(lambda: Run.objects.filter(job=job, status="running").exists())
+    for _ in range(3):
+        run_tick()
+    tick.wait(20)
+    assert Run.objects.get(job=job).status == "succeeded"
+
+
+def test_a_stopped_tick_on_this_machine_is_ended_and_its_run_lost(
+    start_tick: StartTick, run_tick: RunTick, settings: Any, tmp_path: Path
+) -> None:
+    settings.CHRONIKER_LEASE_SECONDS = 1
+    settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
+    started = tmp_path / "started"
+    job = make_action_job(f"sleep 60 {started}")
+    tick = start_tick()
+    wait_until(started.exists)
+    pid = int(started.read_text())
+    os.kill(tick.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: run_tick() and Run.objects.get(job=job).status == "lost", timeout=15,
+                   interval=0.3)  # fmt: skip
+        assert not is_alive(pid)
+    finally:
+        tick.kill(signal.SIGKILL)
+    assert JobState.objects.get(job=job).failures_lost == 1
+
+
+def test_interrupted_reaping_is_finished_by_the_next_tick(tmp_path: Path, settings: Any) -> None:
+    """The first of two runs of a dead tick is ended, then the database goes away."""
+    settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
+    owner = OwnerLock(runtime_dir())
+    moment = now()
+    for number in (1, 2):
+        job = make_job(name=f"job {number}", command="noop")
+        run = Run.objects.create(job=job, scheduled_for=moment, started_at=moment)
+        JobState.objects.create(
+            job=job,
+            current_run=run,
+            lease_token=f"token {number}",
+            lease_host=conf.HOSTNAME,
+            lease_owner=owner.name,
+            lease_expires_at=moment + timedelta(hours=1),
+        )
+    owner.close()  # as the kernel does for a dead process; the file stays
+    ended = 0
+
+    def go_away(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal ended
+        if sql.startswith("UPDATE") and "chroniker_jobstate" in sql:
+            ended += 1
+            if ended == 2:
+                raise OperationalError("the database is gone")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(go_away), pytest.raises(OperationalError):
+        reap(conf.HOSTNAME, moment, stale=False)
+    assert Run.objects.filter(status="lost").count() == 1
+
+    reap(conf.HOSTNAME, moment, stale=False)
+    assert Run.objects.filter(status="lost").count() == 2
+    assert list(tmp_path.iterdir()) == []

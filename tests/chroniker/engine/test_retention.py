@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections, transaction
+from django.utils.timezone import now
 
+from chroniker.alerting.incidents import delete_old
 from chroniker.engine.completion import FinishedRun, append_output, end_run
 from chroniker.engine.output_store import store_progress
 from chroniker.engine.retention import prune_runs
@@ -19,13 +21,17 @@ from chroniker.enums import IncidentKind, RunStatus
 from chroniker.models import Incident, Job, JobState, OutputChunk, Run
 from chroniker.processes.output import OutputBatch, OutputPiece
 from chroniker.processes.running_child import Outcome
-from tests.factories import make_job
+from tests.factories import make_job, make_subscribed_job
+from tests.support.mail_server import MailServer
+from tests.support.timeline import Timeline
+from tests.support.types import RunTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 OLD = 60
 BATCH = 25
 TOKEN = "the token of its tick"
+
 COUNTERS = [
     field.name
     for field in JobState._meta.local_concrete_fields
@@ -35,10 +41,6 @@ COUNTERS = [
     )
     or field.name.startswith(("failures_", "missed_"))
 ]
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 def make_running_job_with_history() -> tuple[Job, JobState, Run]:
@@ -174,3 +176,33 @@ def test_pruning_keeps_counters_and_running_runs(prune: Callable[[Job], None]) -
     assert Run.objects.get() == running
     state.refresh_from_db()
     assert (state.current_run, state.lease_token, state.last_run) == (running, TOKEN, None)
+
+
+def test_only_so_many_runs_of_a_job_are_kept(run_tick: RunTick) -> None:
+    job, other = make_job(max_runs_kept=3), make_job(max_runs_kept=None)
+    run_tick()
+    for _ in range(6):
+        JobState.objects.all().request_run(now())
+        run_tick()
+    assert Run.objects.filter(job=job).count() == 3
+    assert Run.objects.filter(job=other).count() == 6
+    assert JobState.objects.get(job=job).runs_total == 6
+
+
+def test_old_incidents_are_cleaned_with_their_notifications_but_nothing_that_is_open(
+    mail_server: MailServer,
+) -> None:
+    old, waiting, still = (make_subscribed_job(name) for name in ("ann", "bob", "cleo"))
+    timeline = Timeline()
+    timeline.run(old, "FS")
+    mail_server.refuse.add("bob@example.com")
+    timeline.run(waiting, "FS")
+    timeline.run(still, "F")
+    assert delete_old(timeline.now) == 1
+    assert {run_once.job for run_once in Incident.objects.all()} == {waiting, still}
+    mail_server.refuse.clear()
+    for _ in range(3):
+        timeline.advance(hours=1).send()
+    timeline.run(still, "S")
+    assert [str(mail["To"]) for mail in mail_server.mails].count("bob@example.com") == 2
+    assert mail_server.event_names()[-1] == "resolved"

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from chroniker.db.histograms import add_observation
 from chroniker.schedules import parse
 from chroniker_monitors.collector.numbers import (
-    blocked_reason_label,
     cumulative,
     schedule_kind,
     timestamps,
@@ -80,21 +79,6 @@ def test_rows_keep_apart() -> None:
 def test_kind_is_what_the_parser_finds(text: str) -> None:
     kind = parse(text, zone="UTC", name="x").kind
     assert schedule_kind(text) == {"manual": "none"}.get(kind, kind)
-
-
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        ("dependency: waits for backup", "dependency"),
-        ("schedule: “0 0 31 2 *” never fires", "schedule"),
-        ("Command: no such command", "command"),
-        ("lock", "lock"),
-        ("the moon is full", "other"),
-        ("https://example.com: no", "other"),
-    ],
-)
-def test_reason_becomes_its_class(reason: str, expected: str) -> None:
-    assert blocked_reason_label(reason) == expected
 
 
 NAIVE_DATETIME = datetime(2026, 5, 4, 12, 0, 0, 250_001)

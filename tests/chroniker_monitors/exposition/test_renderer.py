@@ -82,7 +82,7 @@ states = st.fixed_dictionaries(
     {
         "host": st.one_of(st.just(""), texts),
         "lease_token": st.one_of(st.none(), st.just("token")),
-        "blocked_reason": st.one_of(st.just(""), st.just("lock: taken"), texts),
+        "blocked_reason": st.one_of(st.just(""), st.just("capacity"), texts),
         "last_status": st.one_of(st.just(""), st.sampled_from(RunStatus.values), texts),
         **dict.fromkeys(PLAIN_COLUMNS, numbers),
         **dict.fromkeys(TIME_COLUMNS, moments),

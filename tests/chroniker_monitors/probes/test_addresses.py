@@ -10,7 +10,7 @@ import pytest
 
 from chroniker_monitors.exceptions import AddressRefused
 from chroniker_monitors.probes.addresses import is_allowed, normalize_host
-from tests.support.measuring import build_errors, measure_error, measure_value
+from tests.support.measurement import build_errors, measure_error, measure_value
 from tests.support.probe_servers import send_nothing, serve_socket
 
 NEVER = [

@@ -13,7 +13,7 @@ from django.test import override_settings
 
 from chroniker_monitors.checking.measurement import measure_kind
 from chroniker_monitors.probes.reported_readings import collect_readings, report
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

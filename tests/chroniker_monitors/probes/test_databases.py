@@ -11,7 +11,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from chroniker_monitors.checking.measurement import measure
 from chroniker_monitors.probes import build
 from tests.support.machine import free_port
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

@@ -12,7 +12,7 @@ from chroniker_monitors.checking.measurement import Measurement, measure
 from chroniker_monitors.probes import build
 from chroniker_monitors.probes.files import FileProbe
 from tests.support.machine import require
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

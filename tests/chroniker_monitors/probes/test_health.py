@@ -16,7 +16,7 @@ from health_check.exceptions import (
     ServiceWarning,
 )
 
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

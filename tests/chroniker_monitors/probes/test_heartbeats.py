@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chroniker_monitors.probes import build, kind_class
 from chroniker_monitors.probes.heartbeats import HeartbeatProbe, lateness_seconds
-from tests.support.measuring import build_errors, measure_error
+from tests.support.measurement import build_errors, measure_error
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ import pytest
 from chroniker_monitors.probes import preload, tls
 from chroniker_monitors.probes.http import MAX_BODY
 from tests.support.machine import free_port
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

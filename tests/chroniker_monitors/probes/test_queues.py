@@ -10,7 +10,7 @@ import pytest
 from kombu import Connection, Exchange, Queue
 
 from tests.support.machine import free_port, require
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

@@ -17,7 +17,7 @@ from chroniker_monitors.probes import fields
 from chroniker_monitors.probes.lookups import field_names, is_countable, is_secret
 from chroniker_monitors.probes.relative_time import parse_relative
 from tests.factories import make_job
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.machine import free_port
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

@@ -15,7 +15,7 @@ from django.db import connection
 from chroniker_monitors.checking.measurement import measure
 from chroniker_monitors.probes import build, kind_class
 from chroniker_monitors.probes.sql import SqlProbe
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

@@ -15,7 +15,7 @@ import pytest
 from chroniker_monitors.checking.measurement import measure
 from chroniker_monitors.probes import build
 from tests.support.machine import REPO, require
-from tests.support.measuring import (
+from tests.support.measurement import (
     build_errors,
     measure_error,
     measure_value,

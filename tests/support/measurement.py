@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 
 from chroniker_monitors.checking.measurement import Measurement, measure
 from chroniker_monitors.exceptions import ParamsInvalid
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import BaseProbe, build, param
 
 PROBE_TIMEOUT_SECONDS = 20.0
 """The time limit of probes that answer at once, on a machine that has other things to do."""
@@ -40,3 +42,20 @@ def build_errors(kind: str, **params: Any) -> dict[str, str]:
     with pytest.raises(ParamsInvalid) as caught:
         build(kind, params)
     return {name: " ".join(said) for name, said in caught.value.errors.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallableProbe(BaseProbe):
+    """Does what a test wants."""
+
+    kind: ClassVar[str] = "doing"
+    unit: ClassVar[str] = "deeds"
+    phrase: str = param("", label="Phrase", secret=True)
+    call: Any = None
+
+    def run(self) -> Any:
+        return self.call()
+
+
+def measure_call(call: Callable[[], Any], timeout: float = 20, **params: str) -> Measurement:
+    return measure(CallableProbe(call=call, **params), timeout=timeout)

@@ -1,0 +1,146 @@
+"""Checks of monitors in runs."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils.timezone import now as utc_now
+
+from chroniker.models import JobState, Run
+from chroniker.signals import run_finished
+from chroniker_monitors.checking.recorder import measure_and_record
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.models import Monitor, Sample
+from tests.factories import (
+    make_gauge_monitor,
+    make_heartbeat_monitor,
+    make_job,
+    make_monitor,
+    monitor_state,
+    set_gauge,
+)
+from tests.support.runs import run_check_monitor
+from tests.support.types import RunTick
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outside_a_run")]
+
+
+def test_a_rename_changes_nothing_else(tmp_path: Path) -> None:
+    monitor = make_gauge_monitor(tmp_path)
+    Monitor.objects.filter(pk=monitor.pk).update(name='new "name" -x')
+    assert run_check_monitor(*Monitor.objects.get().args.split())[0] == 0
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("told", ["50", "85", "95"])
+def test_a_run_succeeds_whatever_it_measures(tmp_path: Path, run_tick: RunTick, told: str) -> None:
+    monitor = make_gauge_monitor(tmp_path, told)
+    run_tick(only=frozenset({monitor.pk}), force=True)
+    run = Run.objects.get()
+    assert (run.status, run.error) == ("succeeded", "")
+    state = monitor_state(monitor)
+    assert (state.value, state.last_run_id) == (float(told), run.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_run_fails_with_the_probe_error(tmp_path: Path, run_tick: RunTick) -> None:
+    monitor = make_gauge_monitor(tmp_path, "raise the wire is cut")
+    run_tick(only=frozenset({monitor.pk}), force=True)
+    run = Run.objects.get()
+    assert run.status == "failed"
+    assert "the wire is cut" in run.error
+    assert monitor_state(monitor).severity == Severity.UNKNOWN
+    assert Sample.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("told", "status", "word"),
+    [
+        ("kill", "failed", "SIGKILL"), ("exit 0", "succeeded", "without a sample"),
+        ("sleep 60", "timed_out", ""),
+    ],
+)  # fmt: skip
+def test_a_probe_that_was_killed_is_unknown(
+    tmp_path: Path, run_tick: RunTick, told: str, status: str, word: str
+) -> None:
+    monitor = make_gauge_monitor(tmp_path, told, timeout_seconds=300)
+    Monitor.objects.filter(pk=monitor.pk).update(timeout_seconds=1, kill_grace_seconds=0)
+    run_tick(only=frozenset({monitor.pk}), force=True)
+    run = Run.objects.get()
+    assert run.status == status
+    state = monitor_state(monitor)
+    assert (state.severity, state.value, state.last_run_id) == (Severity.UNKNOWN, None, run.pk)
+    assert word in state.error
+    assert Sample.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_each_host_has_a_state_of_its_own(tmp_path: Path, run_tick: RunTick, settings: Any) -> None:
+    monitor = make_gauge_monitor(tmp_path, 95, hostname="*")
+    settings.CHRONIKER_HOSTNAME = "web1"
+    run_tick(only=frozenset({monitor.pk}), force=True)
+    set_gauge(tmp_path, 50)
+    settings.CHRONIKER_HOSTNAME = "web2"
+    run_tick(only=frozenset({monitor.pk}), force=True)
+    assert monitor_state(monitor, "web1").severity == Severity.CRITICAL
+    assert monitor_state(monitor, "web2").severity == Severity.OK
+    assert run_check_monitor(monitor.name)[0] == 0
+    assert monitor_state(monitor, "web2").samples_total == 2
+
+
+def test_another_jobs_run_is_no_run_of_the_monitor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor, job = make_gauge_monitor(tmp_path, 95), make_job()
+    run = Run.objects.create(job=job, scheduled_for=utc_now())
+    monkeypatch.setitem(os.environ, "CHRONIKER_RUN_ID", str(run.pk))
+    assert run_check_monitor(monitor.name)[0] == 2
+    assert monitor_state(monitor).last_run_id is None
+
+
+def test_a_check_is_not_missed_where_another_came_right_after_it(client: Client) -> None:
+    monitor = make_heartbeat_monitor()
+    run = Run.objects.create(job_id=monitor.pk, scheduled_for=utc_now(), started_at=utc_now())
+    measure_and_record(monitor, monitor.probe, "", now=utc_now(), run_id=run.pk)
+    client.get(f"/ping/{monitor.probe.ping_uuid}/")
+    Run.objects.filter(pk=run.pk).update(status="succeeded", ended_at=utc_now())
+    run.refresh_from_db()
+    run_finished.send(sender=Run, run=run, job=monitor)
+    assert Sample.objects.count() == 2
+    assert monitor_state(monitor).severity == Severity.OK
+
+
+@pytest.mark.django_db(transaction=True)
+def test_stopped_check_records_no_measurement(run_tick: RunTick) -> None:
+    monitor = make_monitor()
+    run = Run.objects.create(job_id=monitor.pk, scheduled_for=utc_now(), status="stopped")
+    run_finished.send(sender=Run, run=run, job=monitor)
+    assert not Sample.objects.exists()
+
+
+@pytest.mark.one_database
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_fresh_interpreter_knows_that_it_is_a_run(
+    tmp_path: Path, run_tick: RunTick, settings: Any
+) -> None:
+    settings.CHRONIKER_START_METHOD = "spawn"
+    monitor = make_gauge_monitor(tmp_path, 95)
+    run_tick(only=frozenset({monitor.pk}), force=True)
+    run = Run.objects.get()
+    assert (run.status, monitor_state(monitor).last_run_id) == ("succeeded", run.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_monitors_run_on_their_schedule(tmp_path: Path, run_tick: RunTick) -> None:
+    monitor = make_gauge_monitor(tmp_path, 95, schedule="@every 30s")
+    run_tick()
+    JobState.objects.filter(job=monitor.pk).update(next_run_at=utc_now() - timedelta(seconds=1))
+    run_tick()
+    assert monitor_state(monitor).severity == Severity.CRITICAL
