@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .models import Monitor
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 __all__ = ["Monitor"]
 
 
-def __getattr__(name: str) -> Any:
-    """``from chroniker_monitors import Monitor``; not before, since apps are loaded first."""
+def __getattr__(name: str) -> object:
+    """Import Monitor when it is first used: Django imports this package before models."""
     if name == "Monitor":
         from .models import Monitor
 

@@ -1,4 +1,4 @@
-"""The app's entry in INSTALLED_APPS."""
+"""The app configuration."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from django.utils.translation import gettext_lazy as _
 
 
 class ChronikerMonitorsConfig(AppConfig):
-    """Monitors, and the metrics of Chroniker."""
+    """Monitors and metrics."""
 
     name = "chroniker_monitors"
     verbose_name = _("Chroniker monitors")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks and the receivers; nothing is read or served."""
+        """Register the system checks and connect the receivers."""
         from django.db.models.signals import post_delete
 
         from chroniker.signals import pre_fork, run_finished
@@ -26,8 +26,8 @@ class ChronikerMonitorsConfig(AppConfig):
         sentry.connect()
         pre_fork.connect(preload, dispatch_uid="chroniker_monitors.preload")
         post_delete.connect(
-            withdraw_incidents, sender=Probe, dispatch_uid="chroniker_monitors.forget"
+            withdraw_incidents, sender=Probe, dispatch_uid="chroniker_monitors.withdraw_incidents"
         )
         run_finished.connect(
-            record_missing_measurement, dispatch_uid="chroniker_monitors.unmeasured"
+            record_missing_measurement, dispatch_uid="chroniker_monitors.record_missing_measurement"
         )

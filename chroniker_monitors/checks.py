@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says about the settings of metrics and monitors; the ids are stable."""
+"""System checks of the settings of metrics and monitors. The ids are stable."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ipaddress
 import math
 import re
 from collections.abc import Container, Iterator, Sequence
-from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -17,37 +16,37 @@ from chroniker.conf import conf as chroniker_conf
 from .conf import MonitorsConf, all_settings, conf
 from .enums import COMMAND
 
-SHORT_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 _SECRET_SETTINGS = ("CHRONIKER_MONITORS_BROKERS",)
 
 
 @register("chroniker")
 def check_settings(
-    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: object
 ) -> list[CheckMessage]:
-    """Wrong values of ``CHRONIKER_METRICS_*`` and ``CHRONIKER_MONITORS_*``."""
+    """Check the values of ``CHRONIKER_METRICS_*`` and ``CHRONIKER_MONITORS_*``."""
     wrong = list(_check_types())
     return wrong or [*_check_networks(), *_check_buckets(), *_check_token(), *_check_monitors()]
 
 
 def _check_types() -> Iterator[CheckMessage]:
     for setting in all_settings():
-        value: Any = setting.__get__(conf, MonitorsConf)
+        value = setting.__get__(conf, MonitorsConf)
         if value is None and setting.default is None:
             continue
-        # Not isinstance: bool is an int, but nobody means True jobs.
+        # Not isinstance(), because a bool is an int: METRICS_MAX_JOBS = True is a mistake.
         if type(value) not in setting.types:
             names = " or ".join(sorted(kind.__name__ for kind in setting.types))
-            # The URLs of brokers have passwords.
+            # Broker URLs contain passwords.
             shown = f"a {type(value).__name__}" if setting.name in _SECRET_SETTINGS else repr(value)
             yield Error(
-                f"{setting.name} is {shown}, which is no {names}.",
+                f"{setting.name} must be {names}, not {shown}.",
                 hint=setting.doc,
                 id="chroniker_monitors.E001",
             )
-        elif setting.minimum is not None and value < setting.minimum:
+        elif isinstance(value, int | float) and value < (setting.minimum or -math.inf):
             yield Error(
-                f"{setting.name} is {value!r}, which is less than {setting.minimum:g}.",
+                f"{setting.name} is {value!r}, but must be at least {setting.minimum:g}.",
                 hint=setting.doc,
                 id="chroniker_monitors.E002",
             )
@@ -65,7 +64,7 @@ def _check_networks_of(name: str) -> Iterator[CheckMessage]:
         except ValueError as error:
             yield Error(
                 f"CHRONIKER_{name}: {error}.",
-                hint='Networks are written as "10.1.0.0/16" or "fd00::/8". It allows nothing.',
+                hint='Write networks as "10.1.0.0/16" or "fd00::/8". This entry is ignored.',
                 id="chroniker_monitors.E003",
             )
 
@@ -83,7 +82,7 @@ def _check_buckets() -> Iterator[CheckMessage]:
     ):
         yield Error(
             f"CHRONIKER_METRICS_DURATION_BUCKETS is {bounds!r}.",
-            hint="Give at least one bound in seconds, above 0, ascending; +Inf is always there.",
+            hint="Give at least one bound in seconds, above 0, in ascending order. +Inf is added.",
             id="chroniker_monitors.E004",
         )
 
@@ -92,26 +91,26 @@ def _check_token() -> Iterator[CheckMessage]:
     token = conf.METRICS_TOKEN
     if token and not re.fullmatch("[!-~]+", token):
         yield Error(
-            "CHRONIKER_METRICS_TOKEN has characters that a header cannot carry.",
-            hint="Use printable ASCII without blanks; `openssl rand -hex 32` makes a good one.",
+            "CHRONIKER_METRICS_TOKEN has characters that are not allowed in a header.",
+            hint="Use printable ASCII without spaces, for example from `openssl rand -hex 32`.",
             id="chroniker_monitors.E005",
         )
-    elif 0 < len(token) < SHORT_TOKEN:
+    elif 0 < len(token) < MIN_TOKEN_LENGTH:
         yield Warning(
-            f"CHRONIKER_METRICS_TOKEN has less than {SHORT_TOKEN} characters.",
-            hint="`openssl rand -hex 32` makes a good one.",
+            f"CHRONIKER_METRICS_TOKEN has fewer than {MIN_TOKEN_LENGTH} characters.",
+            hint="Use a longer one, for example from `openssl rand -hex 32`.",
             id="chroniker_monitors.W001",
         )
 
 
 def _check_monitors() -> Iterator[CheckMessage]:
-    """What monitors would stumble over: models, databases and brokers that are not there."""
+    """Check that the commands, models, databases and brokers of monitors exist."""
     allowed = chroniker_conf.ALLOWED_COMMANDS
     if isinstance(allowed, Container) and COMMAND not in allowed:
-        # Whether there are monitors only the database knows, which checks do not ask.
+        # Checks do not query the database, so this does not know whether there are monitors.
         yield Warning(
-            f"CHRONIKER_ALLOWED_COMMANDS lacks {COMMAND}, so that no monitor can run.",
-            hint=f"Add {COMMAND!r}; SILENCED_SYSTEM_CHECKS where there are to be no monitors.",
+            f"CHRONIKER_ALLOWED_COMMANDS does not contain {COMMAND}, so monitors cannot run.",
+            hint=f"Add {COMMAND!r}. Without monitors, use SILENCED_SYSTEM_CHECKS.",
             id="chroniker_monitors.W002",
         )
     for label in conf.MONITORS_MODELS or ():
@@ -119,21 +118,21 @@ def _check_monitors() -> Iterator[CheckMessage]:
             apps.get_model(label)
         except (LookupError, ValueError, AttributeError):
             yield Error(
-                f"CHRONIKER_MONITORS_MODELS: {label!r} is no model.",
-                hint='Models are written as "app_label.Model".',
+                f"CHRONIKER_MONITORS_MODELS: there is no model {label!r}.",
+                hint='Write models as "app_label.Model".',
                 id="chroniker_monitors.E006",
             )
     alias = conf.MONITORS_SQL_ALIAS
     if alias and alias not in connections:
         yield Error(
-            f"CHRONIKER_MONITORS_SQL_ALIAS is {alias!r}, which is none of DATABASES.",
-            hint="Add a database of that name, with a user who can only read.",
+            f"CHRONIKER_MONITORS_SQL_ALIAS is {alias!r}, which is not in DATABASES.",
+            hint="Add a database with this alias, whose user can only read.",
             id="chroniker_monitors.E007",
         )
     for name, url in conf.MONITORS_BROKERS.items():
         if not isinstance(name, str) or not isinstance(url, str) or "://" not in url:
             yield Error(
-                f"CHRONIKER_MONITORS_BROKERS: {name!r} has no URL.",  # nor does it say what it has
-                hint='Such as {"default": "redis://127.0.0.1:6379/0"}.',
+                f"CHRONIKER_MONITORS_BROKERS: {name!r} has no URL.",  # the value may be a password
+                hint='Use a value such as {"default": "redis://127.0.0.1:6379/0"}.',
                 id="chroniker_monitors.E008",
             )

@@ -1,12 +1,9 @@
-"""Settings of the metrics and monitors; read when they are used, as in :mod:`chroniker.conf`.
+"""The settings of metrics and monitors, read when they are used, as in :mod:`chroniker.conf`.
 
-The bounds of the histograms, ``CHRONIKER_METRICS_DURATION_BUCKETS``, are the scheduler's: it
-counts by them.
+``CHRONIKER_METRICS_DURATION_BUCKETS`` is a setting of the scheduler, which counts by the buckets.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.conf import settings
 
@@ -14,19 +11,19 @@ from chroniker.conf import Setting, computed, setting
 
 
 def default_brokers() -> dict[str, str]:
-    """Celery's broker, where the site names one."""
+    """Return the broker of Celery, if the site has one."""
     url = getattr(settings, "CELERY_BROKER_URL", None) or getattr(settings, "BROKER_URL", None)
     return {"default": url} if isinstance(url, str) else {}
 
 
 class MonitorsConf:
-    """The settings of the metrics and monitors with their defaults."""
+    """The settings of metrics and monitors, with their defaults."""
 
     METRICS_TOKEN = setting(
         "",
         str,
-        doc="What a scraper must send as `Authorization: Bearer …`. Empty: none is asked for, and "
-        "the address decides.",
+        doc="The token that a scraper must send as `Authorization: Bearer …`. Empty: the client's "
+        "address decides.",
     )
     METRICS_ALLOWED_NETWORKS: tuple[str, ...] = setting(
         (),
@@ -34,21 +31,22 @@ class MonitorsConf:
         tuple,
         set,
         frozenset,
-        doc="Without a token: networks (CIDR) that may scrape, beside loopback.",
+        doc="Networks (CIDR) that may scrape without a token, in addition to loopback.",
     )
     METRICS_MAX_JOBS = setting(
         10_000,
         int,
-        doc="Jobs on the page, the oldest first. chroniker_collector_dropped_jobs counts the "
-        "others.",
+        doc="Maximum number of jobs on the page, oldest first. "
+        "chroniker_collector_dropped_jobs counts the others.",
         minimum=1,
     )
-    METRICS_HISTOGRAMS = setting(True, bool, doc="Whether the histograms are on the page.")
+    METRICS_HISTOGRAMS = setting(True, bool, doc="Whether to export histograms.")
     METRICS_TIMEOUT_SECONDS = setting(
         2,
         int,
         float,
-        doc="How long the database may take; after that the page says chroniker_collector_up 0.",
+        doc="Time limit for the database queries of a scrape, seconds; after that the page says "
+        "chroniker_collector_up 0.",
         minimum=0.1,
     )
     MONITORS_ALLOWED_NETWORKS: tuple[str, ...] = setting(
@@ -57,13 +55,14 @@ class MonitorsConf:
         tuple,
         set,
         frozenset,
-        doc="Networks (CIDR), beside public addresses, that monitors of the kinds http, tls and "
-        "tcp may reach.",
+        doc="Networks (CIDR), in addition to public addresses, that monitors of the kinds http, "
+        "tls and tcp may connect to.",
     )
     MONITORS_CA_FILE = setting(
         "",
         str,
-        doc="A file of certificate authorities (PEM) that monitors trust beside the system's.",
+        doc="A file of certificate authorities (PEM) that monitors trust in addition to those of "
+        "the system.",
     )
     MONITORS_MODELS: tuple[str, ...] | None = setting(
         None,
@@ -72,19 +71,19 @@ class MonitorsConf:
         set,
         frozenset,
         doc='The models that monitors of the kind records may count, as "app.Model". None: all '
-        "but users, groups, sessions and those with a field whose name tells of a secret.",
+        "except users, groups, sessions, and models with a field that is named like a secret.",
     )
     MONITORS_SQL_ALIAS = setting(
         "",
         str,
-        doc="The database (an alias of DATABASES) that monitors of the kind sql may read; its user "
-        "should be able to read only what anybody who defines monitors may see. Empty: there are "
-        "no such monitors.",
+        doc="The database (an alias of DATABASES) that monitors of the kind sql query. Its user "
+        "should only be able to read what everybody who defines monitors may see. Empty: no such "
+        "monitors.",
     )
     MONITORS_BROKERS: dict[str, str] = computed(
         default_brokers,
         dict,
-        doc="The message brokers whose queues monitors may measure: names and URLs.",
+        doc="Message brokers whose queues monitors may measure: a dict of names and URLs.",
         shown="`CELERY_BROKER_URL` as `default`",
     )
     MONITORS_HEALTH_CHECKS: tuple[str, ...] = setting(
@@ -93,14 +92,14 @@ class MonitorsConf:
         tuple,
         set,
         frozenset,
-        doc="Modules whose health checks monitors may run, beside django-health-check's own and "
-        "those of the installed apps.",
+        doc="Modules whose health checks monitors may run, in addition to those of "
+        "django-health-check and of the installed apps.",
     )
 
 
 conf = MonitorsConf()
 
 
-def all_settings() -> list[Setting[Any]]:
-    """Every setting, for system checks and documentation."""
+def all_settings() -> list[Setting[object]]:
+    """Return every setting, for system checks and documentation."""
     return [value for value in vars(MonitorsConf).values() if isinstance(value, Setting)]

@@ -1,4 +1,4 @@
-"""The words for what a monitor says, each with its meaning."""
+"""The enums of monitors, with the meaning of each member."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Severity(models.IntegerChoices):
-    """How bad it is. The numbers are exit codes (the convention of Nagios' plugins) and metrics."""
+    """Severity. The numbers are the exit codes of Nagios plugins and the values of the metric."""
 
     OK = 0, _("ok")
     """The value is within its thresholds."""
     WARNING = 1, _("warning")
-    """The value is beyond the first threshold."""
+    """The value has crossed the warning threshold."""
     CRITICAL = 2, _("critical")
-    """The value is beyond the second threshold."""
+    """The value has crossed the critical threshold."""
     UNKNOWN = 3, _("unknown")
-    """The probe itself failed: there is no value, which is not the same as zero."""
+    """The probe failed, so there is no value (which is not zero)."""
 
 
 class Operator(models.TextChoices):
-    """``value operator threshold`` is bad."""
+    """How a value is compared: it is bad if ``value operator threshold`` is true."""
 
     ABOVE = ">", _("is above")
     AT_LEAST = ">=", _("is at least")
@@ -31,17 +31,17 @@ class Operator(models.TextChoices):
 
 
 class PingKind(models.TextChoices):
-    """What an outside job told by its last ping."""
+    """What the last ping of an outside job reported."""
 
     SUCCESS = "success", _("success")
-    """It ended well (or an exit code of 0)."""
+    """The job succeeded, or ended with exit code 0."""
     FAIL = "fail", _("failure")
-    """It said that it failed (or an exit code other than 0)."""
+    """The job failed, or ended with another exit code."""
 
 
 HEARTBEAT = "heartbeat"
-"""The kind whose value comes from pings."""
+"""The kind of probe whose value comes from pings."""
 SQL = "sql"
-"""The kind that needs a permission of its own."""
+"""The kind of probe that needs its own permission."""
 COMMAND = "check_monitor"
-"""The management command of every monitor's job."""
+"""The management command that the job of a monitor runs."""

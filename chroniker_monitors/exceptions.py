@@ -1,4 +1,4 @@
-"""Every error that the monitors raise on purpose, with a message for the person who reads it."""
+"""The exceptions of monitors. Their messages are shown to people."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from chroniker.exceptions import ChronikerError
 
 
 class ProbeError(ChronikerError):
-    """A probe could not measure; the message says what to look at."""
+    """A probe could not measure; the message says what to check."""
 
 
 class AddressRefused(ProbeError):
-    """A monitor names an address that this site does not let monitors reach."""
+    """A probe wants to connect to an address that this site does not allow."""
 
 
 class UnknownKind(ChronikerError):
-    """A monitor is of a kind that nothing installed here registers."""
+    """No installed package registers this kind of probe."""
 
 
 class SandboxBusy(ChronikerError):
-    """As many monitors are being tried as a site's process tries at once."""
+    """This process is already testing as many monitors as it may."""
 
 
 class ParamsInvalid(ChronikerError):
-    """Parameters that a kind of probe cannot use: ``errors`` has the messages by parameter."""
+    """The parameters of a probe are invalid; ``errors`` maps each parameter to its messages."""
 
     def __init__(self, errors: Mapping[str, Sequence[str]]) -> None:
-        self.errors: dict[str, list[str]] = {name: list(said) for name, said in errors.items()}
+        self.errors: dict[str, list[str]] = {name: list(texts) for name, texts in errors.items()}
         super().__init__(
-            " ".join(f"{name}: {' '.join(said)}" for name, said in self.errors.items())
+            " ".join(f"{name}: {' '.join(texts)}" for name, texts in self.errors.items())
         )

@@ -1,8 +1,7 @@
-"""Rules and dashboards as files of a site's own, and what has become of those files since.
+"""Export rules and dashboards to a folder of the site, and compare the folder with a release.
 
-A note beside the files (``.chroniker-export``) says what was written and with which options. So a
-file that somebody edited, or that was there before, is never overwritten unasked, and a copy can
-be compared with what this release would write.
+A manifest in the folder (``.chroniker-export``) records what was written and with which options.
+So a file that a person edited, or that existed before, is only overwritten with ``--force``.
 """
 
 from __future__ import annotations
@@ -12,28 +11,28 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from .exposition.textfile import write_atomically
 
 MANIFEST = ".chroniker-export"
-"""Without a suffix, so that neither Prometheus nor Grafana takes it for one of theirs."""
+"""It has no suffix, so that Prometheus and Grafana do not load it."""
 PARTS = ("alerts", "dashboards")
 JOB = "chroniker"
-"""The scrape job in the files as they are shipped."""
+"""The scrape job in the shipped files."""
 GRAFANA_URL = "https://grafana.example"
 RUNBOOKS_URL = "https://docs.example/runbooks.md"
-"""Addresses in the rules as they are shipped."""
+"""Placeholders in the shipped rules."""
 
 
 class ExportRefusedError(Exception):
-    """What stands in the way, and what to do about it."""
+    """The export is not possible; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What is filled in. Empty: as it was the last time, or as it is shipped."""
+    """The values of the site. Empty: as in the last export, or as shipped."""
 
     site_url: str = ""
     grafana_url: str = ""
@@ -45,42 +44,42 @@ class ExportOptions:
     only: str = ""
 
     def with_defaults_from(self, older: ExportOptions) -> ExportOptions:
-        """These, and the older ones where these are empty."""
+        """Fill empty options from ``older``."""
         given = {name: value for name, value in asdict(self).items() if value}
         return replace(older, **given)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Which of the two folders are meant."""
+        """The folders to export."""
         return (self.only,) if self.only in PARTS else PARTS
 
 
-# --- what is written ------------------------------------------------------------------------
+# --- the content ----------------------------------------------------------------------------
 
 
 def source_folder() -> Path:
-    """The folder that has alerts/ and dashboards/: in the wheel this package, else the checkout."""
+    """Find alerts/ and dashboards/: in the package if installed from a wheel, or in the checkout."""
     here = Path(__file__).resolve().parent
     return here if (here / "dashboards").is_dir() else here.parent
 
 
 def render_files(options: ExportOptions, source: Path | None = None) -> dict[str, str]:
-    """Each file, by its path in the copy, with the site's own values filled in."""
+    """Render each file with the values of the site, by its path in the folder."""
     source = source or source_folder()
     found = {}
     for part in options.parts:
         for path in _files(source / part):
             name = path.relative_to(source).as_posix()
             if name.endswith("/datasources.yml") and options.datasource:
-                continue  # Grafana knows it already
+                continue  # it exists in Grafana already
             found[name] = _fill_in(name, path.read_text(encoding="utf-8"), options)
     if not found:
-        raise ExportRefusedError(f"There are no rules and dashboards in {source}.")
+        raise ExportRefusedError(f"{source} contains no rules and dashboards.")
     return found
 
 
 def find_placeholder_urls(files: Mapping[str, str]) -> list[str]:
-    """Addresses of nobody that are left in the files."""
+    """Find the placeholders that are left in the files."""
     return [
         address
         for address in (GRAFANA_URL, RUNBOOKS_URL)
@@ -89,7 +88,7 @@ def find_placeholder_urls(files: Mapping[str, str]) -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Rules, their configuration, dashboards; not their tests and not what they are built from."""
+    """Find the rules, their configuration and the dashboards, without tests and sources."""
     for pattern in ("*.yml", "*.json", "provisioning/*.yml"):
         yield from sorted(folder.glob(pattern))
 
@@ -113,7 +112,7 @@ def _fill_in(name: str, text: str, options: ExportOptions) -> str:
 
 
 def _set_yaml_value(text: str, key: str, value: str) -> str:
-    """The YAML with another value of this key; a JSON string is one of YAML, too."""
+    """Set the value of a key in YAML. A JSON string is valid YAML."""
     if not value:
         return text
     quoted = json.dumps(value, ensure_ascii=False)
@@ -121,7 +120,7 @@ def _set_yaml_value(text: str, key: str, value: str) -> str:
 
 
 def _dashboard(text: str, options: ExportOptions) -> str:
-    """With the site and its Prometheus chosen when it is opened, and a link to the site's admin."""
+    """Preset the scrape job and the data source, and link to the admin of the site."""
     board = json.loads(text)
     chosen = {"job": options.job, "datasource": options.datasource}
     for variable in board["templating"]["list"]:
@@ -132,7 +131,7 @@ def _dashboard(text: str, options: ExportOptions) -> str:
     return json.dumps(board, indent=2, ensure_ascii=False) + "\n"
 
 
-def _link_to_admin(site_url: str) -> dict[str, Any]:
+def _link_to_admin(site_url: str) -> dict[str, object]:
     return {
         "title": "Admin",
         "type": "link",
@@ -148,7 +147,7 @@ def _link_to_admin(site_url: str) -> dict[str, Any]:
 
 
 def _admin_path() -> str:
-    """Where the site has the list of jobs; its start page where it has no admin."""
+    """Return the path of the list of jobs, or of the start page if the site has no admin."""
     from django.urls import NoReverseMatch, reverse
 
     try:
@@ -157,19 +156,29 @@ def _admin_path() -> str:
         return "/"
 
 
-# --- a site's copy --------------------------------------------------------------------------
+# --- the folder -----------------------------------------------------------------------------
+
+
+class Problem(StrEnum):
+    """How a file differs from the release."""
+
+    MISSING = "missing"
+    EDITED = "edited"
+    OUTDATED = "outdated"
+    FOREIGN = "not written by export_monitoring"
+    OBSOLETE = "no longer part of the release"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with a file of the copy."""
+    """A file of the folder that differs from the release."""
 
     name: str
-    what: str
+    problems: tuple[Problem, ...]
 
 
 class ExportFolder:
-    """The files in a folder of the site."""
+    """The exported files in a folder of the site."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -178,7 +187,7 @@ class ExportFolder:
         self.options = ExportOptions(
             **{k: str(v) for k, v in manifest["options"].items() if k in option_names}
         )
-        # What leads out of the folder was never written by us.
+        # Ignore paths that lead out of the folder; the export never writes such a path.
         self.written = {n: d for n, d in manifest["files"].items() if ".." not in Path(n).parts}
 
     def _read_manifest(self) -> dict[str, dict[str, str]]:
@@ -189,34 +198,36 @@ class ExportFolder:
             return {"options": {}, "files": {}}
         except (ValueError, KeyError, TypeError) as error:
             raise ExportRefusedError(
-                f"{self.folder / MANIFEST} cannot be read; delete it, and say --force once."
+                f"{self.folder / MANIFEST} cannot be read. Delete it and run again with --force."
             ) from error
 
     def findings(self, files: Mapping[str, str], parts: tuple[str, ...]) -> list[Finding]:
-        """What differs from what would be written now."""
+        """Compare the folder with what would be written now."""
         found = [
-            Finding(name, what) for name in files if (what := self._compare(name, files[name]))
+            Finding(name, problems)
+            for name, text in files.items()
+            if (problems := self._compare(name, text))
         ]
         for name in self._obsolete_files(files, parts):
             if self._current_digest(name) is not None:
-                found.append(Finding(name, "no longer part of it"))
+                found.append(Finding(name, (Problem.OBSOLETE,)))
         return sorted(found, key=lambda finding: finding.name)
 
-    def _compare(self, name: str, text: str) -> str:
-        now, wanted, written = self._current_digest(name), _digest(text), self.written.get(name)
-        if now is None:
-            return "missing"
-        if now == wanted:
-            return ""
+    def _compare(self, name: str, text: str) -> tuple[Problem, ...]:
+        current, wanted, written = self._current_digest(name), _digest(text), self.written.get(name)
+        if current is None:
+            return (Problem.MISSING,)
+        if current == wanted:
+            return ()
         if written is None:
-            return "not written by export_monitoring"
-        words = {"edited": now != written, "out of date": wanted != written}
-        return ", ".join(word for word, true in words.items() if true)
+            return (Problem.FOREIGN,)
+        problems = {Problem.EDITED: current != written, Problem.OUTDATED: wanted != written}
+        return tuple(problem for problem, applies in problems.items() if applies)
 
     def write(self, files: Mapping[str, str], options: ExportOptions, *, force: bool) -> list[str]:
-        """Write what is missing or differs, and delete what is no longer shipped; their names.
+        """Write new and changed files, delete obsolete ones, and return the names of both.
 
-        Nothing is written if anything would be lost that somebody else wrote, unless forced.
+        If that would overwrite an edited or foreign file, nothing is written, unless ``force``.
         Raises ExportRefusedError and OSError.
         """
         changed = [name for name in files if self._current_digest(name) != _digest(files[name])]
@@ -226,8 +237,8 @@ class ExportFolder:
         modified_files = [name for name in changed if not self._is_unmodified(name)]
         if modified_files and not force:
             raise ExportRefusedError(
-                "These files were edited, or written by somebody else: "
-                f"{', '.join(modified_files)}. With --force they are overwritten."
+                "These files were edited or not written by export_monitoring: "
+                f"{', '.join(modified_files)}. Use --force to overwrite them."
             )
         for name in changed:
             path = self.folder / name
@@ -256,7 +267,7 @@ class ExportFolder:
         return [n for n in self.written if n not in files and n.partition("/")[0] in parts]
 
     def _is_unmodified(self, name: str) -> bool:
-        """Whether there is no such file, or it is as it was written."""
+        """Whether the file does not exist or is as it was written."""
         return self._current_digest(name) in (None, self.written.get(name))
 
     def _current_digest(self, name: str) -> str | None:

@@ -1,10 +1,9 @@
-"""Monitors that nearly every site wants, to begin with."""
+"""Preset monitors that most sites want."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 from chroniker.conf import conf
@@ -18,18 +17,18 @@ EVERY_HOST = "*"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One of them; ``fields`` are those of job and probe."""
+    """A preset. ``fields`` are fields of the job or the probe."""
 
     name: str
     kind: str
     description: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PresetResult:
-    """What became of a starter: made, or why not."""
+    """Whether a preset was created, or why not."""
 
     preset: Preset
     created: bool
@@ -37,7 +36,7 @@ class PresetResult:
 
 
 def iter_presets() -> Iterator[Preset]:
-    """Those that fit this site."""
+    """Yield the presets that fit this site."""
     yield Preset(
         "Disk space", "disk", "How full the root filesystem of each host is.",
         {"path": "/", "measure": "percent_used"},
@@ -50,23 +49,24 @@ def iter_presets() -> Iterator[Preset]:
          "hostname": EVERY_HOST},
     )  # fmt: skip
     yield Preset(
-        "Database latency", "database", "How long it takes to connect and to be answered.",
+        "Database latency", "database", "How long it takes to connect and run a query.",
         {"alias": "default", "measure": "latency"},
         {"warning": 0.5, "critical": 2, "consecutive": 3, "schedule": "* * * * *"},
     )  # fmt: skip
     yield Preset(
-        "Unapplied migrations", "migrations", "A release whose migrations were forgotten.",
+        "Unapplied migrations", "migrations", "Migrations that have not been applied.",
         {"alias": "default"},
-        # Not at once: while a release is on its way there may well be some.
+        # Not after one sample: during a deployment there may be some for a while.
         {"warning": 0, "consecutive": 3, "schedule": "*/5 * * * *"},
     )  # fmt: skip
     yield Preset(
-        "Failed runs", "records", "Runs of the last hour that went wrong.",
+        "Failed runs", "records", "Runs that failed in the last hour.",
         {
             "model": "chroniker.Run",
             "measure": "count",
             "filters": "status__in = failed, timed_out, lost\nended_at__gte = now-1h",
-            "exclude": "job__command = check_monitor",  # each of which alerts by itself
+            # A failed check makes its monitor unknown, which alerts by itself.
+            "exclude": "job__failures_open_incidents = false",
         },
         {"warning": 0, "critical": 10, "schedule": "*/5 * * * *"},
     )  # fmt: skip
@@ -81,11 +81,11 @@ def iter_presets() -> Iterator[Preset]:
 
 
 def add_presets() -> Iterator[PresetResult]:
-    """Make those that are not there yet; one that has been renamed is made again."""
+    """Create the presets that do not exist. A renamed one is created again."""
     present = set(Job.objects.values_list("name", flat=True))
     for preset in iter_presets():
         if preset.name in present:
-            yield PresetResult(preset, created=False, reason="a job of this name is there")
+            yield PresetResult(preset, created=False, reason="a job with this name exists")
             continue
         try:
             Monitor.objects.define(

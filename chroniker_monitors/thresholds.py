@@ -1,11 +1,13 @@
-"""How bad a value is, and when a monitor's state changes. Pure: no tables, no clock.
+"""Evaluate a value, and decide when the severity of a monitor changes. Pure: no ORM, no clock.
 
-The severities are four rungs of a ladder: ok, warning, unknown, critical. (Unknown stands above
-warning, because nobody can say that it is not worse, and below critical, which is certain.) For
-each rung but the first a monitor keeps whether it stands there or above. That changes when
-``consecutive`` samples in a row were there or above, or ``recovery`` samples in a row below; one
-that disagrees begins the count anew. So two critical samples among three bad ones make a warning
-and not yet an alarm, and a value that jumps to and fro across a threshold changes nothing.
+The severities are four levels: ok, warning, unknown, critical. Unknown ranks above warning,
+because the value could be worse than that, and below critical, which is certain.
+
+For each level above ok, a monitor keeps whether its severity has reached it. That changes after
+``consecutive`` samples in a row at or above the level, or ``recovery`` samples in a row below it;
+a sample that agrees with the current state resets the count. So three bad samples of which two
+are critical are a warning and not yet critical, and a value that flaps around a threshold changes
+nothing.
 """
 
 from __future__ import annotations
@@ -27,20 +29,20 @@ _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 SEVERITY_ORDER = (Severity.OK, Severity.WARNING, Severity.UNKNOWN, Severity.CRITICAL)
-"""From good to bad."""
+"""From best to worst."""
 
 
 def rank(severity: Severity) -> int:
-    """The rung on which a severity stands, 0 for ok."""
+    """Return the level of a severity; 0 is ok."""
     return SEVERITY_ORDER.index(severity)
 
 
 def evaluate(
     value: float, operator: str, warning: float | None, critical: float | None
 ) -> Severity:
-    """How bad ``value`` is. Raises KeyError for no operator.
+    """Return the severity of ``value``. Raises KeyError for an unknown operator.
 
-    Unknown where the value or a threshold is no number (NaN): compared with that all is well.
+    It is UNKNOWN if the value or a threshold is NaN, because comparing with NaN is always false.
     """
     exceeds = _COMPARISONS[operator]
     if any(number is not None and math.isnan(number) for number in (value, warning, critical)):
@@ -54,18 +56,18 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What a value is held against."""
+    """The thresholds of a value, and how it is compared with them."""
 
     operator: str
     warning: float | None = None
     critical: float | None = None
 
     def evaluate(self, value: float) -> Severity:
-        """How bad ``value`` is."""
+        """Return the severity of ``value``; see :func:`evaluate`."""
         return evaluate(value, self.operator, self.warning, self.critical)
 
     def warning_is_unreachable(self) -> bool:
-        """Whether nothing could ever be a warning, because it is critical before."""
+        """Whether every value beyond the warning threshold is also critical."""
         if self.warning is None or self.critical is None:
             return False
         if self.operator in (">", ">="):
@@ -77,7 +79,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class SeverityState:
-    """A monitor's severity, and for each rung how many samples in a row disagree with it."""
+    """A severity, and for each level how many samples in a row disagree with it."""
 
     severity: Severity = Severity.OK
     warning_streak: int = 0
@@ -86,32 +88,32 @@ class SeverityState:
 
     @property
     def streaks(self) -> tuple[int, int, int]:
-        """As a tuple, from the lowest rung up."""
+        """The streaks of all levels, lowest first."""
         return self.warning_streak, self.unknown_streak, self.critical_streak
 
 
 @dataclass(frozen=True, slots=True)
 class SeverityChange:
-    """From one severity to another."""
+    """A change from one severity to another."""
 
     before: Severity
     after: Severity
 
     @property
     def is_worse(self) -> bool:
-        """Whether it went up the ladder."""
+        """Whether the severity got worse."""
         return rank(self.after) > rank(self.before)
 
     @property
     def is_recovery(self) -> bool:
-        """Whether all is well again."""
+        """Whether the severity is ok again."""
         return self.after is Severity.OK
 
 
 def advance(
     severity_state: SeverityState, measured: Severity, *, consecutive: int = 1, recovery: int = 1
 ) -> tuple[SeverityState, SeverityChange | None]:
-    """Where a monitor stands after one more sample, and whether that is a change."""
+    """Return the state after one more sample, and the change of severity, if any."""
     current_rank, measured_rank = rank(severity_state.severity), rank(measured)
     streaks, reached = [], 0
     for level, streak in enumerate(severity_state.streaks, 1):

@@ -1,4 +1,4 @@
-"""``path("", include("chroniker_monitors.urls"))`` serves ``/metrics`` and ``/ping/…``."""
+"""URLs: ``path("", include("chroniker_monitors.urls"))`` serves ``/metrics`` and ``/ping/…``."""
 
 from __future__ import annotations
 

@@ -16,24 +16,24 @@ from .checking.pings import MAX_BODY_BYTES, Ping, PingResult, record_ping
 from .exposition.response import respond
 
 
-@csrf_exempt  # it changes nothing, and a POST is told 405 rather than 403
+@csrf_exempt  # it changes nothing; a POST gets 405 instead of 403
 @login_not_required
-@transaction.non_atomic_requests  # ATOMIC_REQUESTS would ask the database first
+@transaction.non_atomic_requests  # ATOMIC_REQUESTS would query the database first
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """All metrics, to those who may have them."""
+    """Serve all metrics to clients that may read them."""
     return respond(request)
 
 
-@csrf_exempt  # the address is the credential, and a curl in a crontab has no cookie
+@csrf_exempt  # the address is the credential, and curl in a crontab has no cookie
 @login_not_required
-@transaction.non_atomic_requests  # it has a transaction of its own, which may be repeated
+@transaction.non_atomic_requests  # a ping has its own transaction, which is retried
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def ping(
     request: HttpRequest, address: UUID, event: str = "", exit_code: int | None = None
 ) -> HttpResponse:
-    """What an outside job tells: nothing (it ended well), ``start``, ``fail``, an exit code."""
+    """Record a ping: success, or ``start``, ``fail`` or an exit code at the end of the address."""
     if exit_code is not None and exit_code > 255:
         raise Http404
     result = record_ping(
@@ -56,10 +56,10 @@ def ping(
 
 
 def _body(request: HttpRequest) -> bytes:
-    """What was sent, from the socket and no further: a body of a gigabyte is never held."""
+    """Read the start of the body. A body of a gigabyte is never held in memory."""
     try:
         return bytes(request.read(MAX_BODY_BYTES))
-    except OSError:  # it broke off; that it pinged is what counts
+    except OSError:  # the connection broke; the ping itself still counts
         return b""
 
 

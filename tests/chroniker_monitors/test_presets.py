@@ -32,7 +32,7 @@ def test_each_applicable_preset_is_created_and_reported(settings: Any) -> None:
     kinds = probe_kinds()
     for starter, line in zip(iter_presets(), told, strict=True):
         made = starter.kind in kinds
-        assert line == f"{starter.name}: made" or not made, line
+        assert line == f"{starter.name}: created" or not made, line
         assert Monitor.objects.filter(name=starter.name).exists() == made
     for monitor in Monitor.objects.all():
         monitor.full_clean()
@@ -44,7 +44,7 @@ def test_a_second_time_nothing_is_made_or_changed() -> None:
     add()
     Monitor.objects.filter(name="Disk space").update(enabled=False)
     before = Monitor.objects.count()
-    assert "Disk space: not made: a job of this name is there" in add()
+    assert "Disk space: not created: a job with this name exists" in add()
     assert Monitor.objects.count() == before == Job.objects.count()
     assert not Monitor.objects.get(name="Disk space").enabled
 

@@ -98,7 +98,7 @@ def test_site_url_is_by_default_that_of_the_settings(tmp_path: Path, settings: A
     run_export(tmp_path)
     assert "https://one.test/admin" in files(tmp_path)[FLEET]
     settings.CHRONIKER_SITE_URL = "https://two.test"
-    assert f"{FLEET}: out of date" in check(tmp_path)
+    assert f"{FLEET}: outdated" in check(tmp_path)
 
 
 def test_copy_may_be_compared_in_another_place(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_check_says_what_is_wrong_with_each_file(tmp_path: Path) -> None:
     (tmp_path / FLEET).write_text("{}")
     (tmp_path / PROVIDERS).unlink()
     assert check(tmp_path) == [f"{FLEET}: edited", f"{PROVIDERS}: missing"]
-    assert f"{FLEET}: edited, out of date" in check(tmp_path, "--job=other")
+    assert f"{FLEET}: edited, outdated" in check(tmp_path, "--job=other")
     job = "dashboards/chroniker-job.json"
-    assert f"{job}: out of date" in check(tmp_path, "--job=other")
+    assert f"{job}: outdated" in check(tmp_path, "--job=other")
 
 
 def test_check_of_an_empty_folder_misses_everything(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_foreign_file_is_not_overwritten_without_force(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text("theirs")
     assert f"{FLEET}: not written by export_monitoring" in check(tmp_path)
-    with pytest.raises(CommandError, match="somebody else"):
+    with pytest.raises(CommandError, match="not written by"):
         run_export(tmp_path)
     assert path.read_text() == "theirs"
 
@@ -167,7 +167,7 @@ def test_file_no_longer_shipped_is_removed(tmp_path: Path) -> None:
         path.write_text(text)
         note["files"][f"dashboards/{name}.json"] = export._digest("as written")
     (tmp_path / MANIFEST).write_text(json.dumps(note))
-    assert "dashboards/old.json: no longer part of it" in check(tmp_path)
+    assert "dashboards/old.json: no longer part of the release" in check(tmp_path)
     run_export(tmp_path)
     assert not (tmp_path / "dashboards" / "old.json").exists()
     assert (tmp_path / "dashboards" / "edited.json").exists()  # somebody has a use for it

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import BaseCommand
 
 from chroniker_monitors.presets import add_presets
 
 
 class Command(BaseCommand):
-    """Define the monitors that nearly every site wants."""
+    """Create the monitors that most sites want."""
 
     help = (
-        "Define monitors of disk, memory, database, migrations, failed runs and, with an https "
-        "CHRONIKER_SITE_URL, its certificate. One whose name is there already is left as it is."
+        "Create monitors of disk, memory, database, migrations, failed runs and, if "
+        "CHRONIKER_SITE_URL is https, its certificate. Existing jobs are not changed."
     )
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        """Make them and say which."""
+    def handle(self, *args: object, **options: object) -> None:
+        """Create them and print which."""
         for result in add_presets():
-            word = "made" if result.created else f"not made: {result.reason}"
-            self.stdout.write(f"{result.preset.name}: {word}")
+            outcome = "created" if result.created else f"not created: {result.reason}"
+            self.stdout.write(f"{result.preset.name}: {outcome}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
-
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.timezone import now as utc_now
 
@@ -17,26 +15,26 @@ class Command(BaseCommand):
 
     help = (
         "Measure a monitor, record it, and print value, severity and message. Exits with 0 (ok), "
-        "1 (warning), 2 (critical) or 3 (unknown), as plugins of Nagios do. In a run of the "
-        "scheduler it exits with 0 whenever it could measure."
+        "1 (warning), 2 (critical) or 3 (unknown), like a Nagios plugin. In a run of the scheduler "
+        "it exits with 0 if it could measure."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Which one."""
+        """Add the arguments."""
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("name", nargs="?", metavar="NAME", help="of the monitor")
-        which.add_argument("--job-id", type=int, metavar="KEY", help="or its primary key")
-        parser.add_argument("--dry-run", action="store_true", help="measure and record nothing")
+        which.add_argument("name", nargs="?", metavar="NAME", help="name of the monitor")
+        which.add_argument("--job-id", type=int, metavar="KEY", help="primary key of the monitor")
+        parser.add_argument("--dry-run", action="store_true", help="measure without recording")
 
     def handle(
-        self, *args: Any, name: str | None, job_id: int | None, dry_run: bool, **options: Any
+        self, *args: object, name: str | None, job_id: int | None, dry_run: bool, **options: object
     ) -> None:
-        """Measure, print, and leave with the code that says how bad it is."""
-        wanted: dict[str, Any] = {"pk": job_id} if name is None else {"name": name}
+        """Measure, print the result, and exit with the severity."""
+        wanted: dict[str, object] = {"pk": job_id} if name is None else {"name": name}
         try:
             monitor = Monitor.objects.select_related("probe").get(**wanted)
         except Monitor.DoesNotExist:
-            which = f"with the key {job_id}" if name is None else f"named {name!r}"
+            which = f"with the primary key {job_id}" if name is None else f"named {name!r}"
             raise CommandError(f"There is no monitor {which}.", returncode=3) from None
         result = check_monitor(monitor, now=utc_now(), dry_run=dry_run)
         self.stdout.write(result.line)

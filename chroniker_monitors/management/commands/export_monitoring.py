@@ -6,8 +6,6 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.conf import conf
@@ -21,18 +19,18 @@ from chroniker_monitors.export import (
 
 
 def _text(pattern: str, what: str) -> Callable[[str], str]:
-    """An option's type: text that does no harm inside of PromQL, YAML and JSON."""
+    """Make the type of an option: text that is safe in PromQL, YAML and JSON."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise ArgumentTypeError(f"{text!r} is no {what}")
+            raise ArgumentTypeError(f"{text!r} is not a {what}")
         return text
 
     return check
 
 
 URL = _text(r"https?://[^\s\"'\\<>{}]+", "URL that begins with http:// or https://")
-NAME = _text(r"[^\s\"'\\{}$][^\"'\\\n{}$]*", "plain name: no quotes, braces, backslashes")
+NAME = _text(r"[^\s\"'\\{}$][^\"'\\\n{}$]*", "plain name without quotes, braces and backslashes")
 
 
 def _site_url() -> str:
@@ -43,51 +41,53 @@ class Command(BaseCommand):
     """Write rules and dashboards for Prometheus and Grafana."""
 
     help = (
-        "Write the alert rules, the dashboards and their provisioning files into a folder, with "
-        "the site's own values filled in. The options are remembered there, so that after an "
-        "upgrade the folder alone will do. A file that somebody edited is not overwritten."
+        "Write the alert rules, the dashboards and their provisioning files to a folder, with the "
+        "values of this site. The folder remembers the options, so that after an upgrade DIR is "
+        "enough. Edited files are not overwritten."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Where to, and what is filled in."""
-        parser.add_argument("folder_path", metavar="DIR", type=Path, help="where to write them")
+        """Add the arguments."""
+        parser.add_argument("folder_path", metavar="DIR", type=Path, help="folder to write to")
         parser.add_argument(
-            "--site-url", type=URL, help="of the site; by default CHRONIKER_SITE_URL"
+            "--site-url", type=URL, help="URL of the site (default: CHRONIKER_SITE_URL)"
         )
-        parser.add_argument("--grafana-url", type=URL, help="of Grafana, for the links in alerts")
+        parser.add_argument("--grafana-url", type=URL, help="URL of Grafana, for links in alerts")
         parser.add_argument(
-            "--runbooks-url", type=URL, help="of docs/how-to/runbooks.md, for the links in alerts"
+            "--runbooks-url", type=URL, help="URL of the runbooks, for links in alerts"
         )
-        parser.add_argument("--job", type=NAME, help="the scrape job of the site (chroniker)")
+        parser.add_argument("--job", type=NAME, help="scrape job of the site (default: chroniker)")
         parser.add_argument(
-            "--datasource", type=NAME, help="uid of Grafana's Prometheus, if it has one"
+            "--datasource", type=NAME, help="uid of an existing Prometheus data source"
         )
-        parser.add_argument("--folder", type=NAME, help="of the dashboards in Grafana (Chroniker)")
+        parser.add_argument(
+            "--folder", type=NAME, help="folder of the dashboards in Grafana (default: Chroniker)"
+        )
         parser.add_argument(
             "--dashboards-path",
-            help="where Grafana finds the dashboards, if not where they are written",
+            help="path of the dashboards on the Grafana host, if it is a different one",
         )
-        parser.add_argument("--only", choices=("alerts", "dashboards", "all"))
+        parser.add_argument(
+            "--only", choices=("alerts", "dashboards", "all"), help="parts to write"
+        )
         action = parser.add_mutually_exclusive_group()
         action.add_argument(
             "--check",
             action="store_true",
-            help="write nothing; say which files are missing, edited or out of date, and exit 1",
+            help="write nothing; list missing, edited and outdated files, and exit with 1 if any",
         )
-        action.add_argument(
-            "--force", action="store_true", help="overwrite what somebody edited, too"
-        )
+        action.add_argument("--force", action="store_true", help="overwrite edited files, too")
 
     def handle(
-        self, *args: Any, folder_path: Path, check: bool, force: bool, **options: Any
+        self, *args: object, folder_path: Path, check: bool, force: bool, **options: object
     ) -> None:
-        """Write or compare them."""
+        """Write the files or compare them."""
         try:
             copy = ExportFolder(folder_path)
             given_options = ExportOptions(
-                **{name: options[name] or "" for name in ExportOptions.__dataclass_fields__}
+                **{name: str(options[name] or "") for name in ExportOptions.__dataclass_fields__}
             )
-            # Who compares a copy in another place wants the path of the place that it is for.
+            # The path is remembered, so that a copy can be compared in another place.
             path = ExportOptions(dashboards_path=str((folder_path / "dashboards").resolve()))
             stored_options = given_options.with_defaults_from(copy.options.with_defaults_from(path))
             files = render_files(
@@ -103,11 +103,11 @@ class Command(BaseCommand):
     def _check(self, copy: ExportFolder, files: dict[str, str], options: ExportOptions) -> None:
         findings = copy.findings(files, options.parts)
         for finding in findings:
-            self.stdout.write(f"{finding.name}: {finding.what}")
+            self.stdout.write(f"{finding.name}: {', '.join(finding.problems)}")
         if findings:
             raise CommandError(
-                f"{copy.folder} is not what this release writes: manage.py export_monitoring "
-                f"{copy.folder}"
+                f"{copy.folder} differs from this release. To update it, run manage.py "
+                f"export_monitoring {copy.folder}"
             )
         self.stdout.write(f"{copy.folder} is up to date.")
 
@@ -124,6 +124,6 @@ class Command(BaseCommand):
         )
         if placeholders := find_placeholder_urls(files):
             self.stdout.write(
-                f"The links of alerts lead to {' and '.join(placeholders)}, which are nobody's: say "
-                "--grafana-url and --runbooks-url."
+                f"The links in alerts still lead to {' and '.join(placeholders)}. "
+                "Give --grafana-url and --runbooks-url."
             )

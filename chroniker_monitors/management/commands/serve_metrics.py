@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker_monitors.exposition.server import MetricsServer, tls_context
 
 
 class Command(BaseCommand):
-    """Serve the page without a web site."""
+    """Serve the metrics without a web site."""
 
     help = "Serve the metrics over HTTP at /metrics, without a web site."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Where to listen."""
-        parser.add_argument("--port", type=int, default=9877, help="0: any that is free")
-        parser.add_argument("--address", default="127.0.0.1", help="of this machine, to listen on")
-        parser.add_argument("--certfile", help="serve HTTPS with this certificate (PEM)")
-        parser.add_argument("--keyfile", help="its key, where the certificate's file has none")
+        """Add the arguments."""
+        parser.add_argument(
+            "--port", type=int, default=9877, help="port to listen on; 0: any free port"
+        )
+        parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+        parser.add_argument("--certfile", help="certificate for HTTPS (PEM)")
+        parser.add_argument(
+            "--keyfile", help="private key, if it is not in the file of the certificate"
+        )
 
     def handle(
         self,
-        *args: Any,
+        *args: object,
         address: str,
         port: int,
         certfile: str | None,
         keyfile: str | None,
-        **options: Any,
+        **options: object,
     ) -> None:
         """Serve until SIGTERM or SIGINT."""
         if keyfile and not certfile:
-            raise CommandError("--keyfile needs --certfile.")
+            raise CommandError("--keyfile requires --certfile.")
         try:
             tls = tls_context(certfile, keyfile) if certfile else None
         except (OSError, ValueError) as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker_monitors.exposition.page import render_chroniker_page
@@ -12,20 +10,20 @@ from chroniker_monitors.exposition.textfile import write_atomically
 
 
 class Command(BaseCommand):
-    """Write Chroniker's metrics into a file."""
+    """Write Chroniker's metrics to a file."""
 
     help = (
-        "Write Chroniker's metrics into a file, at once, for node_exporter's textfile collector. "
-        "Its name should end with .prom. The metrics of this process are left out: node_exporter "
-        "has some of the same names."
+        "Write Chroniker's metrics to a file, atomically, for the textfile collector of "
+        "node_exporter. The name of the file should end with .prom. Process metrics are omitted, "
+        "because node_exporter uses some of the same names."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Which file."""
-        parser.add_argument("file", type=Path, help="the file to write; replaced as a whole")
+        """Add the arguments."""
+        parser.add_argument("file", type=Path, help="file to replace")
 
-    def handle(self, *args: Any, file: Path, **options: Any) -> None:
-        """Write it; it says so itself when the database did not answer."""
+    def handle(self, *args: object, file: Path, **options: object) -> None:
+        """Write the file. It contains chroniker_collector_up 0 if the database did not answer."""
         page, up = render_chroniker_page()
         try:
             write_atomically(file, page)
