@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class ChronikerError(Exception):
     """The base of every error raised on purpose by Chroniker."""
 
 
 class ScheduleError(ChronikerError, ValueError):
-    """A schedule cannot be used; the message says why and what would be accepted."""
+    """A schedule cannot be used.
+
+    `field` is the field of the job that is wrong. `reason`, which is also the message, says what
+    is wrong and what would be accepted.
+    """
+
+    def __init__(self, reason: str, *, field: Literal["schedule", "timezone"] = "schedule") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.field = field
 
 
 class CommandRefused(ChronikerError):

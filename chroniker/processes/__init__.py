@@ -1,1 +1,1 @@
-"""The processes of a run: supervisor, fork server, warden, child."""
+"""The processes of a run: supervisor, fork server, warden, and the job itself."""

@@ -1,7 +1,7 @@
-"""Inside a job's process: run the command, capture logging, report how it went.
+"""In a job's process: run the command, capture logging, report the error.
 
-In a forked job :func:`run_in_fork` is called by the warden's child; a spawned one starts with
-``python -m chroniker.processes.child``. Either ends with the exit code that tells the outcome.
+The warden's child calls :func:`run_in_fork`; a spawned job starts as
+``python -m chroniker.processes.child``. The exit code of the process is the result.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 SPEC_VARIABLE = "CHRONIKER_SPEC"
 REPORT_VARIABLE = "CHRONIKER_REPORT_FD"
 LOG_VARIABLE = "CHRONIKER_LOG_FD"
 PATH_VARIABLE = "CHRONIKER_OUTER_PYTHONPATH"
-"""Environment variable: what PYTHONPATH was, for the programs that a spawned job starts."""
-_MAX_REPORT = 3000  # bytes; below PIPE_BUF (POSIX: at least 4096 on Linux), so written at once
+"""Environment variable: the original PYTHONPATH, for programs that a spawned job starts."""
+_MAX_REPORT = 3000  # bytes; below PIPE_BUF (4096 on Linux), so one write is atomic: pipe(7)
 
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """What a job's process is to do."""
+    """What a job's process has to run."""
 
     run_id: int
     job_name: str
@@ -41,21 +41,21 @@ class CommandSpec:
     log_format: str
 
     def dump(self) -> str:
-        """As text, for the environment of a spawned job."""
+        """Serialize it for the environment of a spawned job."""
         return json.dumps(asdict(self))
 
     @classmethod
     def load(cls, text: str) -> CommandSpec:
-        """What :meth:`dump` wrote."""
+        """Read what :meth:`dump` returned."""
         values = json.loads(text)
         return cls(**{**values, "args": tuple(values["args"])})
 
 
-def execute(spec: CommandSpec, report: int, log: int, consoles: set[Any]) -> int:
-    """Run the command and return its exit code; why it failed goes to file descriptor ``report``.
+def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> int:
+    """Run the command and return its exit code; the error is written to descriptor ``report``.
 
-    ``consoles``: the streams by which handlers of ``logging`` may know the console.
-    Success is a return, ``SystemExit(None)`` or ``SystemExit(0)``, and nothing else.
+    ``consoles`` are the streams that handlers of ``logging`` may use as the console. Only a
+    return, ``SystemExit(None)`` and ``SystemExit(0)`` are a success.
     """
     from django.core.management import call_command
     from django.core.management.base import CommandError, SystemCheckError
@@ -89,12 +89,12 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[Any]) -> int
     try:
         _run_exit_handlers()
     except BaseException as raised:
-        code, error = code or 1, error or f"at exit: {type(raised).__name__}: {raised}"
+        code, error = code or 1, error or f"At exit: {type(raised).__name__}: {raised}"
         _write_stderr(traceback.format_exc())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    # A job that has closed all files may have one of its own under this number by now.
+    # If the job has closed all files, this number may now belong to a file of its own.
     with contextlib.suppress(OSError):
         if os.path.samestat(os.fstat(report), report_pipe):
             _report_error(report, error)
@@ -102,18 +102,18 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[Any]) -> int
 
 
 def _write_stderr(text: str) -> None:
-    """Write to stderr, unless the job has closed it or put something strange there."""
+    """Write to stderr, unless the job has closed or replaced it."""
     with contextlib.suppress(Exception):
         sys.stderr.write(text)
 
 
 def _exit_code(ended: SystemExit) -> tuple[int, str]:
-    """Exit code and reason, as the interpreter itself reads ``SystemExit``."""
+    """Return exit code and reason as the interpreter itself reads ``SystemExit``."""
     code = ended.code
     if code is None:
         return 0, ""
     if isinstance(code, int):
-        # exit(256) would be 0 to the shell, but the job did not mean success
+        # exit(256) is 0 for the shell, but the job did not mean success
         return (code & 0xFF or (1 if code else 0)), f"exit code {code}" if code else ""
     try:
         reason = str(code)
@@ -124,14 +124,14 @@ def _exit_code(ended: SystemExit) -> tuple[int, str]:
 
 
 def _send_job_raised(spec: CommandSpec, raised: BaseException) -> None:
-    """Tell who listens, such as an error tracker."""
+    """Send the signal ``job_raised``, for receivers such as an error tracker."""
     from chroniker.signals import job_raised
 
     job_raised.send_robust(sender=None, spec=spec, error=raised, traceback=_own_traceback(raised))
 
 
 def _own_traceback(raised: BaseException) -> TracebackType | None:
-    """The traceback from the command's own frames on."""
+    """Return the traceback without the frames of Chroniker and of Django's management."""
     frame = raised.__traceback__
     while frame is not None and frame.tb_frame.f_globals.get("__name__") in (
         __name__,
@@ -143,9 +143,8 @@ def _own_traceback(raised: BaseException) -> TracebackType | None:
 
 
 def _run_exit_handlers() -> None:
-    """What an interpreter does at its end: wait for threads, run what the job registered."""
-    shut_down: Any = vars(threading)["_shutdown"]
-    shut_down()
+    """Do what the interpreter does at exit: wait for threads, run the registered handlers."""
+    vars(threading)["_shutdown"]()
     atexit._run_exitfuncs()
     logging.shutdown()
 
@@ -174,7 +173,7 @@ def _text_stream(fd: int) -> io.TextIOWrapper:
 
 
 class _Capture(logging.StreamHandler[IO[str]]):
-    """Writes records that no other handler has written to the same stream."""
+    """Writes the records that no other handler has written to the same stream."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "_chroniker_written", False):
@@ -186,17 +185,17 @@ def _mark_written(record: logging.LogRecord) -> bool:
     return True
 
 
-def _consoles() -> set[Any]:
+def _consoles() -> set[object]:
     return {sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr}
 
 
-def _capture_logging(fd: int, level: str | int, fmt: str, consoles: set[Any]) -> None:
-    """Send log records to ``fd``: logging is not output, and not an error.
+def _capture_logging(fd: int, level: str | int, fmt: str, consoles: set[object]) -> None:
+    """Send log records to ``fd``, because logging is neither output nor an error.
 
-    Handlers of the site that write to the console are turned there as they are, with their own
-    levels, filters and formats. What they do not write, from ``level`` up, is written by a handler
-    of our own. The level of the root logger is lowered where it has to be; the site's handlers on
-    it then still get only what they got before.
+    The site's handlers that write to the console are redirected and keep their levels, filters and
+    formats. Records from ``level`` up that they do not write are written by a handler of our own.
+    If needed, the level of the root logger is lowered; its other handlers then still get only the
+    records that they got before.
     """
     stream = _text_stream(fd)
     for handler in _all_handlers():
@@ -218,7 +217,7 @@ def _capture_logging(fd: int, level: str | int, fmt: str, consoles: set[Any]) ->
 
 
 def _effective_level(name: str, root_level: int) -> int:
-    """The effective level of a logger, had the root logger ``root_level``."""
+    """Return the effective level of a logger as if the root logger had ``root_level``."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger is not None and logger.parent is not None:
         if logger.level:
@@ -228,7 +227,7 @@ def _effective_level(name: str, root_level: int) -> int:
 
 
 def _all_handlers() -> Iterable[logging.Handler]:
-    loggers: list[Any] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    loggers: list[object] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     seen: dict[int, logging.Handler] = {}
     for logger in loggers:
         for handler in getattr(logger, "handlers", ()):
@@ -237,27 +236,26 @@ def _all_handlers() -> Iterable[logging.Handler]:
 
 
 def run_in_fork(spec: CommandSpec, report: int, log: int) -> int:
-    """The forked job: make this copy of the scheduler look like a fresh interpreter, and run."""
+    """Run a forked job: make this copy of the scheduler look like a fresh interpreter first."""
     import gc
 
     from django.core.cache import caches
     from django.db import connections
 
-    atexit._clear()  # what the scheduler registered is not the job's to run
+    atexit._clear()  # the scheduler's handlers are not for the job
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    consoles = _consoles()  # those that the site's handlers were made with
-    system: Any = sys
-    system.stdout = system.__stdout__ = _text_stream(1)
-    system.stderr = system.__stderr__ = _text_stream(2)
+    consoles = _consoles()  # the streams that the site's handlers were created with
+    sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
     for connection in connections.all(initialized_only=True):
-        connection.connection = None  # closed before the fork; to be sure
+        connection.connection = None  # it was closed before the fork; this makes sure
     caches.close_all()
     gc.enable()
     return execute(spec, report, log, consoles)
 
 
 def main() -> None:
-    """The spawned job: a fresh interpreter, told by its environment what to do."""
+    """Run a spawned job in a fresh interpreter; the environment holds the command."""
     spec = CommandSpec.load(os.environ.pop(SPEC_VARIABLE))
     report = int(os.environ.pop(REPORT_VARIABLE))
     log = int(os.environ.pop(LOG_VARIABLE))
@@ -267,7 +265,7 @@ def main() -> None:
     os.environ.pop("PYTHONPATH", None)
     if before:
         os.environ["PYTHONPATH"] = before
-    # a pipe is not line buffered by itself, and the live tail wants lines
+    # a pipe is not line buffered by default, but the live output needs lines
     sys.stdout.reconfigure(  # type: ignore[union-attr]
         encoding="utf-8", errors="backslashreplace", line_buffering=True
     )
@@ -284,7 +282,7 @@ def main() -> None:
 
 
 def reset_signals() -> None:
-    """Give a job the signal dispositions of a fresh process."""
+    """Set the signal dispositions of a fresh process."""
     signal.set_wakeup_fd(-1)
     for number in (
         signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1,

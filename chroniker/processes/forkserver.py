@@ -1,10 +1,10 @@
-"""The process that all runs are forked from: a copy of the scheduler that does nothing else.
+"""The fork server: the process that runs are forked from, a copy of the scheduler that only forks.
 
-The scheduler forks it once, and goes on with its database connection. Forking from the scheduler
-itself would mean a new connection each time, and a page fault for each page that it then touches.
-The zygote has no database, sleeps on a socket, and forks a warden for each request; the file
-descriptors of the run's pipes come through the socket (unix(7), SCM_RIGHTS), and a pidfd of the
-warden goes back. When the scheduler dies the socket ends, and so does the zygote.
+The scheduler forks it once and keeps its database connection. Forking runs from the scheduler
+itself would cost a new connection each time, and a page fault for each page that it then touches.
+The fork server has no database connection, waits on a socket, and forks a warden for each request.
+The descriptors of the run's pipes come through the socket (unix(7), SCM_RIGHTS), and a pidfd of
+the warden goes back. When the scheduler dies, the socket is closed and the fork server ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import struct
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from chroniker import progress
 
@@ -35,20 +34,22 @@ _PIPE_NAMES = tuple(field.name for field in fields(warden.Pipes))
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A run to be started, as it goes through the socket."""
+    """A run to start, as it is sent through the socket."""
 
     spec: child.CommandSpec
     raw: tuple[str, ...]
+    """Program and arguments of a raw command; empty for a management command."""
     spawn: bool
+    """Whether the command runs in a fresh Python interpreter."""
     limits: warden.RunLimits
 
     def dump(self) -> bytes:
-        """As bytes."""
+        """Serialize it; :meth:`load` is the reverse."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def load(cls, data: bytes) -> StartRequest:
-        """What :meth:`dump` wrote."""
+        """Read what :meth:`dump` returned."""
         values = json.loads(data)
         spec = values["spec"]
         return cls(
@@ -60,10 +61,10 @@ class StartRequest:
 
 
 class ForkServer:
-    """The scheduler's end.
+    """The scheduler's connection to the fork server, which it forks.
 
-    ``not_theirs``: descriptors that the forked process must not keep; ``file_limit``: its
-    RLIMIT_NOFILE, soft and hard, and that of the jobs.
+    ``fds_to_close`` are the descriptors that the fork server must not keep. ``file_limit`` is the
+    RLIMIT_NOFILE, soft and hard, of the fork server and of the jobs.
     """
 
     def __init__(self, fds_to_close: Iterable[int], file_limit: tuple[int, int]) -> None:
@@ -81,10 +82,10 @@ class ForkServer:
         self._socket = ours
 
     def request(self, start_request: StartRequest, pipes: warden.Pipes, lock: int | None) -> None:
-        """Ask for a run; its answer is read by :meth:`answer`, in the same order.
+        """Request the start of a run; :meth:`read_reply` reads the replies in the same order.
 
-        ``lock`` is the descriptor of a lock that the run is to hold. Raises OSError where the
-        zygote is dead.
+        ``lock`` is the descriptor of a lock for the run to hold. Raises OSError if the fork server
+        is dead.
         """
         data = start_request.dump()
         descriptors = [getattr(pipes, name) for name in _PIPE_NAMES]
@@ -94,27 +95,30 @@ class ForkServer:
         self._socket.sendall(data)
 
     def read_reply(self) -> tuple[int, int]:
-        """Pid and pidfd of the warden that was asked for. Raises OSError where there is none."""
+        """Return pid and pidfd of the warden. Raises OSError if it could not be forked.
+
+        Raises ConnectionError if the fork server is dead.
+        """
         data, descriptors, _, _ = socket.recv_fds(self._socket, _HEADER.size, 1)
         if len(data) < _HEADER.size:
-            raise ConnectionError(errno.EPIPE, "the process that starts the jobs has died")
+            raise ConnectionError(errno.EPIPE, "the fork server has died")
         (pid,) = _HEADER.unpack(data)
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
-        if not descriptors:  # this process may open no more files, and got none
+        if not descriptors:  # this process may not open more files
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return pid, descriptors[0]
 
     def has_reply(self, timeout: float) -> bool:
-        """Whether :meth:`answer` has something to read within ``timeout`` seconds."""
+        """Wait up to ``timeout`` seconds for a reply; return whether there is one."""
         return bool(select.select([self._socket], [], [], timeout)[0])
 
     def fileno(self) -> int:
-        """Readable when there is an answer."""
+        """Return the descriptor that becomes readable when there is a reply."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """End it and wait for its end."""
+        """End the fork server and wait for it."""
         self._socket.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
@@ -124,15 +128,15 @@ class ForkServer:
 
 
 def _run_server(connection: socket.socket) -> None:
-    """Be the zygote, to the end of this process."""
+    """Fork a warden for each request until the scheduler closes the socket; does not return."""
     try:
-        os.setsid()  # a Ctrl-C at the scheduler's terminal is the scheduler's to obey
+        os.setsid()  # Ctrl-C in the terminal is for the scheduler only
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         gc.disable()
         gc.freeze()
-        warden.become_subreaper()  # what a killed warden leaves behind falls to this process
+        warden.become_subreaper()  # becomes the parent of what a killed warden leaves behind
         poll = select.poll()
         poll.register(connection, select.POLLIN)
         while True:
@@ -154,10 +158,10 @@ def _run_server(connection: socket.socket) -> None:
                 os.close(pidfd)
             for fd in descriptors:
                 os.close(fd)
-            # After the first start, which need not wait for it; later wardens have it for nothing.
+            # Imported after the first start, so that it does not wait. Later wardens inherit it.
             import psutil  # noqa: F401
     except OSError:
-        pass  # the scheduler is gone
+        pass  # the scheduler is dead
     finally:
         os._exit(0)
 
@@ -173,7 +177,7 @@ def _receive_exactly(connection: socket.socket, length: int) -> bytes:
     while len(data) < length:
         part = connection.recv(length - len(data))
         if not part:
-            raise ConnectionError("the scheduler died while it asked for a run")
+            raise ConnectionError("the scheduler died while it sent a request")
         data += part
     return bytes(data)
 
@@ -181,7 +185,7 @@ def _receive_exactly(connection: socket.socket, length: int) -> bytes:
 def _fork_warden(
     connection: socket.socket, start_request: StartRequest, descriptors: list[int]
 ) -> int:
-    """The warden's pid, or the negative errno of the fork that failed."""
+    """Return the pid of the warden, or the negative errno if the fork failed."""
     try:
         pid = os.fork()
     except OSError as error:
@@ -197,15 +201,15 @@ def _fork_warden(
 
 
 def _exec_job(start_request: StartRequest, pipes: warden.Pipes) -> int:
-    """In the job's process: run the command here, or become another program."""
-    environ: Any = os.environ
+    """In the job's process: run the command here, or execute another program."""
+    environ = os.environ
     environ[progress.FD_VARIABLE] = str(pipes.progress)
     environ["CHRONIKER_RUN_ID"] = str(start_request.spec.run_id)
     environ["CHRONIKER_JOB_NAME"] = start_request.spec.job_name.replace("\0", "")
     os.set_inheritable(pipes.progress, True)
     if start_request.raw:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)  # Python's ignoring them would be inherited
+            signal.signal(number, signal.SIG_DFL)  # Python ignores them, which would be inherited
         os.execvp(start_request.raw[0], start_request.raw)
     if start_request.spawn:
         for fd in (pipes.status, pipes.log, pipes.page):

@@ -1,7 +1,7 @@
-"""Kernel locks on files: they say at once, and without fail, that a process has died.
+"""Kernel locks on files: they show immediately and reliably that a process has died.
 
-The locks are flock(2): they belong to the open file, so a forked process holds the lock too, and
-the kernel releases it when the last of them is gone.
+The locks are flock(2). They belong to the open file, so a forked process holds the lock too, and
+the kernel releases it when the last process that holds it has ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class FileLock:
-    """A lock on a file; held until :meth:`release` or the death of all that inherited it."""
+    """A lock on a file, held until :meth:`release` or the end of all processes that hold it."""
 
     __slots__ = ("fd", "path")
 
@@ -23,7 +23,7 @@ class FileLock:
         self.fd = -1
 
     def acquire(self, *, wait: bool, create: bool = True) -> bool:
-        """Take the lock; False where somebody else has it and ``wait`` is false."""
+        """Take the lock; return False if another process holds it and ``wait`` is false."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
         fd = os.open(self.path, flags, 0o600)
         try:
@@ -38,18 +38,18 @@ class FileLock:
         return True
 
     def note(self, text: str) -> None:
-        """Write ``text`` into the file, for people who look at it."""
+        """Write ``text`` into the file, for people who read it."""
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, text.encode(), 0)
 
     def close(self) -> None:
-        """Close this process's end; a process that inherited it holds on."""
+        """Close the file in this process; a process that inherited the lock still holds it."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
     def release(self, *, unlink: bool = False) -> None:
-        """Give the lock up, with its file where no other process will look for it."""
+        """Release the lock; with `unlink`, also delete its file, if no other process needs it."""
         if unlink:
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -57,7 +57,7 @@ class FileLock:
 
 
 class OwnerLock(FileLock):
-    """What a tick holds, and all that it forks: while it is held, one of them is alive."""
+    """The lock of a tick and of all that it forks: while it is held, one of them is alive."""
 
     __slots__ = ()
 
@@ -67,15 +67,15 @@ class OwnerLock(FileLock):
 
     @property
     def name(self) -> str:
-        """What other processes of this host find it by."""
+        """The file name, by which other processes of this host find it."""
         return self.path.name
 
 
 def owner_is_dead(directory: str, name: str) -> bool:
-    """Whether the tick of that lock and everything it has started are dead.
+    """Return whether the tick of that lock, and everything it has started, is dead.
 
-    False also where it cannot be known: another user's tick, a machine that was booted since. The
-    file stays, for whoever asks next: see :func:`forget_owner`.
+    False also if it cannot be known: the tick of another user, or a machine that was rebooted
+    since. The file stays, so that the next caller can ask again: see :func:`remove_owner_lock`.
     """
     if not _is_owner_lock(name):
         return False
@@ -83,16 +83,16 @@ def owner_is_dead(directory: str, name: str) -> bool:
     try:
         if not lock.acquire(wait=False, create=False):
             return False
-    except (OSError, ValueError):  # ValueError: a NUL, which no name of a file has
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return False
     lock.release()
     return True
 
 
 def remove_owner_lock(directory: str, name: str) -> None:
-    """Remove the lock file of a dead owner; not before all that it owned has been ended.
+    """Remove the lock file of a dead owner, after everything that it owned has been ended.
 
-    Without the file nobody can tell any more that the owner is dead.
+    Without the file it can no longer be known that the owner is dead.
     """
     if _is_owner_lock(name):
         with contextlib.suppress(OSError):
@@ -104,9 +104,9 @@ def _is_owner_lock(name: str) -> bool:
 
 
 def owner_is_stopped(name: str) -> bool:
-    """Whether the tick of that lock is stopped by a signal (state T of proc(5)).
+    """Return whether the tick of that lock is stopped by a signal (state T of proc(5)).
 
-    False where the process of that number does not hold the lock: it is another one by now.
+    False if the process with that number does not hold the lock: the number was reused.
     """
     try:
         process = Path("/proc", str(int(name.split("-")[1])))

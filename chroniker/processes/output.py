@@ -1,8 +1,8 @@
-"""What a run writes, kept within bounds: decoded, secrets masked, head and tail of each stream.
+"""The output of a run within bounds: the head and the tail of each stream, with secrets masked.
 
-Pure: bytes go in, pieces of text with their place in the stream come out. A stream of any length
-costs bounded memory, and only what is kept is ever decoded, so that a job which prints a gigabyte
-is hardly slower than one whose output is thrown away.
+Pure: bytes go in, pieces of text with their offset in the stream come out. A stream of any length
+uses bounded memory. Only what is kept is decoded, so a job that prints a gigabyte is hardly slower
+than one whose output is discarded.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from chroniker.masking import Masker, _masked
 
 PIECE_BYTES = 64 * 1024
-"""The largest piece: MariaDB ends a connection over one large statement."""
+"""The largest piece: MariaDB closes the connection if a statement is too large."""
 _SMALL = 4096
 _MAX_SWITCHES = 200
-"""How often, between two takings, the order of the streams is followed."""
+"""How many changes between streams are kept in order between two calls of `take`."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputPiece:
-    """A piece of one stream: ``size`` bytes from ``offset`` on, as text."""
+    """A piece of one stream: ``size`` bytes from ``offset``, as text."""
 
     stream: str
     offset: int
@@ -31,7 +31,7 @@ class OutputPiece:
 
 
 class _StreamBuffer:
-    """One stream: what is not stored yet, bounded by the tail that will be kept."""
+    """One stream: the bytes that are not stored yet, bounded by the tail that will be kept."""
 
     __slots__ = ("_chunks", "_context", "_held", "_limit", "_masker", "_small", "_start",
                  "_tail_size", "drained", "head_end", "stream", "total")  # fmt: skip
@@ -39,12 +39,12 @@ class _StreamBuffer:
     def __init__(self, stream: str, limit: int, masker: Masker) -> None:
         self.stream = stream
         self.total = 0
-        self.drained = 0  # everything before this offset is stored or lost
-        self.head_end = limit // 2  # at a character's beginning, once it was passed
+        self.drained = 0  # everything before this offset is stored or dropped
+        self.head_end = limit // 2  # moved to the start of a character once it is passed
         self._tail_size = limit - self.head_end
         self._limit = limit
         self._masker = masker
-        # How many bytes before an offset tell whether a secret or a character reaches beyond it.
+        # How many bytes before an offset show whether a secret or a character crosses it.
         self._context = max(masker.reach, 3)
         self._chunks: deque[bytes] = deque()
         self._small = bytearray()
@@ -53,15 +53,15 @@ class _StreamBuffer:
 
     @property
     def oldest(self) -> int:
-        """Where the tail begins: right behind the head, as long as nothing is too much."""
+        """The offset of the tail; directly after the head while the limit is not exceeded."""
         return self.total - self._tail_size if self.total > self._limit else self.head_end
 
     def retains(self, piece: OutputPiece) -> bool:
-        """Whether some of it belongs to head or tail."""
+        """Return whether some of the piece belongs to head or tail."""
         return piece.offset < self.head_end or piece.offset + piece.size > self.oldest
 
     def feed(self, data: bytes) -> bool:
-        """Take in ``data``; whether more is held now than can be kept."""
+        """Append ``data``; return whether more is held than can be kept."""
         self.total += len(data)
         if len(data) < _SMALL:  # many small writes would be many objects
             self._small += data
@@ -80,7 +80,7 @@ class _StreamBuffer:
         self._held += len(data)
 
     def discard_head(self) -> None:
-        """Drop what lies before the tail; to be called when the head has been taken."""
+        """Drop what is before the tail. Call it after the head was taken."""
         spare = self._tail_size + self._context
         while self._chunks and self._held - len(self._chunks[0]) >= spare:
             gone = len(self._chunks.popleft())
@@ -88,7 +88,7 @@ class _StreamBuffer:
             self._start += gone
 
     def take(self, upto: int, *, final: bool = False) -> list[OutputPiece]:
-        """The pieces from what was taken before up to offset ``upto``, ready to be stored."""
+        """Return the pieces up to offset ``upto`` that were not taken before."""
         if upto <= self.drained:
             return []
         data, start = b"".join(self._chunks) + bytes(self._small), self._start
@@ -104,7 +104,7 @@ class _StreamBuffer:
             return []
         pieces = list(self._pieces(data, begin, min(upto, self.head_end)))
         begin = max(begin, self.head_end)
-        if begin < self.oldest:  # what lies between is not kept
+        if begin < self.oldest:  # what is between is not kept
             begin = self.oldest - _incomplete_character(data, self.oldest - start)
         pieces += self._pieces(data, begin, upto)
         self.drained = upto
@@ -112,7 +112,7 @@ class _StreamBuffer:
         return pieces
 
     def _retain_from(self, data: bytes, offset: int) -> None:
-        """Hold ``data`` from about ``offset`` on: less would be more copying."""
+        """Keep ``data`` from about ``offset``: an exact cut would cost more copying."""
         gone = max(0, offset - self._start)
         if gone > PIECE_BYTES or gone == len(data):
             data = data[gone:]
@@ -123,10 +123,10 @@ class _StreamBuffer:
         self._held = len(data)
 
     def _pieces(self, data: bytes, begin: int, upto: int) -> Iterator[OutputPiece]:
-        """From offset ``begin`` to ``upto`` in pieces that cut no characters."""
+        """Yield ``begin`` to ``upto`` in pieces that cut no character."""
         if begin >= upto:
             return
-        # What tells where secrets stand: those that reach in from either side, too.
+        # Secrets that cross either end have to be found too.
         left = max(0, begin - self._start - self._masker.reach)
         window = data[left : upto - self._start + self._masker.reach]
         spans = self._masker.spans(window)
@@ -142,7 +142,7 @@ class _StreamBuffer:
 
 
 def _incomplete_character(data: bytes, end: int) -> int:
-    """How many bytes before ``end`` are the beginning of a character of UTF-8 (RFC 3629)."""
+    """Return how many bytes before ``end`` belong to a UTF-8 character that crosses it."""
     for back in range(1, min(4, end + 1)):
         byte = data[end - back]
         if byte & 0xC0 == 0x80:
@@ -156,16 +156,16 @@ def _incomplete_character(data: bytes, end: int) -> int:
 
 @dataclass(slots=True)
 class OutputBatch:
-    """What is to be stored now, and what of what was stored before is to be deleted."""
+    """What to store now, and which of the stored pieces to delete."""
 
     pieces: list[OutputPiece] = field(default_factory=list)
     expired: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Stream to ``(first, last)``: stored pieces that begin at ``first`` or later and end at
-    ``last`` or earlier are no longer part of head or tail."""
+    """Stream to ``(first, last)``: delete stored pieces that begin at ``first`` or later and end at
+    ``last`` or earlier; they are no longer part of head or tail."""
 
 
 class Recorder:
-    """The streams of one run, in the order in which they were written as far as it is known."""
+    """The streams of one run, in the order in which they were read."""
 
     def __init__(self, streams: Iterable[str], limit: int, masker: Masker) -> None:
         self._buffers = {stream: _StreamBuffer(stream, limit, masker) for stream in streams}
@@ -175,7 +175,7 @@ class Recorder:
         self._dirty = False
 
     def feed(self, stream: str, data: bytes) -> None:
-        """Take in what was read from a stream."""
+        """Append what was read from a stream."""
         buffer = self._buffers[stream]
         full = buffer.feed(data)
         self._dirty = True
@@ -189,7 +189,7 @@ class Recorder:
             buffer.discard_head()
 
     def _take_head(self, buffer: _StreamBuffer) -> None:
-        """Its head, and before that what was written before it."""
+        """Take the head of a stream, after everything that was written before it."""
         while self._order:
             stream, upto = self._order[0]
             if stream == buffer.stream and upto > buffer.head_end:
@@ -199,32 +199,32 @@ class Recorder:
         self._forced += buffer.take(buffer.head_end)
 
     def total(self, stream: str) -> int:
-        """Bytes seen of a stream; 0 for one that is not kept."""
+        """Return the number of bytes read from a stream; 0 for a stream that is not kept."""
         return self._buffers[stream].total if stream in self._buffers else 0
 
     def take(self, *, final: bool = False) -> OutputBatch:
-        """What has come since the last taking. ``final``: nothing more will come."""
-        drained = OutputBatch()
+        """Return what was read since the last call. ``final``: nothing more will be read."""
+        batch = OutputBatch()
         if not self._dirty and not final:
-            return drained
+            return batch
         self._dirty = False
-        drained.pieces = [p for p in self._forced if self._buffers[p.stream].retains(p)]
+        batch.pieces = [p for p in self._forced if self._buffers[p.stream].retains(p)]
         self._forced = []
         for stream, upto in self._order:
-            drained.pieces += self._buffers[stream].take(upto)
+            batch.pieces += self._buffers[stream].take(upto)
         self._order.clear()
         for stream, buffer in self._buffers.items():
-            drained.pieces += buffer.take(buffer.total, final=final)
+            batch.pieces += buffer.take(buffer.total, final=final)
             if buffer.oldest > buffer.head_end and stream in self._stored_tail:
-                drained.expired[stream] = (buffer.head_end, buffer.oldest)
+                batch.expired[stream] = (buffer.head_end, buffer.oldest)
             if buffer.drained > buffer.head_end:
                 self._stored_tail.add(stream)
-        return drained
+        return batch
 
-    def put_back(self, drained: OutputBatch) -> None:
-        """What was taken could not be stored: hand it out again at the next taking.
+    def put_back(self, batch: OutputBatch) -> None:
+        """Return a batch that could not be stored; the next `take` includes it.
 
-        Of each stream that is at most head and tail, because the next taking drops the rest.
+        The next `take` drops what is neither head nor tail, so this stays bounded.
         """
-        self._forced = [*drained.pieces, *self._forced]
+        self._forced = [*batch.pieces, *self._forced]
         self._dirty = True

@@ -1,17 +1,17 @@
-"""The guard of one run: a process between the supervisor and the job.
+"""The warden: the guard process of one run, between the supervisor and the job.
 
 It starts the job, waits for it, and ends everything that the job has started: when the job has
-ended, when the supervisor tells it to, dies, or is frozen past its lease, and when the job's time
-is up. It is the leader of a session of its own and a child subreaper (prctl(2)), so that
-grandchildren which daemonise fall to it and are found. It is forked from the scheduler and has no
-database.
+ended, when the supervisor requests it, dies, or is frozen past its lease, and when the job has
+timed out. It leads a session of its own and is a child subreaper (prctl(2)), so that it becomes
+the parent of grandchildren that daemonize, and finds them. It is forked from the fork server and
+has no database connection.
 
 What the pipes carry:
 
-- control (supervisor to warden): ``T`` end the run; ``L seconds`` the lease now runs until then
-  (CLOCK_BOOTTIME). Its end of file means that the supervisor is dead.
-- status (warden and job to supervisor): JSON lines: ``pid``; ``error`` (from the job); last of all
-  how it ended (:class:`Ending`).
+- control (supervisor to warden): ``T`` ends the run; ``L seconds`` sets the time at which the
+  lease ends (CLOCK_BOOTTIME). End of file means that the supervisor is dead.
+- status (warden and job to supervisor): JSON lines: ``pid``; ``error`` (from the job); the last
+  line is ``ending`` (:class:`ExitReport`).
 """
 
 from __future__ import annotations
@@ -26,38 +26,56 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Self
 
 from chroniker.db.clock import boottime
+
+from .process_tree import descendants, signal_processes
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 ORPHAN_GRACE_SECONDS = 0.5
-"""Between SIGTERM and SIGKILL when the supervisor has died: nothing is left after two seconds."""
+"""Between SIGTERM and SIGKILL after the supervisor died: nothing is left two seconds later."""
 LEFTOVER_GRACE_SECONDS = 2.0
-"""The same for what a job that has ended left running."""
+"""Between SIGTERM and SIGKILL for what a job left running when it ended."""
 _POLL_SECONDS = 1.0
-"""How long it sleeps at most while a lease may run out: a thawed host acts within that."""
+"""The longest sleep while a lease may expire: a host that was suspended acts within that time."""
+
+
+class EndReason(StrEnum):
+    """Why a run was ended."""
+
+    NONE = ""
+    """It ended by itself."""
+    TIMED_OUT = "timeout"
+    """It ran longer than its timeout."""
+    STOPPED = "stop"
+    """The supervisor, or a signal to the warden, requested it."""
+    ORPHANED = "orphan"
+    """Its supervisor died."""
+    LEASE_EXPIRED = "lease"
+    """Its lease was not renewed in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """What the warden holds a run to."""
+    """The limits that the warden enforces."""
 
     timeout_seconds: float | None
     grace_seconds: float
     lease_deadline: float | None
-    """CLOCK_BOOTTIME, seconds; None where the database has but one host."""
+    """CLOCK_BOOTTIME, seconds; None if the database has only one host."""
     memory_limit_bytes: int | None
     nice: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pipes:
-    """File descriptors that the warden's side of a run uses."""
+    """The warden's ends of the pipes of a run, and the shared page of the progress."""
 
     control: int
     status: int
@@ -67,64 +85,76 @@ class Pipes:
     progress: int
     page: int
 
+    def close(self) -> None:
+        """Close the pipes in the supervisor. The page stays open: the supervisor reads it."""
+        for field in fields(self):
+            if field.name != "page":
+                os.close(getattr(self, field.name))
+
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """How a run ended, as its warden saw it."""
+    """How a run ended, as its warden reports it."""
 
     code: int | None
     signal: int | None
     seconds: float
     cpu_seconds: float
     max_rss_bytes: int
-    why: str
-    """"" it ended by itself; "timeout", "stop", "orphan" or "lease": it was ended."""
+    reason: EndReason
     leftovers: int
-    """Processes that were still there when the job itself had ended."""
+    """Processes that were still alive when the job itself had ended."""
 
     def line(self) -> bytes:
-        """As a line of the status pipe."""
+        """Return it as a line for the status pipe."""
         return json.dumps({"ending": asdict(self)}).encode() + b"\n"
+
+    @classmethod
+    def load(cls, values: dict[str, object]) -> Self:
+        """Read the value of ``ending``. Raises KeyError, TypeError or ValueError."""
+        return cls(**{**values, "reason": EndReason(values["reason"])})  # type: ignore[arg-type]
 
 
 def become_subreaper() -> None:
-    """Let orphaned descendants fall to this process instead of to init."""
+    """Make this process, and not init, the parent of orphaned descendants."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def die_with_parent(parent: int) -> None:
-    """Be killed when the parent's thread that forked this process ends."""
+    """Have the kernel kill this process when the thread that forked it ends (prctl(2))."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run_warden(limits: RunLimits, pipes: Pipes, job: Callable[[], int]) -> None:
-    """Be the warden of a run, to the end of this process; ``job`` runs in the child.
+    """Act as the warden of a run until this process ends; does not return.
 
-    ``job`` returns an exit code or does not return at all.
+    ``job`` is called in the child process. It returns an exit code or does not return at all.
     """
     try:
         _Warden(limits, pipes).run(job)
     except BaseException as error:
         with contextlib.suppress(BaseException):
-            text = f"The guard process failed: {type(error).__name__}: {error}"
+            text = f"The warden process failed: {type(error).__name__}: {error}"
             os.write(pipes.status, json.dumps({"error": text[:1000]}).encode() + b"\n")
     finally:
         os._exit(0)
 
 
 class _Warden:
+    """The state of a warden."""
+
     def __init__(self, limits: RunLimits, pipes: Pipes) -> None:
         self.limits = limits
         self.pipes = pipes
         self.lease_deadline = limits.lease_deadline
-        self.why = ""
+        self.reason = EndReason.NONE
         self.control_buffer = b""
         self.job_pid = 0
         self.orphaned = False
         self.kill_at: float | None = None
-        """When the tree is killed, CLOCK_BOOTTIME; None where it has not been asked to end."""
+        """When all processes are killed, CLOCK_BOOTTIME; None if they were not asked to end."""
 
     def run(self, job: Callable[[], int]) -> None:
         gc.disable()
@@ -151,7 +181,7 @@ class _Warden:
         for fd in (self.pipes.stdout, self.pipes.stderr, self.pipes.log, self.pipes.progress,
                    self.pipes.page):  # fmt: skip
             os.close(fd)
-        with contextlib.suppress(OSError):  # the supervisor is dead, as the control pipe will say
+        with contextlib.suppress(OSError):  # a dead supervisor: the control pipe reports it
             os.write(self.pipes.status, json.dumps({"pid": self.job_pid}).encode() + b"\n")
         status, usage = self._wait(started, wake_read)
         seconds = boottime() - started
@@ -163,7 +193,7 @@ class _Warden:
             seconds=seconds,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
             max_rss_bytes=usage.ru_maxrss * 1024,
-            why=self.why,
+            reason=self.reason,
             leftovers=leftovers,
         )
         with contextlib.suppress(OSError):
@@ -172,7 +202,7 @@ class _Warden:
     def _run_job_process(
         self, warden: int, wake_read: int, wake_write: int, job: Callable[[], int]
     ) -> None:
-        """The child: cut the ties to warden and supervisor, then do the work; never returns."""
+        """In the child: detach from warden and supervisor, then run the job; does not return."""
         from .child import reset_signals
 
         code = 127
@@ -205,8 +235,8 @@ class _Warden:
             # Private memory only (Linux 4.7): the address space also counts what is merely mapped.
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
-    def _wait(self, started: float, wake_read: int) -> tuple[int, Any]:
-        """Until the job has ended, by itself or because of us: its wait status and usage."""
+    def _wait(self, started: float, wake_read: int) -> tuple[int, resource.struct_rusage]:
+        """Wait for the end of the job, and end it when needed: its wait status and usage."""
         job_fd = os.pidfd_open(self.job_pid)
         poll = select.poll()
         poll.register(job_fd, select.POLLIN)
@@ -217,14 +247,14 @@ class _Warden:
         while True:
             now = boottime()
             if self.lease_deadline is not None and now >= self.lease_deadline:
-                self.why = self.why or "lease"
+                self.reason = self.reason or EndReason.LEASE_EXPIRED
                 self._kill_all()
                 break
             if self.kill_at is not None and now >= self.kill_at:
                 self._kill_all()
                 break
             if self.kill_at is None and timeout_at is not None and now >= timeout_at:
-                self._terminate("timeout", self.limits.grace_seconds)
+                self._terminate(EndReason.TIMED_OUT, self.limits.grace_seconds)
                 continue
             ready = {
                 fd for fd, _ in poll.poll(self._seconds_until(now, self.kill_at, timeout_at) * 1000)
@@ -234,7 +264,7 @@ class _Warden:
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 100)
-                self._terminate("stop", self.limits.grace_seconds)
+                self._terminate(EndReason.STOPPED, self.limits.grace_seconds)
             if self.pipes.control in ready:
                 self._read_control()
                 if self.orphaned:
@@ -244,31 +274,31 @@ class _Warden:
         return status, usage
 
     def _seconds_until(self, now: float, *moments: float | None) -> float:
-        """Seconds until something has to be done."""
+        """Return the seconds until the next deadline."""
         waits = [moment - now for moment in moments if moment is not None]
         if self.lease_deadline is not None:
             waits += [self.lease_deadline - now, _POLL_SECONDS]
         return max(0.0, min([*waits, 3600.0])) + 0.001  # poll(2) takes no more than 24 days
 
     def _read_control(self) -> None:
-        """Read what the supervisor says and obey it."""
+        """Read commands of the supervisor and carry them out."""
         data = os.read(self.pipes.control, 4096)
         if not data:
             self.orphaned = True
-            self._terminate("orphan", ORPHAN_GRACE_SECONDS)
+            self._terminate(EndReason.ORPHANED, ORPHAN_GRACE_SECONDS)
             return
         *lines, self.control_buffer = (self.control_buffer + data).split(b"\n")
         for line in lines:
             if line == b"T":
-                self._terminate("stop", self.limits.grace_seconds)
+                self._terminate(EndReason.STOPPED, self.limits.grace_seconds)
             elif line.startswith(b"L "):
                 self.lease_deadline = float(line[2:])
 
-    def _terminate(self, why: str, grace: float) -> None:
-        """Ask the whole tree to end, and to be killed after so many seconds if not before."""
+    def _terminate(self, reason: EndReason, grace: float) -> None:
+        """Send SIGTERM to all processes, and set the time of SIGKILL, in `grace` seconds."""
         kill_at = boottime() + grace
-        if self.kill_at is None or why == "orphan":
-            self.why = self.why or why
+        if self.kill_at is None or reason is EndReason.ORPHANED:
+            self.reason = self.reason or reason
             self._signal_tree(signal.SIGTERM)
             self.kill_at = kill_at if self.kill_at is None else min(kill_at, self.kill_at)
 
@@ -276,29 +306,25 @@ class _Warden:
         self._signal_tree(signal.SIGKILL)
 
     def _signal_tree(self, number: int) -> bool:
-        """Send a signal to all that is left; whether anything could be sent one."""
+        """Send a signal to all processes of the run; return whether at least one received it."""
         reached = False
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.job_pid, number)
             reached = True
-        for pid in descendants(os.getpid()):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-                reached = True
-        return reached
+        return signal_processes(descendants(os.getpid()), number) or reached
 
     def _end_leftovers(self) -> int:
-        """End what the job has left running; how many processes that were.
+        """End what the job has left running; return how many processes that were.
 
-        Where the tree was asked to end, it has what is left of its grace time. What cannot be
-        signalled, because it has become another user's, is left alone in the end.
+        If they were asked to end before, they have the rest of the grace time. A process that
+        cannot be signalled, because it has changed its user, is left running.
         """
         try:
             os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return 0
         count = len(descendants(os.getpid()))
-        if not self.why:
+        if not self.reason:
             self._signal_tree(signal.SIGTERM)
             grace = min(self.limits.grace_seconds, LEFTOVER_GRACE_SECONDS)
             self.kill_at = boottime() + grace
@@ -319,19 +345,3 @@ class _Warden:
                 os.waitpid(-1, os.WNOHANG)
                 if descendants(os.getpid()):
                     return count
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes below ``pid``, zombies left out, youngest generation last."""
-    import psutil
-
-    try:
-        children = psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-    alive = []
-    for child in children:
-        with contextlib.suppress(psutil.Error):
-            if child.status() != psutil.STATUS_ZOMBIE:
-                alive.append(child.pid)
-    return alive

@@ -1,7 +1,7 @@
-"""When a job is to start: cron expressions, intervals, recurrences, or by hand only.
+"""Schedules of jobs: cron expressions, intervals, recurrences, or manual starts only.
 
-Nothing here reads a clock, a setting or the database, and the libraries that know the syntaxes are
-imported when a text of their kind is parsed, because a tick on which nothing is due needs none.
+Nothing here reads a clock, a setting or the database. The libraries for each syntax are imported
+when a text of that kind is parsed, because a tick on which nothing is due does not need them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LENGTH", "Schedule", "jitter", "parse"]
 
 MAX_LENGTH = 255
-"""Characters; the width of the column that keeps a schedule."""
+"""Characters; the width of the database column."""
 
-# There is no job of this program that is older. Without a clock at hand, this is what tells a
-# schedule that lies in the past altogether.
+# No job is older than this. Without a clock, a schedule with no slot after it is in the past.
 _SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
 _RECURRENCE = re.compile(r"(?:DTSTART|RRULE|EXDATE|RDATE|EXRULE)[;:]|FREQ=", re.IGNORECASE)
@@ -34,20 +33,20 @@ _BLANKS = re.compile(r"[ \t\r\n]+")
 def parse(
     text: str, *, zone: str | ZoneInfo, name: str = "", after: datetime | None = None
 ) -> Schedule:
-    """Read a schedule; the kind is told by its form.
+    """Parse a schedule; its form decides its kind.
 
-    `zone` is the IANA zone in whose wall time it is meant. `name` is what H is hashed on: the
-    job's. With `after`, a schedule without any slot later than that is refused; without it, one
-    without any slot since 2026.
+    `zone` is the IANA time zone of the schedule. `name` is the name of the job, from which H is
+    hashed. With `after`, a schedule that has no later slot is refused; without it, one that has no
+    slot since 2026.
 
-    Raises ScheduleError with the reason, and with what would be accepted.
+    Raises ScheduleError with the field, the reason, and what would be accepted.
     """
     schedule = _parse(text, _zone(zone), name)
     since = after or _SINCE
     if schedule.kind != "manual" and schedule.next(since) is None:
         msg = (
-            f"“{schedule.text}” never fires after {since:%Y-%m-%d}. Accepted is a schedule with at"
-            " least one time to come; for none at all, leave the field empty."
+            f"“{schedule.text}” never fires after {since:%Y-%m-%d}. Accepted: a schedule with at"
+            " least one time in the future. Leave the field empty for a job without a schedule."
         )
         raise ScheduleError(msg)
     return schedule
@@ -56,7 +55,7 @@ def parse(
 def _parse(text: str, zone: ZoneInfo, name: str) -> Schedule:
     text = text.strip()
     if len(text) > MAX_LENGTH:
-        msg = f"This schedule has {len(text)} characters. Accepted are at most {MAX_LENGTH}."
+        msg = f"The schedule has {len(text)} characters. Accepted: at most {MAX_LENGTH}."
         raise ScheduleError(msg)
     if not text:
         from chroniker.schedules.manual import Manual
@@ -65,7 +64,7 @@ def _parse(text: str, zone: ZoneInfo, name: str) -> Schedule:
     recurrence = _RECURRENCE.match(text)
     for character in _unusable(text, allowed="\t\r\n" if recurrence else "\t"):
         msg = (
-            f"The schedule contains the character U+{ord(character):04X}. Accepted are printable"
+            f"The schedule contains the character U+{ord(character):04X}. Accepted: printable"
             " ASCII characters on one line."
         )
         raise ScheduleError(msg)
@@ -94,15 +93,15 @@ def _zone(zone: str | ZoneInfo) -> ZoneInfo:
         return zone
     try:
         return ZoneInfo(zone)
-    # A name that is a folder of the zone database, or no path at all, is not a KeyError.
+    # Other errors than KeyError: a directory of the zone database, or a name that is no path.
     except (LookupError, ValueError, OSError) as error:
         from difflib import get_close_matches
         from zoneinfo import available_timezones
 
         near = get_close_matches(zone, available_timezones(), n=1)
-        hint = f" Is {near[0]} meant?" if near else ""
+        hint = f" Did you mean {near[0]}?" if near else ""
         msg = (
-            f"“{zone}” is not a time zone known here.{hint} Accepted are IANA names such as"
-            " Europe/Berlin, America/New_York or UTC."
+            f"“{zone}” is not a known time zone.{hint} Accepted: IANA names such as Europe/Berlin,"
+            " America/New_York or UTC."
         )
-        raise ScheduleError(msg) from error
+        raise ScheduleError(msg, field="timezone") from error

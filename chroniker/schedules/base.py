@@ -1,4 +1,4 @@
-"""What every kind of schedule can answer."""
+"""The interface of every kind of schedule."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Schedule(ABC):
-    """When a job is to start: a text, read in a time zone.
+    """When a job starts: a text, interpreted in a time zone.
 
     A slot is one moment at which the job is due, as an aware UTC datetime. All methods take aware
-    datetimes (ValueError for naive ones) and none of them reads the clock.
+    datetimes (ValueError for naive ones) and do not read the clock.
     """
 
     kind: ClassVar[str]
@@ -27,7 +27,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def next(self, after: datetime) -> datetime | None:
-        """Return the first slot later than `after`, or None if there is none any more."""
+        """Return the first slot later than `after`, or None if there is none."""
 
     @abstractmethod
     def latest(self, after: datetime, until: datetime) -> datetime | None:
@@ -42,7 +42,7 @@ class Schedule(ABC):
         """Return the schedule as an English sentence."""
 
     def warnings(self) -> list[str]:
-        """Return what is allowed, but may not be what was meant."""
+        """Return warnings about what is allowed but is often a mistake."""
         return []
 
     def upcoming(self, after: datetime, n: int = 5) -> list[datetime]:

@@ -37,17 +37,17 @@ _LONGEST_MONTH = 31
 class Cron(LocalTimeSchedule):
     """A cron expression of five to seven fields.
 
-    Where neither minute nor hour begins with a star, each time happens once on the nights on
-    which the clocks change; otherwise the expression goes by what the clock shows: cron(8) of
-    Debian. Likewise a day has to match both by its date and by its weekday if either of the two
-    fields begins with a star, and otherwise by one of them.
+    If neither minute nor hour begins with a star, each time happens exactly once on the nights on
+    which the clocks change; otherwise the expression follows the local clock (cron(8) of Debian).
+    A day has to match both day of month and day of week if one of the two fields begins with a
+    star; otherwise it has to match one of them.
     """
 
     kind: ClassVar[str] = "cron"
 
     calendar: CronCalendar
     fields: tuple[str, ...]
-    """As croniter reads them: aliases and hashed fields are written out."""
+    """As croniter reads them: aliases and hashed fields are expanded."""
 
     def explain(self) -> str:
         """Return, for instance, "Every 15 minutes, Monday through Friday (Europe/Berlin)"."""
@@ -56,7 +56,7 @@ class Cron(LocalTimeSchedule):
         return f"{describe_cron(self.fields, either=self.calendar.days.either)} ({self.zone})"
 
     def warnings(self) -> list[str]:
-        """Warn of what cron does and people may not expect."""
+        """Warn about behaviour of cron that is often unexpected."""
         found = []
         rule = self.calendar.days
         if rule.either:
@@ -72,15 +72,15 @@ class Cron(LocalTimeSchedule):
             first_day = (rule.days & -rule.days).bit_length() - 1
             if not rule.last_day and not rule.nearest_weekday and first_day > shortest:
                 found.append(
-                    f"Months without a day {first_day} are left out; L is the last day of"
+                    f"Months without a day {first_day} are skipped. Use L for the last day of"
                     " every month."
                 )
         for index, size in ((MINUTE, 60), (HOUR, 24), (SECOND, 60)):
             stepped = _STEPPED.fullmatch(self._typed_field(index))
             if stepped and size % int(stepped[1]):
                 found.append(
-                    f"{size} is not a multiple of {stepped[1]}: the {FIELDS[index].name}s begin"
-                    f" again at 0 each time, so the last step is shorter. `@every` has even steps."
+                    f"{size} is not a multiple of {stepped[1]}: the {FIELDS[index].name}s start"
+                    f" again at 0, so the last step is shorter. Use `@every` for equal steps."
                 )
         if len(self.calendar.seconds) > 1:
             found.append(FINER_THAN_A_TICK)
@@ -93,9 +93,9 @@ class Cron(LocalTimeSchedule):
 
 
 def parse_cron(text: str, zone: ZoneInfo, name: str) -> Cron:
-    """Read a cron expression; hashed fields are hashed on `name`.
+    """Parse a cron expression; H is hashed from `name`.
 
-    Raises ScheduleError with the reason, and with what would be accepted.
+    Raises ScheduleError with the reason and what would be accepted.
     """
     fields = normalize_fields(text, name)
     values, nth = _expand(text, fields)
@@ -106,8 +106,8 @@ def parse_cron(text: str, zone: ZoneInfo, name: str) -> Cron:
     nearest = _NEAREST_WEEKDAY.fullmatch(fields[DAY_OF_MONTH])
     if nth and weekdays - set(nth):
         msg = (
-            f"“{text}” mixes plain weekdays with numbered ones (# or L). Accepted is one or the"
-            " other; two jobs can share the work."
+            f"“{text}” mixes plain weekdays with numbered ones (# or L). Accepted: one kind or the"
+            " other. Define two jobs if you need both."
         )
         raise ScheduleError(msg)
     rule = DayRule(
@@ -137,7 +137,7 @@ def parse_cron(text: str, zone: ZoneInfo, name: str) -> Cron:
 
 
 def _numbers(index: int, values: Sequence[int | str]) -> frozenset[int]:
-    """Return the numbers that a field stands for."""
+    """Return the numbers that match a field."""
     if "*" in values:
         return frozenset(range(FIELDS[index].lowest, FIELDS[index].highest + 1))
     return frozenset(value for value in values if isinstance(value, int))
@@ -152,12 +152,12 @@ def _expand(
         values, nth = croniter.expand(" ".join(fields))
     except (ValueError, TypeError, LookupError) as error:
         raise ScheduleError(_reason(text, fields)) from error
-    # Its keys are weekdays as numbers and its values numbers or "l"; the stubs say otherwise.
+    # The keys are weekdays as numbers and the values numbers or "l"; the stubs are wrong.
     return [list(value) for value in values], cast("Mapping[int, set[int | str]]", nth)
 
 
 def _reason(text: str, fields: Sequence[str]) -> str:
-    """Say which field is wrong, by trying each one alone."""
+    """Find the field that is wrong by parsing each one alone."""
     from croniter import croniter
 
     for index, field in enumerate(fields):
@@ -174,7 +174,7 @@ def _reason(text: str, fields: Sequence[str]) -> str:
                 extra += ", 7 (Sunday), 5#2 (the second Friday), L5 (the last Friday)"
             written = text.split()[index] if len(text.split()) == len(fields) else field
             return (
-                f"“{written}” cannot be the {kind.name}. Accepted are {kind.lowest} to"
+                f"“{written}” cannot be the {kind.name}. Accepted: {kind.lowest} to"
                 f" {kind.highest}{extra}, lists (1,2), ranges (1-5), steps (*/2, 1-9/2), H and *."
             )
-    return f"“{text}” is not a cron expression."
+    return f"“{text}” is not a cron expression. Accepted: five to seven fields."

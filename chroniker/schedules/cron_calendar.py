@@ -1,4 +1,4 @@
-"""The days and times of a cron expression, by the clock on the wall."""
+"""The days and times of a cron expression in local time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .local_time import DAY
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# 29 February on a given weekday comes after 28 years, or after 40 where a century has no leap
-# day. No pair of fields is rarer, so a search that took longer has no end.
+# 29 February on a given weekday repeats after 28 years, or after 40 across a century without a
+# leap day. No combination of fields is rarer, so a longer search would find nothing.
 _YEARS_TO_SEARCH = 41
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _LAST_YEAR = 9998
@@ -21,7 +21,7 @@ _LAST_YEAR = 9998
 
 @dataclass(frozen=True, slots=True)
 class DayRule:
-    """Which days of which months match; days are bits, 1 << 1 for the first of the month."""
+    """The days that match; days are bits, 1 << 1 is the first of the month."""
 
     days: int
     last_day: bool
@@ -32,7 +32,7 @@ class DayRule:
     nth_weekdays: tuple[tuple[int, int], ...]
     """Pairs of a weekday and its number in the month, where -1 is the last."""
     either: bool
-    """Whether one of day of month and day of week is enough."""
+    """Whether a match of day of month or day of week is enough."""
     months: frozenset[int]
     years: frozenset[int] | None
     _masks: dict[tuple[int, int], int] = field(default_factory=dict, compare=False, repr=False)
@@ -141,10 +141,10 @@ def _nearest_weekday(day: int, first_weekday: int, length: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CronCalendar:
-    """The wall times of an expression: some days, and on each of them the same times.
+    """The local times of an expression: some days, with the same times on each of them.
 
-    The times of a day are numbered from 0. Number and time follow from one another by arithmetic,
-    so that nothing here goes from slot to slot.
+    The times of a day are numbered from 0. Number and time are computed from each other, so
+    nothing here iterates over slots.
     """
 
     days: DayRule
@@ -153,7 +153,7 @@ class CronCalendar:
     seconds: tuple[int, ...]
 
     def first(self, wall: int) -> int | None:
-        """Return the earliest matching wall time not before `wall`, in seconds."""
+        """Return the earliest matching local time not before `wall`, in seconds."""
         day, second = divmod(wall, DAY)
         number = self._number(second)
         if number == self._per_day():
@@ -165,7 +165,7 @@ class CronCalendar:
         return found * DAY + self._time(number if found == day else 0)
 
     def last(self, wall: int) -> int | None:
-        """Return the latest matching wall time not after `wall`, in seconds."""
+        """Return the latest matching local time not after `wall`, in seconds."""
         day, second = divmod(wall, DAY)
         number = self._number(second + 1) - 1
         if number < 0:
@@ -177,7 +177,7 @@ class CronCalendar:
         return found * DAY + self._time(number if found == day else -1)
 
     def count(self, start: int, end: int) -> int:
-        """Return the number of matching wall times from `start`, before `end`."""
+        """Return the number of matching local times from `start`, before `end`."""
         return self._since_epoch(start, end) if start < end else 0
 
     def _since_epoch(self, start: int, end: int) -> int:

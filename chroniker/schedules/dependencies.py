@@ -1,4 +1,4 @@
-"""The order in which jobs wait for one another; pure functions over pairs of keys."""
+"""Order and cycles of dependencies: pure functions over pairs of keys."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ K = TypeVar("K", bound=Hashable)
 
 
 def find_cycle(edges: Iterable[tuple[K, K]]) -> list[K]:
-    """A circle among ``(downstream, upstream)`` pairs, its first member repeated at the end.
+    """Return a cycle among ``(downstream, upstream)`` pairs, the first key repeated at the end.
 
-    Empty where there is none. Reads "each waits for the next".
+    Empty if there is none. In the list, each job waits for the next one.
     """
     try:
         _sorter(edges).prepare()
     except CycleError as error:
         path: list[K] = error.args[1]
-        return path[::-1]  # graphlib names each before what waits for it
+        return path[::-1]  # graphlib lists upstream before downstream
     return []
 
 
 def topological_order(keys: Iterable[K], edges: Iterable[tuple[K, K]]) -> list[K]:
-    """``keys`` so that each comes after what it waits for; otherwise in the order given.
+    """Return ``keys`` with each key after its upstreams, and otherwise in the given order.
 
-    What waits for nothing (any more) comes in its turn, and not after all that wait for nothing.
-    Edges to other keys are passed over. Where there is a circle (it was inserted behind the
-    model's back) the order given is returned.
+    A key whose upstreams are all listed takes its place in the given order at once; it does not
+    wait for every key without upstreams. Edges to other keys are ignored. If there is a cycle
+    (inserted without the model's validation), the given order is returned.
     """
     position = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     inner = [(a, b) for a, b in edges if a in position and b in position]

@@ -1,4 +1,4 @@
-"""Schedules in English: cron expressions by cron-descriptor, recurrences by ourselves."""
+"""Schedules in English: cron expressions by cron-descriptor, recurrences by our own code."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _FEW = 6
 
 
 def describe_cron(fields: Sequence[str], *, either: bool) -> str:
-    """Return prepared fields as a sentence, without the zone.
+    """Return normalized fields as a sentence, without the zone.
 
-    `either` says that one of day of month and day of week is enough.
+    `either`: a match of day of month or day of week is enough.
     """
     weekdays = fields[DAY_OF_WEEK]
     numbered = [_NUMBERED.fullmatch(item) for item in weekdays.split(",")]
@@ -47,13 +47,13 @@ def describe_cron(fields: Sequence[str], *, either: bool) -> str:
         days = _joined([_numbered_weekday(found) for found in numbered if found])
         return f"{sentence}, {'or ' if either else ''}on {days} of the month"
     if not either and simple[DAY_OF_MONTH] != "*":
-        # cron-descriptor says "or" whenever both are set; a field with a star is "and".
+        # cron-descriptor writes "or" whenever both are set, but with a star it is "and".
         sentence = sentence.replace(", or on ", ", only on ")
     return sentence
 
 
 def _simplified(field: str) -> str:
-    """Write a field in the way that cron-descriptor knows, without changing what it means."""
+    """Rewrite a field in the syntax of cron-descriptor without changing its meaning."""
     items = field.replace("-l", "-31").replace("?", "*").upper().split(",")
     return "*" if "*" in items else ",".join(dict.fromkeys(items))
 
@@ -71,7 +71,7 @@ def _by_descriptor(fields: Sequence[str]) -> str:
     try:
         return str(get_description(" ".join(ordered), options))
     except Exception:
-        # It knows less than croniter, and raises whatever comes; the fields still say it all.
+        # It supports less than croniter and raises various errors. The fields are still correct.
         return f"By the cron fields {' '.join(fields)}"
 
 
@@ -116,7 +116,7 @@ def describe_recurrence(spec: RecurrenceSpec) -> str:
 def _times(spec: RecurrenceSpec, parts: dict[str, tuple[int, ...]]) -> str:
     hours, minutes, seconds = (parts.get(key) for key in ("byhour", "byminute", "bysecond"))
     if spec.is_grid:
-        # A day or a week steps from the time of the anchor; shorter steps pass every hour.
+        # Days and weeks start at the time of the anchor; shorter steps occur at every hour.
         if spec.frequency not in {"DAILY", "WEEKLY"}:
             return ""
         day = f"on {_FROM_MONDAY[spec.anchor.weekday()]} "

@@ -1,4 +1,4 @@
-"""The fields of a cron expression: what is done to them before croniter reads them."""
+"""The fields of a cron expression, normalized before croniter reads them."""
 
 from __future__ import annotations
 
@@ -53,38 +53,39 @@ _NAME = re.compile(r"(?<![a-z])[a-z]{3}(?![a-z])")
 _NUMBERED_RANGE = re.compile(r"([0-7])-([0-7])#(\d+)", re.ASCII)
 _RANGE = re.compile(r"(\d+)-(\d+)(?:/\d+)?", re.ASCII)
 
-# The last day that every month has: a job hashed on a later one would be left out now and then.
+# The last day that every month has: a job hashed to a later day would be skipped in some months.
 _LAST_COMMON_DAY = 28
 
 
 def normalize_fields(text: str, name: str) -> tuple[str, ...]:
     """Split a cron expression into fields that croniter reads as Debian's cron would.
 
-    Aliases and hashed fields are written out, names become numbers, and `5-5` becomes `5`, which
-    croniter takes for the whole range. Raises ScheduleError for what no later step could explain.
+    Aliases and hashed fields are expanded, names become numbers, and `5-5` becomes `5`, because
+    croniter reads it as the whole range. Raises ScheduleError for errors that croniter would not
+    report clearly.
     """
     lowered = text.lower()
     if lowered.startswith("@"):
         if lowered not in ALIASES:
-            msg = f"“{text}” is not known here{_unknown_alias(lowered)}"
+            msg = f"“{text}” is not supported{_unknown_alias(lowered)}"
             raise ScheduleError(msg)
         lowered = ALIASES[lowered]
     fields = lowered.split()
     if not 5 <= len(fields) <= 7:
         msg = (
-            f"“{text}” has {len(fields)} field{'' if len(fields) == 1 else 's'}. Accepted are five"
+            f"“{text}” has {len(fields)} field{'' if len(fields) == 1 else 's'}. Accepted: five"
             " (minute, hour, day of month, month, day of week), optionally with a sixth (second)"
             " and a seventh (year); an interval such as `@every 90m`; a recurrence such as"
-            " `RRULE:FREQ=WEEKLY;BYDAY=MO`; or nothing at all."
+            " `RRULE:FREQ=WEEKLY;BYDAY=MO`; or an empty field."
         )
         raise ScheduleError(msg)
     return tuple(_normalize_field(index, field, name) for index, field in enumerate(fields))
 
 
 def is_wildcard(text: str, index: int) -> bool:
-    """Return whether a field of the original text begins with a star, as Debian's cron sees it.
+    """Return whether a field of the original text begins with a star, as Debian's cron checks it.
 
-    `H/15` counts too, since it stands where `*/15` would.
+    `H/15` counts too, because it replaces `*/15`.
     """
     lowered = text.lower()
     field = ALIASES.get(lowered, lowered).split()[index]
@@ -94,10 +95,10 @@ def is_wildcard(text: str, index: int) -> bool:
 def _unknown_alias(alias: str) -> str:
     if alias == "@reboot":
         return (
-            ": a job has no machine whose start it could wait for. Accepted are the other"
-            " aliases; the machine itself can start a job with `manage.py run_job`."
+            ": a job is not tied to the start of a machine. Accepted: the other aliases. To start a"
+            " job at boot, let the machine call `manage.py run_job`."
         )
-    return f". Accepted are {', '.join(ALIASES)}, and `@every` with a duration."
+    return f". Accepted: {', '.join(ALIASES)}, and `@every` with a duration."
 
 
 def _normalize_field(index: int, text: str, name: str) -> str:
@@ -109,8 +110,8 @@ def _normalize_item(index: int, item: str, name: str, at: int) -> str:
     field = FIELDS[index]
     if _RANDOM.fullmatch(item):
         msg = (
-            f"The {field.name} is random (R), so nobody could tell whether a start was missed."
-            " Accepted is H: it spreads jobs as well, and always gives a job the same time."
+            f"The {field.name} is random (R), so missed starts could not be detected. Accepted: H,"
+            " which also spreads jobs, but always gives a job the same time."
         )
         raise ScheduleError(msg)
     hashed = _HASHED.fullmatch(item)
@@ -120,7 +121,7 @@ def _normalize_item(index: int, item: str, name: str, at: int) -> str:
         item = _NAME.sub(lambda found: _number(field.names, found[0]), item)
     numbered = _NUMBERED_RANGE.fullmatch(item) if index == DAY_OF_WEEK else None
     if numbered:
-        # croniter knows these only with names.
+        # croniter supports these only with names.
         first, last = int(numbered[1]), int(numbered[2])
         days = range(first, first + (last - first) % 7 + 1)
         return ",".join(f"{day % 7}#{numbered[3]}" for day in days)
@@ -135,16 +136,14 @@ def _number(names: Sequence[str], name: str) -> str:
 
 
 def _expand_hashed(index: int, item: str, found: Sequence[str | None], key: str) -> str:
-    """Replace a hashed item by numbers.
+    """Replace a hashed item with numbers.
 
-    Our own hash rather than croniter's, so that no release of it can move a job to another time,
-    and so that minute and hour are independent of one another.
+    This is our own hash and not croniter's, so that a new release cannot move a job to another
+    time, and so that minute and hour are independent of each other.
     """
     field = FIELDS[index]
     if index == YEAR:
-        msg = (
-            "The year cannot be hashed (H). Accepted are a year, a list or a range of years, and *."
-        )
+        msg = "The year cannot be hashed (H). Accepted: a year, a list or a range of years, and *."
         raise ScheduleError(msg)
     lowest, highest, step = (None if number is None else int(number) for number in found)
     if lowest is None or highest is None:
@@ -152,7 +151,7 @@ def _expand_hashed(index: int, item: str, found: Sequence[str | None], key: str)
         highest = _LAST_COMMON_DAY if index == DAY_OF_MONTH else field.highest
     if not field.lowest <= lowest <= highest <= field.highest or step == 0:
         msg = (
-            f"“{item.upper()}” cannot be the {field.name}. Accepted are H, H/n and H(a-b), with a"
+            f"“{item.upper()}” cannot be the {field.name}. Accepted: H, H/n and H(a-b), with a"
             f" and b from {field.lowest} to {field.highest} and n from 1."
         )
         raise ScheduleError(msg)

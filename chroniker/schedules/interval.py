@@ -1,4 +1,4 @@
-"""A fixed time after the slot before."""
+"""Intervals: a fixed time after the previous slot."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ LONGEST = timedelta(days=3653)
 _PART = re.compile(r"(\d+)([wdhms])", re.ASCII)
 _WHOLE = re.compile(r"(?:\d+[wdhms]\s*)+", re.ASCII)
 _ACCEPTED = (
-    "Accepted are whole numbers of w, d, h, m and s, each once, such as `@every 90m`, `@every 45s`"
-    " or `@every 1d12h`; for one and a half hours write 90m."
+    "Accepted: whole numbers of w, d, h, m and s, each unit once, such as `@every 90m`,"
+    " `@every 45s` or `@every 1d12h`. For one and a half hours write 90m."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Interval(Schedule):
-    """A slot every so much elapsed time, whatever the clocks on the wall do.
+    """A slot each time a period has elapsed, independent of changes of local time.
 
-    There is no fixed grid: each slot follows from the one before it, and the first from the moment
-    that the caller counts from.
+    There is no fixed grid: each slot is one period after the previous one, and the first one is
+    one period after the moment that the caller gives.
     """
 
     kind: ClassVar[str] = "interval"
@@ -48,16 +48,16 @@ class Interval(Schedule):
     period: timedelta
 
     def next(self, after: datetime) -> datetime | None:
-        """Return `after` and one period, or None past the year 9999."""
+        """Return `after` plus one period, or None after the year 9999."""
         return self._shifted(after, 1)
 
     def latest(self, after: datetime, until: datetime) -> datetime | None:
-        """Return the last slot in (after, until] of the chain that starts at `after`, or None."""
+        """Return the last slot in (after, until] of the slots counted from `after`, or None."""
         passed = self.count(after, until)
         return self._shifted(after, passed) if passed else None
 
     def count(self, after: datetime, until: datetime) -> int:
-        """Return the number of slots in (after, until] of the chain that starts at `after`."""
+        """Return the number of slots in (after, until] of the slots counted from `after`."""
         seconds(after), seconds(until)
         return max((until - after) // self.period, 0)
 
@@ -74,7 +74,7 @@ class Interval(Schedule):
         return f"Every {', '.join(parts[:-1])} and {parts[-1]}"
 
     def warnings(self) -> list[str]:
-        """Warn of periods below the minute."""
+        """Warn about periods shorter than a minute."""
         return [FINER_THAN_A_TICK] if self.period < timedelta(minutes=1) else []
 
     def _shifted(self, after: datetime, times: int) -> datetime | None:
@@ -86,8 +86,8 @@ class Interval(Schedule):
 
 
 FINER_THAN_A_TICK = (
-    "Slots closer than a minute: a system cron line ticks once a minute, and a job starts at most"
-    " once a tick. `cronserver` ticks more often."
+    "Slots are closer than a minute: a line in the system's crontab ticks once a minute, and a job"
+    " starts at most once per tick. `cronserver` can tick more often."
 )
 
 
@@ -97,9 +97,9 @@ def looks_like_interval(text: str) -> bool:
 
 
 def parse_interval(text: str, zone: ZoneInfo) -> Interval:
-    """Read `@every 90m`, or `90m` alone.
+    """Parse `@every 90m`, or only `90m`.
 
-    Raises ScheduleError with the reason, and with what would be accepted.
+    Raises ScheduleError with the reason and what would be accepted.
     """
     body = text[6:] if text[:6].lower() == "@every" else text
     body = body.strip().lower()
@@ -114,7 +114,7 @@ def parse_interval(text: str, zone: ZoneInfo) -> Interval:
             raise ScheduleError(msg)
         used.add(unit)
         total += int(number) * (UNITS[unit][1] // SHORTEST)
-    # As numbers, because a period out of all bounds does not fit into a timedelta.
+    # Compared as numbers, because a very long period does not fit into a timedelta.
     if not 1 <= total <= LONGEST // SHORTEST:
         msg = f"“{text}” is not between one second and ten years. {_ACCEPTED}"
         raise ScheduleError(msg)

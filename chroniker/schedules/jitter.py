@@ -1,4 +1,4 @@
-"""Spread starts that are due at the same moment."""
+"""Jitter: spread starts that are due at the same moment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def jitter(key: str, slot: datetime, seconds: int) -> timedelta:
 
     The same key and slot always give the same answer, in every process and on every host.
     """
-    local_time.seconds(slot)  # refuses a naive one
+    local_time.seconds(slot)  # raises ValueError for a naive datetime
     if seconds <= 0:
         return timedelta()
     text = f"{key}\n{(slot - local_time.EPOCH) // _MICROSECOND}"

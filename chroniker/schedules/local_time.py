@@ -1,15 +1,16 @@
-"""From the clock on the wall to the one timeline, across the changes of a zone's offset.
+"""From local time to UTC, across the changes of a time zone's offset.
 
-A calendar answers questions about wall time only, in which every day has 24 hours. The functions
-here place its answers on the timeline. Both are counted in whole seconds since 1970-01-01 00:00,
-the one by the wall ("wall"), the other in UTC ("instant", "slot").
+A calendar knows local time ("wall time") only, in which every day has 24 hours. The functions here
+convert its times to UTC. Both are whole seconds since 1970-01-01 00:00: local time is named "wall",
+UTC is named "instant" or "slot".
 
-Two rules say what happens where wall time is skipped or repeated; they are those of Debian's
+Two rules decide what happens when local time is skipped or repeated. They are those of Debian's
 cron, see cron(8), "local time changes of less than three hours":
 
-- Once: each wall time happens once, in the first pass of a repeated hour; what falls into a
-  skipped hour happens at the first moment after it.
-- Running: whatever the wall shows counts, so a repeated hour counts twice and a skipped one not.
+- Once: each wall time happens once, in the first pass of a repeated hour. A time in a skipped hour
+  happens at the first moment after it.
+- Running: what the local clock shows counts, so a repeated hour counts twice and a skipped hour
+  does not count.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 DAY = 86_400
 
-# The offsets before and after are compared over spans of this length to find the changes between.
+# Offsets are compared over spans of this length to find the changes.
 # The closest pair of changes in the zone database since 1970 is 6.96 days apart, before that 8.
 _SPAN = 2 * DAY
 
-# Beyond these, a day more or less (an offset) may leave datetime's range.
+# Outside this range, adding or subtracting an offset may leave the range of datetime.
 _EARLIEST = (datetime(2, 1, 1, tzinfo=UTC) - EPOCH) // SECOND
 _LAST = (datetime(9990, 1, 1, tzinfo=UTC) - EPOCH) // SECOND
 
 
 class Calendar(Protocol):
-    """A set of wall times, in seconds."""
+    """A set of wall times, in seconds since 1970."""
 
     def first(self, wall: int) -> int | None:
         """Return the earliest wall time not before `wall`."""
@@ -52,11 +53,11 @@ class Calendar(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalTimeSchedule(Schedule):
-    """A schedule by the clock on the wall of its zone."""
+    """A schedule in the local time of its zone."""
 
     calendar: Calendar
     once: bool
-    """Which of the two rules holds: Once (True) or Running."""
+    """Which of the two rules applies: Once (True) or Running (False)."""
 
     def next(self, after: datetime) -> datetime | None:
         """Return the first slot later than `after`, or None."""
@@ -88,7 +89,7 @@ class LocalTimeSchedule(Schedule):
 def seconds(when: datetime) -> int:
     """Return an aware datetime as whole seconds since 1970 UTC, rounded down."""
     if when.tzinfo is None:
-        msg = "A schedule needs an aware datetime, and this one has no time zone."
+        msg = "A schedule needs an aware datetime, but this one has no time zone."
         raise ValueError(msg)
     return (when - EPOCH) // SECOND
 
@@ -99,12 +100,12 @@ def moment(instant: int) -> datetime:
 
 
 def to_local_seconds(shown: datetime) -> int:
-    """Return what the wall shows, a naive datetime, in seconds."""
+    """Return a naive local datetime as seconds of wall time."""
     return (shown.replace(tzinfo=UTC) - EPOCH) // SECOND
 
 
 def from_local_seconds(wall: int) -> datetime:
-    """Return what the wall shows as a naive datetime."""
+    """Return seconds of wall time as a naive local datetime."""
     return (EPOCH + timedelta(seconds=wall)).replace(tzinfo=None)
 
 
@@ -118,7 +119,7 @@ def _whole(offset: timedelta | None) -> int:
 
 
 def _find_change(zone: ZoneInfo, before: int, after: int) -> int:
-    """Return the first instant with the offset of `after`, where there is one change between."""
+    """Return the first instant with the offset of `after`; there must be exactly one change."""
     offset = _offset(zone, after)
     while after - before > 1:
         middle = (before + after) // 2
@@ -142,7 +143,7 @@ def _changes(zone: ZoneInfo, start: int, end: int) -> Iterator[tuple[int, int, i
 
 
 def _latest_local_seconds(zone: ZoneInfo, instant: int) -> int:
-    """Return the latest wall time that has been on the wall at or before `instant`."""
+    """Return the latest wall time that the local clock has shown at or before `instant`."""
     local = datetime.fromtimestamp(instant, zone)
     offset = _whole(local.utcoffset())
     if not local.fold:
@@ -152,9 +153,9 @@ def _latest_local_seconds(zone: ZoneInfo, instant: int) -> int:
 
 
 def _first_pass(zone: ZoneInfo, wall: int) -> int:
-    """Return when the wall first shows `wall`; where it skips that, when it has skipped."""
+    """Return the first instant at which the local clock shows `wall`, or has skipped it."""
     local = (EPOCH + timedelta(seconds=wall)).replace(tzinfo=zone)
-    # In a skipped hour, fold=0 reads the time by the offset before, fold=1 by the one after.
+    # In a skipped hour, fold=0 uses the offset before the change and fold=1 the one after it.
     before = _whole(local.utcoffset())
     instant = wall - before
     if _offset(zone, instant) == before:
@@ -183,7 +184,7 @@ def _count_once(calendar: Calendar, zone: ZoneInfo, after: int, until: int) -> i
         return 0
     for instant, before, new in _changes(zone, after, until):
         if new > before:
-            # All that was skipped, and what is due right after it, is one slot.
+            # All skipped times, and a time directly after them, are one slot.
             together = calendar.count(instant + before, instant + new + 1)
             total -= max(together - 1, 0)
     return total
@@ -203,7 +204,7 @@ def _next_running(calendar: Calendar, zone: ZoneInfo, after: int) -> int | None:
         elif probe == slot:
             return slot
         else:
-            # Nothing before that day matches, whatever the offset does until then.
+            # No time before this span matches, whatever the offset is until then.
             start = slot - _SPAN
 
 

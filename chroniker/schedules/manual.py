@@ -1,4 +1,4 @@
-"""No schedule at all."""
+"""The empty schedule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Manual(Schedule):
-    """The empty text: the job never becomes due by itself."""
+    """The empty text: the job never becomes due by time."""
 
     kind: ClassVar[str] = "manual"
 
@@ -30,5 +30,5 @@ class Manual(Schedule):
         return 0
 
     def explain(self) -> str:
-        """Say what starts the job instead."""
-        return "Only by hand, or when a job it depends on ends"
+        """Return what starts the job instead."""
+        return "Only manually, or after a job that it depends on"

@@ -1,11 +1,11 @@
-"""iCalendar recurrences (RFC 5545, 3.3.10), by arithmetic where that is enough, or by dateutil."""
+"""iCalendar recurrences (RFC 5545, 3.3.10): by arithmetic if possible, otherwise by dateutil."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from chroniker.exceptions import ScheduleError
 from chroniker.schedules.cron_calendar import CronCalendar, DayRule
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
-# dateutil looks for the next time until the year 9999, and only then gives up, which takes it up
-# to a minute. Dates repeat every 400 years, weekdays included, so it is asked about a year that
-# is near its end; it still has a hundred years to search.
+# dateutil searches for the next time until the year 9999, which takes up to a minute. Dates and
+# weekdays repeat every 400 years, so it is asked about a year near the end of that range; it then
+# still searches a hundred years.
 _CYCLE_YEARS = 400
 _CYCLE = timedelta(days=146_097)
 _LAST_YEAR = 9999 - 100
 
-# How far back to look at first for the latest time, in periods, and by how much to go on.
+# How far back the first search for the latest time goes, in periods, and the factor of the next.
 _INITIAL_PERIODS = 8
 _WIDEN_FACTOR = 4
 
@@ -36,8 +36,8 @@ _WIDEN_FACTOR = 4
 class Recurrence(LocalTimeSchedule):
     """An RRULE, with or without DTSTART and EXDATE.
 
-    It goes by the clock on the wall: a time that is skipped happens right after the gap, and one
-    that is repeated happens once, in the first pass.
+    It follows the local clock: a skipped time happens directly after the gap, and a repeated time
+    happens once, in the first pass.
     """
 
     kind: ClassVar[str] = "recurrence"
@@ -51,12 +51,12 @@ class Recurrence(LocalTimeSchedule):
         return f"{describe_recurrence(self.spec)} ({self.zone})"
 
     def warnings(self) -> list[str]:
-        """Warn of what a rule does and people may not expect."""
+        """Warn about behaviour of a rule that is often unexpected."""
         found = []
         if self.spec.frequency in SHORT_FREQUENCIES:
             found.append(
-                "A recurrence goes by the clock on the wall: in the hour that is repeated in"
-                " autumn it fires in the first pass only. `@every` and cron's * go on."
+                "A recurrence follows the local clock: in the hour that is repeated in autumn it"
+                " fires only in the first pass. `@every` and * in cron fire in both."
             )
         if self.spec.step < timedelta(minutes=1):
             found.append(FINER_THAN_A_TICK)
@@ -65,13 +65,13 @@ class Recurrence(LocalTimeSchedule):
 
 @dataclass(frozen=True, slots=True)
 class BoundedCalendar:
-    """Another calendar, from a first time to a last one, with some times taken out."""
+    """A calendar limited to a range, without some excluded times."""
 
     times: Calendar
     start: int
     end: int | None
     excluded: frozenset[int]
-    """Only times that would be there otherwise."""
+    """Only times that the calendar contains."""
 
     def first(self, wall: int) -> int | None:
         """Return the earliest wall time not before `wall`, in seconds."""
@@ -100,7 +100,7 @@ class BoundedCalendar:
 
 @dataclass(frozen=True, slots=True)
 class FixedStepCalendar:
-    """One time every so many seconds, in both directions without end."""
+    """One time every `step` seconds, in both directions without end."""
 
     anchor: int
     step: int
@@ -120,7 +120,7 @@ class FixedStepCalendar:
 
 @dataclass(frozen=True, slots=True)
 class DateutilCalendar:
-    """What dateutil says; it goes forward only and from time to time, so windows are kept small."""
+    """Times by dateutil, which only iterates forward, so the ranges are kept small."""
 
     spec: RecurrenceSpec
 
@@ -142,11 +142,11 @@ class DateutilCalendar:
         return None
 
     def count(self, start: int, end: int) -> int:
-        """Return the number of wall times from `start`, before `end`, by going through them."""
+        """Return the number of wall times from `start`, before `end`, by iterating over them."""
         return sum(1 for _ in self.walk(start, end - 1))
 
     def walk(self, start: int, until: int | None = None) -> Iterator[int]:
-        """Yield the wall times from `start` on, to `until` at most."""
+        """Yield the wall times from `start` up to `until`."""
         begin = self.spec.aligned(from_local_seconds(start))
         end = None if until is None else from_local_seconds(until)
         furthest = begin.year if end is None else max(begin.year, end.year)
@@ -159,24 +159,30 @@ class DateutilCalendar:
     def _rule(self, start: datetime, until: datetime | None) -> Iterator[datetime]:
         from dateutil import rrule as library
 
-        options: dict[str, Any] = {key: list(values) for key, values in self.spec.parts}
-        if self.spec.weekdays:
-            options["byweekday"] = [library.weekday(*day) for day in self.spec.weekdays]
+        parts = dict(self.spec.parts)
         rule = library.rrule(
             freq=getattr(library, self.spec.frequency),
             dtstart=start,
             interval=self.spec.interval,
             until=until,
             wkst=self.spec.week_start,
-            **options,
+            byweekday=[library.weekday(*day) for day in self.spec.weekdays] or None,
+            bysetpos=parts.get("bysetpos"),
+            bymonth=parts.get("bymonth"),
+            bymonthday=parts.get("bymonthday"),
+            byyearday=parts.get("byyearday"),
+            byweekno=parts.get("byweekno"),
+            byhour=parts.get("byhour"),
+            byminute=parts.get("byminute"),
+            bysecond=parts.get("bysecond"),
         )
         return iter(rule)
 
 
 def parse_recurrence(text: str, zone: ZoneInfo) -> Recurrence:
-    """Read an RRULE with an optional DTSTART before it and EXDATE after it.
+    """Parse an RRULE with an optional DTSTART before it and EXDATE after it.
 
-    Raises ScheduleError with the reason, and with what would be accepted.
+    Raises ScheduleError with the reason and what would be accepted.
     """
     spec = parse_rule(text, zone)
     times = _times(spec)
@@ -184,7 +190,7 @@ def parse_recurrence(text: str, zone: ZoneInfo) -> Recurrence:
     end = None if spec.until is None else to_local_seconds(spec.until)
     try:
         if spec.count is not None:
-            # A rule counts from its start, so the end is found once, and then is an UNTIL.
+            # A rule counts from its start, so the end is computed once and then works like UNTIL.
             end = _nth(times, start, spec.count)
         excluded = frozenset(
             when for when in map(to_local_seconds, spec.excluded) if times.first(when) == when
@@ -192,8 +198,8 @@ def parse_recurrence(text: str, zone: ZoneInfo) -> Recurrence:
         times.first(start)
     except ValueError as error:
         msg = (
-            f"“{text}” never fires: its INTERVAL steps over every time that its BY parts allow."
-            " Accepted is a rule that matches now and then."
+            f"“{text}” never fires: its INTERVAL skips every time that its BY parts allow."
+            " Accepted: a rule that matches at least once."
         )
         raise ScheduleError(msg) from error
     calendar = BoundedCalendar(times=times, start=start, end=end, excluded=excluded)
@@ -201,14 +207,14 @@ def parse_recurrence(text: str, zone: ZoneInfo) -> Recurrence:
 
 
 def _times(spec: RecurrenceSpec) -> Calendar:
-    """Return the times of a rule by the cheapest means that can tell them."""
+    """Return the cheapest calendar that can compute the times of a rule."""
     if spec.is_grid:
         return FixedStepCalendar(to_local_seconds(spec.anchor), spec.step // timedelta(seconds=1))
     return _days_and_times(spec) or sub_daily_calendar(spec) or DateutilCalendar(spec)
 
 
 def _days_and_times(spec: RecurrenceSpec) -> CronCalendar | None:
-    """Return a rule as days with the same times on each of them, if it is of that simple form."""
+    """Return a rule as days with the same times on each of them, if it has that form."""
     parts = dict(spec.parts)
     if (
         spec.interval > 1
@@ -239,7 +245,7 @@ def _days_and_times(spec: RecurrenceSpec) -> CronCalendar | None:
 
 
 def _nth(times: Calendar, start: int, number: int) -> int:
-    """Return the wall time with that number from `start` on; before `start` if there is none."""
+    """Return the wall time with that number, counted from `start`; before `start` if none."""
     if isinstance(times, DateutilCalendar):
         return max(islice(times.walk(start), number), default=start - 1)
     found = start - 1

@@ -1,4 +1,4 @@
-"""Reading the text of a recurrence: DTSTART, RRULE and EXDATE of RFC 5545."""
+"""Parser for recurrences: DTSTART, RRULE and EXDATE of RFC 5545."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 ANCHOR = datetime(2001, 1, 1)
-"""Where a rule without DTSTART begins: a Monday, so that INTERVAL means the same every day."""
+"""The start of a rule without DTSTART: a fixed Monday, so that INTERVAL always means the same."""
 
 STEPS = {
     "SECONDLY": timedelta(seconds=1),
@@ -33,7 +33,7 @@ _DATE = re.compile(r"(\d{8})(?:T(\d{6})(Z?))?", re.ASCII)
 _WEEKDAY = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _ACCEPTED = (
-    "Accepted is `RRULE:FREQ=…` with INTERVAL, COUNT or UNTIL, WKST and the BY parts of RFC 5545,"
+    "Accepted: `RRULE:FREQ=…` with INTERVAL, COUNT or UNTIL, WKST and the BY parts of RFC 5545,"
     " optionally after `DTSTART:20260101T090000` and before `EXDATE:20261224T090000`."
 )
 
@@ -66,7 +66,7 @@ _PARTS = {
     "BYHOUR": _ByPart("byhour", 0, 23),
     "BYMINUTE": _ByPart("byminute", 0, 59),
     "BYSECOND": _ByPart("bysecond", 0, 59),
-    # With shorter periods it could only ever pick from a handful, or from nothing, for ever.
+    # With shorter periods it could only pick from very few times, or never match.
     "BYSETPOS": _ByPart("bysetpos", 1, 366, negative=True, frequencies=LONG_FREQUENCIES),
 }
 _OTHERS = ("FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY")
@@ -74,7 +74,7 @@ _OTHERS = ("FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY")
 
 @dataclass(frozen=True, slots=True)
 class RecurrenceSpec:
-    """A recurrence as read, all times by the clock on the wall."""
+    """A parsed recurrence; all times are local times."""
 
     frequency: str
     interval: int
@@ -98,9 +98,9 @@ class RecurrenceSpec:
         return STEPS[self.frequency] * self.interval
 
     def aligned(self, wall: datetime) -> datetime:
-        """Return a beginning not after `wall` from which the rule gives the same later times.
+        """Return a start not after `wall` from which the rule gives the same later times.
 
-        So that nothing has to be counted up from the anchor, which may be decades ago.
+        It avoids counting from the anchor, which may be decades ago.
         """
         periods = self._period(wall) // self.interval
         if periods <= 0:
@@ -117,7 +117,7 @@ class RecurrenceSpec:
         return datetime.combine(begin, time()) if self.frequency == "DAILY" else begin
 
     def _period(self, wall: datetime) -> int:
-        """Return how many years, months, weeks and so on `wall` is away from the anchor's."""
+        """Return how many periods of the frequency are between the anchor and `wall`."""
         anchor = self.anchor
         if self.frequency == "YEARLY":
             return wall.year - anchor.year
@@ -135,18 +135,18 @@ class RecurrenceSpec:
 
 
 def parse_rule(text: str, zone: ZoneInfo) -> RecurrenceSpec:
-    """Read the text; times that end in Z are turned into wall time of `zone`.
+    """Parse the text; times that end in Z are converted to local time of `zone`.
 
-    Raises ScheduleError with the reason, and with what would be accepted.
+    Raises ScheduleError with the reason and what would be accepted.
     """
     lines: dict[str, str] = {}
     for word in text.upper().split():
         name, _, value = ("RRULE", "", word) if word.startswith("FREQ=") else word.partition(":")
         property_, _, parameters = name.partition(";")
         if property_ in {"RDATE", "EXRULE"} or property_ not in {"DTSTART", "RRULE", "EXDATE"}:
-            raise _error(f"“{word}” is not understood.")
+            raise _error(f"“{word}” is not supported.")
         if property_ in lines:
-            raise _error(f"{property_} is there twice; one is enough.")
+            raise _error(f"{property_} is given twice.")
         _check_parameters(parameters, zone)
         lines[property_] = value
     if "RRULE" not in lines:
@@ -168,7 +168,7 @@ def _check_parameters(parameters: str, zone: ZoneInfo) -> None:
     for parameter in filter(None, parameters.split(";")):
         if parameter == f"TZID={zone}".upper() or parameter in {"VALUE=DATE", "VALUE=DATE-TIME"}:
             continue
-        raise _error(f"“{parameter}” is not accepted here: the job's own time zone, {zone}, holds.")
+        raise _error(f"“{parameter}” is not allowed: the job's own time zone, {zone}, applies.")
 
 
 def _date(text: str, zone: ZoneInfo, what: str, *, day_end: bool = False) -> datetime:
@@ -182,7 +182,7 @@ def _date(text: str, zone: ZoneInfo, what: str, *, day_end: bool = False) -> dat
     except (ValueError, OverflowError) as error:
         raise _error(f"“{text}” is not a date that exists.") from error
     if not 1900 <= when.year <= 2199:
-        raise _error(f"{what} is to be in the years from 1900 to 2199.")
+        raise _error(f"{what} must be between the years 1900 and 2199.")
     return when.replace(hour=23, minute=59, second=59) if day_end and not found[2] else when
 
 
@@ -196,10 +196,10 @@ def _build_spec(
     values = _split(rule)
     frequency = values.get("FREQ", "")
     if frequency not in STEPS:
-        raise _error(f"FREQ is “{frequency}”, and has to be one of {', '.join(STEPS)}.")
+        raise _error(f"FREQ is “{frequency}”, but must be one of {', '.join(STEPS)}.")
     interval = _whole(values.get("INTERVAL", "1"), "INTERVAL", LONGEST_STEP // STEPS[frequency])
     if "COUNT" in values and "UNTIL" in values:
-        raise _error("COUNT and UNTIL exclude each other.")
+        raise _error("COUNT and UNTIL cannot be combined.")
     parts = {
         part.keyword: _numbers(key, values[key], frequency)
         for key, part in _PARTS.items()
@@ -207,7 +207,7 @@ def _build_spec(
     }
     weekdays = _weekdays(values["BYDAY"], frequency) if "BYDAY" in values else ()
     if "bysetpos" in parts and len(parts) == 1 and not weekdays:
-        raise _error("BYSETPOS needs another BY part to pick from.")
+        raise _error("BYSETPOS needs another BY part.")
     is_grid = not parts and not weekdays and STEPS[frequency] <= STEPS["WEEKLY"]
     if not is_grid:
         weekdays = _fill_from_anchor(parts, weekdays, frequency, anchor)
@@ -232,7 +232,7 @@ def _fill_from_anchor(
     frequency: str,
     anchor: datetime,
 ) -> tuple[tuple[int, int | None], ...]:
-    """Write down what the rule takes from its anchor, since dateutil gets to see another one."""
+    """Add what the rule takes from its anchor, because dateutil is given another start."""
     if not weekdays and not parts.keys() & {"byweekno", "byyearday", "bymonthday"}:
         if frequency == "WEEKLY":
             weekdays = ((anchor.weekday(), None),)
@@ -256,29 +256,29 @@ def _split(rule: str) -> Mapping[str, str]:
         if not equals or key not in {*_OTHERS, *_PARTS}:
             raise _error(f"“{word}” is not a part of an RRULE.")
         if key in values:
-            raise _error(f"{key} is there twice.")
+            raise _error(f"{key} is given twice.")
         values[key] = value
     return values
 
 
 def _whole(text: str, what: str, highest: int) -> int:
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= highest:
-        raise _error(f"{what} is “{text}”, and has to be from 1 to {highest}.")
+        raise _error(f"{what} is “{text}”, but must be from 1 to {highest}.")
     return int(text)
 
 
 def _numbers(key: str, text: str, frequency: str) -> tuple[int, ...]:
     part = _PARTS[key]
     if frequency not in part.frequencies:
-        raise _error(f"{key} does not go with FREQ={frequency}.")
+        raise _error(f"{key} cannot be used with FREQ={frequency}.")
     numbers = set()
     for word in text.split(","):
         number = int(word) if _NUMBER.fullmatch(word) else None
         size = None if number is None else abs(number) if part.negative else number
         if size is None or number is None or not part.lowest <= size <= part.highest:
-            minus = ", or counted from the end with a minus" if part.negative else ""
+            minus = ", or negative to count from the end" if part.negative else ""
             raise _error(
-                f"{key} has “{word}”, and has to be from {part.lowest} to {part.highest}{minus}."
+                f"{key} has “{word}”, but must be from {part.lowest} to {part.highest}{minus}."
             )
         numbers.add(number)
     return tuple(sorted(numbers))
@@ -289,12 +289,12 @@ def _weekdays(text: str, frequency: str) -> tuple[tuple[int, int | None], ...]:
     for word in text.split(","):
         match = _WEEKDAY.fullmatch(word)
         if not match:
-            raise _error(f"BYDAY has “{word}”, and has to be of {', '.join(WEEKDAYS)}.")
+            raise _error(f"BYDAY has “{word}”, but must be one of {', '.join(WEEKDAYS)}.")
         number = int(match[1]) if match[1] else None
         most = {"MONTHLY": 5, "YEARLY": 53}.get(frequency)
         if number is not None and (most is None or not 1 <= abs(number) <= most):
             raise _error(
-                f"BYDAY has “{word}”; numbers go with FREQ=MONTHLY (to 5) or YEARLY (to 53)."
+                f"BYDAY has “{word}”; numbers need FREQ=MONTHLY (up to 5) or YEARLY (up to 53)."
             )
         found.append((WEEKDAYS.index(match[2]), number))
     return tuple(dict.fromkeys(found))
@@ -302,5 +302,5 @@ def _weekdays(text: str, frequency: str) -> tuple[tuple[int, int | None], ...]:
 
 def _week_start(text: str) -> int:
     if text not in WEEKDAYS:
-        raise _error(f"WKST is “{text}”, and has to be one of {', '.join(WEEKDAYS)}.")
+        raise _error(f"WKST is “{text}”, but must be one of {', '.join(WEEKDAYS)}.")
     return WEEKDAYS.index(text)

@@ -1,4 +1,4 @@
-"""Every so many hours, minutes or seconds, on some days and at some times of them."""
+"""Recurrences every so many hours, minutes or seconds, on some days and at some times."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
 UNITS = {"SECONDLY": 1, "MINUTELY": 60, "HOURLY": 3600}
 _EPOCH = date(1970, 1, 1).toordinal()
 _LAST_DAY = date(9999, 12, 31).toordinal() - _EPOCH
-# Dates repeat after 400 years, weekdays included. Intervals that are no part of a day may take
-# longer to come by the same time, but nobody waits for that.
+# Dates and weekdays repeat after 400 years. An interval that does not divide a day may take longer
+# to reach the same time again, but such a schedule is useless.
 _LONGEST_SEARCH = 146_097
 
 
 @dataclass(frozen=True, slots=True)
 class SubDailyCalendar:
-    """Periods of one length, of which days and times of day pick.
+    """Periods of equal length, limited to some days and times of day.
 
-    By arithmetic within a day, and day by day: no rule takes longer than the days of 400 years,
-    where trying one period after the other may take minutes to find that there is nothing.
+    It computes the times within a day and iterates over days. A search therefore takes at most the
+    days of 400 years; iterating over periods could take minutes to find nothing.
     """
 
     anchor: int
-    """The beginning of a period, wall time in seconds."""
+    """The start of a period, wall time in seconds."""
     step: int
     """From one period to the next, seconds."""
     unit: int
     """The length of a period, seconds."""
     times: Mapping[int, Sequence[int]] | None
-    """Times of day by what is left of their period's beginning after division by the step; None:
-    any, at ``offset`` in each period."""
+    """Times of day, by the start of their period modulo the step. None: all periods, each at
+    ``offset``."""
     offset: int
     months: Collection[int]
     days: Collection[int]
     year_days: Collection[int]
     weekdays: Collection[int]
-    """Monday is 0. Of all four: empty for any; negative numbers count from the end."""
+    """Monday is 0. For all four: empty means any, and negative numbers count from the end."""
 
     def first(self, wall: int) -> int | None:
         """Return the earliest wall time not before `wall`, in seconds."""
@@ -79,7 +79,7 @@ class SubDailyCalendar:
         return total
 
     def _times(self, number: int) -> Sequence[int]:
-        """Return the times of a day, in order; it is counted from 1970."""
+        """Return the times of a day, in order; `number` counts days since 1970."""
         if not self._is_on(date.fromordinal(number + _EPOCH)):
             return ()
         remainder = (self.anchor - number * DAY) % self.step
@@ -104,7 +104,7 @@ class SubDailyCalendar:
 
 
 def sub_daily_calendar(spec: RecurrenceSpec) -> SubDailyCalendar | None:
-    """Return a rule as strides, if its frequency is shorter than a day."""
+    """Return the calendar of a rule whose frequency is shorter than a day; otherwise None."""
     unit = UNITS.get(spec.frequency)
     if unit is None:
         return None
