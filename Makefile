@@ -13,7 +13,7 @@ export PYTHON3 PYTHON NEWEST_VENV TEST_JOBS
 
 .DEFAULT_GOAL := help
 .PHONY: help venv services lint lint-ruff lint-format lint-types lint-imports lint-migrations \
-        format test test-fast test-newest newest demo observe smoke bench faults faults-long clean
+        format test test-fast test-newest newest demo observe smoke bench faults faults-long mutation clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ faults-long: services venv ## the same with ten times the slots, and ten hosts
 
 faults-on-%:
 	@CHRONIKER_FAULT_BACKENDS=$* $(PYTEST) -m faults tests/faults
+
+mutation: services venv ## small changes to the code, one at a time: do the tests notice? (by hand)
+	@$(RUN) $(PYTHON) scripts/mutation $(MUTATION)
 
 clean: ## remove what was made here; servers and their databases stay
 	rm -rf $(VENV) $(NEWEST_VENV) var build dist htmlcov .coverage* \

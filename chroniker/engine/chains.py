@@ -1,4 +1,4 @@
-"""What waits for what, how long it takes, and which path decides when the last one ends."""
+"""Chains of dependent jobs: their order, expected times and critical path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chroniker.schedules.dependencies import topological_order
 K = TypeVar("K", bound=Hashable)
 
 _HISTORY = 20
-"""How many of the last good runs the expected time is the median of."""
+"""The expected duration is the median of so many successful runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class ChainStep:
     job: Job
     upstream_jobs: tuple[Job, ...]
     expected_seconds: float | None
-    """None: it has not run well yet and tells no expected duration; it counts as 0."""
+    """None: no successful run yet and no expected duration in the definition; counts as 0."""
     starts: float
     ends: float
     critical: bool
-    """Whether a delay of it delays the end of the chain."""
+    """Whether a delay of this job delays the end of the chain."""
 
 
 def build_chain(job: Job) -> list[ChainStep]:
-    """The job, all that it waits for and all that waits for it, in the order of starting."""
+    """The job, its upstream and downstream jobs, in the order in which they start."""
     edges = list(JobDependency.objects.values_list("downstream_id", "upstream_id"))
     keys = _reachable(job.pk, edges) | _reachable(
         job.pk, [(after, first) for first, after in edges]
@@ -59,7 +59,7 @@ def build_chain(job: Job) -> list[ChainStep]:
 
 
 def expected_seconds(job: Job) -> float | None:
-    """The median of its last good runs, seconds; before the first, what its definition expects."""
+    """The median of the last successful runs, seconds; before the first, the expected duration."""
     seconds = list(
         Run.objects.filter(job=job, status=RunStatus.SUCCEEDED, duration_seconds__isnull=False)
         .order_by("-id")
@@ -73,9 +73,9 @@ def expected_seconds(job: Job) -> float | None:
 def compute_times(
     order: Iterable[K], edges: Iterable[tuple[K, K]], seconds: Mapping[K, float]
 ) -> dict[K, tuple[float, float]]:
-    """When each starts and ends if it starts as soon as what it waits for has ended.
+    """When each job starts and ends if it starts as soon as all its upstream jobs have ended.
 
-    ``order`` has each key after those it waits for; ``edges`` are ``(downstream, upstream)``.
+    ``order`` has upstream before downstream; ``edges`` are ``(downstream, upstream)``.
     """
     waits = _group_edges(edges)
     times: dict[K, tuple[float, float]] = {}
@@ -86,7 +86,7 @@ def compute_times(
 
 
 def critical_path(times: Mapping[K, tuple[float, float]], edges: Iterable[tuple[K, K]]) -> list[K]:
-    """The keys, first to last, of which each ends when the next one starts, up to the last end."""
+    """The longest path to the last end: keys, first to last, each ending when the next starts."""
     waits = _group_edges(edges)
     if not times:
         return []
@@ -94,14 +94,14 @@ def critical_path(times: Mapping[K, tuple[float, float]], edges: Iterable[tuple[
     path = [key]
     while before := [other for other in waits.get(key, ()) if other in times]:
         key = max(before, key=lambda each: times[each][1])
-        if key in path:  # a circle, inserted behind the model's back
+        if key in path:  # a cycle that was written without the model's check
             break
         path.append(key)
     return path[::-1]
 
 
 def _reachable(start: K, edges: Iterable[tuple[K, K]]) -> set[K]:
-    """All that can be come to from ``start``, itself included."""
+    """All keys that can be reached from ``start``, which is included."""
     onward = _group_edges(edges)
     found: set[K] = set()
     waiting = [start]

@@ -1,4 +1,4 @@
-"""Taking due jobs: one owner each, whatever else claims at the same moment."""
+"""Claims: each due job gets one owner, whatever else claims at the same moment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .planning import MissedSlots, decide_slots, start_time
 
 @dataclass(slots=True)
 class ClaimedRun:
-    """A run that this process owns, as long as the token in the database is its token."""
+    """A run that this process owns while the token in the database is its token."""
 
     state: JobState
     job: Job
@@ -38,7 +38,7 @@ class ClaimedRun:
 
 @dataclass(slots=True)
 class ClaimResult:
-    """What a claim took."""
+    """The runs that a claim started, and the slots that it found missed."""
 
     started: list[ClaimedRun] = field(default_factory=list)
     missed: list[Run] = field(default_factory=list)
@@ -46,7 +46,7 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class ClaimOptions:
-    """Who claims, and within which bounds."""
+    """Who claims, and within which limits."""
 
     host: str
     owner: str
@@ -65,15 +65,14 @@ def new_token() -> str:
 def claim(
     options: ClaimOptions, horizon: datetime, now: datetime, token: str, *, force: bool = False
 ) -> ClaimResult:
-    """Take what was due at ``horizon`` for the claimant, and open the runs, which start ``now``.
+    """Claim what was due at ``horizon`` and create the runs, which start ``now``.
 
-    To be called in a transaction.
-    Its first statement is a write, so that SQLite gives the lock at once, and a write of the
-    host's row, so that the ticks of one host count their places one after the other. ``force``
-    takes the jobs of ``claimant.only`` whether they are due or not.
+    Call it in a transaction. The first statement is a write, so that SQLite takes its lock at
+    once, and a write of the host's row, so that the ticks of one host count their capacity one
+    after the other. ``force`` takes the jobs of ``options.only`` whether they are due or not.
 
-    Safe to be repeated with the same token when it is not known whether it was committed: what
-    bears the token is ours.
+    It is safe to repeat the call with the same token when it is not known whether the transaction
+    was committed: the states that carry the token are owned by it.
     """
     if Host.objects.lock_for_claim(options.host):
         capacity = options.max_parallel - JobState.objects.leased_on(options.host).count()
@@ -88,10 +87,10 @@ def claim(
     result = ClaimResult()
     opened: list[_OpenedRun] = []
     for state in owned:
-        if state.current_run_id is not None:  # committed before, but the reply was lost
+        if state.current_run_id is not None:  # committed earlier, but the reply was lost
             assert state.current_run is not None
             result.started.append(_claimed_run(state, state.current_run, token))
-            JobState.objects.renew([token], conf.LEASE_SECONDS)  # it began then, not now
+            JobState.objects.renew([token], conf.LEASE_SECONDS)  # the lease began then, not now
             continue
         new = _open_run(state, now, options.host, force=force)
         result.missed += new.missed
@@ -117,7 +116,7 @@ def claim(
 
 @dataclass(slots=True)
 class _OpenedRun:
-    """What an owned state is to run, and what is to be written on it."""
+    """What an owned state runs, and the changes to write to it."""
 
     state: JobState
     run: Run | None = None
@@ -126,7 +125,7 @@ class _OpenedRun:
 
 
 def _release_state(state: JobState, changes: dict[str, Any]) -> None:
-    """There was nothing to run after all: let go of the state."""
+    """Release a state for which there was nothing to run after all."""
     changes.update(lease_token=None, lease_expires_at=None, lease_host="", lease_owner="")
     JobState.objects.filter(pk=state.pk).update(**changes)
 
@@ -146,9 +145,9 @@ def _insert_runs(runs: list[Run]) -> None:
 def _claimable(
     options: ClaimOptions, horizon: datetime, now: datetime, *, force: bool
 ) -> JobStateQuerySet:
-    """What the claimant would take ``now`` of what was due at ``horizon``, in the order it would.
+    """What would be claimed ``now`` of what was due at ``horizon``, in this order.
 
-    Nothing that a maintenance window pauses, whoever asks for it.
+    Jobs that a maintenance window pauses are never included, whoever requests them.
     """
     wanted = JobState.objects.for_host(options.host).unpaused(now)
     if options.only is not None:
@@ -163,7 +162,7 @@ def _claimable(
 
 
 def due_state_ids(options: ClaimOptions, now: datetime) -> list[int]:
-    """Primary keys of the states that the claimant would take now."""
+    """Primary keys of the states that would be claimed now."""
     wanted = _claimable(options, now, now, force=options.only is not None)
     return list(wanted.values_list("pk", flat=True)[: options.max_parallel])
 
@@ -190,7 +189,7 @@ def _stamp_token(
     *,
     force: bool,
 ) -> None:
-    """Put the token on up to ``room`` states. The update's own conditions decide, not the read."""
+    """Put the token on up to ``capacity`` states; the update's own conditions decide."""
     candidates = _claimable(options, horizon, now, force=force)
     if _lock_rows():
         candidates = candidates.select_for_update(
@@ -226,7 +225,7 @@ def _lock_rows() -> bool:
 
 
 def _lock_upstreams(keys: list[int]) -> bool:
-    """Keep what the candidates wait for as it is until the claim is made; whether there is any."""
+    """Lock the states of what the candidates wait for until the claim is committed; whether any."""
     waiting = JobDependency.objects.filter(downstream__states__in=keys)
     if not _lock_rows():
         return False
@@ -238,7 +237,7 @@ def _lock_upstreams(keys: list[int]) -> bool:
 
 
 def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _OpenedRun:
-    """Decide what this owned state runs, and where its next run moves to."""
+    """Decide what this owned state runs, and compute its next run."""
     new = _OpenedRun(state)
     slot: datetime | None
     attempt = 1
@@ -256,7 +255,7 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
     if slot is None:
         return new
     if state.last_started_at and slot <= state.last_started_at:
-        # The same moment again: a retry, asked for twice, or the clock was set back.
+        # The same slot again: a retry, a second request, or the clock was set back.
         attempt = max(attempt, _next_attempt(state, slot))
     if slot == state.retry_slot_at:
         new.changes.update(retry_at=None, retry_slot_at=None)
@@ -282,14 +281,14 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
 
 
 def _retry_is_due(state: JobState, now: datetime) -> bool:
-    """Whether the retry comes before the next slot; a slot that has come supersedes it."""
+    """Whether the retry comes before the next slot; a slot that is due supersedes it."""
     if state.retry_at is None or state.retry_at > now:
         return False
     return state.next_run_at is None or state.next_run_at > now
 
 
 def _next_attempt(state: JobState, slot: datetime) -> int:
-    """1, or one more than the last where the same moment was asked for before."""
+    """1, or one more than the last attempt at the same slot."""
     last = Run.objects.filter(job_id=state.job_id, host=state.host, scheduled_for=slot).aggregate(
         last=Max("attempt")
     )["last"]
@@ -297,7 +296,7 @@ def _next_attempt(state: JobState, slot: datetime) -> int:
 
 
 def _take_scheduled_slot(new: _OpenedRun, now: datetime) -> datetime | None:
-    """The slot to run; ``new`` gets the next one, and the rows and counters of those missed."""
+    """The slot to run; ``new`` gets the next slot, and the rows and counters of missed slots."""
     state, changes = new.state, new.changes
     job = state.job
     if state.next_slot_at is None:
@@ -306,7 +305,7 @@ def _take_scheduled_slot(new: _OpenedRun, now: datetime) -> datetime | None:
         decision = decide_slots(
             job, job.parsed_schedule(), state.next_slot_at, now, state.last_ended_at
         )
-    except ScheduleError as error:  # the definition was changed this very moment
+    except ScheduleError as error:  # the definition has just been changed
         changes.update(
             next_slot_at=None,
             next_run_at=None,
@@ -326,7 +325,7 @@ def _take_scheduled_slot(new: _OpenedRun, now: datetime) -> datetime | None:
         known = Run.objects.filter(
             job=job, host=state.host, scheduled_for=group.first, attempt=0
         ).update(missed_slots=F("missed_slots") + group.count)
-        if not known:  # known: the clock was set back, and the slot is missed again
+        if not known:  # known: the clock was set back, and the slot was missed before
             new.missed.append(_missed_run(state, group, now))
     return decision.slot
 
@@ -346,7 +345,7 @@ def _missed_run(state: JobState, group: MissedSlots, now: datetime) -> Run:
 
 
 def find_jobs(names: Iterable[str]) -> tuple[list[Job], list[str]]:
-    """The jobs of these names or, where none is named so, primary keys; and the unknown ones."""
+    """The jobs with these names or else primary keys, and the names that match none."""
     wanted = [name.strip() for name in names]
     jobs = {job.name: job for job in Job.objects.filter(name__in=wanted)}
     numbers = [name for name in wanted if name not in jobs and name.isdecimal()]

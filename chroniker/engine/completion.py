@@ -1,4 +1,4 @@
-"""How runs end in the database: once, counted in the same transaction, and only by their owner."""
+"""The end of a run in the database: written once, by its owner, and counted with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.db.models import F, Q
 
-from chroniker.alerting import incidents
+from chroniker.alerting import incidents, notifications
 from chroniker.db.clock import StatementNow
 from chroniker.db.histograms import add_observation
 from chroniker.enums import FAILURE_REASONS, IncidentKind, RunStatus, Severity, Trigger
@@ -29,12 +29,12 @@ UNOWNED: dict[str, Any] = {
     "lease_owner": "",
     "current_run": None,
 }
-"""The columns of a state that nobody owns."""
+"""The lease columns of a state without an owner."""
 
 
 @dataclass(slots=True)
 class FinishedRun:
-    """A run that has ended, and all that is to be written about it."""
+    """A run that has ended, and everything to record about it."""
 
     state: JobState
     job: Job
@@ -48,7 +48,7 @@ class FinishedRun:
     parts: tuple[int, int] | None = None
     pid: int | None = None
     rejections: int = 0
-    """How often the database refused to take it."""
+    """How often the database rejected this end."""
     run_deleted: bool = False
     """The row of the run was deleted while it ran."""
 
@@ -65,10 +65,10 @@ class FinishedRun:
 
 
 def end_run(ended: FinishedRun, *, only_if_stale: bool = False) -> bool:
-    """Write the end of a run, fenced by its token; False where somebody else owns it by now.
+    """Write the end of a run, fenced by its token; False if the token no longer owns the state.
 
-    To be called in a transaction. After a False nothing of the run may be written any more.
-    ``only_if_stale``: the caller is not the owner, but takes away a lease that has run out.
+    Call it in a transaction. After False, nothing else of the run may be written.
+    ``only_if_stale``: the caller is not the owner and takes away a lease that has run out.
     """
     mine = JobState.objects.filter(pk=ended.state.pk, lease_token=ended.token)
     if only_if_stale:
@@ -97,15 +97,15 @@ def end_run(ended: FinishedRun, *, only_if_stale: bool = False) -> bool:
 
 
 def release(ended: FinishedRun) -> None:
-    """Let go of a state whose run's end cannot be written, and of the run if that can be."""
+    """Release a state whose run's end cannot be written, and end the run as lost if possible."""
     mine = Run.objects.running().filter(pk=ended.run.pk, current_state__lease_token=ended.token)
-    with contextlib.suppress(DatabaseError):  # what stays running is found: reaping.adopt()
+    with contextlib.suppress(DatabaseError):  # adopt_orphan() finds a run that stays running
         mine.update(status=RunStatus.LOST, ended_at=ended.ended_at, error=ended.outcome.error[:500])
     JobState.objects.filter(pk=ended.state.pk, lease_token=ended.token).update(**UNOWNED)
 
 
 def is_recorded(ended: FinishedRun) -> bool:
-    """Whether the end was written before, by a commit whose reply was lost."""
+    """Whether the end was recorded earlier, by a commit whose reply was lost."""
     return Run.objects.filter(
         pk=ended.run.pk, status=ended.outcome.status, ended_at=ended.ended_at
     ).exists()
@@ -140,7 +140,7 @@ def _state_changes(ended: FinishedRun) -> dict[str, Any]:
             last_duration_seconds=outcome.seconds,
             duration_seconds_sum=F("duration_seconds_sum") + outcome.seconds,
             duration_count=F("duration_count") + 1,
-            # Read when the state was claimed; only the owner of the token writes it.
+            # Read when the state was claimed; only the owner of the lease writes it.
             duration_buckets=add_observation(state.duration_buckets, outcome.seconds),
         )
     if outcome.cpu_seconds is not None:
@@ -158,7 +158,7 @@ def _opens_incident(ended: FinishedRun) -> bool:
 
 
 def _update_incidents(ended: FinishedRun) -> None:
-    """Incidents and mails, in the transaction that ends the run. Mostly there is nothing to do."""
+    """Update incidents and notifications, in the transaction that ends the run."""
     outcome, state, job = ended.outcome, ended.state, ended.job
     run, now = None if ended.run_deleted else ended.run, ended.ended_at
     if outcome.status == RunStatus.SUCCEEDED:
@@ -167,7 +167,7 @@ def _update_incidents(ended: FinishedRun) -> None:
                 job, state.host, IncidentKind.FAILING, "A run succeeded.", now, run=run
             )
         if job.email_on_success and run is not None:
-            incidents.tell_success(job, run, now)
+            notifications.notify_success(job, run, now)
     elif outcome.status != RunStatus.STOPPED and _opens_incident(ended):
         incidents.open_or_update(
             job,
@@ -188,7 +188,7 @@ def _parts(parts: tuple[int, int] | None) -> dict[str, int | None]:
 
 
 def _retry(run: Run, job: Job, ended_at: datetime) -> dict[str, Any]:
-    """When the next attempt starts, if the job has one left; the delay doubles each time."""
+    """When the next attempt starts, if the job has retries left; the delay doubles each time."""
     if run.trigger == Trigger.MANUAL or run.attempt > job.max_retries:
         return {}
     seconds = job.retry_delay_seconds * 2 ** min(run.attempt - 1, 20)
@@ -201,7 +201,7 @@ def _retry(run: Run, job: Job, ended_at: datetime) -> dict[str, Any]:
 
 
 def _trigger_downstreams(ended: FinishedRun) -> None:
-    """Ask for a run of the jobs that have no schedule but wait for this one."""
+    """Request a run of the jobs that have no schedule and wait for this one."""
     waiting = JobDependency.objects.filter(
         upstream=ended.job, downstream__enabled=True, downstream__schedule=""
     )
@@ -214,5 +214,5 @@ def _trigger_downstreams(ended: FinishedRun) -> None:
         )
         if ended.state.host:
             states = states.filter(Q(host="") | Q(host=ended.state.host))
-        # The upstream's own slot: it has come, so the tick that runs the chain goes on with it.
+        # The upstream's own slot has come, so the tick that runs the chain continues with it.
         states.update(run_requested_at=ended.run.scheduled_for, run_requested_by=Trigger.DEPENDENCY)

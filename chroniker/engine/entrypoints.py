@@ -1,4 +1,4 @@
-"""The ways in which a tick is asked for: by cron, by name, for show."""
+"""The ways to start a tick: from cron, by name, as a dry run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chroniker.exceptions import HostNotReady
 
 from .heartbeat import record_heartbeat, record_tick_duration
 
-# What runs jobs is imported where there are some to run: an idle tick has no use for it.
+# The modules that run jobs are imported only when there are jobs to run.
 if TYPE_CHECKING:
     from chroniker.models import Job
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def run_single_tick(
     *, only: frozenset[int] | None = None, force: bool = False, sync: bool = False
 ) -> None:
-    """One tick. Raises DatabaseUnready and HostUnready.
+    """Run one tick. Raises DatabaseNotReady and HostNotReady.
 
-    With CHRONIKER_USE_PID it waits for the tick before it on this host; where one is waiting
-    already it leaves everything to that one.
+    With CHRONIKER_USE_PID it waits for the previous tick on this host; if another tick is waiting
+    already, it returns and leaves the work to that one.
     """
     with _exclusive_tick() if conf.USE_PID else nullcontext(True) as mine:
         if not mine:
@@ -40,9 +40,9 @@ def run_single_tick(
                 record_tick_duration(conf.HOSTNAME, time.monotonic() - started)
         if pending_work.idle and not force:
             if only is None and conf.DEADMAN_URL:
-                from chroniker.alerting.deadman import LifeSign
+                from chroniker.alerting.deadman import DeadManSwitch
 
-                LifeSign().send().wait()
+                DeadManSwitch().ping().wait()
             return
         from .scheduler import Scheduler
 
@@ -77,7 +77,7 @@ def _exclusive_tick() -> Iterator[bool]:
 
 
 def run_jobs(jobs: list[Job], on_finished: Callable[[FinishedRun], None]) -> list[tuple[Job, str]]:
-    """Run the jobs at once; those that were not run, with the reason."""
+    """Run the jobs at once; returns those that were not run, with the reason."""
     from .scheduler import Scheduler
 
     ran: set[int] = set()
@@ -88,7 +88,7 @@ def run_jobs(jobs: list[Job], on_finished: Callable[[FinishedRun], None]) -> lis
             on_finished(ended)
 
     wanted = frozenset(job.pk for job in jobs)
-    # A person who asks is not turned away because every place is taken.
+    # A person's request is not refused because the host is at capacity.
     Scheduler(only=wanted, force=True, max_parallel=2**31, on_finished=note).run()
     return [(job, _explain_not_run(job)) for job in jobs if job.pk not in ran]
 
@@ -108,9 +108,9 @@ def _explain_not_run(job: Job) -> str:
 
 
 def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:
-    """What a tick would start now, a line each, upstreams before those that wait for them.
+    """What a tick would start now, one line a job, upstream jobs first.
 
-    Raises DatabaseUnready.
+    Raises DatabaseNotReady.
     """
     from chroniker.models import JobDependency, JobState
     from chroniker.schedules.dependencies import topological_order

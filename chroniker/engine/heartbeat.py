@@ -1,4 +1,4 @@
-"""A host says that it ticks, and learns in one query what there is to do."""
+"""The heartbeat of a host, and one query that shows what there is to do."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from chroniker.models import Digest, Host, Incident, Job, JobState, Notification
 _FLAGS = (
     "unplanned", "due", "owned", "stale", "overdue", "incident_review", "digest", "outbox",
 )  # fmt: skip
-"""The yes-or-noes of a glance."""
+"""Boolean columns of the query."""
 _MAX_GAP_SECONDS = 1200
-"""After a longer one a host has just come up. Not every cron line ticks each minute."""
+"""After a longer gap a host counts as just started. Not every cron line ticks each minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingWork:
-    """What a tick has to know. An idle one needs to know no more."""
+    """Which kinds of work are waiting. An idle tick needs to know no more."""
 
     new_host: bool
-    """Its jobs have not been planned yet."""
+    """The jobs that run on every host are not planned for it yet."""
     paused: bool
     clock: datetime
     """The database's, on which all hosts agree."""
     read_at: float
-    """When it was read, by CLOCK_BOOTTIME, seconds."""
+    """When the clock was read, CLOCK_BOOTTIME, seconds."""
     unplanned: bool
-    """A definition has changed since next runs were computed from it."""
+    """A definition has changed since its next run was computed."""
     due: bool
     owned: bool
-    """Ticks of this host own runs; they may be dead."""
+    """Ticks of this host own runs, and may be dead."""
     stale: bool
-    """Leases have run out, wherever their owners are."""
+    """Leases have run out, on any host."""
     overdue: bool
-    """Jobs have been due for long, and nobody was told; some may only wait for others. To tell
-    them apart would cost each idle tick more than all the rest."""
+    """Jobs have been due for long without an incident. Some may only wait for other jobs; to tell
+    them apart would cost an idle tick more than everything else."""
     incident_review: bool
-    """Open incidents want to be looked at: a reminder, the end of a window or of flapping."""
+    """Open incidents need a review: a reminder, the end of a window or of flapping."""
     digest: bool
-    """Somebody's digest is to be written."""
+    """A digest is due."""
     outbox: bool
-    """Notifications are to be sent."""
+    """Notifications are due."""
 
     @property
     def idle(self) -> bool:
@@ -67,19 +67,19 @@ class PendingWork:
 
 
 def record_tick_duration(host: str, seconds: float) -> None:
-    """Write down how long the host's tick took until its jobs were started."""
+    """Store how long the host's tick took until its jobs were started."""
     Host.objects.filter(name=host).update(tick_seconds=seconds)
 
 
 def record_first_tick(host: str) -> None:
-    """Write down that the host's jobs have been planned."""
+    """Store that the host's jobs have been planned."""
     Host.objects.filter(name=host, first_tick_at=None).update(first_tick_at=DatabaseNow())
 
 
 def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWork:
-    """Note that ``host`` ticks now, and look at the database. An index serves each part.
+    """Record the heartbeat of ``host``, and look for work. Each part is served by an index.
 
-    ``pinned_now`` stands in for the database's clock, for tests.
+    ``pinned_now`` replaces the database's clock, for tests.
     """
     overdue_after = conf.OVERDUE_SECONDS
     max_gap = max(overdue_after, _MAX_GAP_SECONDS)
@@ -88,7 +88,7 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
         Host.objects.record_heartbeat(host, __version__, max_gap)
     states = JobState.objects
     moment: Any = StatementNow() if pinned_now is None else Value(pinned_now)
-    # All hosts of an SQLite file are one machine, so that each can see who is dead.
+    # All hosts of an SQLite file are one machine, so each can see which owners are dead.
     owned = (
         states.filter(lease_token__isnull=False)
         if connection.vendor == "sqlite"
@@ -116,7 +116,7 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
         .values("clock", "first_tick_at", "up_since", "paused", *_FLAGS)
         .get()
     )
-    # A host that has just come up judges nobody: what it finds overdue, it may be about to start.
+    # A host that has just started reports nothing as overdue: it may be about to start it.
     up_long = row["up_since"] <= row["clock"] - timedelta(seconds=overdue_after)
     return PendingWork(
         new_host=row["first_tick_at"] is None,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from chroniker.db.connections import before_fork
 
 if TYPE_CHECKING:  # imported when there is something to send
-    from chroniker.alerting.deadman import LifeSign
-    from chroniker.alerting.sender import Postman
+    from chroniker.alerting.deadman import DeadManSwitch
+    from chroniker.alerting.sender import SenderProcess
 
 
 class Messenger:
@@ -24,8 +24,8 @@ class Messenger:
     def __init__(self, now: Callable[[], datetime], descriptors: Callable[[], list[int]]) -> None:
         self._now = now
         self._descriptors = descriptors
-        self._sender: Postman | None = None
-        self._deadman_ping: LifeSign | None = None
+        self._sender: SenderProcess | None = None
+        self._deadman_switch: DeadManSwitch | None = None
 
     @property
     def busy(self) -> bool:
@@ -39,27 +39,27 @@ class Messenger:
 
     def can_fork(self) -> bool:
         """Whether no thread of ours could hold a lock that a forked process would wait for."""
-        return self._deadman_ping is None or not self._deadman_ping.talking
+        return self._deadman_switch is None or not self._deadman_switch.pinging
 
     def send_notifications(self) -> None:
         """Have the outbox emptied by the sender process."""
         if self._sender is None:
-            from chroniker.alerting.sender import Postman
+            from chroniker.alerting.sender import SenderProcess
 
-            self._sender = Postman(self._now, self.can_fork, before_fork, self._descriptors)
-        self._sender.want()
+            self._sender = SenderProcess(self._now, self.can_fork, before_fork, self._descriptors)
+        self._sender.request()
 
     def ping_deadman_url(self) -> None:
         """Fetch the URL of the dead man's switch in a thread."""
-        from chroniker.alerting.deadman import LifeSign
+        from chroniker.alerting.deadman import DeadManSwitch
 
-        self._deadman_ping = self._deadman_ping or LifeSign()
-        self._deadman_ping.send()
+        self._deadman_switch = self._deadman_switch or DeadManSwitch()
+        self._deadman_switch.ping()
 
     def poll(self) -> None:
         """Start the sender process if it is wanted, and end it if it takes too long."""
         if self._sender is not None:
-            self._sender.turn()
+            self._sender.poll()
 
     def wait(self, seconds: float) -> None:
         """Sleep, no longer than until the sender process ends."""
@@ -75,5 +75,5 @@ class Messenger:
 
     def wait_for_ping(self) -> None:
         """Wait for the dead man's switch, which has a time limit of its own."""
-        if self._deadman_ping is not None:
-            self._deadman_ping.wait()
+        if self._deadman_switch is not None:
+            self._deadman_switch.wait()

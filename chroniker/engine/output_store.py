@@ -1,4 +1,4 @@
-"""Output and progress of runs, written to the database."""
+"""Output and progress of runs in the database."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from chroniker.models import JobState, OutputChunk
 from chroniker.processes.output import OutputBatch, OutputPiece
 
 _STATEMENT_CHARACTERS = 2_000_000
-"""How much text goes into one INSERT: MariaDB ends the connection over a larger packet."""
-
-
+"""How much text goes into one INSERT: MariaDB closes the connection on a larger packet."""
 _LARGE_CHARACTERS = 8192
 
 
 def store_output(run: int, batch: OutputBatch, now: datetime) -> None:
-    """Add pieces of output, and delete those that have left the tail."""
+    """Add pieces of output, and delete those that no longer belong to the tail."""
     for pieces in _statements(batch.pieces):
         OutputChunk.objects.bulk_create(
             OutputChunk(
@@ -38,9 +36,11 @@ def store_output(run: int, batch: OutputBatch, now: datetime) -> None:
 
 
 def append_output(state: int, token: str, run: int, batch: OutputBatch, now: datetime) -> bool:
-    """The same for a run that goes on; False, and nothing is written, where it is not ours."""
+    """Store output of a running run; False, and no change, if the token does not own it."""
     mine = JobState.objects.filter(pk=state, lease_token=token)
-    if not mine.update(progress_at=F("progress_at")):  # a write, so that the row stays as it is
+    if not mine.update(
+        progress_at=F("progress_at")
+    ):  # a write, so that the row is locked until the commit
         return False
     store_output(run, batch, now)
     return True
@@ -51,7 +51,7 @@ def _statements(pieces: Iterable[OutputPiece]) -> Iterable[list[OutputPiece]]:
     size = 0
     for piece in pieces:
         if len(piece.text) > _LARGE_CHARACTERS:
-            # By itself: several rows go to PostgreSQL as arrays, each character looked at twice.
+            # Alone: several rows go to PostgreSQL as arrays, where each character is read twice.
             yield from ([batch] if batch else [])
             yield [piece]
             batch, size = [], 0
@@ -66,7 +66,7 @@ def _statements(pieces: Iterable[OutputPiece]) -> Iterable[list[OutputPiece]]:
 
 
 def store_progress(state: int, token: str, parts: tuple[int, int], now: datetime) -> bool:
-    """Write how far a run is; False where it is not ours any more."""
+    """Store the progress of a run; False if the token no longer owns it."""
     total, done = parts
     changed = JobState.objects.filter(pk=state, lease_token=token).update(
         parts_total=total or None, parts_done=done, progress_at=now

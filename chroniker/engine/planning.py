@@ -1,4 +1,4 @@
-"""When each job runs next, computed from its definition whenever that has changed."""
+"""The next run of each job, computed again whenever its definition has changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class MissedSlots:
-    """Slots that are knowingly not run: how many, the first of them, and why."""
+    """Slots that will not be run: the first, how many, and why."""
 
     first: datetime
     count: int
@@ -29,16 +29,16 @@ class MissedSlots:
 
 @dataclass(frozen=True, slots=True)
 class SlotDecision:
-    """What becomes of the slots that have come."""
+    """What happens to the slots that are due."""
 
     slot: datetime | None
-    """The one that is run; None where it is too late even for the last."""
+    """The slot to run; None if even the last one is too late."""
     missed: tuple[MissedSlots, ...]
     next_slot: datetime | None
 
 
 def start_time(job: Job, slot: datetime) -> datetime:
-    """When a slot is started: its time and the job's jitter, UTC."""
+    """When a slot starts: its time plus the job's jitter, UTC."""
     if not job.jitter_seconds:
         return slot
     return slot + jitter(job.name, slot, min(job.jitter_seconds, MAX_SECONDS))
@@ -51,11 +51,11 @@ def decide_slots(
     now: datetime,
     last_ended_at: datetime | None,
 ) -> SlotDecision:
-    """Decide over the slots from ``first``, which has come, to ``now``.
+    """Decide which of the slots from ``first``, which is due, to ``now`` is run.
 
-    At most the last one is run, and not if it would be later than the job's deadline. The others
-    are missed: those that passed while the job still ran because of the overlap, the rest because
-    nobody was there.
+    At most the last slot is run, and only within the job's start deadline. The others are missed:
+    those that passed while the job was still running with reason ``overlap``, the rest with reason
+    ``downtime``.
     """
     slot = _latest_startable_slot(job, schedule, first, now)
     following = schedule.next(slot)
@@ -65,7 +65,7 @@ def decide_slots(
         count = schedule.count(first, slot) + 1
         missed = MissedSlots(first, count, MissedReason.DEADLINE)
         return SlotDecision(None, (missed,), following)
-    count = schedule.count(first, slot)  # those in [first, slot) are as many as in (first, slot]
+    count = schedule.count(first, slot)  # as many slots lie in [first, slot) as in (first, slot]
     if not count:
         return SlotDecision(slot, (), following)
     overlapped = 0
@@ -85,7 +85,7 @@ def decide_slots(
 def _latest_startable_slot(
     job: Job, schedule: Schedule, first: datetime, now: datetime
 ) -> datetime:
-    """The last slot whose start has come; ``first`` has."""
+    """The last slot whose start time is not after ``now``; ``first`` is one."""
     slot = schedule.latest(first, now) or first
     while slot > first and start_time(job, slot) > now:
         slot = schedule.latest(first, slot - timedelta(microseconds=1)) or first
@@ -93,10 +93,10 @@ def _latest_startable_slot(
 
 
 def plan_changed_jobs(now: datetime) -> int:
-    """Compute the next runs of all jobs whose definition has changed; how many that were.
+    """Compute the next runs of all jobs whose definition has changed; returns their number.
 
-    A new job counts from its creation, a changed one from ``now``. A schedule that cannot be used
-    is logged and blocks its job; the others go on.
+    Slots of a new job count from its creation, those of a changed job from ``now``. An invalid
+    schedule is logged and blocks its job only.
     """
     planned = 0
     while True:
@@ -109,7 +109,7 @@ def plan_changed_jobs(now: datetime) -> int:
 
 
 def plan_for_new_host(name: str, now: datetime) -> None:
-    """Give a host that has just appeared its states of the jobs that run on every host."""
+    """Create the states of jobs that run on every host for a host that has ticked first."""
     last = 0
     while True:
         jobs = list(Job.objects.filter(hostname="*", pk__gt=last).order_by("pk")[:_BATCH])
@@ -133,7 +133,7 @@ def _plan(jobs: list[Job], hosts: list[str], now: datetime) -> None:
     for job in jobs:
         mine = states.get(job.pk, {})
         wanted = hosts if job.every_host else [""]
-        # A state that was made for a request knows no plan yet.
+        # A state that was created for a request has no plan yet.
         first = not job.planned_from and not any(state.planned_from for state in mine.values())
         since = min(job.created_at, now) if first else now
         new += [_new_state(job, host, since) for host in wanted if host not in mine]
@@ -144,15 +144,15 @@ def _plan(jobs: list[Job], hosts: list[str], now: datetime) -> None:
                 _replan(state, job, since)
     JobState.objects.bulk_create(new, ignore_conflicts=True)
     _withdraw_incidents(jobs, states, hosts, now)
-    # Whatever this says, the database compares it with the definition as it is by then: a change
-    # made in the meantime stays noticed.
+    # The database compares this with the definition at the time of the write, so that a change
+    # made in the meantime is noticed by the next tick.
     for job in jobs:
         job.planned_from = job.definition
     Job.objects.bulk_update(jobs, ["planned_from"])
 
 
 def _next_slot(job: Job, after: datetime) -> tuple[datetime | None, str]:
-    """The next slot and why there can be none."""
+    """The next slot, and why there is none."""
     if not job.enabled:
         return None, ""
     try:
@@ -177,7 +177,7 @@ def _new_state(job: Job, host: str, since: datetime) -> JobState:
 
 def _replan(state: JobState, job: Job, since: datetime) -> None:
     slot, problem = _next_slot(job, since)
-    # Conditional: of two ticks that notice the same change, one plans.
+    # Conditional: if two ticks notice the same change, one of them plans.
     JobState.objects.filter(pk=state.pk, planned_from=state.planned_from).update(
         planned_from=job.definition,
         next_slot_at=slot,
@@ -189,7 +189,7 @@ def _replan(state: JobState, job: Job, since: datetime) -> None:
 
 
 def _deactivate_state(state: JobState) -> None:
-    """The job no longer runs on this host slot: keep its counters, plan nothing."""
+    """Plan nothing for a placement that the job no longer has; its counters stay."""
     JobState.objects.filter(pk=state.pk).update(
         planned_from="",
         next_slot_at=None,
@@ -203,16 +203,16 @@ def _deactivate_state(state: JobState) -> None:
 def _withdraw_incidents(
     jobs: list[Job], states: dict[int, dict[str, JobState]], hosts: list[str], now: datetime
 ) -> None:
-    """End the incidents of what is not to run any more, or by another schedule."""
+    """Close the incidents of jobs that no longer run, or run by another schedule."""
     by_key = {job.pk: job for job in jobs}
     for incident in Incident.objects.open().filter(job__in=jobs):
         job = incident.job = by_key[incident.job_id]
         state = states.get(job.pk, {}).get(incident.host)
         if not job.enabled:
-            incidents.withdraw(incident, "The job was disabled.", now)
+            incidents.close(incident, "The job was disabled.", now)
         elif incident.host not in (hosts if job.every_host else [""]):
-            incidents.withdraw(incident, "The job does not run there any more.", now)
+            incidents.close(incident, "The job no longer runs on this host.", now)
         elif incident.kind == IncidentKind.OVERDUE and (
             state is None or state.planned_from != job.definition
         ):
-            incidents.withdraw(incident, "The definition of the job was changed.", now)
+            incidents.close(incident, "The job's definition was changed.", now)

@@ -1,4 +1,4 @@
-"""Runs whose owner is gone: found, and ended as lost."""
+"""Runs without a living owner are found and ended as lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .completion import FinishedRun, end_run
 logger = logging.getLogger(__name__)
 
 _UNKNOWN_OWNER_GRACE = timedelta(minutes=5)
-_LOST = "Lost: the scheduler that ran it on {host} {why}. Nobody knows how far the job came."
+_LOST = "Lost: the scheduler on {host} {why}. How far the job came is unknown."
 
 
 def job_lock(state: int) -> FileLock:
@@ -34,10 +34,10 @@ def job_lock(state: int) -> FileLock:
 
 
 def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
-    """End as lost what nobody owns any more; ``stale``: some leases have run out.
+    """End as lost what has no living owner; ``stale``: some leases have run out.
 
-    On this host at once, when the kernel has released the lock of the tick, which its wardens
-    and jobs hold as well. Elsewhere when the lease has run out by the database's clock: by then
+    On this host: as soon as the kernel has released the lock of the tick, which its wardens and
+    jobs hold as well. On other hosts: when the lease has run out by the database's clock; by then
     the wardens there have killed their jobs.
     """
     ended: list[FinishedRun] = []
@@ -58,7 +58,7 @@ def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
             ended += _end_as_lost(state, now, "did not renew its lease", only_if_stale=True)
             dead.setdefault(state.lease_owner, one_machine)
     for owner, is_dead in dead.items():
-        # Last: had this been broken off above, the next tick has to find out the same.
+        # Last, so that a tick that is interrupted above leaves the file for the next one.
         if is_dead and not JobState.objects.filter(lease_owner=owner).exists():
             remove_owner_lock(runtime_dir(), owner)
     return ended
@@ -67,7 +67,7 @@ def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
 def _job_is_dead(state: JobState) -> bool:
     """With CHRONIKER_CHECK_LOCK_FILE: whether the kernel has released the run's own lock.
 
-    Only of a tick that is stopped: one that goes on is about to write the end itself.
+    Only for a tick that is stopped by a signal: any other is about to write the end itself.
     """
     if not conf.CHECK_LOCK_FILE or not owner_is_stopped(state.lease_owner):
         return False
@@ -75,7 +75,7 @@ def _job_is_dead(state: JobState) -> bool:
     try:
         if not lock.acquire(wait=False, create=False):
             return False
-    except OSError:  # no such file: it does not run with our directory
+    except OSError:  # no such file: the run uses another directory
         return False
     lock.release()
     return True
@@ -84,13 +84,13 @@ def _job_is_dead(state: JobState) -> bool:
 def _may_take_over(state: JobState) -> bool:
     """SQLite: whether a lease that ran out may be taken away.
 
-    All hosts of an SQLite file are one machine, and a long write of a job keeps its own tick from
-    renewing. So an owner that is alive keeps its run; one that was stopped by a signal is killed,
-    and its run is lost once the kernel says that all of it is dead.
+    All hosts of an SQLite file are one machine, and a long write of a job prevents its own tick
+    from renewing. So a living owner keeps its run; one that was stopped by a signal is killed, and
+    its run is lost once the kernel reports that all its processes are dead.
     """
     owner = state.lease_owner
     if not owner.startswith("tick-") or not (Path(runtime_dir()) / owner).exists():
-        # Another user's, whom we know nothing of; or gone with a reboot.
+        # It belongs to another user, or the file is gone after a reboot.
         ended = state.lease_expires_at
         return ended is None or ended < datetime.now(UTC) - _UNKNOWN_OWNER_GRACE
     if owner_is_stopped(owner):
@@ -126,21 +126,21 @@ def _end_as_lost(
     except DatabaseError as error:
         if is_outage(error):
             raise
-        logger.exception("The end of run %s is refused", run.pk)  # the others' need not be
+        logger.exception("The database rejected the end of run %s", run.pk)  # go on with others
         return []
     return [ended] if done else []
 
 
 def adopt_orphan(state: int) -> bool:
-    """Give a lease to a run that is running for this state, but owned by nobody; False if none is.
+    """Give a lease to a run of this state that is running without an owner; False if there is none.
 
-    That happens where a state was deleted and made anew behind our back. The run would keep its
-    job from running for ever. Its process may still be alive: so nobody's lease has to run out
-    first, by when that process has been ended, and then the run is lost like any other.
+    That happens when a state was deleted and created again. The run would prevent its job from
+    starting for ever. Its process may still be alive, so the lease must run out first: by then
+    that process has been ended, and the run is lost like any other.
     """
     free = JobState.objects.filter(pk=state, lease_token__isnull=True)
     for orphan in Run.objects.running().filter(job__states=state, job__states__host=F("host")):
-        logger.warning("Run %s is running, but nobody owns it", orphan.pk)
+        logger.warning("Run %s is running without an owner", orphan.pk)
         return bool(
             free.update(
                 lease_token=new_token(),

@@ -1,4 +1,4 @@
-"""Old runs are deleted in batches."""
+"""Deletion of old runs, in batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DELETE_BATCH = 500
 
 
 def prune_runs(job: Job, keep: int) -> int:
-    """Delete the ended runs of a job beyond the newest ``keep``, in batches; how many."""
+    """Delete the ended runs of a job beyond the newest ``keep``; returns their number."""
     newest_gone = (
         Run.objects.filter(job=job).order_by("-id").values_list("pk", flat=True)[keep : keep + 1]
     )
@@ -21,7 +21,7 @@ def prune_runs(job: Job, keep: int) -> int:
 
 
 def delete_runs(runs: Any) -> int:
-    """Delete runs and their output in small transactions, so that nothing waits for it."""
+    """Delete runs and their output in small transactions, so that nothing waits long for it."""
     deleted = 0
     while keys := list(runs.order_by("pk").values_list("pk", flat=True)[:_DELETE_BATCH]):
         _unlink_runs(keys)
@@ -32,10 +32,10 @@ def delete_runs(runs: Any) -> int:
 
 
 def _unlink_runs(runs: list[int]) -> None:
-    """Let go of runs that are to be deleted, as SET_NULL would, but one statement at a time.
+    """Clear references to runs that are about to be deleted, as SET_NULL would, one at a time.
 
-    In the transaction that deletes them, a state whose next run is running would stay locked, and
-    so would an incident that this run's end may have to write.
+    In the transaction that deletes the runs, a state whose next run is running would stay locked,
+    and so would an incident that the end of that run may have to write.
     """
     for relation in Run._meta.get_fields(include_hidden=True):  # hidden: related_name="+"
         if isinstance(relation, ForeignObjectRel) and relation.on_delete is SET_NULL:

@@ -133,7 +133,7 @@ class Scheduler:
             for finished in lost:
                 self._announce(finished)
         review_incidents(work, self._clock.now())
-        if outbox.hint.take() or work.outbox:
+        if outbox.committed.test_and_clear() or work.outbox:
             self._messenger.send_notifications()
         record_tick_duration(self.host, time.monotonic() - started)
         if self.only is None and conf.DEADMAN_URL:
@@ -182,7 +182,7 @@ class Scheduler:
         if self._stop.must_stop_runs(now):
             self._runs.stop(self._runs.active, "Stopped, because the scheduler was asked to end.")
         self._runs.maintain(nearly_idle=self._nearly_idle)
-        if outbox.hint.take():
+        if outbox.committed.test_and_clear():
             self._messenger.send_notifications()
         if self._messenger.busy:
             self._attempt(self._messenger.poll)

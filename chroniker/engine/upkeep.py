@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from chroniker.alerting.incidents import attend, open_overdue
+from chroniker.alerting.overdue import open_overdue
+from chroniker.alerting.review import review_due_incidents
 
 from .blocking import explain_absent_hosts
 from .completion import FinishedRun
@@ -33,7 +34,7 @@ def review_incidents(work: PendingWork, now: datetime) -> None:
         explain_absent_hosts(now)
         open_overdue(now)
     if work.incident_review:
-        attend(now)
+        review_due_incidents(now)
     if work.digest:
         from chroniker.alerting.digests import write_digests
 
