@@ -75,7 +75,7 @@ demo: venv ## a bookshop on SQLite whose jobs do real work: site, admin, metrics
 observe: services venv ## the demonstration, watched by Prometheus, Alertmanager, and Grafana if there
 	@$(PYTHON) -m demo observe
 
-smoke: venv ## the demonstration, looked at by a program instead of a person
+smoke: venv ## run the demo and test it
 	@$(PYTHON) -m demo smoke
 
 bench: services venv ## what a tick, a scrape and a call cost

@@ -1,15 +1,16 @@
-"""``python -m demo serve``, to click through; ``python -m demo observe``, with a Prometheus and an
-Alertmanager beside it; ``python -m demo smoke``, looked at by a program."""
+"""Serve the demo, observe it with Prometheus and Alertmanager, or test it (``smoke``)."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import signal
 import sys
+import tempfile
 from typing import Any, NoReturn
 
-from . import smoke
-from .site import DemoError, DemoSite, default_directory
+from .site import PROJECT, DemoError, DemoSite, available_port, default_directory
 
 BANNER = """
   Site       {url}/
@@ -17,26 +18,26 @@ BANNER = """
   Monitors   {url}/admin/chroniker_monitors/monitor/
   Incidents  {url}/admin/chroniker/incident/
   Metrics    {url}/metrics
-  Mail       {directory}/mail      (what the admin is sent)
+  Mail       {directory}/mail      (mails to the admin)
 
-The jobs start within two minutes; all that is written lies in {directory}. The feed fails every
-third time, and is told in a mail, as is its recovery, until it counts as flapping. The monitors
-show ok, warning and critical after about three minutes.
-In a real installation, this line in the crontab takes the place of `cronserver`:
+The jobs start within two minutes. Everything the demo writes is in {directory}.
+The feed fails every third time. The admin gets a mail for each failure and each recovery, until
+the job counts as flapping. After about three minutes the monitors show ok, warning and critical.
+A real installation has this line in its crontab instead of `cronserver`:
 
   {crontab}
 
-Ctrl-C ends it.
+Press Ctrl-C to stop.
 """
 TICK_SECONDS = 5
 TILL_SECONDS = 20
 
 
 def serve(port: int) -> int:
-    """Build what is missing, start the site and the scheduler, and stay until Ctrl-C."""
+    """Build what is missing, start the site and the scheduler, and wait for Ctrl-C."""
     with DemoSite(default_directory(), port) as site:
         if site.port != port:
-            print(f"Port {port} is taken; using {site.port}.")
+            print(f"Port {port} is in use; using {site.port}.")
         print("Building the bookshop ...", flush=True)
         site.seed()
         site.start_web()
@@ -55,18 +56,41 @@ def serve(port: int) -> int:
     return 0
 
 
+def smoke() -> int:
+    """Run the demo in a temporary directory and test it with pytest; the exit code."""
+    if importlib.util.find_spec("pytest_django") is None:
+        raise DemoError("pytest-django is not installed. Install the development dependencies.")
+    import pytest
+
+    with tempfile.TemporaryDirectory(prefix="bookshop-") as directory:
+        os.environ.pop("PYTEST_ADDOPTS", None)
+        os.environ["DEMO_DIR"] = directory
+        os.environ["DEMO_URL"] = f"http://127.0.0.1:{available_port(0)}"
+        sys.path.insert(0, str(PROJECT))
+        code = pytest.main(
+            [
+                str(PROJECT.parent / "tests" / "demo" / "running"),
+                "--ds=bookshop_site.settings",
+                *("-v", "--timeout=180", "-p", "no:randomly", "-p", "no:cacheprovider"),
+            ]
+        )
+    if code == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    return int(code)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("serve", "observe", "smoke"), default="serve")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell told to ignore the first
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have set SIGINT to ignored
         signal.signal(number, _interrupt)
     try:
         if options.what == "smoke":
-            return smoke.main()
+            return smoke()
         if options.what == "observe":
-            from . import observe  # it needs what only developers have
+            from . import observe  # it needs development dependencies
 
             return observe.main(options.port)
         return serve(options.port)

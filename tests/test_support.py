@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -16,6 +19,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
 from tests.databases import acquire_slot
+from tests.support.machine import REPO
 from tests.support.processes import (
     ProcessMarker,
     ProcessResult,
@@ -160,3 +164,27 @@ def test_the_database_is_the_chosen_one() -> None:
     from tests.settings import BACKEND
 
     assert connection.vendor == {"mariadb": "mysql", "postgres": "postgresql"}.get(BACKEND, BACKEND)
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield str(node.module)
+
+
+@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
+def test_nothing_is_imported_from_a_test_module_or_conftest(folder: str) -> None:
+    if not (REPO / folder).is_dir():
+        pytest.skip(f"the source distribution has no {folder}")
+    found = [
+        f"{path.relative_to(REPO)}: {name}"
+        for path in sorted((REPO / folder).rglob("*.py"))
+        for name in imported_modules(path)
+        for part in [name.rpartition(".")[2]]
+        if name.startswith("tests.")
+        and (part == "conftest" or part.startswith("test_") or ".test_" in name)
+    ]
+    assert found == []

@@ -1,8 +1,7 @@
-"""The page of the demonstration, as it is delivered."""
+"""The metrics page of the demo over HTTP."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from demo.site import DemoSite
+from tests.support.demo_site import run_demo_site
 from tests.support.machine import find_program
 from tests.support.metrics_page import OPENMETRICS, MetricsPage
 
@@ -21,16 +21,10 @@ pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[DemoSite]:
     """The bookshop behind two gunicorn workers."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
-    try:
-        with DemoSite(tmp_path / "demo", 0) as site:
-            site.seed()
-            site.start_web()
-            yield site
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+    with run_demo_site(tmp_path / "demo") as site:
+        site.seed()
+        site.start_web()
+        yield site
 
 
 def get(site: DemoSite, accept: str) -> str:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chroniker.alerting.delivery import deliver
-from chroniker.alerting.incidents import attend, open_overdue
+from chroniker.alerting.overdue import open_overdue
+from chroniker.alerting.review import review_due_incidents
 from chroniker.db.transactions import run_transaction
 from chroniker.engine.claims import ClaimOptions, claim, new_token
 from chroniker.engine.completion import FinishedRun, end_run
@@ -90,7 +91,7 @@ class Timeline:
     def evaluate_incidents(self) -> None:
         """What a tick does for incidents."""
         open_overdue(self.now)
-        attend(self.now)
+        review_due_incidents(self.now)
 
     def send(self) -> int:
         return deliver(lambda: self.now, 5)

@@ -47,7 +47,7 @@ def test_run_now_by_keyboard(live_server: Any, sign_in: SignIn) -> None:
         page.goto(url)
         page.get_by_role("button", name="Run now").focus()
         page.keyboard.press("Enter")
-        page.get_by_text("1 run was asked for").wait_for()
+        page.get_by_text("1 run requested").wait_for()
 
     run_in_browser(live_server.url, sign_in("view_job", "run_job"), do)
     assert JobState.objects.get(job=job).run_requested_at is not None

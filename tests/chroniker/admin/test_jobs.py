@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 import pytest
-from chroniker.admin.orders import order_run, switch
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 from django.utils.html import escape
 
+from chroniker.admin.actions import request_runs, set_enabled
 from chroniker.enums import RunStatus
 from chroniker.models import Host, Job, JobDependency, JobState, OutputChunk, Run
 from tests.factories import make_job, make_output, make_run, make_running, minutes_from_now
@@ -66,7 +66,10 @@ def test_progress_of_all_hosts_is_added_up(root: Client) -> None:
 def test_list_shows_blocked_reason(root: Client) -> None:
     blocked = make_job(schedule="@daily")
     JobState.objects.create(
-        job=blocked, next_run_at=minutes_from_now(-1), blocked_reason="dependency: A runs"
+        job=blocked,
+        next_run_at=minutes_from_now(-1),
+        blocked_reason="dependency",
+        blocked_detail="A is running",
     )
     disabled = make_job(schedule="@daily", enabled=False)
     due = make_job(schedule="@daily")
@@ -78,12 +81,12 @@ def test_list_shows_blocked_reason(root: Client) -> None:
     by_hand = make_job()
     asked = make_job(enabled=False)
     JobState.objects.create(job=asked, run_requested_at=minutes_from_now(0))
-    assert "blocked dependency: A runs" in job_row(root, blocked)
+    assert "blocked A is running" in job_row(root, blocked)
     assert "disabled" in job_row(root, disabled)
     assert "due" in job_row(root, due)
-    assert "waits for its retry" in job_row(root, waiting)
-    assert "on request" in job_row(root, by_hand)
-    assert "due A run was asked for" in job_row(root, asked)
+    assert "waiting for retry" in job_row(root, waiting)
+    assert "manual" in job_row(root, by_hand)
+    assert "due A run is requested" in job_row(root, asked)
 
 
 def test_the_list_shows_the_last_run_and_the_next_in_the_zone_of_the_job(root: Client) -> None:
@@ -99,7 +102,13 @@ def test_the_list_shows_the_last_run_and_the_next_in_the_zone_of_the_job(root: C
         next_run_at="2031-03-01T00:00:00Z",
     )
     row = job_row(root, job)
-    for text in ("failed", "3 min 07 s", "3 failures in a row", "2031-03-01 09:00:00 JST", "09:00"):
+    for text in (
+        "failed",
+        "3 min 07 s",
+        "3 consecutive failures",
+        "2031-03-01 09:00:00 JST",
+        "09:00",
+    ):
         assert text in row
     assert admin_url("run_change", run) in root.get(LIST).content.decode()
 
@@ -129,8 +138,8 @@ def test_a_row_that_cannot_be_read_is_shown_everywhere(
     JobState.objects.create(job=job, next_run_at=minutes_from_now(3))
     make_run(job)
     row = job_row(root, job)
-    assert "broken schedule" in row
-    assert "Cannot be read" in row
+    assert "invalid schedule" in row
+    assert "Invalid schedule:" in row
     page = root.get(admin_url("job_change", job))
     assert page.status_code == 200
     assert "<script>alert" not in page.content.decode()
@@ -140,9 +149,11 @@ def test_a_row_that_cannot_be_read_is_shown_everywhere(
 
 def test_hostile_texts_are_only_texts(root: Client) -> None:
     job = make_job(name=HOSTILE, description=HOSTILE, args=HOSTILE, schedule="@daily")
-    state = make_running(job, host="", lease_host=HOSTILE, blocked_reason=HOSTILE)
+    state = make_running(job, host="", lease_host=HOSTILE, blocked_detail=HOSTILE)
     JobState.objects.filter(pk=state.pk).update(last_error=HOSTILE, last_status="failed")
-    JobState.objects.create(job=make_job(schedule="@daily"), blocked_reason=HOSTILE)
+    JobState.objects.create(
+        job=make_job(schedule="@daily"), blocked_reason="host", blocked_detail=HOSTILE
+    )
     run = make_run(job, status=RunStatus.FAILED, error=HOSTILE, ran_on=HOSTILE)
     Host.objects.create(name=HOSTILE, version=HOSTILE)
     make_job(command=HOSTILE, hostname=HOSTILE)
@@ -228,14 +239,14 @@ def test_run_now_requests_once_and_is_logged(root: Client) -> None:
     job = make_job()
     state = JobState.objects.create(job=job)
     answer = root.post(admin_url("job_run", job), follow=True)
-    assert "1 run was asked for" in answer.content.decode()
+    assert "1 run requested" in answer.content.decode()
     state.refresh_from_db()
     first = state.run_requested_at
     assert first is not None
     assert state.run_requested_by == "manual"
     assert state.due_at == first
     again = root.post(admin_url("job_run", job), follow=True)
-    assert "Nothing new to ask for" in again.content.decode()
+    assert "No new run requested" in again.content.decode()
     state.refresh_from_db()
     assert state.run_requested_at == first
     entry = LogEntry.objects.latest("pk")
@@ -257,7 +268,7 @@ def test_a_job_that_no_tick_has_seen_can_be_run(root: Client) -> None:
 
 def test_every_host_job_without_hosts_cannot_be_requested(root: Client) -> None:
     answer = root.post(admin_url("job_run", make_job(hostname="*")), follow=True)
-    assert "no host is there to run it" in answer.content.decode()
+    assert "no host has ticked yet" in answer.content.decode()
     assert not JobState.objects.exists()
 
 
@@ -309,8 +320,8 @@ def test_actions_work_in_batches(
     jobs = list(Job.objects.all())
     JobState.objects.bulk_create(JobState(job=job) for job in jobs)
     with django_assert_max_num_queries(40):
-        assert order_run(jobs, user_id=user.pk) == 1100
-        assert switch(jobs, enabled=False, now=minutes_from_now(0), user_id=user.pk) == 1100
+        assert request_runs(jobs, user_id=user.pk) == 1100
+        assert set_enabled(jobs, enabled=False, now=minutes_from_now(0), user_id=user.pk) == 1100
     assert LogEntry.objects.count() == 2200
 
 

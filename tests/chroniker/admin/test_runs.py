@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils.timezone import now as utc_now
 
-from chroniker.admin import transcript
+from chroniker.admin import run_output
 from chroniker.enums import MissedReason, RunStatus, Stream
 from chroniker.models import Host, Job, JobState, OutputChunk, Run
 from tests.factories import make_chunk, make_job, make_output, make_run, make_running
@@ -112,7 +112,7 @@ def test_page_shows_outcome_and_error(root: Client) -> None:
     missed = make_run(
         run.job, status=RunStatus.MISSED, missed_reason=MissedReason.DEADLINE, missed_slots=1234
     )
-    assert "1,234 slots, because of deadline" in page(root, missed)
+    assert "1,234 slots (deadline)" in page(root, missed)
 
 
 # --- output ---
@@ -142,8 +142,8 @@ def test_dropped_output_is_shown_at_each_position(root: Client, run: Run) -> Non
     Run.objects.filter(pk=run.pk).update(stdout_bytes=20_000, log_bytes=5)
     run.refresh_from_db()
     gaps = [
-        "… 77 bytes of stderr not kept …", "… 12,345 bytes of stdout not kept …",
-        "… 7,647 bytes of stdout not kept …", "… 5 bytes of log not kept …",
+        "… 77 bytes of stderr not stored …", "… 12,345 bytes of stdout not stored …",
+        "… 7,647 bytes of stdout not stored …", "… 5 bytes of log not stored …",
     ]  # fmt: skip
     assert re.findall(r'<p class="chroniker-gap">(.*?)</p>', page(root, run)) == gaps
     text, _ = download(root, run)
@@ -163,7 +163,7 @@ def test_a_long_output_is_shown_from_its_end_and_downloaded_whole(root: Client, 
     assert shown[0].startswith("000800")
     assert shown[0].rstrip().endswith("000999" + "x" * 993)
     assert "Only the last 200 kB are shown" in text
-    assert "not kept" not in text
+    assert "not stored" not in text
     assert len(text) < 300_000
     whole, _ = download(root, run)
     assert whole == "first words\n" + "".join(text for _, text in pieces)
@@ -175,7 +175,7 @@ def test_bytes_that_were_escaped_do_not_make_the_page_longer(run: Run) -> None:
             run=run, stream="stdout", offset=number * 60_000, size=60_000,
             text=r"\xff" * 60_000, written_at=utc_now(),
         )  # fmt: skip
-    part = transcript.recent(run)
+    part = run_output.read_tail(run)
     assert sum(len(segment.text) for segment in part.segments) == 200_000
     assert part.earlier
 
@@ -183,7 +183,7 @@ def test_bytes_that_were_escaped_do_not_make_the_page_longer(run: Run) -> None:
 def test_a_download_needs_few_chunks_in_memory(run: Run, django_assert_num_queries: Any) -> None:
     make_output(run, *[("stdout", f"{number}\n") for number in range(120)])
     with django_assert_num_queries(4):
-        assert "".join(transcript.lines(run)) == "".join(f"{n}\n" for n in range(120))
+        assert "".join(run_output.iter_text(run)) == "".join(f"{n}\n" for n in range(120))
 
 
 def test_the_download_is_a_file_of_text_and_nothing_else(root: Client) -> None:
@@ -228,7 +228,7 @@ def test_the_tail_goes_on_where_the_page_ends(root: Client) -> None:
     make_chunk(run, "stderr", 100, "<i>")
     part = tail(root, run, nothing["next"])
     assert shown_texts(part) == [("stdout", "two\n"), ("stderr", "<i>")]
-    assert part["segments"][1]["gap"] == "… 96 bytes of stderr not kept …"
+    assert part["segments"][1]["gap"] == "… 96 bytes of stderr not stored …"
     assert tail(root, run, part["next"])["segments"] == []
     assert shown_texts(tail(root, run)) == [
         ("stdout", "one\n"), ("stderr", "oops"), ("stdout", "two\n"), ("stderr", "<i>"),
@@ -244,7 +244,7 @@ def test_output_already_shown_by_tail_is_no_gap(root: Client) -> None:
     pushed_out.delete()
     make_chunk(run, "stdout", 8, "next")
     assert [s["gap"] for s in tail(root, run, cursor)["segments"]] == [""]
-    assert "… 4 bytes of stdout not kept …" in page(root, run)
+    assert "… 4 bytes of stdout not stored …" in page(root, run)
 
 
 def test_tail_reports_end_of_run(root: Client, run: Run) -> None:
@@ -252,7 +252,7 @@ def test_tail_reports_end_of_run(root: Client, run: Run) -> None:
     Run.objects.filter(pk=run.pk).update(stdout_bytes=9)
     part = tail(root, run)
     assert (part["running"], part["status"], part["label"]) == (False, "succeeded", "succeeded")
-    assert part["segments"][-1]["gap"] == "… 4 bytes of stdout not kept …"
+    assert part["segments"][-1]["gap"] == "… 4 bytes of stdout not stored …"
 
 
 def test_tail_is_paginated(root: Client) -> None:

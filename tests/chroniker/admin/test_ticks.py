@@ -36,7 +36,7 @@ def test_run_now_runs_with_the_next_tick(root: Client, run_tick: RunTick, enable
     assert (run.status, run.trigger) == (RunStatus.SUCCEEDED, Trigger.MANUAL)
     page = root.get(admin_url("run_change", run)).content.decode()
     assert "<pre>\nhello\n</pre>" in page
-    assert "not kept" not in page
+    assert "not stored" not in page
     assert JobState.objects.get().run_requested_at is None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chroniker.alerting.deadman import LifeSign
+from chroniker.alerting.deadman import DeadManSwitch
 from chroniker.models import Notification, Run
 from tests.factories import make_action_job, make_job
 from tests.support.machine import free_port
@@ -245,7 +245,7 @@ def test_a_server_that_hangs_is_asked_by_one_thread_at_a_time(
 ) -> None:
     settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 30
     recording_server.mode = "hang"
-    sign = LifeSign().send()
+    sign = DeadManSwitch().ping()
     wait_until(lambda: pings(recording_server) == 1, timeout=20)
     for _ in range(5):
         sign.send()
@@ -265,7 +265,7 @@ def test_the_note_of_an_outage_is_kept_with_the_lock_files(
     recording_server.mode = "fail"
     run_successful_tick(run_in_fork)
     directory = Path(settings.CHRONIKER_RUNTIME_DIR)
-    assert len(list(directory.glob("heartbeat-url-*.down"))) == 1
+    assert len(list(directory.glob("deadman-*.down"))) == 1
     recording_server.mode = "ok"
     run_successful_tick(run_in_fork)
-    assert list(directory.glob("heartbeat-url-*.down")) == []
+    assert list(directory.glob("deadman-*.down")) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chroniker.alerting.delivery import UNFINISHED
+from chroniker.alerting.attempts import UNFINISHED
 from chroniker.models import Notification
 from tests.factories import make_subscribed_job
 from tests.support.mail_server import MailServer
@@ -128,11 +128,13 @@ def test_nothing_is_sent_of_a_job_that_was_deleted_after_it_was_claimed(
 
 def test_delivery_of_dead_sender_is_finally_abandoned(mail_server: MailServer) -> None:
     timeline = timeline_of_failed_job()
-    Notification.objects.update(attempts=3, last_error=UNFINISHED)
+    Notification.objects.update(attempts=3, last_error=UNFINISHED, attempt_unfinished=True)
     timeline.advance(days=6).send()
     assert mail_server.event_names() == ["opened"]
     timeline = timeline_of_failed_job("bob")
-    Notification.objects.pending().update(attempts=3, last_error=UNFINISHED)
+    Notification.objects.pending().update(
+        attempts=3, last_error=UNFINISHED, attempt_unfinished=True
+    )
     timeline.advance(days=8).send()
     assert mail_server.event_names() == ["opened"]
     assert Notification.objects.get(recipient="bob@example.com").dropped_at is not None

@@ -26,7 +26,7 @@ def test_digest_covers_a_day_and_goes_only_to_its_subscriber(mail_server: MailSe
     group = Group.objects.create(name="on call")
     ann.groups.add(group)
     group_job.subscriber_groups.add(group)
-    Digest.objects.create(user=ann, hour=8, timezone="UTC", only=True)
+    Digest.objects.create(user=ann, hour=8, timezone="UTC", digest_only=True)
     timeline = Timeline()
     write_digests(timeline.now)  # new: it gets its time
     assert Digest.objects.get().next_at == START.replace(hour=8) + timedelta(days=1)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from chroniker.alerting.links import admin_link, site_url
 from chroniker.alerting.mail import build, domain, sender
-from chroniker.alerting.notifiers import admin_link, one_line, plain, site_url
-from chroniker.alerting.outbox import usable
+from chroniker.alerting.recipients import is_mail_address
+from chroniker.alerting.text import escape_controls, one_line
 from chroniker.masking import Masker
 from chroniker.models import Job, JobState, Notification
 from tests.factories import make_subscribed_job, make_user
@@ -310,8 +311,8 @@ def test_a_broken_template_of_a_site_costs_no_mail(
 def test_lines_and_texts_are_made_harmless() -> None:
     assert one_line(" a\n b\t\x1b[0m ") == "a b \\x1b[0m"
     assert one_line("x" * 300) == "x" * 199 + "…"
-    assert plain("a\r\nb\rc\t\x07") == "a\nb\\x0dc\t\\x07"
-    assert plain("\ud800") == "\\ud800"
+    assert escape_controls("a\r\nb\rc\t\x07") == "a\nb\\x0dc\t\\x07"
+    assert escape_controls("\ud800") == "\\ud800"
 
 
 def test_recipients(mail_server: MailServer, settings: Any) -> None:
@@ -326,7 +327,7 @@ def test_recipients(mail_server: MailServer, settings: Any) -> None:
     users["dumb"].save()
     from chroniker.models import Digest
 
-    Digest.objects.create(user=users["digested"], only=True)
+    Digest.objects.create(user=users["digested"], digest_only=True)
     group.user_set.add(make_user("bob"), make_user("dora", email="ANN@example.com"))
     users["ann"].groups.add(group)
     job.subscriber_groups.add(group)
@@ -355,7 +356,7 @@ def test_recipients(mail_server: MailServer, settings: Any) -> None:
     ],
 )
 def test_invalid_address_is_skipped(address: str | None, good: bool) -> None:
-    assert usable(address) is good
+    assert is_mail_address(address) is good
 
 
 @pytest.mark.parametrize("wanted", [True, False])

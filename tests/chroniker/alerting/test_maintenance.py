@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chroniker.alerting.incidents import unmute
+from chroniker.alerting.maintenance import review_muted
 from chroniker.models import Incident, Maintenance, Run
 from tests.factories import make_job, make_maintenance, make_subscribed_job
 from tests.support.mail_server import MailServer
@@ -62,7 +62,7 @@ def test_a_window_that_is_ended_early_is_noticed_at_once(mail_server: MailServer
     made = make_maintenance(timeline.now, 600, job)
     timeline.run(job, "F", every=1)
     Maintenance.objects.filter(pk=made.pk).update(ends_at=timeline.now)
-    unmute([job.pk], timeline.now)
+    review_muted([job.pk], timeline.now)
     timeline.evaluate_incidents()
     timeline.send()
     assert mail_server.event_names() == ["opened"]

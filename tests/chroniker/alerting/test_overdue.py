@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from chroniker.alerting.incidents import open_overdue
+from chroniker.alerting.overdue import open_overdue
 from chroniker.engine.heartbeat import record_heartbeat
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.models import Host, Incident, Job, JobDependency, JobState, Maintenance
@@ -47,10 +47,10 @@ def test_job_started_meanwhile_is_not_overdue() -> None:
     seen = JobState.objects.overdue(timeline.now + timedelta(minutes=1), timeline.now)
     (state,) = list(seen.select_related("job"))
     timeline.start(job)
-    from chroniker.alerting import incidents
+    from chroniker.alerting import overdue
 
     moment = timeline.now + timedelta(minutes=1)
-    incidents._open_overdue(state, moment, moment)
+    overdue._open_if_overdue(state, moment, moment)
     assert not Incident.objects.exists()
 
 

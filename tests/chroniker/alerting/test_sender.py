@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chroniker.alerting.delivery import FAILURES, UNFINISHED
+from chroniker.alerting.attempts import FAILURES_COUNTER, UNFINISHED
 from chroniker.models import Counter, Notification, Run
 from tests.factories import make_action_job, make_due, make_subscribed_job
 from tests.support.mail_server import MailServer, run_silent_server, text_of
@@ -43,7 +43,7 @@ def test_pending_notifications_are_sent_by_the_next_tick(
     assert Run.objects.get().status == "failed"
     pending = Notification.objects.get()
     assert pending.attempts == 1 and "451" in pending.last_error
-    assert Counter.objects.read(FAILURES) == 1
+    assert Counter.objects.read(FAILURES_COUNTER) == 1
     mail_server.refuse.clear()
     run_tick()
     assert mail_server.mails == [], "it waits before it tries again"
@@ -52,7 +52,7 @@ def test_pending_notifications_are_sent_by_the_next_tick(
     assert mail_server.event_names() == ["opened"]
     run_tick()
     assert mail_server.event_names() == ["opened"]
-    assert Counter.objects.read(FAILURES) == 1
+    assert Counter.objects.read(FAILURES_COUNTER) == 1
 
 
 def test_ticks_at_the_same_time_send_each_once(
@@ -90,7 +90,7 @@ def test_hanging_mail_server_delays_no_run_and_no_tick(
     assert Run.objects.get(job=failing).status == "failed"
     assert Run.objects.get(job=other).status == "succeeded"
     assert Notification.objects.pending().count() == 10
-    assert Counter.objects.read(FAILURES) == 1, "the others were spared the same wait"
+    assert Counter.objects.read(FAILURES_COUNTER) == 1, "the others were spared the same wait"
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ class TestHosts:
 
 
 def test_a_late_start_is_recorded_as_late(run_tick: RunTick, monkeypatch: Any) -> None:
-    monkeypatch.setattr("chroniker.engine.scheduler._CLAIM_WINDOW_SECONDS", 0.5)
+    monkeypatch.setattr("chroniker.engine.claimer._CLAIM_WINDOW_SECONDS", 0.5)
     for n in range(2):
         make_action_job("sleep 1.5", name=f"job {n}", priority=-n)
     run_tick(max_parallel=1)

@@ -13,8 +13,9 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.utils.timezone import now
 
-from chroniker.alerting.incidents import delete_old
-from chroniker.engine.completion import FinishedRun, append_output, end_run
+from chroniker.alerting.retention import delete_old_incidents
+from chroniker.engine.completion import FinishedRun, end_run
+from chroniker.engine.output_store import append_output
 from chroniker.engine.output_store import store_progress
 from chroniker.engine.retention import prune_runs
 from chroniker.enums import IncidentKind, RunStatus
@@ -198,7 +199,7 @@ def test_old_incidents_are_cleaned_with_their_notifications_but_nothing_that_is_
     mail_server.refuse.add("bob@example.com")
     timeline.run(waiting, "FS")
     timeline.run(still, "F")
-    assert delete_old(timeline.now) == 1
+    assert delete_old_incidents(timeline.now) == 1
     assert {run_once.job for run_once in Incident.objects.all()} == {waiting, still}
     mail_server.refuse.clear()
     for _ in range(3):

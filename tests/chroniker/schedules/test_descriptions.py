@@ -46,7 +46,7 @@ from chroniker.schedules import parse
          " 2026-01-01 09:00, 400 times (Europe/Berlin)"),
         ("RRULE:FREQ=MINUTELY;INTERVAL=5;BYHOUR=8,9", "Every 5 minutes at hour 8 and 9"
          " (Europe/Berlin)"),
-        ("", "Only by hand, or when a job it depends on ends"),
+        ("", "Only manually, or after a job that it depends on"),
     ],
 )  # fmt: skip
 def test_sentences(text: str, sentence: str) -> None:

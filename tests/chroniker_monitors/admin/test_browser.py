@@ -68,7 +68,7 @@ def test_disk_monitor_from_creation_to_recovery(
 
     def run_now(page: Any) -> None:
         page.get_by_role("button", name="Run now").click()
-        page.get_by_text("1 run was asked for").wait_for()
+        page.get_by_text("1 run requested").wait_for()
         turns.tick()
 
     def do(page: Any) -> None:
