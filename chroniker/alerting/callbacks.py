@@ -1,7 +1,7 @@
-"""The site's own function, called for each run that failed (``CHRONIKER_JOB_ERROR_CALLBACK``).
+"""The site's function that is called for each failed run (``CHRONIKER_JOB_ERROR_CALLBACK``).
 
-It is called as in the original, ``callback(job, stdout=…, stderr=…)``, and with ``run=…`` where
-it takes that. It may leave out what it does not want.
+It is called as ``callback(job, stdout=…, stderr=…, run=…)``, like that of django-chroniker, with
+those of the keyword arguments that it accepts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from chroniker.conf import conf
 from chroniker.enums import RunStatus, Stream
@@ -22,53 +22,60 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FAILURES = frozenset({RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.LOST})
-"""Who stopped a run by hand knows it."""
+"""Not ``stopped``: the person who stopped a run knows it."""
 _SLOW_SECONDS = 5.0
 
 
+class _CallbackArguments(TypedDict, total=False):
+    stdout: str
+    stderr: str
+    run: Run
+
+
 def connect() -> None:
-    """Listen to the ends of runs."""
+    """Receive the signal that runs have finished."""
     run_finished.connect(call_back, dispatch_uid="chroniker.alerting.callbacks")
 
 
-def call_back(sender: Any, *, run: Run, job: Job, **kwargs: Any) -> None:
-    """Call the site's function for a run that failed; whatever it raises is logged."""
+def call_back(sender: object, *, run: Run, job: Job, **kwargs: object) -> None:
+    """Call the site's function for a failed run; whatever it raises is logged."""
     path = conf.JOB_ERROR_CALLBACK
     if not path or run.status not in FAILURES:
         return
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         from django.utils.module_loading import import_string
 
         callback = import_string(path)
-        callback(job, **_wanted(callback, run))
+        callback(job, **_accepted_arguments(callback, run))
     except (Exception, SystemExit):
         logger.exception("CHRONIKER_JOB_ERROR_CALLBACK %s, for run %s", path, run.pk)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     if seconds > _SLOW_SECONDS:
         logger.warning(
-            "CHRONIKER_JOB_ERROR_CALLBACK %s took %.1f s; it is called by the process that renews "
-            "the leases of the running jobs, so let it hand on what takes long",
+            "CHRONIKER_JOB_ERROR_CALLBACK %s took %.1f s. It runs in the process that renews the "
+            "leases of running jobs: move slow work to another process",
             path,
             seconds,
         )
 
 
-def _wanted(callback: Callable[..., Any], run: Run) -> dict[str, Any]:
-    """The keyword arguments that the function takes, read only where it does."""
+def _accepted_arguments(callback: Callable[..., object], run: Run) -> _CallbackArguments:
+    """The keyword arguments that the function accepts; output is only read if it does."""
     parameters = inspect.signature(callback).parameters.values()
-    everything = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    named = {each.name for each in parameters if each.kind is not each.POSITIONAL_ONLY}
-    found: dict[str, Any] = {}
-    for stream in (Stream.STDOUT, Stream.STDERR):
-        if everything or stream.value in named:
-            found[stream.value] = _output(run, stream)
-    if everything or "run" in named:
-        found["run"] = run
-    return found
+    accepts_all = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    names = {each.name for each in parameters if each.kind is not each.POSITIONAL_ONLY}
+    arguments = _CallbackArguments()
+    if accepts_all or "stdout" in names:
+        arguments["stdout"] = _output(run, Stream.STDOUT)
+    if accepts_all or "stderr" in names:
+        arguments["stderr"] = _output(run, Stream.STDERR)
+    if accepts_all or "run" in names:
+        arguments["run"] = run
+    return arguments
 
 
 def _output(run: Run, stream: Stream) -> str:
-    """What was kept of a stream, its secrets masked."""
+    """The stored output of a stream, with secrets masked."""
     pieces = run.output.filter(stream=stream).order_by("offset").values_list("text", flat=True)
     return "".join(pieces)

@@ -1,255 +1,109 @@
-"""Sending what the outbox holds: claimed by one, tried again, and never in a job's way.
+"""Sending the notifications that are due.
 
-Sending is done by a fork of the tick. A mail server that hangs then holds back no renewal of a
-lease, what a channel's code does to its process is nobody's trouble, and where everything else
-fails the fork can be killed. A thread could be none of that, and the tick forks: a fork of a
-process with threads may inherit a lock that is held.
+This runs in a sender process, a fork of the tick: a mail server that hangs does not delay the
+renewal of leases, the code of a channel cannot harm the tick, and the process can be killed. A
+thread would not do, because the tick forks, and a fork of a process with threads may inherit a
+lock that nobody releases.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import DatabaseError, InterfaceError
-from django.db.models import Case, F, Value, When
-from django.utils.module_loading import import_string
 
-from chroniker.conf import conf
 from chroniker.db.clock import boottime
 from chroniker.db.transactions import drop_connection, run_transaction
-from chroniker.enums import NotificationEvent
-from chroniker.masking import Masker, site_secrets
-from chroniker.models import Counter, Notification
-from chroniker.models.incident import NotificationQuerySet
+from chroniker.models import Notification
 
-from .mail import Mail
-from .notifiers import ChannelDown, Notifier
-from .outbox import MAIL
-
-logger = logging.getLogger(__name__)
-
-FAILURES = "notification_failures"
-"""The tally of attempts that failed: ``chroniker_notification_failures_total``."""
-
-UNFINISHED = "It was begun, and its sender was not heard of again."
-"""The error of one that is being sent, until it is known how that ended."""
+from .attempts import ClaimedNotification
+from .channels import Channels
+from .notifiers import ChannelDown
+from .relevance import Drop, Postpone, check_relevance
 
 _BATCH = 20
-_FIRST_DELAY = timedelta(seconds=30)
-_LONGEST_DELAY = timedelta(hours=1)
-_OPENING_WAIT = timedelta(seconds=15)
-_LEASE_SPARE = timedelta(seconds=60)
-"""How long after the sender has to stop nobody else takes what it has claimed."""
-_MARK_SECONDS = 5.0
-"""For how long it is tried to note that something was sent."""
-
-
-# --- in the process that sends ---
+_CLAIM_MARGIN = timedelta(seconds=60)
+"""How long a claim is valid after its sender process must have stopped."""
 
 
 def deliver(now: Callable[[], datetime], seconds: float) -> int:
-    """Send what is due for up to ``seconds``; how many were sent. Never raises for a channel.
+    """Send what is due for up to ``seconds``; return how many were sent.
 
-    Nothing new is begun after that time; what is begun takes as long as its channel lets it.
+    Errors of channels are recorded, not raised. No attempt starts after that time; the duration of
+    an attempt is limited by its channel.
     """
-    ends_at = boottime() + seconds
-    sent = 0
-    down: set[str] = set()
-    while boottime() < ends_at:
-        token = secrets.token_hex(16)
-        moment = now()
-        until = moment + timedelta(seconds=seconds) + _LEASE_SPARE
-        safe_until = boottime() + (until - moment).total_seconds()
-        if not _claim(token, moment, until, down):
-            break
-        batch = Notification.objects.claimed_by(token).select_related("job", "incident", "run")
-        with _Channels() as channels:
-            for notification in batch.order_by("attempts", "created_at", "pk"):
-                if boottime() >= min(ends_at, safe_until) or notification.channel in down:
-                    _give_back(notification, token, now())
-                else:
-                    sent += _try(notification, token, channels, down, now)
-    return sent
+    return _Delivery(now, seconds).run()
 
 
-def _claim(token: str, now: datetime, until: datetime, down: set[str]) -> int:
-    due = Notification.objects.due(now).exclude(channel__in=down)
-    # Those that never failed first: what a server cannot bear holds back nothing else.
-    keys = list(
-        due.order_by("attempts", "next_attempt_at", "pk").values_list("pk", flat=True)[:_BATCH]
-    )
-    if not keys:
-        return 0
-    return run_transaction(partial(Notification.objects.claim, keys, token, now, until))
+class _Delivery:
+    """One call of :func:`deliver`."""
 
+    def __init__(self, now: Callable[[], datetime], seconds: float) -> None:
+        self._now = now
+        self._seconds = seconds
+        self._ends_at = boottime() + seconds
+        self._down: set[str] = set()
+        """The channels that cannot be reached."""
 
-class _Channels:
-    """The channels of a batch, made when they are needed and left together."""
+    def run(self) -> int:
+        sent = 0
+        while boottime() < self._ends_at:
+            token = secrets.token_hex(16)
+            moment = self._now()
+            until = moment + timedelta(seconds=self._seconds) + _CLAIM_MARGIN
+            valid_until = boottime() + (until - moment).total_seconds()
+            if not self._claim(token, moment, until):
+                break
+            sent += self._send_batch(token, min(self._ends_at, valid_until))
+        return sent
 
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._known: dict[str, Notifier] = {}
-
-    def __enter__(self) -> _Channels:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        try:
-            self._stack.close()
-        except Exception:
-            logger.warning("A channel could not be closed", exc_info=True)
-
-    def get(self, name: str) -> Notifier:
-        if name not in self._known:
-            channel = Mail() if name == MAIL else import_string(name)()
-            self._known[name] = self._stack.enter_context(channel)
-        return self._known[name]
-
-
-def _try(
-    notification: Notification,
-    token: str,
-    channels: _Channels,
-    down: set[str],
-    now: Callable[[], datetime],
-) -> int:
-    """Send one, or note why not; 1 where it was sent."""
-    if (verdict := _judge(notification, now())) is not None:
-        if isinstance(verdict, datetime):
-            _mine(notification, token).update(next_attempt_at=verdict, claim_token="")
-        else:
-            _settle(notification, token, dropped_at=now(), last_error=verdict)
-        return 0
-    if notification.last_error == UNFINISHED and _is_too_old(notification, now()):
-        _settle(notification, token, dropped_at=now(), last_error=UNFINISHED)
-        return 0
-    if not _expect_the_worst(notification, token, now()):
-        return 0  # its job was deleted, or it is not ours any more
-    try:
-        channels.get(notification.channel).send(notification)
-    except Exception as error:
-        if isinstance(error, DatabaseError | InterfaceError):
-            drop_connection()  # the channel's trouble, unless it cannot be written down
-        if isinstance(error, ChannelDown):
-            down.add(notification.channel)
-        _failed(notification, token, error, now())
-        return 0
-    _settle(notification, token, sent_at=now(), last_error="", attempts=notification.attempts)
-    return 1
-
-
-def _expect_the_worst(notification: Notification, token: str, now: datetime) -> int:
-    """Count it as failed before it is tried; 0 where it is not to be.
-
-    One that makes its sender hang or die would otherwise be the first again each time, and
-    whatever comes after it would wait for ever.
-    """
-    again = now + _delay(notification)
-    return _mine(notification, token).update(
-        attempts=notification.attempts + 1,
-        last_error=UNFINISHED,
-        next_attempt_at=Case(
-            When(next_attempt_at__lt=again, then=Value(again)), default=F("next_attempt_at")
-        ),
-    )
-
-
-def _judge(notification: Notification, now: datetime) -> str | datetime | None:
-    """None: send it. A reason: it will never be sent. A moment: not before then."""
-    incident = notification.incident
-    if incident is None:
-        return None
-    event = notification.event
-    if event == NotificationEvent.RESOLVED:
-        before = Notification.objects.filter(
-            incident=incident, channel=notification.channel, recipient=notification.recipient
-        ).exclude(event=NotificationEvent.RESOLVED)
-        if before.filter(sent_at__isnull=False).exists():
-            return None
-        openings = (NotificationEvent.OPENED, NotificationEvent.FLAPPING)
-        opening = before.pending().filter(event__in=openings).order_by("pk").last()
-        if opening is None or opening.next_attempt_at is None:
-            return "Its opening was never sent."
-        soon = now + _OPENING_WAIT
-        # Not at once again: many that only look would keep their openings from their turn.
-        return soon if opening.claim_token else max(soon, opening.next_attempt_at)
-    stale = (NotificationEvent.REMINDER, NotificationEvent.WORSENED)
-    if event in stale and incident.resolved_at is not None:
-        return "It was over before this could be sent."
-    if event == NotificationEvent.REMINDER and incident.acknowledged_at is not None:
-        return "It was acknowledged before this could be sent."
-    return None
-
-
-def _mine(notification: Notification, token: str) -> NotificationQuerySet:
-    return Notification.objects.claimed_by(token).filter(pk=notification.pk)
-
-
-def _settle(notification: Notification, token: str, **changes: object) -> None:
-    """Write down that it is done; for a while also against a database that is away."""
-    give_up_at = time.monotonic() + _MARK_SECONDS
-    while True:
-        try:
-            run_transaction(
-                lambda: _mine(notification, token).update(
-                    next_attempt_at=None, claim_token="", **changes
-                )
-            )
-            return
-        except (DatabaseError, InterfaceError):
-            if time.monotonic() > give_up_at:
-                raise
-            time.sleep(0.2)
-
-
-def _failed(notification: Notification, token: str, error: Exception, now: datetime) -> None:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    reason = f"{type(error).__name__}: {reason}".encode("utf-8", "backslashreplace").decode()
-    # It may name an address with a key in it; and masked before it is cut.
-    reason = Masker(site_secrets()).mask_text(reason.replace("\0", ""))[:500]
-    delay, too_old = _delay(notification), _is_too_old(notification, now)
-
-    def note() -> None:
-        _mine(notification, token).update(
-            attempts=notification.attempts + 1,
-            last_error=reason,
-            claim_token="",
-            next_attempt_at=None if too_old else now + delay,
-            dropped_at=now if too_old else None,
+    def _claim(self, token: str, now: datetime, until: datetime) -> int:
+        due = Notification.objects.due(now).exclude(channel__in=self._down)
+        # Those that never failed first: one that a server rejects does not delay the others.
+        keys = list(
+            due.order_by("attempts", "next_attempt_at", "pk").values_list("pk", flat=True)[:_BATCH]
         )
-        Counter.objects.add(FAILURES)
+        if not keys:
+            return 0
+        return run_transaction(partial(Notification.objects.claim, keys, token, now, until))
 
-    run_transaction(note)
-    level = logging.ERROR if too_old else logging.WARNING
-    logger.log(
-        level,
-        "Notification %s (%s) %s: %s",
-        notification.pk,
-        notification.channel,
-        "is given up" if too_old else f"is tried again in {delay}",
-        reason,
-    )
+    def _send_batch(self, token: str, ends_at: float) -> int:
+        sent = 0
+        batch = Notification.objects.claimed_by(token).select_related("job", "incident", "run")
+        with Channels() as channels:
+            for notification in batch.order_by("attempts", "created_at", "pk"):
+                claimed = ClaimedNotification(notification, token)
+                if boottime() >= ends_at or notification.channel in self._down:
+                    claimed.release(self._now())
+                elif self._send(claimed, channels):
+                    sent += 1
+        return sent
 
-
-def _delay(notification: Notification) -> timedelta:
-    """How long after a failure it is tried again."""
-    delay: timedelta = _FIRST_DELAY * 2 ** min(notification.attempts, 10)
-    return min(delay, _LONGEST_DELAY)
-
-
-def _is_too_old(notification: Notification, now: datetime) -> bool:
-    return now - notification.created_at > timedelta(days=conf.DELIVERY_MAX_AGE_DAYS)
-
-
-def _give_back(notification: Notification, token: str, now: datetime) -> None:
-    """It was claimed and not tried: the next tick may."""
-    _mine(notification, token).update(next_attempt_at=now + _OPENING_WAIT, claim_token="")
-
-
-# --- in the tick ---
+    def _send(self, claimed: ClaimedNotification, channels: Channels) -> bool:
+        """Send one or record why not; return whether it was sent."""
+        notification = claimed.notification
+        match check_relevance(notification, self._now()):
+            case Postpone(until):
+                claimed.postpone(until)
+                return False
+            case Drop(reason):
+                claimed.drop(reason, self._now())
+                return False
+        if claimed.drop_unfinished(self._now()):
+            return False
+        if not claimed.begin(self._now()):
+            return False  # its job was deleted, or another process has claimed it
+        try:
+            channels.get(notification.channel).send(notification)
+        except Exception as error:
+            if isinstance(error, DatabaseError | InterfaceError):
+                drop_connection()  # the error of a channel must not prevent recording it
+            if isinstance(error, ChannelDown):
+                self._down.add(notification.channel)
+            claimed.record_failure(error, self._now())
+            return False
+        claimed.record_sent(self._now())
+        return True

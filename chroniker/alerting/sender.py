@@ -1,36 +1,40 @@
-"""The process that sends notifications beside a running tick."""
+"""The process that sends notifications while a tick runs."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import select
 import signal
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import NoReturn
 
 from django.db import DatabaseError, InterfaceError
 
-from chroniker.alerting.delivery import deliver, logger
 from chroniker.conf import conf
 from chroniker.models import Notification
 
+from .delivery import deliver
+
+logger = logging.getLogger(__name__)
+
 _KILL_AFTER_SECONDS = 5.0
-
-
-_FORK_AGAIN_SECONDS = 0.02
-
-
+"""How long after its time a sender process is killed."""
+_FORK_RETRY_SECONDS = 0.02
 _PR_SET_PDEATHSIG = 1
 
 
-class Postman:
-    """Lets a process of its own send, whenever something was written.
+class SenderProcess:
+    """Forks a process that sends, one at a time, when notifications are due.
 
-    ``now`` gives the database's time; ``may_fork`` says whether this is a moment to fork;
-    ``before_fork`` closes what must not be shared, and ``not_theirs`` are the descriptors that the
-    process must not keep.
+    Parameters:
+        now: the database's time
+        may_fork: whether forking is safe at this moment
+        before_fork: closes what must not be shared with the process
+        fds_to_close: the file descriptors that the process must not keep
     """
 
     def __init__(
@@ -43,59 +47,59 @@ class Postman:
         self._now = now
         self._may_fork = may_fork
         self._before_fork = before_fork
-        self._not_theirs = fds_to_close
+        self._fds_to_close = fds_to_close
         self._pid = 0
         self._pidfd = -1
         self._kill_at = 0.0
-        self._wanted = False
+        self._requested = False
 
-    def want(self) -> None:
-        """Something may be there to be sent."""
-        self._wanted = True
+    def request(self) -> None:
+        """Ask for a process that sends: notifications may be due."""
+        self._requested = True
 
     @property
     def busy(self) -> bool:
-        """Whether something is being sent, or is to be."""
-        return self._wanted or self._pid != 0
+        """Whether a process is sending, or is requested."""
+        return self._requested or self._pid != 0
 
-    def turn(self) -> None:
-        """Start what is wanted, see what has ended, and end what takes too long."""
+    def poll(self) -> None:
+        """Reap a process that has ended, kill one that takes too long, start one on request."""
         if self._pid and self._has_ended(0):
-            self._bury()
+            self._reap()
         if self._pid and time.monotonic() > self._kill_at:
-            logger.error("Sending notifications took too long and was ended")
+            logger.error("Sending notifications took too long; the sender process was killed")
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             self._has_ended(1.0)
-            self._bury()
-        if self._wanted and not self._pid and self._may_fork():
-            self._wanted = False
+            self._reap()
+        if self._requested and not self._pid and self._may_fork():
+            self._requested = False
             if Notification.objects.due(self._now()).exists():
                 try:
                     self._fork()
-                except OSError as error:  # no more processes or files for this user
-                    logger.error("Notifications are sent later, because: %s", error)
+                except OSError as error:  # the limit of processes or open files is reached
+                    logger.error("Notifications will be sent later: %s", error)
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but not longer than until what is being sent has been."""
+        """Sleep for ``seconds``, or until the process ends."""
         if self._pid:
             self._has_ended(seconds)
-        elif not self._wanted:
+        elif not self._requested:
             time.sleep(seconds)
         elif not self._may_fork():
-            time.sleep(min(seconds, _FORK_AGAIN_SECONDS))
+            time.sleep(min(seconds, _FORK_RETRY_SECONDS))
 
     def close(self) -> None:
-        """Leave nothing behind; what is not sent is the next tick's."""
+        """Kill the process; the next tick sends what is left."""
         if self._pid:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            self._bury()
+            self._reap()
 
     def _has_ended(self, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         os.waitpid(self._pid, 0)
         os.close(self._pidfd)
         self._pid, self._pidfd = 0, -1
@@ -106,7 +110,7 @@ class Postman:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _be_the_sender(parent, self._now, seconds, self._not_theirs())
+            _run_sender(parent, self._now, seconds, self._fds_to_close())
         try:
             self._pidfd = os.pidfd_open(pid)
         except OSError:
@@ -117,10 +121,10 @@ class Postman:
         self._kill_at = time.monotonic() + seconds + _KILL_AFTER_SECONDS
 
 
-def _be_the_sender(
+def _run_sender(
     parent: int, now: Callable[[], datetime], seconds: float, fds_to_close: Iterable[int]
-) -> None:
-    """Send, to the end of this process, which dies with the tick."""
+) -> NoReturn:
+    """Send, then end this process. It dies with the tick."""
     code = 1
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -133,7 +137,7 @@ def _be_the_sender(
             deliver(now, seconds)
             code = 0
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("Notifications are sent later, because: %s", " ".join(str(error).split()))
+        logger.warning("Notifications will be sent later: %s", " ".join(str(error).split()))
     except BaseException:
         logger.exception("Notifications could not be sent")
     finally:

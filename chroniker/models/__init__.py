@@ -5,9 +5,12 @@ And what is told of it: ``Incident``, ``Notification``.
 
 from __future__ import annotations
 
-from .incident import Counter, Digest, Incident, Notification
+from .counter import Counter
+from .digest import Digest
+from .incident import Incident
 from .job import Job, JobDependency
 from .maintenance import Maintenance, MaintenanceJob
+from .notification import Notification
 from .run import OutputChunk, Run
 from .state import Host, JobState
 

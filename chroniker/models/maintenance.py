@@ -1,12 +1,12 @@
-"""Windows in which alerts are muted, and jobs may rest."""
+"""Maintenance windows: no notifications and, if so configured, no starts."""
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Expression, F, OuterRef, Q
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
@@ -16,17 +16,19 @@ from .job import Job
 class MaintenanceQuerySet(models.QuerySet["Maintenance"]):
     """Maintenance windows."""
 
-    def active(self, now: Any, since: Any = None) -> MaintenanceQuerySet:
-        """Begun and not ended or, given ``since``, not ended by then."""
+    def active(
+        self, now: datetime | Expression, since: datetime | Expression | None = None
+    ) -> MaintenanceQuerySet:
+        """Started and not ended or, with ``since``, not ended at that moment."""
         return self.filter(starts_at__lte=now, ends_at__gt=now if since is None else since)
 
-    def covering(self, job: Any) -> MaintenanceQuerySet:
-        """Those for a job (its key, or a reference to one), by name or because they are for all."""
+    def covering(self, job: int | OuterRef) -> MaintenanceQuerySet:
+        """Those that list a job (its primary key, or a reference to it) or apply to all jobs."""
         return self.filter(Q(entries__isnull=True) | Q(entries__job=job))
 
 
 class Maintenance(models.Model):
-    """A window that mutes the alerts of some jobs, or of all; with ``pause`` it starts none."""
+    """A window that mutes some jobs, or all; with ``pause`` they are not started either."""
 
     starts_at = models.DateTimeField(_("starts"), default=utc_now)
     ends_at = models.DateTimeField(_("ends"))
@@ -36,10 +38,12 @@ class Maintenance(models.Model):
         through="MaintenanceJob",
         blank=True,
         related_name="maintenance",
-        help_text=_("None: all jobs."),
+        help_text=_("Leave empty for all jobs."),
     )
     pause = models.BooleanField(
-        _("pause"), default=False, help_text=_("Start none of them; what runs goes on.")
+        _("pause"),
+        default=False,
+        help_text=_("Do not start these jobs. Jobs that are running continue."),
     )
     reason = models.CharField(_("reason"), max_length=200, blank=True)
     created_by = models.ForeignKey(
@@ -62,7 +66,7 @@ class Maintenance(models.Model):
             models.CheckConstraint(
                 condition=Q(ends_at__gt=F("starts_at")),
                 name="chroniker_maintenance_ends",
-                violation_error_message=_("It has to end after it starts."),
+                violation_error_message=_("The end must be after the start."),
             ),
         )
         indexes = (models.Index(fields=["ends_at", "starts_at"], name="chroniker_maintenance_now"),)
@@ -74,9 +78,10 @@ class Maintenance(models.Model):
 
 
 class MaintenanceJob(models.Model):
-    """A job of a window.
+    """A job that a maintenance window lists.
 
-    The row outlives its job: a window for one job never becomes one for all.
+    The row is kept when the job is deleted, so that a window for one job never becomes a window
+    for all jobs.
     """
 
     maintenance = models.ForeignKey(
@@ -88,7 +93,7 @@ class MaintenanceJob(models.Model):
 
     class Meta:
         verbose_name = _("job")
-        verbose_name_plural = _("jobs (none: all)")
+        verbose_name_plural = _("jobs (empty: all)")
         constraints = (
             models.UniqueConstraint(
                 fields=["maintenance", "job"], name="chroniker_maintained_once"
@@ -96,4 +101,4 @@ class MaintenanceJob(models.Model):
         )
 
     def __str__(self) -> str:
-        return str(self.job or "a job that was deleted")
+        return str(self.job or "deleted job")

@@ -1,0 +1,39 @@
+"""The channel instances of one batch."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from typing import Self
+
+from django.utils.module_loading import import_string
+
+from .mail import Mail
+from .notifiers import Notifier
+from .recipients import MAIL
+
+logger = logging.getLogger(__name__)
+
+
+class Channels:
+    """Creates each channel on first use and closes all of them together."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._by_name: dict[str, Notifier] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._stack.close()
+        except Exception:
+            logger.warning("A channel could not be closed", exc_info=True)
+
+    def get(self, name: str) -> Notifier:
+        """The channel of this name. Raises whatever importing or creating it raises."""
+        if name not in self._by_name:
+            channel: Notifier = Mail() if name == MAIL else import_string(name)()
+            self._by_name[name] = self._stack.enter_context(channel)
+        return self._by_name[name]

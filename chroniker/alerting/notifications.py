@@ -1,0 +1,96 @@
+"""Which notifications an incident or a run leads to, and for whom."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from chroniker.enums import NotificationEvent
+from chroniker.models import Incident, Job, Run
+
+from .outbox import enqueue
+from .recipients import MAIL, incident_recipients, subscriber_addresses
+
+PROBLEM_EVENTS = (
+    NotificationEvent.OPENED,
+    NotificationEvent.WORSENED,
+    NotificationEvent.REMINDER,
+    NotificationEvent.FLAPPING,
+)
+"""Whoever received one of these is also notified of the recovery."""
+
+
+def notify(
+    event: NotificationEvent,
+    incident: Incident,
+    now: datetime,
+    run: Run | None = None,
+    discriminator: str = "",
+) -> None:
+    """Notify everyone concerned of an event of an incident."""
+    recipients = incident_recipients(incident.job)
+    if event == NotificationEvent.REMINDER:
+        # No reminder for those who have not received the notification before it.
+        pending = set(incident.notifications.pending().values_list("channel", "recipient"))
+        recipients = [recipient for recipient in recipients if recipient not in pending]
+    enqueue(
+        event,
+        recipients,
+        now,
+        job=incident.job,
+        incident=incident,
+        run=run or incident.last_run,
+        discriminator=discriminator,
+        facts=_facts(incident),
+    )
+
+
+def notify_opened_late(incident: Incident, now: datetime) -> None:
+    """Send the notification that a maintenance window or flapping has held back.
+
+    Changes the incident without saving it.
+    """
+    incident.notified_severity = incident.severity
+    incident.next_review_at = next_reminder_at(incident.job, now)
+    notify(NotificationEvent.OPENED, incident, now)
+
+
+def notify_resolved(
+    notified: Incident, resolved: Incident, now: datetime, run: Run | None = None
+) -> None:
+    """Notify the recipients of ``notified`` that ``resolved`` was resolved.
+
+    The two differ after flapping, where only the first incident was announced.
+    """
+    sent = notified.notifications.filter(event__in=PROBLEM_EVENTS, dropped_at=None)
+    enqueue(
+        NotificationEvent.RESOLVED,
+        list(sent.order_by().values_list("channel", "recipient").distinct()),
+        now,
+        job=notified.job,
+        incident=notified,
+        run=run or resolved.last_run,
+        facts=_facts(resolved),
+    )
+
+
+def notify_success(job: Job, run: Run, now: datetime) -> None:
+    """Send a mail to each subscriber for a successful run. The caller checks that it is wanted."""
+    recipients = [(MAIL, address) for address in subscriber_addresses(job)]
+    enqueue(NotificationEvent.SUCCEEDED, recipients, now, job=job, run=run)
+
+
+def next_reminder_at(job: Job, now: datetime) -> datetime | None:
+    """When the next reminder is due; None if the job has none."""
+    return now + timedelta(hours=job.reminder_hours) if job.reminder_hours else None
+
+
+def _facts(incident: Incident) -> dict[str, object]:
+    """The state of the incident, which may change before the notification is sent."""
+    return {
+        "severity": incident.severity,
+        "summary": incident.summary,
+        "occurrences": incident.occurrences,
+        "last_seen_at": incident.last_seen_at.isoformat(),
+        "resolution": incident.resolution,
+        "resolved_at": incident.resolved_at and incident.resolved_at.isoformat(),
+    }
