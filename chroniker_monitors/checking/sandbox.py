@@ -23,8 +23,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-import psutil
-
+from chroniker.processes.process_tree import descendants, signal_processes
 from chroniker.processes.warden import become_subreaper, die_with_parent
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.exceptions import SandboxBusy
@@ -115,12 +114,12 @@ def _run_process(request: _Request) -> Measurement:
             request.to_json(), timeout=request.timeout + GRACE_SECONDS + STARTUP_SECONDS
         )
     except subprocess.TimeoutExpired:
-        _kill([psutil.Process(process.pid), *_descendants(process.pid)])
+        signal_processes([process.pid, *descendants(process.pid)], signal.SIGKILL)
         process.communicate()
         return unknown_measurement("The test process did not answer.")
     finally:
         if process.poll() is None:
-            _kill([psutil.Process(process.pid), *_descendants(process.pid)])
+            signal_processes([process.pid, *descendants(process.pid)], signal.SIGKILL)
             process.wait()
     last_line = stderr_output.decode("utf-8", "replace").strip().rpartition("\n")[2]
     return _parse_result(result_data) or unknown_measurement(
@@ -189,7 +188,7 @@ def _run_guarded(request: _Request) -> Measurement:
     os.close(writer)
     result = _read_result(reader, time.monotonic() + request.timeout + GRACE_SECONDS)
     timed_out = result is None
-    _kill(_descendants(guard))
+    signal_processes(descendants(guard), signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     if timed_out:
         return unknown_measurement(
@@ -231,18 +230,6 @@ def _read_result(reader: int, deadline: float) -> bytes | None:
         result += piece
         if _parse_result(result) is not None:
             return result  # a process started by the probe may hold the pipe open
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        return psutil.Process(pid).children(recursive=True)
-    return []
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
 
 
 if __name__ == "__main__":
