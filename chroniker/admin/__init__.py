@@ -1,11 +1,13 @@
-"""The admin: jobs, their runs, the hosts that run them, and what is wrong with them."""
+"""The admin pages of jobs, runs, hosts, incidents, notifications, digests and maintenance."""
 
 from __future__ import annotations
 
+from .digests import DigestAdmin
 from .hosts import HostAdmin
-from .incidents import DigestAdmin, IncidentAdmin, NotificationAdmin
+from .incidents import IncidentAdmin
 from .jobs import JobAdmin
 from .maintenance import MaintenanceAdmin
+from .notifications import NotificationAdmin
 from .runs import RunAdmin
 
 __all__ = [

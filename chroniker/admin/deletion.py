@@ -1,31 +1,35 @@
-"""What deleting rows takes with it, counted by the database.
+"""What a deletion includes, counted by the database.
 
-Django's own page loads every row that goes, and lists it by name. A job may have a thousand runs
-with a megabyte of output each.
+Django's own confirmation page loads and lists every row. A job may have a thousand runs with a
+megabyte of output each.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeVar
 
 from django.contrib import admin
 from django.db.models import CASCADE, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-Answer = tuple[list[str], dict[str, int], set[str], list[SafeString]]
-"""As ``ModelAdmin.get_deleted_objects`` gives it: the objects, the numbers by model, what the
-user may not delete, and what cannot be deleted now."""
+M = TypeVar("M", bound=Model)
+DeletionSummary = tuple[list[str], dict[str, int], set[str], list[str]]
+"""The return value of ``ModelAdmin.get_deleted_objects``: the objects, the number of rows by
+model, the models that the user may not delete, and the objects that cannot be deleted now."""
 
-_LISTED = 100
+_MAX_LISTED = 100
 
 
-def deletable(
-    model_admin: admin.ModelAdmin[Any], request: HttpRequest, objects: Any, running: set[int]
-) -> Answer:
-    """What goes with ``objects``, of which those with the keys ``running`` are stopped first."""
+def summarize_deletion(
+    model_admin: admin.ModelAdmin[M],
+    request: HttpRequest,
+    objects: Sequence[M] | QuerySet[M],
+    running: set[int],
+) -> DeletionSummary:
+    """Count what is deleted with ``objects``. Those with a key in ``running`` are protected."""
     opts = model_admin.opts
     rows = list(objects)
     forbidden: set[str] = set()
@@ -44,16 +48,18 @@ def deletable(
         counts[name] = counts.get(name, 0) + number
         if not _may_delete(model_admin.admin_site, request, model):
             forbidden.add(str(model._meta.verbose_name))
-    listed = [str(row) for row in rows[:_LISTED]]
-    if len(rows) > _LISTED:
-        listed.append(_("… and %d more") % (len(rows) - _LISTED))
-    reason = _("it runs; stop it first")
-    protected = [format_html("{} ({})", row, reason) for row in rows if row.pk in running]
+    listed = [str(row) for row in rows[:_MAX_LISTED]]
+    if len(rows) > _MAX_LISTED:
+        listed.append(_("… and %d more") % (len(rows) - _MAX_LISTED))
+    reason = _("it is running; stop it first")
+    protected: list[str] = [
+        format_html("{} ({})", row, reason) for row in rows if row.pk in running
+    ]
     return listed, counts, forbidden, protected
 
 
 def _may_delete(site: admin.AdminSite, request: HttpRequest, model: type[Model]) -> bool:
-    """As Django has it: rows that no admin page is for go with what they belong to."""
+    """As in Django: rows of a model without an admin are deleted with the row they belong to."""
     if not site.is_registered(model):
         return True
     return site.get_model_admin(model).has_delete_permission(request)

@@ -1,36 +1,43 @@
-"""By what the list of jobs can be narrowed."""
+"""Filters of the lists."""
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.enums import RunStatus
-from chroniker.models import Job, JobState
+from chroniker.models import Host, Incident, Job, JobState, Maintenance, Notification, Run
 
-Choices = list[tuple[str, Any]]
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
 
-_MOST_CHOICES = 200
+    Choices = list[tuple[str, str | _StrPromise]]
 
-
-def _having(jobs: QuerySet[Job], **state: Any) -> QuerySet[Job]:
-    """Jobs with such a state. EXISTS, because a join would list a job once for each host."""
-    return jobs.filter(Exists(JobState.objects.filter(job=OuterRef("pk"), **state)))
+_MAX_CHOICES = 200
 
 
-class StateFilter(admin.SimpleListFilter):
-    """What it does now."""
+def _with_state(jobs: QuerySet[Job], condition: Q) -> QuerySet[Job]:
+    """Jobs with a state that meets ``condition``.
+
+    EXISTS, because a join would list a job once for each placement.
+    """
+    return jobs.filter(Exists(JobState.objects.filter(condition, job=OuterRef("pk"))))
+
+
+class JobStateFilter(admin.SimpleListFilter):
+    """Jobs by what they are doing."""
 
     title = _("state")
     parameter_name = "state"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """The words of the column."""
+    def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
+        """The states."""
         return [
             ("running", _("running")),
             ("blocked", _("blocked")),
@@ -39,64 +46,162 @@ class StateFilter(admin.SimpleListFilter):
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        """Those that do it."""
+        """The jobs in the chosen state on any host."""
         match self.value():
             case "running":
-                return _having(queryset, lease_token__isnull=False)
+                return _with_state(queryset, Q(lease_token__isnull=False))
             case "blocked":
-                return _having(queryset, lease_token__isnull=True, blocked_reason__gt="")
+                return _with_state(queryset, Q(lease_token__isnull=True, blocked_reason__gt=""))
             case "due":
-                return _having(queryset, due_at__lte=utc_now())
+                return _with_state(queryset, Q(due_at__lte=utc_now()))
             case "failing":
-                return _having(queryset, consecutive_failures__gt=0)
+                return _with_state(queryset, Q(consecutive_failures__gt=0))
         return queryset
 
 
 class LastStatusFilter(admin.SimpleListFilter):
-    """How the last run ended, on any host."""
+    """Jobs by the status of the last run on any host."""
 
     title = _("last status")
     parameter_name = "last_status"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Every ending."""
+    def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
+        """Every status of a run that has ended."""
         return [(s.value, s.label) for s in RunStatus if s is not RunStatus.RUNNING]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        """Those that ended so."""
-        return _having(queryset, last_status=self.value()) if self.value() else queryset
+        """The jobs whose last run has the chosen status."""
+        value = self.value()
+        return _with_state(queryset, Q(last_status=value)) if value else queryset
 
 
 class CommandFilter(admin.SimpleListFilter):
-    """By command."""
+    """Jobs by command."""
 
     title = _("command")
     parameter_name = "command"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Those in use."""
+    def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
+        """The commands that jobs use."""
         names = Job.objects.order_by("command").values_list("command", flat=True).distinct()
-        return [(name or "-", name or _("raw command")) for name in names[:_MOST_CHOICES]]
+        return [(name or "-", name or _("raw command")) for name in names[:_MAX_CHOICES]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        """Those that run it."""
+        """The jobs with the chosen command."""
         value = self.value()
         return queryset.filter(command="" if value == "-" else value) if value else queryset
 
 
 class HostFilter(admin.SimpleListFilter):
-    """By the host that a job is meant for."""
+    """Jobs by the host they are pinned to."""
 
     title = _("host")
     parameter_name = "hostname"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Those in use."""
+    def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
+        """The hosts that jobs name."""
         names = Job.objects.order_by("hostname").values_list("hostname", flat=True).distinct()
-        words = {"": _("any one host"), "*": _("every host")}
-        return [(name or "-", words.get(name, name)) for name in names[:_MOST_CHOICES]]
+        labels = {"": _("any one host"), "*": _("every host")}
+        return [(name or "-", labels.get(name, name)) for name in names[:_MAX_CHOICES]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        """Those meant for it."""
+        """The jobs of the chosen host."""
         value = self.value()
         return queryset.filter(hostname="" if value == "-" else value) if value else queryset
+
+
+class RanOnFilter(admin.SimpleListFilter):
+    """Runs by host. The choices come from the host table, which is small."""
+
+    title = _("ran on")
+    parameter_name = "ran_on"
+
+    def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
+        """The known hosts."""
+        return [(name, name) for name in Host.objects.values_list("name", flat=True)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
+        """The runs of the chosen host."""
+        return queryset.filter(ran_on=self.value()) if self.value() else queryset
+
+
+class IncidentStateFilter(admin.SimpleListFilter):
+    """Incidents by whether they are open, acknowledged or resolved."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
+        """The states."""
+        return [
+            ("open", _("open")),
+            ("unacknowledged", _("open, not acknowledged")),
+            ("resolved", _("resolved")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Incident]) -> QuerySet[Incident]:
+        """The incidents in the chosen state."""
+        match self.value():
+            case "open":
+                return queryset.filter(resolved_at=None)
+            case "unacknowledged":
+                return queryset.filter(resolved_at=None, acknowledged_at=None)
+            case "resolved":
+                return queryset.exclude(resolved_at=None)
+        return queryset
+
+
+class DeliveryFilter(admin.SimpleListFilter):
+    """Notifications by the state of their delivery."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
+        """The states."""
+        return [
+            ("waiting", _("waiting")),
+            ("failed", _("waiting for retry")),
+            ("sent", _("sent")),
+            ("dropped", _("dropped")),
+        ]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Notification]
+    ) -> QuerySet[Notification]:
+        """The notifications in the chosen state."""
+        match self.value():
+            case "waiting":
+                return queryset.filter(next_attempt_at__isnull=False)
+            case "failed":
+                return queryset.filter(next_attempt_at__isnull=False, attempts__gt=0)
+            case "sent":
+                return queryset.filter(sent_at__isnull=False)
+            case "dropped":
+                return queryset.filter(dropped_at__isnull=False)
+        return queryset
+
+
+class WindowStateFilter(admin.SimpleListFilter):
+    """Maintenance windows by whether they are active, upcoming or ended."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
+        """The states."""
+        return [("active", _("active")), ("upcoming", _("upcoming")), ("ended", _("ended"))]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Maintenance]
+    ) -> QuerySet[Maintenance]:
+        """The windows in the chosen state."""
+        now: datetime = utc_now()
+        match self.value():
+            case "active":
+                return queryset.filter(starts_at__lte=now, ends_at__gt=now)
+            case "upcoming":
+                return queryset.filter(starts_at__gt=now)
+            case "ended":
+                return queryset.filter(ends_at__lte=now)
+        return queryset

@@ -1,10 +1,9 @@
-"""Values as people read them. Django escapes what is put together here; nothing is marked safe."""
+"""Values as people read them. ``format_html`` and the templates escape; nothing is marked safe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib.humanize.templatetags.humanize import intcomma, naturaltime
@@ -20,8 +19,8 @@ from chroniker.enums import RunStatus
 EMPTY = "-"
 
 
-def render(template: str, context: Mapping[str, Any]) -> SafeString:
-    """One of the templates in ``chroniker/admin/``; the engine escapes what it is given."""
+def render(template: str, context: Mapping[str, object]) -> SafeString:
+    """Render a template of ``chroniker/admin/``, with escaping."""
     return render_to_string(f"chroniker/admin/{template}", dict(context))
 
 
@@ -42,14 +41,14 @@ def duration(seconds: float | None) -> str:
 
 
 def percent(done: int | None, total: int | None) -> int | None:
-    """Between 0 and 100, whatever a job told; None where it told no total."""
+    """Between 0 and 100, whatever a job reported; None if it reported no total."""
     if not total or total < 0:
         return None
     return max(0, min(100, (done or 0) * 100 // total))
 
 
 def progress(done: int | None, total: int | None) -> str:
-    """A bar and ``13 of 77 (16 %)``; ``13`` where the total is not known."""
+    """A bar and ``13 of 77 (16 %)``; ``13`` if the total is not known."""
     if done is None and total is None:
         return EMPTY
     value = percent(done, total)
@@ -60,8 +59,8 @@ def progress(done: int | None, total: int | None) -> str:
     )
 
 
-def moment(when: datetime | None, zone: str = "") -> str:
-    """How long ago or ahead, and the time itself, in ``zone`` or the site's."""
+def time_html(when: datetime | None, zone: str = "") -> str:
+    """The time relative to now, and date and time in ``zone`` or the site's zone."""
     if when is None:
         return EMPTY
     local = in_zone(when, zone)
@@ -74,25 +73,25 @@ def moment(when: datetime | None, zone: str = "") -> str:
     )
 
 
-def clock(when: datetime, zone: str = "") -> str:
-    """Day, time and zone, in ``zone`` or the site's."""
+def time_text(when: datetime, zone: str = "") -> str:
+    """Day, date, time and zone as plain text, in ``zone`` or the site's zone."""
     return date_format(in_zone(when, zone), "D Y-m-d H:i:s T")
 
 
 def in_zone(when: datetime, zone: str) -> datetime:
-    """In ``zone`` or, where that is empty or unknown, the site's."""
+    """``when`` in ``zone``, or in the site's zone if ``zone`` is empty or unknown."""
     info: ZoneInfo | None = None
     if zone:
         try:
             info = ZoneInfo(zone)
-        except (LookupError, ValueError, OSError):  # a row inserted behind the model's back
+        except (LookupError, ValueError, OSError):  # a row that was written without validation
             info = None
     return localtime(when, info)
 
 
-def badge(word: str, label: object) -> SafeString:
-    """A word in a frame. Its colour says nothing that the word does not."""
-    return format_html('<span class="chroniker-badge chroniker-{}">{}</span>', word, label)
+def badge(name: str, label: object) -> SafeString:
+    """A framed label. ``name`` selects its colour, which adds nothing that the label lacks."""
+    return format_html('<span class="chroniker-badge chroniker-{}">{}</span>', name, label)
 
 
 def run_status(value: str) -> str:
@@ -102,9 +101,9 @@ def run_status(value: str) -> str:
     return badge(value, RunStatus(value).label)
 
 
-def not_kept(number: int, stream: str) -> str:
-    """The line that stands where output was left out."""
-    return _("… %(number)s bytes of %(stream)s not kept …") % {
-        "number": intcomma(number),
+def dropped_output(size: int, stream: str) -> str:
+    """The line shown in place of output that was not stored. ``size`` in bytes."""
+    return _("… %(number)s bytes of %(stream)s not stored …") % {
+        "number": intcomma(size),
         "stream": stream,
     }

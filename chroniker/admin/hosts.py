@@ -1,14 +1,12 @@
-"""Hosts: which machines tick, and which are to start nothing."""
+"""The pages of hosts: which hosts tick, and which are paused."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.forms import Form, ModelForm
 from django.http import HttpRequest
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
@@ -16,28 +14,25 @@ from django.utils.translation import gettext_lazy as _
 from chroniker.models import Host, JobState
 
 from . import formats
-from .saving import PatientAdmin
+from .base import BaseAdmin
 
 SILENT_AFTER = timedelta(minutes=5)
-"""As ChronikerHostNotTicking and the dashboards have it."""
+"""The same as in the alert ChronikerHostNotTicking and in the dashboards."""
 
 
 @admin.register(Host)
-class HostAdmin(PatientAdmin[Host]):
-    """Hosts add themselves with their first tick; people can only pause them."""
+class HostAdmin(BaseAdmin[Host]):
+    """Hosts register with their first tick; people can only pause them."""
 
-    list_display = ("name", "standing", "last_tick", "tick", "running", "version")
+    list_display = ("name", "state", "last_tick", "tick", "running", "version")
     list_filter = ("paused",)
     search_fields = ("name",)
     fields = (
-        "name", "paused", "standing", "last_tick", "first_tick_at", "tick", "running", "version",
+        "name", "paused", "state", "last_tick", "first_tick_at", "tick", "running", "version",
     )  # fmt: skip
     readonly_fields = (
-        "name", "standing", "last_tick", "first_tick_at", "tick", "running", "version",
+        "name", "state", "last_tick", "first_tick_at", "tick", "running", "version",
     )  # fmt: skip
-
-    class Media:
-        css: ClassVar[Any] = {"all": ["chroniker/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Host]:
         """With the number of runs each host owns."""
@@ -54,18 +49,16 @@ class HostAdmin(PatientAdmin[Host]):
             .annotate(running_jobs=Coalesce(Subquery(owned, output_field=IntegerField()), 0))
         )
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
         """Nobody adds hosts by hand."""
         return False
 
-    def save_model(
-        self, request: HttpRequest, obj: Host, form: ModelForm[Host] | Form, change: bool
-    ) -> None:
-        """Write nothing but ``paused``: a tick writes the rest of the row at the same time."""
+    def save_model(self, request: HttpRequest, obj: Host, form: object, change: object) -> None:
+        """Write ``paused`` only: a tick may write the rest of the row at the same time."""
         Host.objects.filter(pk=obj.pk).update(paused=obj.paused)
 
     @admin.display(description=_("state"))
-    def standing(self, host: Host) -> str:
+    def state(self, host: Host) -> str:
         """Paused, ticking or silent."""
         if host.paused:
             return formats.badge("disabled", _("paused"))
@@ -75,16 +68,16 @@ class HostAdmin(PatientAdmin[Host]):
 
     @admin.display(description=_("last tick"), ordering="last_tick_at")
     def last_tick(self, host: Host) -> str:
-        """How long ago, and when."""
-        return formats.moment(host.last_tick_at)
+        """When the host last ticked."""
+        return formats.time_html(host.last_tick_at)
 
-    @admin.display(description=_("tick took"), ordering="tick_seconds")
+    @admin.display(description=_("tick duration"), ordering="tick_seconds")
     def tick(self, host: Host) -> str:
-        """Seconds until the jobs of the last tick were started."""
+        """How long the last tick took until its jobs were started."""
         return formats.duration(host.tick_seconds)
 
     @admin.display(description=_("running jobs"), ordering="running_jobs")
     def running(self, host: Host) -> int:
-        """How many runs it owns now."""
+        """How many runs the host owns now."""
         number: int = host.running_jobs  # type: ignore[attr-defined]
         return number

@@ -1,11 +1,11 @@
-/* Adds what a run writes to its page, until it ends. */
+/* Appends new output to the page of a run until the run ends. */
 (function () {
     "use strict";
 
     const PAUSE_MS = 2000;
-    const LONGEST_PAUSE_MS = 30000;
-    const MOST_SEGMENTS = 2000;
-    const MOST_CHARACTERS = 1000000;
+    const MAX_PAUSE_MS = 30000;
+    const MAX_SEGMENTS = 2000;
+    const MAX_CHARACTERS = 1000000;
 
     const output = document.getElementById("chroniker-output");
     const status = document.getElementById("chroniker-tail-status");
@@ -53,44 +53,44 @@
 
     function shorten() {
         while (
-            output.children.length > MOST_SEGMENTS ||
-            (characters > MOST_CHARACTERS && output.children.length > 1)
+            output.children.length > MAX_SEGMENTS ||
+            (characters > MAX_CHARACTERS && output.children.length > 1)
         ) {
             characters -= output.firstElementChild.textContent.length;
             output.firstElementChild.remove();
         }
-        const pre = characters > MOST_CHARACTERS && output.querySelector("pre");
+        const pre = characters > MAX_CHARACTERS && output.querySelector("pre");
         if (pre) {
-            pre.textContent = pre.textContent.slice(-MOST_CHARACTERS / 2);
+            pre.textContent = pre.textContent.slice(-MAX_CHARACTERS / 2);
             characters = pre.textContent.length;
         }
     }
 
-    function show(answer) {
+    function show(part) {
         const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 20;
-        if (answer.segments.length) {
+        if (part.segments.length) {
             const none = document.getElementById("chroniker-no-output");
             if (none) {
                 none.remove();
             }
         }
-        answer.segments.forEach(add);
+        part.segments.forEach(add);
         shorten();
-        cursor = answer.next;
+        cursor = part.next;
         if (atEnd) {
             output.scrollTop = output.scrollHeight;
         }
     }
 
-    function ended(answer) {
+    function ended(part) {
         const link = document.createElement("a");
         link.href = window.location.href;
         link.textContent = status.dataset.reload;
-        status.replaceChildren(status.dataset.ended + " " + answer.label + ". ", link);
+        status.replaceChildren(status.dataset.ended + " " + part.label + ". ", link);
     }
 
     async function poll() {
-        const running = status.textContent;
+        const shown = status.textContent;
         try {
             const response = await fetch(base + "?" + cursor, {
                 credentials: "same-origin",
@@ -99,24 +99,24 @@
             if (!response.ok) {
                 throw new Error(response.statusText);
             }
-            const answer = await response.json();
-            show(answer);
-            if (!answer.running && !answer.more) {
-                ended(answer);
+            const part = await response.json();
+            show(part);
+            if (!part.running && !part.more) {
+                ended(part);
                 return;
             }
-            pause = answer.more ? 0 : PAUSE_MS;
-            if (running !== said) {
-                status.textContent = said;
+            pause = part.more ? 0 : PAUSE_MS;
+            if (shown !== runningText) {
+                status.textContent = runningText;
             }
         } catch (error) {
-            pause = Math.min(Math.max(pause, PAUSE_MS) * 2, LONGEST_PAUSE_MS);
-            status.textContent = status.dataset.silent;
+            pause = Math.min(Math.max(pause, PAUSE_MS) * 2, MAX_PAUSE_MS);
+            status.textContent = status.dataset.unavailable;
         }
         setTimeout(poll, pause);
     }
 
-    const said = status.textContent;
+    const runningText = status.textContent;
     output.scrollTop = output.scrollHeight;
     poll();
 })();

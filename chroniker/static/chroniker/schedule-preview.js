@@ -1,4 +1,4 @@
-/* Shows below the schedule what it would do, while it is typed. */
+/* Shows the next runs of a schedule while the user types it. */
 (function () {
     "use strict";
 
@@ -13,25 +13,25 @@
         return p;
     }
 
-    function show(box, answer) {
+    function show(box, preview) {
         const parts = [];
-        if (answer.error) {
-            parts.push(line(answer.error, "chroniker-error"));
+        if (preview.error) {
+            parts.push(line(preview.error, "chroniker-error"));
         } else {
-            parts.push(line(answer.explain));
-            if (answer.times.length) {
+            parts.push(line(preview.explain));
+            if (preview.times.length) {
                 const list = document.createElement("ul");
-                for (const time of answer.times) {
+                for (const time of preview.times) {
                     const item = document.createElement("li");
                     item.textContent = time;
                     list.append(item);
                 }
                 parts.push(line(box.dataset.next), list);
             }
-            if (answer.ends) {
+            if (preview.ends) {
                 parts.push(line(box.dataset.ends));
             }
-            for (const warning of answer.warnings) {
+            for (const warning of preview.warnings) {
                 parts.push(line(warning, "chroniker-warning"));
             }
         }
@@ -50,13 +50,13 @@
             name: document.getElementById("id_name"),
         };
         let timer = null;
-        let asked = null;
+        let request = null;
 
         async function refresh() {
-            if (asked) {
-                asked.abort();
+            if (request) {
+                request.abort();
             }
-            asked = new AbortController();
+            request = new AbortController();
             const query = new URLSearchParams();
             for (const [key, input] of Object.entries(inputs)) {
                 query.set(key, input ? input.value : "");
@@ -65,7 +65,7 @@
                 const response = await fetch(schedule.dataset.previewUrl + "?" + query, {
                     credentials: "same-origin",
                     headers: {"Accept": "application/json"},
-                    signal: asked.signal,
+                    signal: request.signal,
                 });
                 if (!response.ok) {
                     throw new Error(response.statusText);

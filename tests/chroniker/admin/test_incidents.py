@@ -171,7 +171,7 @@ def test_window_form_records_its_creator(root: Client) -> None:
     assert window.created_by is not None
     backwards = {**form, "ends_at_0": "2020-01-01"}
     page = root.post(reverse("admin:chroniker_maintenance_add"), backwards)
-    assert b"end after it starts" in page.content
+    assert b"end must be after the start" in page.content
 
 
 def test_a_digest_with_an_unknown_zone_is_refused(root: Client, django_user_model: Any) -> None:

@@ -1,7 +1,7 @@
-"""What people order: a run, a stop, a job on or off. Each is recorded in the admin's log.
+"""What people change by a button or an action. Each change is recorded in the admin's log.
 
-The first statement of each transaction writes: on SQLite one that reads first may not be able to
-write afterwards, however long it waits.
+Each transaction writes first: on SQLite, a transaction that reads first may not be able to write
+afterwards, however long it waits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import islice
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import F, Model, Q, QuerySet
 
-from chroniker.alerting.incidents import unmute
+from chroniker.alerting.maintenance import review_muted
 from chroniker.db.transactions import run_transaction
 from chroniker.models import (
     Host,
@@ -29,31 +29,31 @@ from chroniker.models import (
 from chroniker.models.state import JobStateQuerySet
 
 BATCH = 500
-"""Jobs in one statement: SQLite limits the variables of one."""
+"""Jobs in one statement: SQLite limits the number of variables."""
 
 
-def order_run(jobs: Iterable[Job], *, user_id: int) -> int:
-    """Ask for a run of each; how many host slots that changed.
+def request_runs(jobs: Iterable[Job], *, user_id: int) -> int:
+    """Request a run of each job. Returns the number of placements that changed.
 
-    A job that no tick has planned yet gets its states here.
+    Creates the states of jobs that no tick has planned yet.
     """
 
-    def order(batch: Sequence[Job]) -> int:
-        changed = _slots(batch).request_run()
+    def request(batch: Sequence[Job]) -> int:
+        changed = _current_states(batch).request_run()
         _log(user_id, batch, "Run now.")
         return changed
 
     changed = 0
     for batch in _batches(jobs):
-        _make_states(batch)
-        changed += run_transaction(partial(order, batch))
+        _create_states(batch)
+        changed += run_transaction(partial(request, batch))
     return changed
 
 
-def order_stop(jobs: Iterable[Job], *, user_id: int) -> int:
-    """Ask that those of the jobs that run be stopped; how many host slots that changed."""
+def request_stops(jobs: Iterable[Job], *, user_id: int) -> int:
+    """Request a stop of the running jobs. Returns the number of placements that changed."""
 
-    def order(states: JobStateQuerySet, running: Sequence[Job]) -> int:
+    def request(states: JobStateQuerySet, running: Sequence[Job]) -> int:
         changed = states.request_stop()
         _log(user_id, running, "Stop.")
         return changed
@@ -62,41 +62,41 @@ def order_stop(jobs: Iterable[Job], *, user_id: int) -> int:
     for batch in _batches(jobs):
         states = JobState.objects.filter(job__in=[job.pk for job in batch])
         running = set(states.filter(lease_token__isnull=False).values_list("job", flat=True))
-        changed += run_transaction(partial(order, states, [j for j in batch if j.pk in running]))
+        changed += run_transaction(partial(request, states, [j for j in batch if j.pk in running]))
     return changed
 
 
-def order_stop_of_run(run: Run, *, user_id: int) -> int:
-    """Ask that one run be stopped; 0 where it has ended, or was asked to stop before."""
+def request_stop_of_run(run: Run, *, user_id: int) -> int:
+    """Request a stop of one run. Returns 0 if it has ended or a stop was already requested."""
 
-    def order() -> int:
+    def request() -> int:
         changed = JobState.objects.filter(current_run=run).request_stop()
         if changed:
             _log(user_id, [run, run.job], "Stop.")
         return changed
 
-    return run_transaction(order)
+    return run_transaction(request)
 
 
-def switch(jobs: Iterable[Job], *, enabled: bool, now: datetime, user_id: int) -> int:
-    """Enable or disable; how many were otherwise before."""
+def set_enabled(jobs: Iterable[Job], *, enabled: bool, now: datetime, user_id: int) -> int:
+    """Enable or disable jobs. Returns how many changed."""
 
-    def order(batch: Sequence[Job]) -> int:
+    def update(batch: Sequence[Job]) -> int:
         changed = Job.objects.filter(pk__in=[job.pk for job in batch]).update(
             enabled=enabled, updated_at=now
         )
         _log(user_id, batch, "Enabled." if enabled else "Disabled.")
         return changed
 
-    rest = (job for job in jobs if job.enabled != enabled)
-    return sum(run_transaction(partial(order, batch)) for batch in _batches(rest))
+    others = (job for job in jobs if job.enabled != enabled)
+    return sum(run_transaction(partial(update, batch)) for batch in _batches(others))
 
 
-def mute(jobs: Iterable[Job], *, hours: int, now: datetime, user_id: int) -> int:
-    """A window that mutes them from now on; how many they are."""
+def mute_jobs(jobs: Iterable[Job], *, hours: int, now: datetime, user_id: int) -> int:
+    """Create a maintenance window that mutes the jobs from now on. Returns their number."""
     chosen = list(jobs)
 
-    def order() -> int:
+    def create() -> int:
         window = Maintenance.objects.create(
             starts_at=now,
             ends_at=now + timedelta(hours=hours),
@@ -109,59 +109,61 @@ def mute(jobs: Iterable[Job], *, hours: int, now: datetime, user_id: int) -> int
         _log(user_id, chosen, f"Muted for {hours} h.")
         return len(chosen)
 
-    return run_transaction(order) if chosen else 0
+    return run_transaction(create) if chosen else 0
 
 
-def end_mute(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
-    """Take the jobs out of the windows that mute them and no more; how many that were.
+def unmute_jobs(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
+    """Remove the jobs from the windows that only mute them. Returns how many were removed.
 
-    A window that pauses jobs, or is for all of them, stays as it is.
+    A window that pauses jobs, or covers all jobs, is not changed.
     """
 
-    def order(batch: Sequence[Job]) -> int:
+    def remove(batch: Sequence[Job]) -> int:
         keys = [job.pk for job in batch]
         windows = Maintenance.objects.active(now).filter(pause=False, entries__job__in=keys)
-        windows.filter(starts_at__lt=now).update(starts_at=F("starts_at"))  # a write comes first
-        freed: set[int] = set()
+        windows.filter(starts_at__lt=now).update(starts_at=F("starts_at"))  # write first
+        removed: set[int] = set()
         for window in windows.distinct():
             entries = MaintenanceJob.objects.filter(maintenance=window)
-            mine = entries.filter(job__in=keys)
-            freed |= {pk for pk in mine.values_list("job", flat=True) if pk is not None}
+            chosen = entries.filter(job__in=keys)
+            removed |= {pk for pk in chosen.values_list("job", flat=True) if pk is not None}
             if entries.exclude(job__in=keys).exists():
-                mine.delete()
+                chosen.delete()
             elif window.starts_at < now:
                 Maintenance.objects.filter(pk=window.pk).update(ends_at=now)
             else:
                 window.delete()
-        unmute(freed, now)
-        _log(user_id, [job for job in batch if job.pk in freed], "Unmuted.")
-        return len(freed)
+        review_muted(removed, now)
+        _log(user_id, [job for job in batch if job.pk in removed], "Unmuted.")
+        return len(removed)
 
-    return sum(run_transaction(partial(order, batch)) for batch in _batches(jobs))
+    return sum(run_transaction(partial(remove, batch)) for batch in _batches(jobs))
 
 
-def acknowledge(incidents: QuerySet[Incident], *, now: datetime, user_id: int) -> int:
-    """Somebody looks after them: no more reminders. How many were not acknowledged before."""
+def acknowledge_incidents(incidents: QuerySet[Incident], *, now: datetime, user_id: int) -> int:
+    """Stop the reminders of open incidents. Returns how many were not acknowledged before."""
 
-    def order() -> int:
-        open_ones = Incident.objects.open().filter(
+    def acknowledge() -> int:
+        unacknowledged = Incident.objects.open().filter(
             pk__in=[incident.pk for incident in chosen], acknowledged_at=None
         )
-        changed = open_ones.update(acknowledged_at=now, acknowledged_by=user_id)
+        changed = unacknowledged.update(acknowledged_at=now, acknowledged_by=user_id)
         _log(user_id, chosen, "Acknowledged.")
         return changed
 
     chosen = [one for one in incidents if one.is_open and one.acknowledged_at is None]
-    return run_transaction(order) if chosen else 0
+    return run_transaction(acknowledge) if chosen else 0
 
 
-def send_again(notifications: QuerySet[Notification], *, now: datetime, user_id: int) -> int:
-    """Let the next tick try what waits or was given up; how many.
+def retry_notifications(
+    notifications: QuerySet[Notification], *, now: datetime, user_id: int
+) -> int:
+    """Let the next tick send notifications that are waiting or dropped. Returns their number.
 
-    What somebody is sending this moment is left alone, and what was sent is not sent again.
+    A notification that is being sent at this moment, or was sent, is not changed.
     """
 
-    def order() -> int:
+    def retry() -> int:
         unsent = Notification.objects.filter(pk__in=[one.pk for one in chosen], sent_at=None)
         changed = unsent.filter(Q(claim_token="") | Q(next_attempt_at__lte=now)).update(
             next_attempt_at=now, dropped_at=None, claim_token=""
@@ -170,10 +172,10 @@ def send_again(notifications: QuerySet[Notification], *, now: datetime, user_id:
         return changed
 
     chosen = [one for one in notifications if one.sent_at is None]
-    return run_transaction(order) if chosen else 0
+    return run_transaction(retry) if chosen else 0
 
 
-def _make_states(jobs: Sequence[Job]) -> None:
+def _create_states(jobs: Sequence[Job]) -> None:
     everywhere = any(job.every_host for job in jobs)
     hosts = list(Host.objects.values_list("name", flat=True)) if everywhere else []
     wanted = {(job.pk, host): job for job in jobs for host in (hosts if job.every_host else [""])}
@@ -183,8 +185,8 @@ def _make_states(jobs: Sequence[Job]) -> None:
             JobState.objects.get_or_create(job=job, host=host)
 
 
-def _slots(jobs: Sequence[Job]) -> JobStateQuerySet:
-    """The states of the host slots that the jobs' definitions have now."""
+def _current_states(jobs: Sequence[Job]) -> JobStateQuerySet:
+    """The states on the placements of the jobs' current definitions."""
     everywhere = [job.pk for job in jobs if job.every_host]
     once = [job.pk for job in jobs if not job.every_host]
     return JobState.objects.filter(Q(job__in=once, host="") | (Q(job__in=everywhere) & ~Q(host="")))

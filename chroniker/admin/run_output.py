@@ -1,65 +1,64 @@
-"""What a run wrote, in the order in which it was written, with what was not kept marked."""
+"""A run's output in the order in which it was written, with a mark wherever some is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import F, Max
+from django.db.models import F, Max, QuerySet
 
 from chroniker.enums import Stream
 from chroniker.models import OutputChunk, Run
 
-from .formats import not_kept
+from .formats import dropped_output
 
-SHOWN = 200_000
-"""Bytes of the streams, and at most as many characters: what a page or an answer holds."""
-_MOST_CHUNKS = 2000
-_AT_ONCE = 50
+MAX_SHOWN = 200_000
+"""The most output on a page or in one response: bytes of the streams, and characters."""
+_MAX_CHUNKS = 2000
+_BATCH = 50
 """Chunks fetched at once for a download, so that its memory does not depend on the output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Consecutive text of one stream. ``gap`` is the line to show before it, or empty."""
+    """Consecutive text of one stream. ``gap`` is the line shown before it, or empty."""
 
     stream: str
     text: str
     gap: str = ""
 
     def as_json(self) -> dict[str, str]:
-        """For the live tail."""
+        """As the live tail receives it."""
         return {"stream": self.stream, "text": self.text, "gap": self.gap}
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
+class OutputPart:
     """Part of a run's output."""
 
     segments: Sequence[Segment]
     last_id: int
-    """Of the last chunk in it, or where it was asked to start after."""
+    """The key of its last chunk, or the key it was read after."""
     earlier: bool = False
-    """Whether output before it was kept and is not in it."""
+    """Whether there is stored output before it."""
     more: bool = False
-    """Whether there is more after it by now."""
+    """Whether there is stored output after it."""
     ends: Mapping[str, int] = field(default_factory=dict)
-    """How far it goes in each stream, bytes."""
+    """The position in each stream at which it ends, bytes."""
 
     @property
     def cursor(self) -> str:
-        """The query by which to ask for what comes next.
+        """The query string that requests what comes next.
 
-        It says how far each stream was seen, because chunks that were in the tail a moment ago
-        are deleted when newer ones push them out: those were shown, and are no gap.
+        It includes the position in each stream. Newer chunks may replace chunks that were already
+        shown; with the positions, those are not reported as missing.
         """
         return urlencode({"after": self.last_id, **self.ends})
 
 
 class _Gaps:
-    """Knows how far each stream came, and what lies between that and the next chunk."""
+    """Tracks the position in each stream, and reports what is missing before the next chunk."""
 
     def __init__(self, ends: Mapping[str, int]) -> None:
         self._ends = dict(ends)
@@ -71,10 +70,10 @@ class _Gaps:
     def before(self, chunk: OutputChunk) -> str:
         missing = chunk.offset - self._ends.get(chunk.stream, 0)
         self._ends[chunk.stream] = chunk.offset + chunk.size
-        return not_kept(missing, chunk.stream) if missing > 0 else ""
+        return dropped_output(missing, chunk.stream) if missing > 0 else ""
 
     def after(self, run: Run) -> list[Segment]:
-        """What was lost at the end; nobody can tell before the run has ended."""
+        """What is missing at the end. It is not known before the run has ended."""
         if run.ended_at is None:
             return []
         written = {
@@ -83,58 +82,58 @@ class _Gaps:
             Stream.LOG: run.log_bytes,
         }
         return [
-            Segment(stream, "", not_kept(total - self._ends.get(stream, 0), stream))
+            Segment(stream, "", dropped_output(total - self._ends.get(stream, 0), stream))
             for stream, total in written.items()
             if total > self._ends.get(stream, 0)
         ]
 
 
-def recent(run: Run, limit: int = SHOWN) -> Transcript:
-    """The end of the output."""
+def read_tail(run: Run, limit: int = MAX_SHOWN) -> OutputPart:
+    """Read the end of the output."""
     first, taken = None, 0
     newest = _chunks(run).order_by("-id").values_list("id", "size")
-    rows = list(newest[: _MOST_CHUNKS + 1])
-    for pk, size in rows[:_MOST_CHUNKS]:
+    rows = list(newest[: _MAX_CHUNKS + 1])
+    for pk, size in rows[:_MAX_CHUNKS]:
         if first is not None and taken + size > limit:
             break
         first, taken = pk, taken + size
     if first is None:
-        return Transcript(_Gaps({}).after(run), 0)
-    # Fetched by the ids that were seen: what is written meanwhile is for the live tail.
+        return OutputPart(_Gaps({}).after(run), 0)
+    # Limited to the keys read above: the live tail reads what is written in the meantime.
     chunks = list(_chunks(run).filter(id__gte=first, id__lte=rows[0][0]).order_by("id"))
     gaps = _Gaps(_ends_before(run, first))
     segments = _segments(chunks, gaps) + gaps.after(run)
     shortened = _shorten(segments, limit)
     earlier = rows[-1][0] < first or shortened is not segments
-    return Transcript(shortened, rows[0][0], earlier=earlier, ends=gaps.ends)
+    return OutputPart(shortened, rows[0][0], earlier=earlier, ends=gaps.ends)
 
 
-def since(
-    run: Run, after: int, ends: Mapping[str, int] | None = None, limit: int = SHOWN
-) -> Transcript:
-    """What came after the chunk ``after``, at most about ``limit`` bytes of it.
+def read_after(
+    run: Run, after: int, ends: Mapping[str, int] | None = None, limit: int = MAX_SHOWN
+) -> OutputPart:
+    """Read what follows the chunk ``after``, at most about ``limit`` bytes.
 
-    ``ends`` is how far each stream was seen before.
+    ``ends`` is the position in each stream that was shown before, bytes.
     """
     sizes = _chunks(run).filter(id__gt=after).order_by("id").values_list("id", "size")
     last, taken, more = after, 0, False
-    for number, (pk, size) in enumerate(sizes[: _MOST_CHUNKS + 1]):
-        if number == _MOST_CHUNKS or (taken and taken + size > limit):
+    for number, (pk, size) in enumerate(sizes[: _MAX_CHUNKS + 1]):
+        if number == _MAX_CHUNKS or (taken and taken + size > limit):
             more = True
             break
         last, taken = pk, taken + size
     if last == after and run.ended_at is None:
-        return Transcript([], after, ends=ends or {})
+        return OutputPart([], after, ends=ends or {})
     chunks = _chunks(run).filter(id__gt=after, id__lte=last).order_by("id")
     gaps = _Gaps(ends or _ends_before(run, after + 1))
     segments = _segments(chunks, gaps)
     if not more:
         segments += gaps.after(run)
-    return Transcript(segments, last, more=more, ends=gaps.ends)
+    return OutputPart(segments, last, more=more, ends=gaps.ends)
 
 
-def lines(run: Run, stream: str = "") -> Iterator[str]:
-    """All that was kept, of one stream or of all, for a download; a few chunks in memory."""
+def iter_text(run: Run, stream: str = "") -> Iterator[str]:
+    """All stored text of one stream or of all. Holds only a few chunks in memory."""
     gaps, last_stream, at_line_start = _Gaps({}), "", True
     for chunk in _all_chunks(run, stream):
         gap = gaps.before(chunk)
@@ -151,7 +150,7 @@ def lines(run: Run, stream: str = "") -> Iterator[str]:
             at_line_start = True
 
 
-def _chunks(run: Run) -> Any:
+def _chunks(run: Run) -> QuerySet[OutputChunk]:
     return OutputChunk.objects.filter(run=run)
 
 
@@ -160,13 +159,13 @@ def _all_chunks(run: Run, stream: str) -> Iterator[OutputChunk]:
     if stream:
         query = query.filter(stream=stream)
     last = 0
-    while batch := list(query.filter(id__gt=last)[:_AT_ONCE]):
+    while batch := list(query.filter(id__gt=last)[:_BATCH]):
         yield from batch
         last = batch[-1].pk
 
 
 def _ends_before(run: Run, pk: int) -> dict[str, int]:
-    """Where each stream stood before the chunk ``pk``."""
+    """The position in each stream before the chunk ``pk``, bytes."""
     ends = (
         _chunks(run)
         .filter(id__lt=pk)
@@ -199,7 +198,7 @@ def _close(segments: list[Segment], texts: list[str]) -> None:
 
 
 def _shorten(segments: list[Segment], limit: int) -> list[Segment]:
-    """The end of the segments, where escaped bytes made the text longer than the stream."""
+    """Cut the segments to ``limit`` characters: escaped bytes make text longer than its stream."""
     left = limit
     kept: list[Segment] = []
     for segment in reversed(segments):
