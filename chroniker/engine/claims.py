@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from django.db import connection
 from django.db.models import Exists, F, Max, OuterRef
@@ -120,18 +119,19 @@ class _OpenedRun:
 
     state: JobState
     run: Run | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, object] = field(default_factory=dict)
     missed: list[Run] = field(default_factory=list)
 
 
-def _release_state(state: JobState, changes: dict[str, Any]) -> None:
+def _release_state(state: JobState, changes: dict[str, object]) -> None:
     """Release a state for which there was nothing to run after all."""
     changes.update(lease_token=None, lease_expires_at=None, lease_host="", lease_owner="")
     JobState.objects.filter(pk=state.pk).update(**changes)
 
 
-def _claimed_run(state: Any, run: Run, token: str) -> ClaimedRun:
-    return ClaimedRun(state, state.job, run, token, state.has_downstream)
+def _claimed_run(state: JobState, run: Run, token: str) -> ClaimedRun:
+    has_downstream: bool = state.has_downstream  # type: ignore[attr-defined]  # annotated
+    return ClaimedRun(state, state.job, run, token, has_downstream)
 
 
 def _insert_runs(runs: list[Run]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import DatabaseError
 from django.db.models import F, Q
@@ -22,7 +21,7 @@ from .output_store import store_output
 
 _MAX_RETRY_DELAY = timedelta(days=3650)
 
-UNOWNED: dict[str, Any] = {
+UNOWNED: dict[str, object] = {
     "lease_token": None,
     "lease_expires_at": None,
     "lease_host": "",
@@ -111,9 +110,9 @@ def is_recorded(ended: FinishedRun) -> bool:
     ).exists()
 
 
-def _state_changes(ended: FinishedRun) -> dict[str, Any]:
+def _state_changes(ended: FinishedRun) -> dict[str, object]:
     outcome, state, job = ended.outcome, ended.state, ended.job
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         **UNOWNED,
         "stop_requested_at": None,
         "last_run": None if ended.run_deleted else ended.run,
@@ -187,7 +186,7 @@ def _parts(parts: tuple[int, int] | None) -> dict[str, int | None]:
     return {"parts_total": total or None, "parts_done": done}
 
 
-def _retry(run: Run, job: Job, ended_at: datetime) -> dict[str, Any]:
+def _retry(run: Run, job: Job, ended_at: datetime) -> dict[str, object]:
     """When the next attempt starts, if the job has retries left; the delay doubles each time."""
     if run.trigger == Trigger.MANUAL or run.attempt > job.max_retries:
         return {}

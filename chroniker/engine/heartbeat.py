@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import connection
-from django.db.models import Exists, Value
+from django.db.models import Exists, Expression, Value
 
 from chroniker import __version__
 from chroniker.conf import conf
@@ -87,14 +86,14 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
         Host.objects.bulk_create([Host(name=host)], ignore_conflicts=True)
         Host.objects.record_heartbeat(host, __version__, max_gap)
     states = JobState.objects
-    moment: Any = StatementNow() if pinned_now is None else Value(pinned_now)
+    moment: Expression = StatementNow() if pinned_now is None else Value(pinned_now)
     # All hosts of an SQLite file are one machine, so each can see which owners are dead.
     owned = (
         states.filter(lease_token__isnull=False)
         if connection.vendor == "sqlite"
         else states.leased_on(host)
     )
-    overdue_before: Any = (
+    overdue_before: Expression = (
         statement_now_plus(-overdue_after)
         if pinned_now is None
         else Value(pinned_now - timedelta(seconds=overdue_after))

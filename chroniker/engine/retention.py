@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db.models import SET_NULL, ForeignObjectRel
 
 from chroniker.models import Job, OutputChunk, Run
+from chroniker.models.run import RunQuerySet
 
 _DELETE_BATCH = 500
 
@@ -20,7 +19,7 @@ def prune_runs(job: Job, keep: int) -> int:
     return delete_runs(Run.objects.ended().filter(job=job, pk__lte=last)) if last else 0
 
 
-def delete_runs(runs: Any) -> int:
+def delete_runs(runs: RunQuerySet) -> int:
     """Delete runs and their output in small transactions, so that nothing waits long for it."""
     deleted = 0
     while keys := list(runs.order_by("pk").values_list("pk", flat=True)[:_DELETE_BATCH]):

@@ -32,8 +32,10 @@ class RunHandle(Protocol):
     def warden_pid(self) -> int:
         """Process id of the run's guard; 0 where it has none on this host."""
 
-    parts: tuple[int, int] | None
-    """Progress as last reported: ``(total, done)``."""
+    @property
+    def parts(self) -> tuple[int, int] | None:
+        """Progress as last reported: ``(total, done)``."""
+
     parts_changed: bool
     """Whether ``parts`` differs from what was stored. The scheduler clears it."""
 

@@ -13,11 +13,11 @@ else:
 
 
 class SchedulerOwnedField(CharField):
-    """A note that the scheduler keeps on a row which people edit.
+    """A column of the scheduler on a row that people edit.
 
-    ``save()`` of the row never writes it (it sets the column to itself), nor do fixtures carry
-    it, so that neither a form that was opened long ago nor a loaded dump can bring back an old
-    note. The scheduler writes it with ``QuerySet.update()``.
+    ``save()`` never writes it (it sets the column to itself) and fixtures do not contain it, so
+    that neither an old form nor a loaded dump restores an old value. The scheduler writes it with
+    ``QuerySet.update()``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -25,12 +25,12 @@ class SchedulerOwnedField(CharField):
         super().__init__(*args, **kwargs)
 
     def deconstruct(self) -> Any:
-        """Leave out what the field sets by itself."""
+        """Leave out the options that the field sets itself."""
         name, path, args, kwargs = super().deconstruct()
         for key in ("editable", "serialize", "blank", "default"):
             kwargs.pop(key, None)
         return name, path, args, kwargs
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        """A new row starts without a note; an old one keeps what the database has."""
+        """Empty for a new row; an existing row keeps its value."""
         return "" if add else models.F(self.attname)

@@ -1,9 +1,9 @@
-"""What people define: jobs and what they wait for."""
+"""Jobs and their dependencies: what people define."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from django.apps import apps
 from django.conf import settings
@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Case, Exists, OuterRef, Q, Value, When
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Concat
 from django.db.models.lookups import Exact
 from django.utils.timezone import now as utc_now
@@ -19,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from chroniker import progress
 from chroniker.commands import check_command, check_raw_command, split_args
 from chroniker.conf import conf
+from chroniker.db.clock import Moment
 from chroniker.enums import RunStatus
 from chroniker.exceptions import CommandRefused, ScheduleError
 from chroniker.schedules import Schedule, parse
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from .maintenance import MaintenanceQuerySet
 
 
-def _active_windows(now: Any) -> MaintenanceQuerySet:
+def _active_windows(now: Moment) -> MaintenanceQuerySet:
     """Maintenance windows that are active at ``now``. Their model imports this module."""
     windows: MaintenanceQuerySet = apps.get_model("chroniker", "Maintenance").objects.active(now)
     return windows
@@ -40,27 +42,27 @@ class JobQuerySet(models.QuerySet["Job"]):
     """Jobs."""
 
     def needing_planning(self) -> JobQuerySet:
-        """Whose definition is not the one that next runs were computed from."""
+        """Jobs whose definition has changed since their next run was computed."""
         # Not "=True": Django would write the bare column, for which SQLite uses no index.
         return self.filter(needs_planning__in=[True])
 
-    def muted(self, now: Any) -> JobQuerySet:
-        """Whose alerts a maintenance window mutes at ``now``."""
+    def muted(self, now: Moment) -> JobQuerySet:
+        """Jobs whose alerts a maintenance window mutes at ``now``."""
         return self.filter(Exists(_active_windows(now).covering(OuterRef("pk"))))
 
-    def paused(self, now: Any) -> JobQuerySet:
-        """Which a maintenance window keeps from being started at ``now``."""
+    def paused(self, now: Moment) -> JobQuerySet:
+        """Jobs that a maintenance window keeps from starting at ``now``."""
         return self.filter(Exists(_active_windows(now).filter(pause=True).covering(OuterRef("pk"))))
 
 
 class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
     """Dependencies."""
 
-    def unmet(self, now: datetime) -> JobDependencyQuerySet:
-        """Those not met for the job state of the outer query, at ``now``.
+    def unmet(self, now: Moment) -> JobDependencyQuerySet:
+        """Dependencies that are not met for the job state of the outer query, at ``now``.
 
-        Only for use inside ``Exists()`` over job states. A upstream that runs on every host
-        counts by its state on the same host or, for a downstream that runs once, by all of them.
+        Only for use inside ``Exists()`` over job states. Of an upstream job that runs on every
+        host, the state on the same host counts or, if the downstream job runs once, all of them.
         """
         state = "upstream__states__"
         same_host = (
@@ -68,7 +70,7 @@ class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
             | Q(**{f"{state}host": OuterRef("host")})
             | Q(Exact(OuterRef("host"), Value("")))
         )
-        # Not one that the upstream once had: nothing runs there any more.
+        # Not placements that the upstream job no longer has.
         of_today = (Q(**{f"{state}host": ""}) & ~Q(upstream__hostname="*")) | (
             ~Q(**{f"{state}host": ""}) & Q(upstream__hostname="*")
         )
@@ -90,49 +92,49 @@ class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
 
 
 def site_timezone() -> str:
-    """The zone of the site, written into each new job, so that a later change moves no slot."""
+    """The time zone of the site. It is stored in each new job: a later change moves no slot."""
     return settings.TIME_ZONE or "UTC"
 
 
 MAX_SECONDS = 10 * 365 * 24 * 3600
-"""Ten years: longer than any job waits or runs, and no date overflows."""
+"""Ten years: longer than any job waits or runs, and short enough for dates not to overflow."""
 
 DEFINITION = ("schedule", "timezone", "hostname", "name")
-"""The fields, beside ``enabled``, from which next runs are computed (``H`` hashes the name)."""
+"""The fields that determine the next run, beside ``enabled`` (``H`` hashes the name)."""
 
 
 def _definition_expression() -> Concat:
-    parts: list[Any] = [Case(When(enabled=True, then=Value("1")), default=Value("0"))]
+    parts: list[Combinable] = [Case(When(enabled=True, then=Value("1")), default=Value("0"))]
     for field in DEFINITION:
         parts += [Value("|"), models.F(field)]
     return Concat(*parts, output_field=models.CharField())
 
 
 class Job(models.Model):
-    """A definition: which command, when, where, within which bounds, and whom to tell.
+    """A definition: which command runs when, where, within which limits, and who is notified.
 
-    What the scheduler writes is in :class:`JobState`; nothing here is ever changed by a run.
+    What the scheduler writes is in :class:`JobState`; no run ever changes a definition.
     """
 
     name = models.CharField(
         _("name"),
         max_length=200,
         unique=True,
-        help_text=_("Unique. It is the label job_name of all metrics."),
+        help_text=_("Unique. The label job_name of all metrics."),
     )
     description = models.TextField(_("description"), blank=True)
     command = models.CharField(
         _("command"), max_length=200, blank=True, help_text=_("A management command.")
     )
     args = models.TextField(
-        _("arguments"), blank=True, help_text=_("As on a command line; quotes work.")
+        _("arguments"), blank=True, help_text=_("As on a command line. Quotes work.")
     )
     raw_command = models.TextField(
         _("raw command"),
         blank=True,
         help_text=_(
-            "A program with its arguments instead of a management command. No shell: pipes, "
-            "variables and globs mean nothing. The site must allow it "
+            "A program with its arguments, instead of a management command. It runs without a "
+            "shell: pipes, variables and globs have no effect. The site must allow raw commands "
             "(CHRONIKER_ALLOW_RAW_COMMANDS)."
         ),
     )
@@ -141,41 +143,42 @@ class Job(models.Model):
         max_length=255,
         blank=True,
         help_text=_(
-            "Cron (*/15 8-18 * * MON-FRI, @daily, H H * * *), an interval (@every 90m), a "
-            "recurrence (RRULE:FREQ=WEEKLY;BYDAY=MO), or empty: only by hand or by dependency."
+            "Cron (*/15 8-18 * * MON-FRI, @daily, H H * * *), an interval (@every 90m) or a "
+            "recurrence (RRULE:FREQ=WEEKLY;BYDAY=MO). Empty: the job runs only on request or "
+            "after its upstream jobs."
         ),
     )
     timezone = models.CharField(
         _("time zone"),
         max_length=63,
         default=site_timezone,
-        help_text=_("Of the schedule; an IANA name such as Europe/Berlin."),
+        help_text=_("The time zone of the schedule: an IANA name such as Europe/Berlin."),
     )
     enabled = models.BooleanField(
-        _("enabled"), default=True, help_text=_("Whether the schedule applies.")
+        _("enabled"), default=True, help_text=_("Off: the schedule starts no runs.")
     )
     hostname = models.CharField(
         _("host"),
         max_length=255,
         blank=True,
-        help_text=_("Empty: any one host. A name: that host. *: every host, each by itself."),
+        help_text=_("Empty: any one host. A name: only that host. *: every host runs it."),
     )
     priority = models.IntegerField(
-        _("priority"), default=0, help_text=_("Where places are scarce, higher numbers go first.")
+        _("priority"), default=0, help_text=_("Higher runs first when the host is at capacity.")
     )
     timeout_seconds = models.PositiveIntegerField(
         _("timeout"),
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_SECONDS)],
-        help_text=_("Seconds after which a run is ended. Empty: never."),
+        help_text=_("Seconds after which a run is killed. Empty: no limit."),
     )
     expected_seconds = models.PositiveIntegerField(
         _("expected duration"),
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_SECONDS)],
-        help_text=_("Seconds after which an alert is raised; the run goes on."),
+        help_text=_("Seconds after which an alert fires. The run continues."),
     )
     start_deadline_seconds = models.PositiveIntegerField(
         _("start deadline"),
@@ -183,8 +186,8 @@ class Job(models.Model):
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_SECONDS)],
         help_text=_(
-            "A slot that could only be started later than this many seconds is missed. "
-            "Empty: it is started however late."
+            "Seconds. A run that cannot start within this time of its slot is missed. "
+            "Empty: it starts however late it is."
         ),
     )
     max_retries = models.PositiveSmallIntegerField(
@@ -194,38 +197,40 @@ class Job(models.Model):
         _("retry delay"),
         default=60,
         validators=[MaxValueValidator(MAX_SECONDS)],
-        help_text=_("Seconds before the first retry; then doubles."),
+        help_text=_("Seconds before the first retry. Doubles with each further retry."),
     )
     kill_grace_seconds = models.PositiveIntegerField(
         _("kill grace"),
         null=True,
         blank=True,
         validators=[MaxValueValidator(MAX_SECONDS)],
-        help_text=_("Seconds between SIGTERM and SIGKILL. Empty: the site's setting."),
+        help_text=_("Seconds between SIGTERM and SIGKILL. Empty: CHRONIKER_KILL_GRACE_SECONDS."),
     )
     memory_limit_mb = models.PositiveIntegerField(
         _("memory limit"),
         null=True,
         blank=True,
         validators=[MinValueValidator(16)],
-        help_text=_("MiB of private memory of each of its processes. Empty: none."),
+        help_text=_("MiB of private memory for each process of the job. Empty: no limit."),
     )
     nice = models.SmallIntegerField(
         _("nice"),
         default=0,
         validators=[MinValueValidator(-20), MaxValueValidator(19)],
-        help_text=_("Added to the nice level: 19 is the most polite."),
+        help_text=_("Added to the nice level. 19 is the lowest CPU priority."),
     )
     jitter_seconds = models.PositiveIntegerField(
         _("jitter"),
         default=0,
         validators=[MaxValueValidator(MAX_SECONDS)],
-        help_text=_("Each start is moved by up to this many seconds, the same for the same slot."),
+        help_text=_(
+            "Seconds. Each start is delayed by up to this long, always the same for a slot."
+        ),
     )
     stderr_is_failure = models.BooleanField(
         _("stderr is failure"),
         default=False,
-        help_text=_("A run that writes to stderr has failed, whatever its exit code."),
+        help_text=_("A run that writes to stderr fails, whatever its exit code."),
     )
     log_stdout = models.BooleanField(_("keep stdout"), default=True)
     log_stderr = models.BooleanField(_("keep stderr"), default=True)
@@ -234,7 +239,7 @@ class Job(models.Model):
         default=1000,
         null=True,
         blank=True,
-        help_text=_("Older runs are deleted; counters stay. Empty: all are kept."),
+        help_text=_("Older runs are deleted. Counters are not affected. Empty: all runs are kept."),
     )
     subscribers = models.ManyToManyField(
         settings.AUTH_USER_MODEL, verbose_name=_("subscribers"), blank=True, related_name="+"
@@ -244,15 +249,15 @@ class Job(models.Model):
         verbose_name=_("subscriber groups"),
         blank=True,
         related_name="+",
-        help_text=_("Whoever is in one of them is subscribed."),
+        help_text=_("All members of these groups are subscribed."),
     )
-    email_on_failure = models.BooleanField(_("mail on failure"), default=True)
-    email_on_success = models.BooleanField(_("mail on success"), default=False)
+    email_on_failure = models.BooleanField(_("email on failure"), default=True)
+    email_on_success = models.BooleanField(_("email on success"), default=False)
     failures_before_alert = models.PositiveSmallIntegerField(
         _("failures before alert"),
         default=1,
         validators=[MinValueValidator(1)],
-        help_text=_("Consecutive failures that open an incident."),
+        help_text=_("An incident opens after this many consecutive failures."),
     )
     failures_open_incidents = models.BooleanField(
         _("failures open incidents"),
@@ -262,7 +267,11 @@ class Job(models.Model):
     )
     """Off where the command itself opens and resolves incidents, from what it checks."""
     reminder_hours = models.PositiveSmallIntegerField(
-        _("reminder"), default=24, null=True, blank=True, help_text=_("Hours. Empty: none.")
+        _("reminder"),
+        default=24,
+        null=True,
+        blank=True,
+        help_text=_("Hours between reminders while an incident is open. Empty: no reminders."),
     )
     runbook_url = models.URLField(_("runbook"), max_length=500, blank=True)
     created_at = models.DateTimeField(_("created"), default=utc_now, editable=False)
@@ -276,8 +285,8 @@ class Job(models.Model):
         output_field=models.BooleanField(),
         db_persist=True,
     )
-    """Whether the definition is not the one that next runs were computed from. The database
-    itself keeps it, so that a form, a fixture and a plain ``update()`` are noticed alike."""
+    """Whether the definition has changed since the next run was computed. The database computes
+    it, so that a form, a fixture and a plain ``update()`` are noticed alike."""
 
     objects = JobQuerySet.as_manager()
 
@@ -295,7 +304,7 @@ class Job(models.Model):
                 condition=(Q(command="") & ~Q(raw_command=""))
                 | (~Q(command="") & Q(raw_command="")),
                 name="chroniker_job_one_command",
-                violation_error_message=_("Give a command or a raw command, and not both."),
+                violation_error_message=_("Enter either a command or a raw command."),
             ),
             models.CheckConstraint(condition=~Q(name=""), name="chroniker_job_has_name"),
         )
@@ -306,34 +315,33 @@ class Job(models.Model):
 
     @property
     def definition(self) -> str:
-        """What next runs are computed from, as ``planned_from`` holds it."""
+        """What the next run is computed from, in the form of ``planned_from``."""
         return "|".join(
             ["1" if self.enabled else "0", *(str(getattr(self, field)) for field in DEFINITION)]
         )
 
     @property
     def every_host(self) -> bool:
-        """Whether each host runs it by itself."""
+        """Whether every host runs the job."""
         return self.hostname == "*"
 
     @property
     def grace_seconds(self) -> float:
-        """Between SIGTERM and SIGKILL, seconds."""
+        """Time between SIGTERM and SIGKILL, seconds."""
         grace = self.kill_grace_seconds
         return conf.KILL_GRACE_SECONDS if grace is None else grace
 
     def parsed_schedule(self) -> Schedule:
-        """The schedule in its zone. Raises ScheduleError."""
+        """The schedule in the job's time zone. Raises ScheduleError."""
         return parse(self.schedule, zone=self.timezone, name=self.name)
 
     def clean(self) -> None:
-        """Refuse what could never run, with the reason."""
+        """Reject a definition that could never run, with the reason."""
         errors: dict[str, list[str]] = {}
         try:
             self.parsed_schedule()
         except ScheduleError as error:
-            field = "timezone" if "time zone" in str(error) else "schedule"
-            errors[field] = [str(error)]
+            errors[error.field] = [error.reason]
         if self.raw_command and not conf.ALLOW_RAW_COMMANDS:
             errors["raw_command"] = [
                 "This site does not allow raw commands (CHRONIKER_ALLOW_RAW_COMMANDS)."
@@ -348,11 +356,13 @@ class Job(models.Model):
 
     @staticmethod
     def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None:
-        """Tell how far the current run is; see :func:`chroniker.progress.update_progress`."""
+        """Report progress of the current run; see :func:`chroniker.progress.update_progress`."""
         progress.update_progress(total_parts, total_parts_complete)
 
 
-def _collect(errors: dict[str, list[str]], field: str, check: Any, text: str) -> None:
+def _collect(
+    errors: dict[str, list[str]], field: str, check: Callable[[str], object], text: str
+) -> None:
     try:
         check(text)
     except CommandRefused as error:
@@ -360,7 +370,7 @@ def _collect(errors: dict[str, list[str]], field: str, check: Any, text: str) ->
 
 
 class JobDependency(models.Model):
-    """``downstream`` does not start before ``upstream`` is as far as the conditions say."""
+    """``downstream`` does not start until ``upstream`` meets the conditions."""
 
     downstream = models.ForeignKey(
         Job, models.CASCADE, related_name="dependencies", verbose_name=_("downstream")
@@ -371,17 +381,17 @@ class JobDependency(models.Model):
     wait_for_completion = models.BooleanField(
         _("wait for completion"),
         default=True,
-        help_text=_("Do not start while the upstream runs or is due."),
+        help_text=_("Do not start while the upstream job is running or due."),
     )
     wait_for_success = models.BooleanField(
         _("wait for success"),
         default=True,
-        help_text=_("Do not start unless the upstream's last run succeeded."),
+        help_text=_("Do not start unless the last run of the upstream job succeeded."),
     )
     wait_for_next_run = models.BooleanField(
         _("wait for next run"),
         default=False,
-        help_text=_("Do not start before the upstream has run for the same period."),
+        help_text=_("Do not start until the upstream job has run for the same period."),
     )
 
     objects = JobDependencyQuerySet.as_manager()
@@ -402,7 +412,7 @@ class JobDependency(models.Model):
         return f"{self.downstream} waits for {self.upstream}"
 
     def clean(self) -> None:
-        """Refuse a circle, naming its path."""
+        """Reject a cycle, naming its path."""
         if self.downstream_id is None or self.upstream_id is None:
             return
         edges = [
@@ -415,4 +425,4 @@ class JobDependency(models.Model):
         if cycle:
             names = Job.objects.in_bulk(cycle)
             path = " → ".join(names[pk].name for pk in cycle)
-            raise ValidationError(f"These jobs would wait in a circle: {path}.")
+            raise ValidationError(f"These jobs would wait for each other: {path}.")

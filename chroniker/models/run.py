@@ -1,4 +1,4 @@
-"""One row for each slot that ran or was knowingly not run, and what it wrote."""
+"""Runs: one row for each attempt at a slot, and one for missed slots; and their output."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class RunQuerySet(models.QuerySet["Run"]):
     """Runs."""
 
     def running(self) -> RunQuerySet:
-        """Not ended."""
+        """Runs that have not ended."""
         return self.filter(status=RunStatus.RUNNING)
 
     def ended(self) -> RunQuerySet:
-        """Ended, whatever their status."""
+        """Runs that have ended, whatever their status."""
         return self.exclude(status=RunStatus.RUNNING)
 
     def ended_before(self, moment: datetime) -> RunQuerySet:
-        """Ended before ``moment``: what cleaning may delete."""
+        """Runs that ended before ``moment``: what ``cron_clean`` may delete."""
         return self.ended().filter(ended_at__lt=moment)
 
 
@@ -33,22 +33,22 @@ class OutputChunkQuerySet(models.QuerySet["OutputChunk"]):
     """Pieces of output."""
 
     def of_stream(self, stream: str) -> OutputChunkQuerySet:
-        """One stream's, in the order in which they were written."""
+        """The chunks of one stream, in the order in which they were written."""
         return self.filter(stream=stream).order_by("offset")
 
 
 class Run(models.Model):
-    """An attempt at a slot. Its end is written once and never changes."""
+    """An attempt at a slot. The end is written once and never changes."""
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="runs", verbose_name=_("job"))
     host = models.CharField(
-        _("host slot"),
+        _("placement"),
         max_length=255,
         blank=True,
-        help_text=_("Empty unless the job runs on every host by itself."),
+        help_text=_("The host, for a job that runs on every host. Otherwise empty."),
     )
     ran_on = models.CharField(
-        _("ran on"), max_length=255, blank=True, help_text=_("The host whose tick ran it.")
+        _("ran on"), max_length=255, blank=True, help_text=_("The host that executed the run.")
     )
     scheduled_for = models.DateTimeField(_("scheduled for"))
     attempt = models.PositiveSmallIntegerField(_("attempt"), default=1)
@@ -65,7 +65,7 @@ class Run(models.Model):
     signal = models.PositiveSmallIntegerField(_("signal"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
     pid = models.PositiveIntegerField(
-        _("process"), null=True, blank=True, help_text=_("Of its session leader, on its host.")
+        _("process"), null=True, blank=True, help_text=_("Process id of the warden on the host.")
     )
     cpu_seconds = models.FloatField(_("CPU time"), null=True, blank=True)
     max_rss_bytes = models.BigIntegerField(_("peak memory"), null=True, blank=True)
@@ -84,8 +84,8 @@ class Run(models.Model):
         output_field=models.CharField(max_length=255, null=True),
         db_persist=True,
     )
-    """The host slot while it runs, else NULL. Unique with the job, it lets every database refuse
-    a second running row; MariaDB ignores a conditional constraint."""
+    """The placement while the run is running, else NULL. Unique together with the job, so that
+    every database rejects a second running row; MariaDB ignores conditional constraints."""
 
     objects = RunQuerySet.as_manager()
 
@@ -116,15 +116,15 @@ class Run(models.Model):
 
     @property
     def failed(self) -> bool:
-        """Whether it ended otherwise than well."""
+        """Whether the run ended and did not succeed; a missed slot is no failure."""
         return self.status not in (RunStatus.RUNNING, RunStatus.SUCCEEDED, RunStatus.MISSED)
 
 
 class OutputChunk(models.Model):
-    """A piece of what a run wrote. Rows are only ever added, so a live tail never rewrites one.
+    """A piece of the output of a run. Rows are only added, so a live tail never rewrites one.
 
-    ``offset`` and ``size`` are bytes of the stream as the job wrote it; where a chunk's offset is
-    not the end of the one before it in the same stream, what lay between was not kept.
+    ``offset`` and ``size`` are bytes of the stream as the job wrote it. Where the offset of a chunk
+    is not the end of the previous one of the same stream, the output in between was not kept.
     """
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="output", verbose_name=_("run"))

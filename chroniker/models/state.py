@@ -1,15 +1,14 @@
-"""What the scheduler writes: where each job stands, and the hosts."""
+"""The state of jobs and hosts: what the scheduler writes."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from django.db import models
 from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.utils.translation import gettext_lazy as _
 
-from chroniker.db.clock import DatabaseNow, StatementNow, database_now_plus
+from chroniker.db.clock import DatabaseNow, Moment, StatementNow, database_now_plus
 from chroniker.enums import BlockedReason, RunStatus, Trigger
 
 from .job import Job, JobDependency
@@ -20,44 +19,44 @@ from .run import Run
 class JobStateQuerySet(models.QuerySet["JobState"]):
     """Job states."""
 
-    def due(self, now: datetime) -> JobStateQuerySet:
-        """Unowned, and their time has come (slot, retry or request)."""
+    def due(self, now: Moment) -> JobStateQuerySet:
+        """States without an owner whose slot, retry or requested run is due."""
         return self.filter(due_at__lte=now)
 
     def for_host(self, name: str) -> JobStateQuerySet:
-        """Those that the host ``name`` may run, by a definition that has been planned."""
+        """States that the host ``name`` may run and whose definition has been planned."""
         anywhere = Q(host="", job__hostname__in=["", name])
         everywhere = Q(host=name, job__hostname="*")
         return self.filter(anywhere | everywhere, job__needs_planning=False)
 
     def current(self) -> JobStateQuerySet:
-        """Those on the host slots that their job has today, not on ones that it once had."""
+        """States of placements that their job has today, not of earlier ones."""
         return self.filter(
             (Q(host="") & ~Q(job__hostname="*")) | (~Q(host="") & Q(job__hostname="*"))
         )
 
-    def unpaused(self, now: Any, since: Any = None) -> JobStateQuerySet:
-        """Which no maintenance window keeps from being started at ``now``, nor did ``since``."""
+    def unpaused(self, now: Moment, since: Moment | None = None) -> JobStateQuerySet:
+        """States that no maintenance window keeps from starting at ``now``, nor has ``since``."""
         pausing = (
             Maintenance.objects.active(now, since).filter(pause=True).covering(OuterRef("job"))
         )
         return self.filter(~Exists(pausing))
 
-    def paused(self, now: Any) -> JobStateQuerySet:
-        """Which a maintenance window keeps from being started at ``now``."""
+    def paused(self, now: Moment) -> JobStateQuerySet:
+        """States that a maintenance window keeps from starting at ``now``."""
         return self.filter(
             Exists(Maintenance.objects.active(now).filter(pause=True).covering(OuterRef("job")))
         )
 
-    def due_too_long(self, moment: Any) -> JobStateQuerySet:
-        """Due since before ``moment``, for whatever reason, and not told as overdue."""
+    def due_too_long(self, moment: Moment) -> JobStateQuerySet:
+        """Due since before ``moment``, for whatever reason, without an overdue incident."""
         return self.due(moment).filter(overdue_incident=False)
 
-    def overdue(self, moment: Any, now: Any) -> JobStateQuerySet:
-        """Those of them that nothing keeps from starting.
+    def overdue(self, moment: Moment, now: Moment) -> JobStateQuerySet:
+        """Due since before ``moment`` although nothing keeps them from starting.
 
-        What waits for another job, or rests in a maintenance window, is not overdue. After the
-        window it has as long to start as any other: its host may tick a minute after ours.
+        A job that waits for another job or is paused by a maintenance window is not overdue. After
+        the window it has as long to start as any other: its host may tick a minute after ours.
         """
         return (
             self.due_too_long(moment)
@@ -67,38 +66,38 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
             .unblocked(now)
         )
 
-    def unblocked(self, now: Any) -> JobStateQuerySet:
-        """Whose dependencies are met, or that a person asked for all the same."""
+    def unblocked(self, now: Moment) -> JobStateQuerySet:
+        """States whose dependencies are met, or whose run a person has requested."""
         unmet = JobDependency.objects.unmet(now)
         asked_for = Q(run_requested_by=Trigger.MANUAL, run_requested_at__isnull=False)
         return self.filter(asked_for | ~Exists(unmet))
 
-    def blocked(self, now: datetime) -> JobStateQuerySet:
+    def blocked(self, now: Moment) -> JobStateQuerySet:
         """Due, and waiting for another job."""
         unmet = JobDependency.objects.unmet(now)
         return self.due(now).exclude(run_requested_by=Trigger.MANUAL).filter(Exists(unmet))
 
     def owned_by(self, tokens: list[str]) -> JobStateQuerySet:
-        """Those that bear one of the lease tokens."""
+        """States that carry one of the lease tokens."""
         return self.filter(lease_token__in=tokens)
 
     def leased_on(self, host: str) -> JobStateQuerySet:
-        """Those that a tick of this host owns."""
+        """States that a tick of this host owns."""
         return self.filter(lease_host=host, lease_token__isnull=False)
 
     def stale(self) -> JobStateQuerySet:
-        """Owned, but the lease ran out by the database's clock."""
+        """Owned, with a lease that has run out by the database's clock."""
         return self.filter(lease_token__isnull=False, lease_expires_at__lt=StatementNow())
 
     def renew(self, tokens: list[str], seconds: float) -> int:
-        """Let the leases run ``seconds`` from now; how many rows still bear the tokens."""
+        """Extend the leases to ``seconds`` from now; returns how many the tokens still own."""
         return self.owned_by(tokens).update(lease_expires_at=database_now_plus(seconds))
 
     def request_run(self, now: datetime | None = None) -> int:
-        """Ask for a run as soon as a host ticks; how many rows that changed.
+        """Request a run, which starts when a host ticks; returns the number of changed rows.
 
-        ``now``: the database's clock unless given. A request of a dependency becomes a person's,
-        which waits for nothing.
+        ``now``: the database's clock unless given. A request by a dependency becomes a manual one,
+        which waits for no other job.
         """
         free = Q(run_requested_at__isnull=True) | Q(run_requested_by=Trigger.DEPENDENCY)
         return self.filter(free).update(
@@ -106,7 +105,7 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         )
 
     def request_stop(self, now: datetime | None = None) -> int:
-        """Ask that what runs be stopped; how many rows that changed."""
+        """Request that running runs stop; returns the number of changed rows."""
         return self.filter(lease_token__isnull=False, stop_requested_at__isnull=True).update(
             stop_requested_at=now or DatabaseNow()
         )
@@ -116,9 +115,9 @@ class HostQuerySet(models.QuerySet["Host"]):
     """Hosts."""
 
     def record_heartbeat(self, name: str, version: str, max_gap: float) -> int:
-        """Note that ``name`` ticks now; 0 where it has no row yet.
+        """Record that ``name`` ticks now; 0 if it has no row yet.
 
-        After a break of more than ``longest_break`` seconds it counts as having just come up.
+        After a gap of more than ``max_gap`` seconds it counts as having just started.
         """
         kept = When(
             up_since__isnull=False,
@@ -133,49 +132,49 @@ class HostQuerySet(models.QuerySet["Host"]):
         )
 
     def lock_for_claim(self, name: str) -> int:
-        """Take the host's row for the rest of the transaction, so that its ticks claim in turn.
+        """Lock the host's row for the rest of the transaction, so that its ticks claim in turn.
 
-        0 where the host is paused.
+        0 if the host is paused.
         """
         return self.filter(name=name, paused=False).update(claims=F("claims") + 1)
 
 
 class JobState(models.Model):
-    """Where a job stands on one host slot, with counters that never fall.
+    """The state of a job on one placement, with counters that never decrease.
 
-    Only the scheduler writes it: whoever holds ``lease_token`` owns everything but the requests.
+    Only the scheduler writes it: the holder of ``lease_token`` owns all columns but the requests.
     """
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="states", verbose_name=_("job"))
     host = models.CharField(
-        _("host slot"),
+        _("placement"),
         max_length=255,
         blank=True,
-        help_text=_("Empty unless the job runs on every host by itself."),
+        help_text=_("The host, for a job that runs on every host. Otherwise empty."),
     )
     planned_from = models.CharField(max_length=800, blank=True)
-    """The definition that ``next_run_at`` was computed from."""
+    """The definition from which ``next_run_at`` was computed."""
 
     next_slot_at = models.DateTimeField(_("next slot"), null=True, blank=True)
     next_run_at = models.DateTimeField(
-        _("next run"), null=True, blank=True, help_text=_("The next slot and its jitter.")
+        _("next run"), null=True, blank=True, help_text=_("The next slot plus its jitter.")
     )
     retry_at = models.DateTimeField(_("retry"), null=True, blank=True)
     retry_slot_at = models.DateTimeField(null=True, blank=True)
     retry_attempt = models.PositiveSmallIntegerField(default=0)
     run_requested_at = models.DateTimeField(_("run requested"), null=True, blank=True)
     run_requested_by = models.CharField(max_length=12, blank=True)
-    """The trigger of the run that was requested."""
+    """The trigger of the requested run."""
     stop_requested_at = models.DateTimeField(_("stop requested"), null=True, blank=True)
 
     current_run = models.OneToOneField(
         Run, models.SET_NULL, null=True, blank=True, related_name="current_state"
     )
     lease_token = models.CharField(max_length=36, null=True, blank=True)  # noqa: DJ001
-    """Who owns the run: every write on its behalf is conditional on it. NULL: nobody."""
+    """The owner of the run: every write for the run is conditional on it. NULL: no owner."""
     lease_host = models.CharField(max_length=255, blank=True)
     lease_owner = models.CharField(max_length=100, blank=True)
-    """The owning process: its host's boot, its pid, and when it was created."""
+    """The owning process: boot id of its host, process id, creation time."""
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     blocked_reason = models.CharField(
         _("blocked"), max_length=12, choices=BlockedReason, blank=True
@@ -195,11 +194,11 @@ class JobState(models.Model):
     last_error = models.CharField(_("last error"), max_length=500, blank=True)
     consecutive_failures = models.PositiveIntegerField(_("consecutive failures"), default=0)
     failing_incident = models.BooleanField(default=False)
-    """Whether an incident of this kind is open, so that a success need not look for one. Written
-    by whoever owns the state, with the incident."""
+    """Whether an incident of kind ``failing`` is open, so that a success need not look for one.
+    Written by the owner of the state, together with the incident."""
     overdue_incident = models.BooleanField(default=False)
-    """The same for this kind. Written with the incident by any tick while nobody owns the state,
-    and by who takes it: the two exclude each other by the row."""
+    """The same for kind ``overdue``. Written together with the incident by any tick while the state
+    has no owner, and by the tick that claims it; the row lock separates the two."""
 
     parts_total = models.BigIntegerField(_("parts"), null=True, blank=True)
     parts_done = models.BigIntegerField(_("parts done"), null=True, blank=True)
@@ -217,8 +216,8 @@ class JobState(models.Model):
     duration_seconds_sum = models.FloatField(default=0)
     duration_count = models.PositiveBigIntegerField(default=0)
     duration_buckets = models.JSONField(default=dict, blank=True)
-    """Upper bound (as text, seconds) to the number of runs whose smallest bound it was; not
-    cumulative. ``duration_count`` less their sum lay above every bound."""
+    """Upper bound (as text, seconds) to the number of runs in that bucket; not cumulative.
+    ``duration_count`` minus the sum of all buckets is the number of runs above every bound."""
     start_lag_seconds_sum = models.FloatField(default=0)
     start_lag_count = models.PositiveBigIntegerField(default=0)
     start_lag_buckets = models.JSONField(default=dict, blank=True)
@@ -236,8 +235,8 @@ class JobState(models.Model):
         output_field=models.DateTimeField(null=True),
         db_persist=True,
     )
-    """When it wants to be started: the earliest of the above, NULL while somebody owns it. One
-    column, kept by the database, so that one index serves the due query."""
+    """When it is due: the earliest of slot, retry and request; NULL while it has an owner. One
+    column, computed by the database, so that one index serves the due query."""
 
     objects = JobStateQuerySet.as_manager()
 
@@ -262,7 +261,7 @@ class JobState(models.Model):
 
 
 class Host(models.Model):
-    """A machine that ticks."""
+    """A machine that runs ticks."""
 
     name = models.CharField(_("name"), max_length=255, unique=True)
     first_tick_at = models.DateTimeField(_("first tick"), null=True, blank=True)
@@ -271,17 +270,17 @@ class Host(models.Model):
         _("tick"),
         null=True,
         blank=True,
-        help_text=_("How long the last tick took until its jobs were started, seconds."),
+        help_text=_("Seconds that the last tick took until its jobs were started."),
     )
     up_since = models.DateTimeField(null=True, blank=True, editable=False)
-    """Since when it has ticked without a longer break. A host that has just come up judges nobody:
-    what it finds overdue, it may be about to start itself."""
+    """Since when it has ticked without a long gap. A host that has just started opens no overdue
+    incidents: it may be about to start those jobs itself."""
     version = models.CharField(_("version"), max_length=50, blank=True)
     paused = models.BooleanField(
-        _("paused"), default=False, help_text=_("It starts nothing; what runs goes on.")
+        _("paused"), default=False, help_text=_("The host starts no runs. Running ones continue.")
     )
     claims = models.PositiveBigIntegerField(default=0, editable=False)
-    """Counted by each claim as its first write, whose row lock makes the ticks of one host claim
+    """Incremented by each claim as its first write: the row lock makes the ticks of one host claim
     one after the other."""
 
     objects = HostQuerySet.as_manager()
