@@ -1,6 +1,7 @@
-"""From the database to metric families.
+"""Read the database and build metric families.
 
-``families`` is the table of all metrics and the only home of their names; ``rows`` reads the
-database, ``numbers`` turns a row into numbers, ``prometheus`` offers both as a collector for
-prometheus_client. Importing any of it touches neither settings nor models.
+``metrics`` is the table of all metrics and the only place where their names are defined. ``rows``
+reads the database, ``numbers`` computes the values of the metrics from the rows, ``prometheus``
+offers them as a collector for prometheus_client. Importing these modules loads neither settings
+nor models.
 """

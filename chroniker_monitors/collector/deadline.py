@@ -1,4 +1,4 @@
-"""A call that is waited for only so long, and shared by those who want it at the same time."""
+"""A call with a deadline, shared by callers that need it at the same time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 MAX_ABANDONED_THREADS = 3
-"""Threads that hang at one time; while there are so many, no further one is started."""
+"""While this many threads hang, no further thread is started."""
 
 
 class DeadlineExceeded(Exception):
-    """The call took longer than it may; the message says how long it may take."""
+    """The call took longer than its deadline, or could not be started because others hang."""
 
 
 class _Attempt(threading.Thread, Generic[T]):
-    """One call in a thread of its own. A daemon, so that one which hangs stops no exit."""
+    """One call in its own thread: a daemon, so that a hanging call does not prevent exit."""
 
     def __init__(self, call: Callable[[], T], ended: Callable[[_Attempt[T]], None]) -> None:
         super().__init__(name="chroniker-scrape", daemon=True)
@@ -37,12 +37,12 @@ class _Attempt(threading.Thread, Generic[T]):
             self.ended(self)
 
     def fail(self, error: BaseException) -> None:
-        """Tell those who wait that it will not even start."""
+        """Report to the waiting callers that the thread will not be started."""
         self.error = error
         self.done.set()
 
     def wait(self, seconds: float) -> T:
-        """Its result. Raises what it raised, or DeadlineExceeded."""
+        """Return the result. Raises what the call raised, or DeadlineExceeded."""
         if not self.done.wait(seconds):
             raise DeadlineExceeded(f"more than {seconds:g} s")
         if self.error is not None:
@@ -51,13 +51,13 @@ class _Attempt(threading.Thread, Generic[T]):
 
 
 class SharedCall(Generic[T]):
-    """``function`` with a deadline: its last argument, seconds.
+    """Call ``function`` with a deadline, which is its last argument, in seconds.
 
-    Whoever calls it while a thread is at it waits for the next thread, together with all others
-    who do, whatever their other arguments. So any number of scrapes at once cost two readings;
-    and what a scrape is told was read after it came. The reading before that may have begun
-    before the one by which another web worker has answered the same scraper meanwhile, and
-    counters would seem to fall.
+    A caller that arrives while a thread is running waits for the next thread, which it shares
+    with all other callers that arrive meanwhile, whatever their other arguments. So any number
+    of simultaneous scrapes read the database only twice, and each scrape gets data that was read
+    after it arrived. The result of the running thread cannot be used: its read may have begun
+    before another web worker answered the same scraper, and counters would appear to fall.
     """
 
     def __init__(self, function: Callable[[str, int, float], T]) -> None:
@@ -68,7 +68,7 @@ class SharedCall(Generic[T]):
         self._abandoned: list[_Attempt[T]] = []
 
     def __call__(self, alias: str, max_jobs: int, seconds: float) -> T:
-        """Call it in a thread. Raises DeadlineExceeded, or what the function raised."""
+        """Call the function in a thread. Raises DeadlineExceeded, or what the function raised."""
         with self._lock:
             attempt = self._next
             if attempt is None:
@@ -86,7 +86,7 @@ class SharedCall(Generic[T]):
     def _start(self, attempt: _Attempt[T]) -> None:
         self._abandoned = [old for old in self._abandoned if old.is_alive()]
         if len(self._abandoned) >= MAX_ABANDONED_THREADS:
-            attempt.fail(DeadlineExceeded(f"{MAX_ABANDONED_THREADS} scrapes before it hang still"))
+            attempt.fail(DeadlineExceeded(f"{MAX_ABANDONED_THREADS} earlier scrapes still hang"))
         else:
             self._current = attempt
             attempt.start()

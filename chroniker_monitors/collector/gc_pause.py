@@ -1,4 +1,4 @@
-"""Garbage that is not looked for while there can be none."""
+"""Pause the cyclic garbage collector."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Keep Python from looking for garbage among all the objects of the process.
+    """Pause the cyclic garbage collector inside the block.
 
-    It does so whenever many objects were made, which is a third of the time of a cold page; but
-    here they are rows and texts, which refer to nothing. What another thread drops meanwhile is
-    found a moment later. Not to be held while waiting for anybody.
+    Creating many objects triggers collections, which take a third of the time of a cold page.
+    The rows and strings created here contain no reference cycles, so there is nothing to find.
+    Garbage of other threads is collected after the block. Do not wait for anything inside it.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,7 +1,7 @@
-"""From rows to the numbers that the families name, column by column. Pure.
+"""Compute the values of the metrics from database rows. Pure functions.
 
-A column at a time, because ten thousand rows make half a million numbers, and what is done once
-for a column costs a small part of what it costs once for each of them.
+They work on whole columns: ten thousand rows give half a million numbers, and work done once per
+column costs a fraction of the same work done once per number.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from typing import Any, NamedTuple
 from chroniker.enums import FAILURE_REASONS
 from chroniker.schedules.interval import looks_like_interval
 
-from .metrics import BLOCKED_REASONS, FAILURE_LABELS, FINAL_STATUSES, bucket_labels
+from .metrics import BLOCKED_LABELS, FAILURE_LABELS, FINAL_STATUSES, bucket_labels
 
 Row = tuple[Any, ...]
+"""A row as the database driver returned it; its columns have many types."""
 Column = Sequence[float | None]
 Numbers = dict[str, Column]
-"""By name, a number for each row; None where there is none."""
+"""By name, one number per row; None if a row has none."""
 
 JOB_COLUMNS = (
     "pk", "name", "command", "raw_command", "schedule", "timezone", "hostname", "enabled",
     "expected_seconds", "timeout_seconds", "start_deadline_seconds", "failures_before_alert",
     "muted",
 )  # fmt: skip
-"""Of a job, and whether a maintenance window mutes it."""
+"""Columns of a job, and whether a maintenance window mutes it."""
 PLAIN_COLUMNS = (
     "consecutive_failures", "runs_total", "retries_total",
     "failures_error", "failures_timeout", "failures_stopped", "failures_lost",
@@ -40,15 +41,15 @@ PLAIN_COLUMNS = (
     "last_duration_seconds", "cpu_seconds_total", "last_max_rss_bytes",
     "parts_done", "parts_total",
 )  # fmt: skip
-"""Of the state: numbers as they are; NULL is 0."""
+"""Numbers of the job state that are exported unchanged. NULL counts as 0."""
 TIME_COLUMNS = (
     "last_started_at", "last_ended_at", "last_success_at", "last_failure_at", "next_run_at",
     "progress_at",
 )  # fmt: skip
-"""Of the state: moments; NULL is 0."""
+"""Times of the job state. NULL counts as 0."""
 HISTOGRAMS = ("duration", "start_lag")
 BUCKET_COLUMNS = tuple(f"{name}_buckets" for name in HISTOGRAMS)
-"""Of the state: JSON, as text."""
+"""Histogram buckets of the job state: JSON, read as text."""
 STATE_COLUMNS = (
     "host", "lease_token", "blocked_reason", "last_status",
     *PLAIN_COLUMNS, *TIME_COLUMNS, *BUCKET_COLUMNS, "duration_count", "start_lag_count",
@@ -57,9 +58,9 @@ STATE_COLUMNS = (
 MONITOR_COLUMNS = (
     "pk", "name", "hostname", "kind", "unit", "operator", "threshold_warning", "threshold_critical",
 )  # fmt: skip
-"""Of a monitor's job and its probe."""
+"""Columns of a monitor's job and its probe."""
 SAMPLE_COLUMNS = ("host", "severity", "value", "latency_seconds", "last_sample_at", "unit")
-"""Of a monitor's state."""
+"""Columns of a monitor's state."""
 HOST_COLUMNS = ("name", "last_tick_at", "tick_seconds", "running_jobs", "paused")
 
 NAME = JOB_COLUMNS.index("name")
@@ -67,20 +68,20 @@ HOSTNAME = JOB_COLUMNS.index("hostname")
 N_JOB = len(JOB_COLUMNS)
 HOST = N_JOB
 NO_STATE: Row = (None,) * (len(STATE_COLUMNS) - 1)
-"""What a slot that the runner has not written yet has after its host."""
+"""The columns after ``host`` of a placement that the scheduler has not written yet."""
 N_MONITOR = len(MONITOR_COLUMNS)
 NO_SAMPLE: Row = (None,) * (len(SAMPLE_COLUMNS) - 1)
-"""The same of a monitor that was never measured."""
+"""The columns after ``host`` of a monitor that was never measured."""
 
 _FAILURE_SERIES = {
     status: FAILURE_LABELS.index(reason.value) for status, reason in FAILURE_REASONS.items()
 }
-_EPOCH = datetime(1970, 1, 1)  # naive, as the moments that it is taken from
+_EPOCH = datetime(1970, 1, 1)  # naive, like the times that it is subtracted from
 _RECURRENCE = re.compile(r"(?:DTSTART|RRULE|EXDATE|RDATE|EXRULE)[;:]|FREQ=", re.IGNORECASE)
 
 
 class Exemplar(NamedTuple):
-    """The run that was last counted in a line of a family; OpenMetrics shows it there."""
+    """The run that a line of a family counted last, for OpenMetrics."""
 
     line: int
     run_id: int
@@ -90,7 +91,7 @@ class Exemplar(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def schedule_kind(text: str) -> str:
-    """What kind of schedule it is, told by its form alone: it need not be a valid one."""
+    """Return the kind of a schedule, from its form alone; the schedule may be invalid."""
     text = text.strip()
     if not text:
         return "none"
@@ -99,15 +100,8 @@ def schedule_kind(text: str) -> str:
     return "interval" if looks_like_interval(text) else "cron"
 
 
-@lru_cache(maxsize=4096)
-def blocked_reason_label(reason: str) -> str:
-    """The class of a reason such as "dependency: waits for backup"."""
-    word = reason.partition(":")[0].strip().lower()
-    return word if word in BLOCKED_REASONS else "other"
-
-
 def job_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
-    """The labels of ``chroniker_job_info``. Arguments are left out: they may hold secrets."""
+    """Return the labels of ``chroniker_job_info``. No arguments: they may contain secrets."""
     cells = _transpose(JOB_COLUMNS, rows)
     return {
         "command": [
@@ -122,7 +116,7 @@ def job_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
 
 
 def job_numbers(rows: Sequence[Row]) -> Numbers:
-    """What people defined."""
+    """Return the numbers of job definitions."""
     cells = _transpose(JOB_COLUMNS, rows)
     return {
         "one": [1] * len(rows),
@@ -138,18 +132,17 @@ def job_numbers(rows: Sequence[Row]) -> Numbers:
 def placement_numbers(
     rows: Sequence[Row], bounds: tuple[float, ...], histograms: bool, zone: tzinfo | None
 ) -> Numbers:
-    """Where jobs stand on their host slots."""
+    """Return the numbers of placements."""
     cells = _state_columns(rows)
-    blocked = [reason and blocked_reason_label(reason) for reason in cells["blocked_reason"]]
     numbers: Numbers = {
         "running": [int(token is not None) for token in cells["lease_token"]],
         "progress_ratio": list(map(_ratio, cells["parts_done"], cells["parts_total"])),
         **{column: [number or 0 for number in cells[column]] for column in PLAIN_COLUMNS},
         **{column: timestamps(cells[column], zone) for column in TIME_COLUMNS},
-        **_one_hot("blocked", blocked, BLOCKED_REASONS),
+        **_one_hot("blocked", cells["blocked_reason"], BLOCKED_LABELS),
         **_one_hot("status", cells["last_status"], FINAL_STATUSES),
     }
-    # When the last run started, where it still runs.
+    # The start of the last run, if it is still running.
     started = numbers.pop("last_started_at")
     numbers["started_at"] = [
         running and at for running, at in zip(numbers["running"], started, strict=True)
@@ -164,7 +157,7 @@ def placement_numbers(
 def placement_exemplars(
     rows: Sequence[Row], bounds: tuple[float, ...], zone: tzinfo | None
 ) -> dict[str, list[Exemplar | None]]:
-    """The last run of each slot, by what a family calls it: how long it took, how it failed."""
+    """Return the last run of each placement, by name: for its duration, and for its failure."""
     cells = _state_columns(rows)
     runs = list(
         zip(
@@ -190,13 +183,13 @@ def placement_exemplars(
 
 
 def monitor_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
-    """The labels of what people defined of monitors."""
+    """Return the labels of monitor definitions."""
     cells = _transpose(MONITOR_COLUMNS, rows)
     return {name: cells[name] for name in ("kind", "operator", "unit")}
 
 
 def monitor_numbers(rows: Sequence[Row]) -> Numbers:
-    """What people defined of monitors."""
+    """Return the numbers of monitor definitions."""
     cells = _transpose(MONITOR_COLUMNS, rows)
     return {
         "one": [1] * len(rows),
@@ -205,7 +198,7 @@ def monitor_numbers(rows: Sequence[Row]) -> Numbers:
 
 
 def sample_numbers(rows: Sequence[Row], zone: tzinfo | None) -> Numbers:
-    """What was measured last."""
+    """Return the numbers of the last measurements."""
     cells = _transpose(SAMPLE_COLUMNS, [row[N_MONITOR:] for row in rows])
     return {
         "severity": [severity or 0 for severity in cells["severity"]],
@@ -216,12 +209,12 @@ def sample_numbers(rows: Sequence[Row], zone: tzinfo | None) -> Numbers:
 
 
 def _finite(column: Sequence[float | None]) -> Column:
-    """Without what no probe gives, but a row written behind its back may have."""
+    """Drop NaN and infinity: no probe gives them, but rows written by other code may."""
     return [None if number is None or not isfinite(number) else number + 0.0 for number in column]
 
 
 def host_numbers(rows: Sequence[Row]) -> Numbers:
-    """How machines do."""
+    """Return the numbers of hosts."""
     cells = _transpose(HOST_COLUMNS, rows)
     return {
         "last_tick_at": timestamps(cells["last_tick_at"], None),
@@ -231,8 +224,8 @@ def host_numbers(rows: Sequence[Row]) -> Numbers:
     }
 
 
-def timestamps(moments: Sequence[Any], zone: tzinfo | None) -> list[float]:
-    """Seconds since 1970; 0 for None. What has no zone of its own is in that one."""
+def timestamps(moments: Sequence[datetime | float | None], zone: tzinfo | None) -> list[float]:
+    """Return seconds since 1970; 0 for None. Naive times are in ``zone``."""
     return [_seconds(moment, zone) if moment else 0 for moment in moments]
 
 
@@ -241,7 +234,7 @@ def _seconds(moment: datetime | float, zone: tzinfo | None) -> float:
         return moment
     if moment.tzinfo is not None or zone is None:
         return moment.timestamp()
-    if zone is UTC:  # as Django has it almost everywhere; what follows takes twice as long
+    if zone is UTC:  # the usual case, and twice as fast
         return (moment - _EPOCH).total_seconds()
     return moment.replace(tzinfo=zone).timestamp()
 
@@ -259,21 +252,21 @@ def _state_columns(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _transpose(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """The rows' cells as columns."""
+    """Return the columns of the rows, by name."""
     return dict(zip(names, list(zip(*rows, strict=True)) or [()] * len(names), strict=True))
 
 
 def cumulative(
     buckets: Iterable[str | None], counts: Iterable[int | None], bounds: tuple[float, ...]
 ) -> list[list[int]]:
-    """For each row how many lay at or below each bound, and last (+Inf) how many there were.
+    """Return, for each row, the observations at or below each bound, and last (+Inf) all of them.
 
-    ``buckets`` are JSON: bound to the number whose smallest bound it was. A bound that is no
-    longer configured counts towards the next higher one, so nothing is ever said to have been
-    faster than is known; what is no number counts towards +Inf only.
+    ``buckets`` are JSON: a bound, and the number of observations whose smallest bound it was. A
+    bound that is no longer configured counts towards the next higher one, so no run is reported
+    as faster than it was. A key that is not a number counts towards +Inf only.
     """
     index = _bucket_index(bounds)
-    # As one document: asking the parser ten thousand times takes three times as long.
+    # Parsed as one document: ten thousand calls of the parser take three times as long.
     parsed = json.loads(f"[{','.join(text or '{}' for text in buckets)}]")
     return [
         _cumulative(counted, count or 0, index)
@@ -281,7 +274,7 @@ def cumulative(
     ]
 
 
-def _cumulative(counted: Any, count: int, index: _BucketBounds) -> list[int]:
+def _cumulative(counted: object, count: int, index: _BucketBounds) -> list[int]:
     if not isinstance(counted, dict):
         counted = {}
     if not counted.keys() <= index.keys():
@@ -291,13 +284,13 @@ def _cumulative(counted: Any, count: int, index: _BucketBounds) -> list[int]:
 
 
 class _BucketBounds(dict[str, float]):
-    """The bounds, as chroniker.db.histograms writes them."""
+    """The configured bounds, by the key under which ``chroniker.db.histograms`` stores them."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         super().__init__((repr(bound), bound) for bound in bounds)
 
     def rebucket(self, counted: Mapping[str, int]) -> dict[str, int]:
-        """The same counts, by the bounds that are configured now."""
+        """Return the counts by the bounds that are configured now."""
         names, bounds = tuple(self), tuple(self.values())
         found = dict.fromkeys(names, 0)
         for text, number in counted.items():

@@ -1,4 +1,7 @@
-"""The families as a collector for prometheus_client: the slow way, and the oracle of the fast."""
+"""The metrics as a collector for prometheus_client.
+
+Slower than :mod:`chroniker_monitors.exposition`, whose output is tested against this one.
+"""
 
 from __future__ import annotations
 
@@ -43,22 +46,22 @@ from .rows import Snapshot, take_snapshot
 
 
 class ChronikerCollector(Collector):
-    """Every metric of Chroniker, for a registry of your own.
+    """All metrics of Chroniker, for your own registry.
 
-    The page at ``/metrics`` has them without it, and faster.
+    ``/metrics`` does not need it: that page renders the same metrics faster.
     """
 
     def describe(self) -> Iterable[Metric]:
-        """The families without samples; touches neither settings nor the database."""
+        """Return the families without samples. Uses neither settings nor the database."""
         return [family.metric() for families in LEVELS.values() for family in families]
 
     def collect(self) -> Iterator[Metric]:
-        """The families with what the database has now."""
+        """Read the database and return the families with their samples."""
         return metrics(take_snapshot(), current_config())
 
 
 def current_config() -> MetricsConfig:
-    """What the site's settings put on the page."""
+    """Return which metrics the site's settings export."""
     bounds = {float(bound) for bound in chroniker_conf.METRICS_DURATION_BUCKETS}
     return MetricsConfig(
         tuple(sorted(bound for bound in bounds if isfinite(bound))),
@@ -67,7 +70,7 @@ def current_config() -> MetricsConfig:
 
 
 def metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
-    """The families of a snapshot."""
+    """Return all families of a snapshot."""
     if snapshot.up:
         yield from _job_metrics(snapshot, config)
         yield from _placement_metrics(snapshot, config)
@@ -77,7 +80,7 @@ def metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
 
 
 def site_metrics(snapshot: Snapshot) -> Iterator[Metric]:
-    """Those that are not per job: they are few, and need no faster way."""
+    """Return the families that are not per job. They are few, so the fast renderer skips them."""
     if snapshot.up:
         yield from _host_metrics(snapshot)
         yield from _incident_metrics(snapshot)
@@ -89,7 +92,7 @@ def site_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     }
     for family in COLLECTOR_FAMILIES:
         if family.number == "dropped_jobs" and not snapshot.up:
-            continue  # nobody knows
+            continue  # unknown without the database
         metric = family.metric()
         texts = {"version": chroniker.__version__} if family.texts else {}
         metric.add_sample(family.name, texts, numbers[family.number])
@@ -157,7 +160,7 @@ def _metric(
     numbers: Mapping[str, Column],
     exemplars: Sequence[Exemplar | None] | None = None,
 ) -> Metric:
-    """A family with its samples, row by row. An empty host is no label."""
+    """Return a family with its samples, row by row. An empty host is not exported as a label."""
     metric = family.metric()
     for row, values in enumerate(zip(*texts.values(), strict=True)):
         labels = {

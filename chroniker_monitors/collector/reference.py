@@ -1,7 +1,7 @@
-"""The table of families as Markdown, for docs/reference/metrics.md.
+"""Render the table of metrics as Markdown, for the reference.
 
-``python -m chroniker_monitors.collector.reference docs/reference/metrics.md`` writes it between the file's
-markers; a test holds the file against it.
+``python -m chroniker_monitors.collector.reference docs/reference/metrics.md`` writes it between
+the markers of the file. A test checks that the file is up to date.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from .metrics import LEVELS, MetricFamily
 BEGIN = "<!-- made by chroniker_monitors.collector.reference; do not edit -->"
 END = "<!-- end -->"
 TITLES = {
-    "job": "What people defined: once for each job",
-    "slot": "What happened: once for each job, or for each host of a job that runs on every one",
-    "monitor": "What people defined of monitors: once for each",
-    "sample": "What was measured: once for each monitor, or for each host that measures it",
-    "host": "Machines that tick",
-    "incident": "What people are told: once",
-    "collector": "The scrape itself",
+    "job": "Job definitions: one series per job",
+    "placement": "Runs: one series per job, or per host if the job runs on every host",
+    "monitor": "Monitor definitions: one series per monitor",
+    "sample": "Measurements: one series per monitor, or per host that measures it",
+    "host": "Hosts: one series per host that ticks",
+    "incident": "Incidents and notifications: one series per site",
+    "collector": "The scrape itself: one series per site",
 }
 
 
 def render_table() -> str:
-    """All families, a section for each level."""
+    """Render all families, with one section per level."""
     return "\n".join(_section(level) for level in LEVELS)
 
 
 def replace_table(text: str) -> str:
-    """A document with the present table between its markers. Raises ValueError without them."""
+    """Replace the table between the document's markers. Raises ValueError if one is missing."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"The document lacks {BEGIN!r} or {END!r}.")
+        raise ValueError(f"The document has no {BEGIN!r} or no {END!r}.")
     return f"{before}{BEGIN}\n\n{render_table()}\n{END}{after}"
 
 

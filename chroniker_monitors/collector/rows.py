@@ -1,4 +1,4 @@
-"""What a scrape reads from the database: a constant number of queries, no model instances."""
+"""Read the database for a scrape: a constant number of queries, no model instances."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db import connections, router, transaction
 from django.db.models import (
     Case,
     Count,
+    Expression,
     F,
     FloatField,
     Func,
@@ -49,6 +50,7 @@ from .numbers import (
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models.sql.compiler import SQLCompiler
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +58,15 @@ _MONITOR_HOSTNAME = MONITOR_COLUMNS.index("hostname")
 _MONITOR_UNIT = MONITOR_COLUMNS.index("unit")
 
 JobRows = tuple[Row, list[Row]]
-"""A definition, and its host slots, whose rows begin with the definition."""
+"""A definition, and the rows of its placements, each of which begins with the definition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database said, or that it did not answer.
+    """What was read from the database, or that it did not answer.
 
-    The jobs' rows are as the driver gave them, which is all that a comparison needs; moments
-    without a zone are in ``zone``, as Django stores them where the database knows no zones.
+    The rows of jobs are as the driver returned them: they are compared with those of the scrape
+    before. Naive times are in ``zone``, as Django stores them if the database has no time zones.
     """
 
     up: bool = False
@@ -72,20 +74,20 @@ class Snapshot:
     monitors: list[JobRows] = field(default_factory=list)
     hosts: list[Row] = field(default_factory=list)
     alert_counts: dict[str, int] = field(default_factory=dict)
-    """Of incidents and notifications; what is not in it is 0."""
+    """Counts of incidents and notifications, by name; missing ones are 0."""
     dropped_jobs: int = 0
     zone: tzinfo | None = None
     seconds: float = 0
-    """How long the reading took."""
+    """How long reading took."""
 
 
 def take_snapshot() -> Snapshot:
-    """Read the database within ``CHRONIKER_METRICS_TIMEOUT_SECONDS``; raises nothing.
+    """Read the database within ``CHRONIKER_METRICS_TIMEOUT_SECONDS``. Never raises.
 
-    Inside a transaction it is read there, because no other connection sees what the transaction
-    wrote. Otherwise (always, when scraped) a thread reads it over a connection of its own, so
-    that a database which hangs costs the scrape its time limit and nothing more. Scrapes that
-    come while one is reading share what it reads.
+    Inside a transaction, its connection is used, because no other one sees what the transaction
+    wrote. Otherwise (always, for a scrape) a thread reads over its own connection, so that a
+    hanging database costs the scrape no more than its time limit. Simultaneous scrapes share
+    one read.
     """
     from chroniker.models import Job
 
@@ -106,7 +108,7 @@ def take_snapshot() -> Snapshot:
 
 
 def read(alias: str, max_jobs: int) -> Snapshot:
-    """Jobs, monitors and hosts, and how many jobs are more than ``max_jobs``."""
+    """Read jobs, monitors and hosts, and count the jobs beyond ``max_jobs``."""
     from chroniker.models import Host, Job, JobState
 
     jobs = Job.objects.using(alias).order_by("pk")
@@ -120,7 +122,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
     )
     found = compiler.execute_sql(MULTI)
     with gc_paused():
-        # Sorted here: PostgreSQL would do it on disk.
+        # Sorted here, because PostgreSQL would sort on disk.
         rows = sorted(chain.from_iterable(found), key=itemgetter(0))
     running = (
         JobState.objects.using(alias)
@@ -141,7 +143,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
     with gc_paused():
         grouped = group_by_job(rows, names)
         measured = group_by_monitor(_monitor_rows(alias), names)
-    # Only a full page can have dropped any, and then they are counted.
+    # Jobs can only be dropped if the page is full; only then is the extra query needed.
     dropped = jobs.count() - max_jobs if len(grouped) >= max_jobs else 0
     if dropped > 0:
         shown = {job[0] for job, _ in grouped}
@@ -158,17 +160,17 @@ def read(alias: str, max_jobs: int) -> Snapshot:
 
 
 def _muted(alias: str) -> Case | Value:
-    """Whether a window mutes the job of a row: all are in the query, for there are few."""
+    """Return an expression: whether a window mutes the job. The muted jobs are few, so listed."""
     from chroniker.db.clock import StatementNow
     from chroniker.models import Maintenance
 
     covered: set[int | None] = set()
     windows = Maintenance.objects.using(alias).active(StatementNow())
     for entry, job in windows.order_by().values_list("entries", "entries__job"):
-        if entry is None:  # a window without jobs is for all of them
+        if entry is None:  # a window without jobs applies to all jobs
             return Value(True)
         covered.add(job)
-    covered.discard(None)  # deleted since
+    covered.discard(None)  # deleted jobs
     if not covered:
         return Value(False)
     return Case(When(pk__in=covered, then=Value(True)), default=Value(False))
@@ -187,10 +189,10 @@ def _read_alert_counts(alias: str) -> dict[str, int]:
 
 
 def group_by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
-    """Each job's definition with those of its slots that are not left from an older definition.
+    """Group rows by job: its definition, and the placements that its present definition has.
 
-    A slot that the runner has not written yet is there all the same: of a job that runs on every
-    host, one for each host that is known.
+    Placements left over from an older definition are dropped. Those that the scheduler has not
+    written yet are added: for a job that runs on every host, one per known host.
     """
     jobs = []
     for _, group in groupby(rows, itemgetter(0)):
@@ -201,17 +203,17 @@ def group_by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
 
 
 def group_by_monitor(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
-    """The same of monitors. Where the probe names no unit it is the one that was measured in."""
+    """Group rows by monitor. If the probe has no unit, the unit of the last sample is used."""
     monitors = []
     for _, group in groupby(rows, itemgetter(0)):
         states = list(group)
         monitor = states[0][:N_MONITOR]
         every_host = monitor[_MONITOR_HOSTNAME] == "*"
-        slots = _complete_placements(monitor, every_host, states, NO_SAMPLE, hosts)
+        placements = _complete_placements(monitor, every_host, states, NO_SAMPLE, hosts)
         if not monitor[_MONITOR_UNIT]:
-            unit = next((slot[-1] for slot in slots if slot[-1]), "")
+            unit = next((row[-1] for row in placements if row[-1]), "")
             monitor = (*monitor[:_MONITOR_UNIT], unit, *monitor[_MONITOR_UNIT + 1 :])
-        monitors.append((monitor, slots))
+        monitors.append((monitor, placements))
     return monitors
 
 
@@ -238,8 +240,8 @@ def _monitor_rows(alias: str) -> list[Row]:
     return sorted(Probe.objects.using(alias).order_by().values_list(*columns), key=itemgetter(0))
 
 
-def _state_column(column: str) -> Any:
-    """How the query names it. JSON comes as text, and is parsed only if it changed."""
+def _state_column(column: str) -> Expression | F:
+    """Return the query's expression for a column. JSON is read as text; only changes are parsed."""
     if column in TIME_COLUMNS:
         return _Timestamp(f"states__{column}")
     if column in BUCKET_COLUMNS:
@@ -250,10 +252,10 @@ def _state_column(column: str) -> Any:
 
 
 def _last_run_seconds() -> Case:
-    """How long the last run took; of one that never started, or was lost, nobody knows.
+    """Return an expression: the duration of the last run; NULL if it never started or was lost.
 
-    The state keeps the last duration that is known, which may be an older run's. One that
-    succeeded has one; for the few others the run itself is asked.
+    ``last_duration_seconds`` of the state may be the duration of an older run. It is the right
+    one if the last run succeeded; otherwise, which is rare, the run itself is read.
     """
     from chroniker.models import Run
 
@@ -265,23 +267,25 @@ def _last_run_seconds() -> Case:
 
 
 class _Timestamp(Func):
-    """A moment as the driver gives it; from PostgreSQL as seconds since 1970.
+    """A time as the driver returns it; from PostgreSQL, seconds since 1970.
 
-    Django's loader of PostgreSQL's moments is Python, and costs more than all other columns.
+    Django converts PostgreSQL's timestamps in Python, which costs more than all other columns.
     """
 
     template = "%(expressions)s"
     arity = 1
     output_field = FloatField()
 
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+    def as_postgresql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: str | None
+    ) -> tuple[str, Sequence[object]]:
         return self.as_sql(
             compiler, connection, template="DATE_PART('epoch', %(expressions)s)", **context
         )
 
 
 def _read_in_thread(alias: str, max_jobs: int, seconds: float) -> Snapshot:
-    """Read in this thread, which was made for it, over a connection that ends with it."""
+    """Read over a new connection. The thread was started for this call and ends with it."""
     connection = connections[alias] = _copy_with_timeouts(connections[alias], seconds)
     try:
         with transaction.atomic(using=alias):
@@ -295,9 +299,9 @@ _shared_read: SharedCall[Snapshot] = SharedCall(_read_in_thread)
 
 
 def _copy_with_timeouts(connection: BaseDatabaseWrapper, seconds: float) -> BaseDatabaseWrapper:
-    """A copy whose waiting ends soon after the scrape's, so that no thread is left behind.
+    """Copy a connection with timeouts, so that its thread ends soon after the scrape gave up.
 
-    The thread's own limits are the second line; the scrape is answered in time without them.
+    The scrape itself is answered in time even without them.
     """
     copy = connection.copy()
     options = {**copy.settings_dict.get("OPTIONS", {})}
@@ -320,9 +324,9 @@ def _copy_with_timeouts(connection: BaseDatabaseWrapper, seconds: float) -> Base
 
 
 def _limit_statements(connection: BaseDatabaseWrapper, seconds: float) -> None:
-    """Let PostgreSQL give up by itself, waits for locks included.
+    """Set PostgreSQL's own statement timeout, which includes waits for locks.
 
-    LOCAL: a setting of the session would stay with the next user of a pooler's connection.
+    ``SET LOCAL``: behind a connection pooler, a session setting would affect the next client.
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:

@@ -1,5 +1,5 @@
-"""The page: metric families as text, fast, with everybody else's metrics beside them.
+"""The page ``/metrics``: Chroniker's metrics and those of other libraries.
 
-``render`` turns a snapshot into text and remembers what did not change, ``page`` puts the page
-together, ``formats`` reads what a scraper accepts, ``response`` says who may have it.
+``renderer`` turns a snapshot into text and caches what did not change, ``page`` puts the page
+together, ``formats`` chooses the text format, ``response`` checks access and answers a request.
 """

@@ -1,29 +1,33 @@
-"""The two text formats, and which one a scraper wants."""
+"""The two text formats, and the choice between them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
-from prometheus_client import generate_latest
+from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
 
 from chroniker_monitors.collector.metrics import MetricFamily
+
+_OPENMETRICS_TYPE = "application/openmetrics-text"
+_MEDIA_TYPES = {_OPENMETRICS_TYPE, "text/plain", "text/*", "*/*"}
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A text format: its content type, how it names families, and how it ends."""
+    """A text format: content type, family names, end of the page."""
 
     content_type: str
     openmetrics: bool
-    generate: Callable[[Any], bytes]
-    """prometheus_client's own renderer, for metrics that are not ours."""
+    generate: Callable[[Collector], bytes]
+    """prometheus_client's renderer, for the metrics of other collectors."""
     end: bytes
 
     def header(self, family: MetricFamily) -> bytes:
-        """The lines that introduce a family."""
+        """Return the lines that introduce a family."""
         text = family.help.replace("\\", r"\\").replace("\n", r"\n")
         if not self.openmetrics:
             name = family.name
@@ -34,8 +38,8 @@ class Format:
         return f"# HELP {name} {text}\n# TYPE {name} {family.type}{unit}\n".encode()
 
 
-def _openmetrics_without_end(registry: Any) -> bytes:
-    page: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+def _openmetrics_without_end(collector: Collector) -> bytes:
+    page: bytes = generate_openmetrics(collector)  # type: ignore[no-untyped-call]
     return page.removesuffix(OPENMETRICS.end)
 
 
@@ -48,24 +52,33 @@ OPENMETRICS = Format(
 )
 
 
+@lru_cache(maxsize=64)
 def negotiate(accept: str) -> Format:
-    """The format that an Accept header likes best; the text format if it does not say.
+    """Return the format that an Accept header prefers; the text format by default.
 
-    OpenMetrics must be named: a browser's ``*/*`` gets plain text. RFC 9110, 12.5.1.
+    prometheus_client chooses between the entries of the highest quality. It knows neither ``q``
+    values nor which versions of OpenMetrics exist, so both are handled here. OpenMetrics has to be
+    named: a browser's ``*/*`` gets plain text. RFC 9110, 12.5.1.
     """
-    best, chosen = 0.0, TEXT
+    qualities: dict[str, float] = {}
     for media_type, parameters in _entries(accept):
-        quality = _quality(parameters)
-        if media_type == "application/openmetrics-text":
-            if parameters.get("version", "1.0.0") == "1.0.0" and quality >= best and quality:
-                best, chosen = quality, OPENMETRICS
-        elif media_type in ("text/plain", "text/*", "*/*") and quality > best:
-            best, chosen = quality, TEXT
-    return chosen
+        if media_type in _MEDIA_TYPES and _is_supported_version(media_type, parameters):
+            qualities[media_type] = max(_quality(parameters), qualities.get(media_type, 0.0))
+    best = max(qualities.values(), default=0.0)
+    preferred = [name for name, quality in qualities.items() if quality == best > 0]
+    _, content_type = choose_encoder(",".join(preferred))
+    return OPENMETRICS if content_type.startswith(_OPENMETRICS_TYPE) else TEXT
+
+
+def _is_supported_version(media_type: str, parameters: dict[str, str]) -> bool:
+    return media_type != _OPENMETRICS_TYPE or parameters.get("version", "1.0.0") == "1.0.0"
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding header takes gzip. RFC 9110, 12.5.3."""
+    """Whether an Accept-Encoding header allows gzip. RFC 9110, 12.5.3.
+
+    prometheus_client's own function ignores ``q=0`` and ``*``.
+    """
     accepted = {coding: _quality(parameters) for coding, parameters in _entries(accept_encoding)}
     return accepted.get("gzip", accepted.get("*", 0)) > 0
 

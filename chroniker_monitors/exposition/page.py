@@ -1,4 +1,4 @@
-"""The whole page: Chroniker's families, then everybody else's."""
+"""The whole page: Chroniker's families, then those of all other collectors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, multiprocess
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from chroniker_monitors.collector.metrics import NAMES, MetricsConfig
 from chroniker_monitors.collector.prometheus import (
@@ -25,16 +25,16 @@ from .renderer import Renderer
 logger = logging.getLogger(__name__)
 
 registry = CollectorRegistry(auto_describe=False)
-"""For a site's own collectors. What is registered here is on the page in every mode; what a site
-registers on prometheus_client's default registry is missing from it with several processes
-(``PROMETHEUS_MULTIPROC_DIR``), unless it is one of prometheus_client's own metric classes."""
+"""A registry for a site's own collectors, which are exported in every mode. In multiprocess mode
+(``PROMETHEUS_MULTIPROC_DIR``), custom collectors on prometheus_client's default registry are
+missing from the page; only prometheus_client's own metric classes work there."""
 
 _renderers: dict[MetricsConfig, Renderer] = {}
 _lock = threading.Lock()
 
 
-class _FamilyList:
-    """So much of a registry as prometheus_client's renderers need."""
+class _FamilyList(Collector):
+    """A collector of families that already exist."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self.families = families
@@ -44,30 +44,30 @@ class _FamilyList:
 
 
 def page(form: Format) -> bytes:
-    """What ``/metrics`` answers."""
+    """Return the page ``/metrics`` in this format."""
     return b"".join([*_chroniker_chunks(take_snapshot(), form), *_other_chunks(form), form.end])
 
 
 def render_chroniker_page() -> tuple[bytes, bool]:
-    """Chroniker's families alone, as text, and whether the database answered."""
+    """Return Chroniker's families alone, in the text format, and whether the database answered."""
     snapshot = take_snapshot()
     return b"".join(_chroniker_chunks(snapshot, TEXT)), snapshot.up
 
 
 def _chroniker_chunks(snapshot: Snapshot, form: Format) -> list[bytes]:
-    """Chroniker's families; without those of jobs and hosts if the database did not answer."""
+    """Render Chroniker's families; only those of the collector if the database did not answer."""
     if snapshot.up:
         try:
             pieces = _renderer(current_config())(snapshot, form)
             return [*pieces, form.generate(_FamilyList(site_metrics(snapshot)))]
         except Exception:
-            logger.exception("Chroniker's metrics could not be written")
+            logger.exception("Chroniker's metrics could not be rendered")
             snapshot = Snapshot(seconds=snapshot.seconds)
     return [form.generate(_FamilyList(site_metrics(snapshot)))]
 
 
 def _renderer(config: MetricsConfig) -> Renderer:
-    """The one whose pieces are of this contract; those of another are forgotten."""
+    """Return the renderer for this configuration. Caches of other configurations are dropped."""
     with _lock:
         if config not in _renderers:
             _renderers.clear()
@@ -76,9 +76,9 @@ def _renderer(config: MetricsConfig) -> Renderer:
 
 
 def _other_chunks(form: Format) -> Iterator[bytes]:
-    """The metrics of django-prometheus, of the process, of the site.
+    """Render the metrics of django-prometheus, of the process, and of the site's own collectors.
 
-    Each collector by itself: one that raises is missing from the page, and logged.
+    Each collector is rendered separately: one that raises is logged and left out.
     """
     written = set(NAMES)
     for collector in _collectors():
@@ -92,20 +92,20 @@ def _other_chunks(form: Format) -> Iterator[bytes]:
         yield text
 
 
-def _collectors() -> Iterator[Any]:
-    """Several processes keep their metrics in files, which one collector reads."""
+def _collectors() -> Iterator[Collector]:
+    """Yield all other collectors. In multiprocess mode, one collector reads the files of all."""
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         try:
             yield multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]
         except ValueError:
-            logger.exception("PROMETHEUS_MULTIPROC_DIR is no directory; its metrics are missing")
+            logger.exception("PROMETHEUS_MULTIPROC_DIR is not a directory; its metrics are missing")
     else:
         yield from _registered(REGISTRY)
     yield from _registered(registry)
 
 
-def _registered(source: CollectorRegistry) -> Iterator[Any]:
-    """A registry's collectors one by one, which it does not offer: it collects all or nothing."""
+def _registered(source: CollectorRegistry) -> Iterator[Collector]:
+    """Yield a registry's collectors one by one, for which it has no public method."""
     if source.get_target_info():
         yield _FamilyList([source._target_info_metric()])  # type: ignore[no-untyped-call]
     with source._lock:

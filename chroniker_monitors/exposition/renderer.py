@@ -1,12 +1,12 @@
-"""Snapshots as text, fast.
+"""Render snapshots as text, fast.
 
-The lines of a family must stand together, and a job has lines in every family; so each job, and
-each of its host slots, is kept as one piece of text per family. A row that is what it was at the
-last scrape gives the pieces of then, and the page is joined from pieces. The rows that changed
-are written column by column.
+The format requires the lines of a family to be together, and a job has lines in every family. So
+for each job and each placement, one piece of text per family is cached. A row that has not
+changed since the last scrape reuses its pieces; changed rows are written column by column; the
+page is joined from the pieces.
 
-The text is prometheus_client's to the byte; a property test holds both against each other. No
-number of a snapshot is a negative zero, which would be written as zero.
+The output equals prometheus_client's byte for byte; a property test compares them. A snapshot
+contains no negative zero, which would be written as zero.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import TypeVar
 
 from chroniker_monitors.collector.gc_pause import gc_paused
 from chroniker_monitors.collector.metrics import (
@@ -43,16 +43,20 @@ from chroniker_monitors.collector.rows import Snapshot
 from .formats import Format
 from .writer import FamilyWriter, escape_all, format_column
 
+K = TypeVar("K")
+
 Pieces = tuple[bytes, ...]
-"""The lines of one row: what the writer of each family made of it, one after the other."""
-RowCache = dict[Any, tuple[Row, Pieces]]
+"""The text of one row: the pieces of each family's writer, in order."""
+CachedRow = tuple[Row, Pieces]
+PlacementKey = tuple[int, str]
+"""Job and host."""
 
 BATCH_SIZE = 250
-"""So few that their columns stay in the processor's cache."""
+"""Rows written at once: few enough for their columns to stay in the CPU cache."""
 
 
 class Renderer:
-    """The text of the jobs' families, for one contract."""
+    """Renders the families of jobs and monitors, for one configuration. Keeps the cache."""
 
     def __init__(self, config: MetricsConfig) -> None:
         self._config = config
@@ -61,16 +65,16 @@ class Renderer:
         self._monitor_writers = _writers(MONITOR_FAMILIES, config)
         self._sample_writers = _writers(SAMPLE_FAMILIES, config)
         self._lock = threading.Lock()
-        self._jobs: RowCache = {}
-        self._placements: RowCache = {}
-        self._monitors: RowCache = {}
-        self._samples: RowCache = {}
+        self._jobs: dict[int, CachedRow] = {}
+        self._placements: dict[PlacementKey, CachedRow] = {}
+        self._monitors: dict[int, CachedRow] = {}
+        self._samples: dict[PlacementKey, CachedRow] = {}
 
     def __call__(self, snapshot: Snapshot, form: Format) -> list[bytes]:
-        """The text in pieces, to be joined.
+        """Return the text in pieces, to be joined.
 
-        One scrape at a time: the next one finds the pieces that this one leaves. Rows that are
-        no longer there leave nothing.
+        One scrape at a time, so that the next one finds the pieces of this one in the cache. Rows
+        that no longer exist are removed from the cache.
         """
         jobs = {job[0]: job for job, _ in snapshot.jobs}
         placements = {(row[0], row[HOST]): row for _, rows in snapshot.jobs for row in rows}
@@ -108,7 +112,7 @@ class Renderer:
     def _write_samples(self, rows: Sequence[Row], snapshot: Snapshot) -> Iterable[Pieces]:
         numbers = sample_numbers(rows, snapshot.zone)
         cells = {name: format_column(column) for name, column in numbers.items()}
-        labels = {"who": _placement_labels(rows, N_MONITOR)}
+        labels = {"common": _placement_labels(rows, N_MONITOR)}
         return _by_row(writer(labels, cells) for writer in self._sample_writers)
 
     def _write_placements(self, rows: Sequence[Row], snapshot: Snapshot) -> Iterable[Pieces]:
@@ -116,7 +120,7 @@ class Renderer:
         numbers = placement_numbers(rows, bounds, histograms, snapshot.zone)
         cells = {name: format_column(column) for name, column in numbers.items()}
         exemplars = placement_exemplars(rows, bounds, snapshot.zone)
-        labels = {"who": _placement_labels(rows, HOST)}
+        labels = {"common": _placement_labels(rows, HOST)}
         return _by_row(
             writer(labels, cells, exemplars.get(writer.family.exemplar))
             for writer in self._placement_writers
@@ -129,7 +133,7 @@ def _write_definitions(
     texts: Mapping[str, Sequence[str]],
     numbers: Numbers,
 ) -> Iterable[Pieces]:
-    labels: dict[str, Sequence[bytes]] = {"who": _job_labels(rows)}
+    labels: dict[str, Sequence[bytes]] = {"common": _job_labels(rows)}
     labels |= {name: escape_all(column) for name, column in texts.items()}
     cells = {name: format_column(column) for name, column in numbers.items()}
     return _by_row(writer(labels, cells) for writer in writers)
@@ -140,9 +144,11 @@ def _writers(families: Iterable[MetricFamily], config: MetricsConfig) -> list[Fa
 
 
 def _refresh_cache(
-    cached: RowCache, rows: dict[Any, Row], write: Callable[[Sequence[Row]], Iterable[Pieces]]
-) -> RowCache:
-    """What is known, of these rows only; written anew where a row is not what it was."""
+    cached: dict[K, CachedRow],
+    rows: dict[K, Row],
+    write: Callable[[Sequence[Row]], Iterable[Pieces]],
+) -> dict[K, CachedRow]:
+    """Return the cache for exactly these rows. Rows that changed are written again."""
     nothing = (None, None)
     changed = {key: row for key, row in rows.items() if cached.get(key, nothing)[0] != row}
     if not changed:
@@ -162,7 +168,7 @@ def _by_row(columns: Iterable[Sequence[Sequence[bytes]]]) -> Iterable[Pieces]:
 def _by_family(
     writers: Sequence[FamilyWriter], rows: Sequence[Pieces], form: Format
 ) -> Iterator[bytes]:
-    """Rows of pieces turned into families of pieces, each after its header."""
+    """Turn rows of pieces into families of pieces, each after its header."""
     columns = iter(list(zip(*rows, strict=True)))
     for writer in writers:
         yield form.header(writer.family)
@@ -177,12 +183,12 @@ def _by_family(
 
 
 def _job_labels(rows: Sequence[Row]) -> list[bytes]:
-    """The labels of every line of a row."""
+    """Return the common labels of each row of a definition."""
     return [b'job_name="%b"' % name for name in escape_all([row[NAME] for row in rows])]
 
 
 def _placement_labels(rows: Sequence[Row], host: int) -> list[bytes]:
-    """The same with the host, where there is one. The order is the alphabet's."""
+    """Return the common labels of each row of a placement: host, if there is one, and job name."""
     hosts = escape_all([row[host] for row in rows])
     return [
         b'host="%b",%b' % (name, job) if name else job

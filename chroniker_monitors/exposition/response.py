@@ -1,4 +1,4 @@
-"""A request for the page: who may have it, in which format, how packed."""
+"""Answer a request for the page: check access, choose the format, compress."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from .page import page
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-FORBIDDEN = "Forbidden: CHRONIKER_METRICS_TOKEN or CHRONIKER_METRICS_ALLOWED_NETWORKS decide.\n"
+FORBIDDEN = (
+    "Forbidden. Send the token of CHRONIKER_METRICS_TOKEN, or add your network to "
+    "CHRONIKER_METRICS_ALLOWED_NETWORKS.\n"
+)
 
 
 def respond(request: HttpRequest) -> HttpResponse:
-    """The page, or 403 before anything is read."""
+    """Return the page, or 403 before anything is read from the database."""
     if not is_allowed(request):
         return _disable_cache(
             HttpResponse(FORBIDDEN, status=403, content_type="text/plain; charset=utf-8")
@@ -31,7 +34,7 @@ def respond(request: HttpRequest) -> HttpResponse:
     body = page(form)
     response = HttpResponse(content_type=form.content_type)
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
-        # Level 1: the page is large and repeats itself, so more work gains next to nothing.
+        # Level 1: the page is large and repetitive; higher levels gain almost nothing.
         body = gzip.compress(body, compresslevel=1, mtime=0)
         response["Content-Encoding"] = "gzip"
     response.content = body
@@ -41,10 +44,10 @@ def respond(request: HttpRequest) -> HttpResponse:
 
 
 def is_allowed(request: HttpRequest) -> bool:
-    """Whether the request bears the token or, where there is none, comes from near enough.
+    """Whether the request has the token or, if none is set, comes from an allowed address.
 
-    The address is the connection's; no header can change it. A request that a proxy handed on
-    does not come from the proxy's address: on loopback it is nobody's word for being local.
+    The address is that of the connection; headers cannot change it. A request that came through
+    a proxy on the same machine has a loopback address without being local, so it is refused.
     """
     token = conf.METRICS_TOKEN
     if token:
@@ -62,7 +65,7 @@ def is_allowed(request: HttpRequest) -> bool:
 
 
 def parse_address(text: str) -> Address | None:
-    """An address; IPv4 written as IPv6 (::ffff:127.0.0.1) is IPv4. None if it is none."""
+    """Parse an address; IPv4 mapped to IPv6 (``::ffff:127.0.0.1``) is IPv4. None if invalid."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -72,7 +75,7 @@ def parse_address(text: str) -> Address | None:
 
 @lru_cache(maxsize=8)
 def parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
-    """Networks; what is none allows nobody (``manage.py check`` reports it)."""
+    """Parse networks. Invalid ones are skipped; ``manage.py check`` reports them."""
     networks = []
     for text in texts:
         try:
@@ -83,7 +86,7 @@ def parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
 
 
 def _is_proxied(request: HttpRequest) -> bool:
-    """Whether any header says so: many a proxy tells the scheme or the host, and not for whom."""
+    """Whether any header was set by a proxy; many set the scheme or host, but no client address."""
     return any(
         header in ("forwarded", "via", "x-real-ip") or header.startswith("x-forwarded-")
         for header in map(str.lower, request.headers)

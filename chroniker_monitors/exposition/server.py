@@ -1,4 +1,4 @@
-"""The page without a web site: a small threading HTTP server."""
+"""Serve the page without a web site: a small threading HTTP server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from django.core.handlers.wsgi import WSGIRequest
@@ -26,11 +26,11 @@ logger = logging.getLogger(__name__)
 PATH = "/metrics"
 METHODS = ("GET", "HEAD")
 CLIENT_SECONDS = 10
-"""How long a client may take for its request, and for reading an answer."""
+"""Time limit for a client to send its request, and to read the response."""
 
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """WSGI: the page at /metrics, under the same rules of access as on a web site."""
+    """WSGI application: the page at ``/metrics``, with the same access rules as on a web site."""
     response = _answer(WSGIRequest(environ))
     start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.content]
@@ -49,17 +49,17 @@ def _answer(request: WSGIRequest) -> HttpResponse:
 class _Handler(WSGIRequestHandler):
     timeout = CLIENT_SECONDS
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: a scrape every few seconds is no news."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing: there is a scrape every few seconds."""
 
 
 class MetricsServer(ThreadingMixIn, WSGIServer):
-    """A thread for each request; none of them stops the server from ending."""
+    """One daemon thread per request, so that requests do not delay the shutdown."""
 
     daemon_threads = True
 
     def __init__(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Bind at once. Raises OSError."""
+        """Bind the address. Raises OSError."""
         self.tls = tls
         family, *_, sockaddr = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -69,15 +69,15 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         self.set_app(application)
 
     def server_bind(self) -> None:
-        """Bind without asking the name service for this machine's name, which may hang."""
+        """Bind without looking up the name of this machine, which may hang."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """A connection. Its TLS handshake is left to its own thread, which does not wait long."""
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Accept a connection. The request's thread does the TLS handshake, with its timeout."""
         connection, address = super().get_request()
         if self.tls:
             connection = self.tls.wrap_socket(
@@ -85,13 +85,13 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
             )
         return connection, address
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away or says nothing is its own trouble."""
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log at debug level: clients may disconnect or send nothing at any time."""
         logger.debug("A request from %s failed", client_address, exc_info=True)
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The URL of the page."""
         host = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
         scheme = "https" if self.tls else "http"
         return f"{scheme}://{host}:{self.server_port}{PATH}"
@@ -103,15 +103,15 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
 
 
 def tls_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or later with that certificate and key (PEM). Raises OSError, ssl.SSLError too."""
+    """Return a context for TLS 1.2 or later. PEM files. Raises OSError or ssl.SSLError."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    # Without a password: a server that asks for one at a terminal would hang there.
+    # An empty password, because OpenSSL would otherwise ask for one at the terminal and hang.
     context.load_cert_chain(certfile, keyfile, password="")
     return context
 
 
 @contextmanager
-def _on_signals(call: Any) -> Iterator[None]:
+def _on_signals(call: Callable[[], object]) -> Iterator[None]:
     before = {
         number: signal.signal(number, lambda *_: call())
         for number in (signal.SIGTERM, signal.SIGINT)

@@ -1,4 +1,4 @@
-"""A page as a file for node_exporter's textfile collector."""
+"""Write the page to a file for node_exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that readers see either as it was or complete. Raises OSError.
+    """Replace a file atomically: readers see the old or the new content. Raises OSError.
 
-    The temporary file's name does not end with ".prom", or node_exporter would read it, too.
+    The name of the temporary file does not end in ``.prom``: node_exporter would read it too.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix="~")
     try:

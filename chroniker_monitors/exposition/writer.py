@@ -1,7 +1,6 @@
-"""The lines of a family for many rows at once.
+"""Write the lines of a family for many rows at once.
 
-Bytes from the start: a bytes template filled by position takes half as long as one of text that
-is encoded then.
+The templates are bytes: filling one takes half as long as filling a string and encoding it.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ from chroniker_monitors.collector.metrics import MetricFamily, Series, format_go
 from chroniker_monitors.collector.numbers import Column, Exemplar
 
 Cells = tuple[bytes, Sequence[object]]
-"""How a template takes a column, and the column."""
+"""The placeholder for a column in the template, and the column."""
 
 
 GO_EXPONENT_LIMIT = 1_000_000
-"""Go writes numbers below it as Python does, and greater ones with an exponent."""
+"""Go formats smaller numbers as Python does, and larger ones with an exponent."""
 _INTEGER_TYPES = {int, bool}
 
 
 class FamilyWriter:
-    """Writes a family's lines, one piece for each row.
+    """Writes the lines of a family: one piece of text per row.
 
-    Where it has exemplars, three: the lines up to the one that bears it, the exemplar itself,
+    With exemplars, three pieces per row: the lines up to the one with the exemplar, the exemplar,
     and the rest, which begins with the end of that line.
     """
 
@@ -37,7 +36,11 @@ class FamilyWriter:
         cells: Mapping[str, Cells],
         exemplars: Sequence[Exemplar | None] | None = None,
     ) -> Sequence[Sequence[bytes]]:
-        """``labels``: escaped; "who" are those that every line has. ``cells``: the numbers."""
+        """Return the pieces, as columns.
+
+        ``labels``: escaped label values, by name; "common" are the labels of every line.
+        ``cells``: the numbers, by name.
+        """
         templates: list[bytes] = []
         columns: list[Sequence[object]] = []
         for start, names, number in self._lines:
@@ -58,7 +61,7 @@ class FamilyWriter:
 def _present_lines(
     templates: Sequence[bytes], columns: Sequence[Sequence[object]]
 ) -> Sequence[bytes]:
-    """The lines whose number, the last of their cells, is there."""
+    """Write the lines that have a number, which is the last of their cells."""
     per_line = len(columns) // len(templates)
     lines = [
         [
@@ -78,7 +81,7 @@ def _split_at_exemplars(
     per_line: int,
     exemplars: Sequence[Exemplar | None],
 ) -> Sequence[Sequence[bytes]]:
-    """The rows cut after the line that bears the exemplar; without one, after the last."""
+    """Cut each row after the line with the exemplar, or after the last line if it has none."""
     heads = [b"\n".join(templates[: line + 1]) for line in range(len(templates))]
     tails = [
         b"\n".join([b"", *templates[line + 1 :], b""]) if line + 1 < len(templates) else b"\n"
@@ -95,13 +98,13 @@ def _split_at_exemplars(
 
 
 def format_exemplar(exemplar: Exemplar) -> bytes:
-    """An exemplar as OpenMetrics has it, after the number of its line."""
+    """Format an exemplar as in OpenMetrics, for the end of its line."""
     value = format_number(exemplar.value)
     return b' # {run_id="%d"} %b %a' % (exemplar.run_id, value, exemplar.at)
 
 
 def format_column(numbers: Column) -> Cells:
-    """A column as a template takes it: small whole numbers as they are, others as text."""
+    """Prepare a column for a template: small integers stay numbers, others become text."""
     if set(map(type, numbers)) <= _INTEGER_TYPES and _all_below(GO_EXPONENT_LIMIT, numbers):  # type: ignore[arg-type]
         return b"%d.0", numbers
     return b"%b", [b"" if number is None else format_number(number) for number in numbers]
@@ -112,12 +115,12 @@ def _all_below(limit: int, numbers: Sequence[int]) -> bool:
 
 
 def format_number(number: float) -> bytes:
-    """As Go writes it; for most numbers that is as Python does, without asking Go's rules."""
+    """Format a number as Go does. Most numbers take a fast path through Python's formatting."""
     if 0 <= number < GO_EXPONENT_LIMIT:
         return repr(float(number)).encode()
     if 1e9 <= number < 2**32:
-        # A moment, most likely. Two of them that are a microsecond apart are different numbers,
-        # so the digits of the microseconds are those that Python would find, in half the time.
+        # Probably a timestamp. Timestamps one microsecond apart are different floats, so these
+        # digits are the ones that repr() would find, in half the time.
         microseconds = round(number * 1e6)
         if microseconds / 1e6 == number:
             digits = b"%d" % microseconds
@@ -126,7 +129,7 @@ def format_number(number: float) -> bytes:
 
 
 def escape_all(texts: Sequence[str]) -> Sequence[bytes]:
-    """Labels' values as they stand between their quotes."""
+    """Escape label values, and encode them."""
     together = "".join(texts)
     if any(character in together for character in '\\\n"'):
         texts = [escape(text) for text in texts]
@@ -134,18 +137,19 @@ def escape_all(texts: Sequence[str]) -> Sequence[bytes]:
 
 
 def escape(text: str) -> str:
-    """One of them."""
+    """Escape a label value."""
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _line(family: MetricFamily, series: Series) -> tuple[bytes, list[str], str]:
-    """A line with places for its labels: the names of those in their order, then its number.
+    """Return a line's template, the names of the labels that fill it, and its number's name.
 
-    All labels are sorted. ``who`` may be two, host and job_name: no other sorts between them.
+    Labels are sorted. "common" may be two labels, host and job_name: no other label sorts between
+    them.
     """
     values = {label: (f'{label}="%b"', [label]) for label in family.texts}
     values |= {label: (f'{label}="{escape(value)}"', []) for label, value in series.labels}
-    values["job_name"] = ("%b", ["who"])
+    values["job_name"] = ("%b", ["common"])
     inner = [values[label] for label in sorted(values)]
     places = [name for _, names in inner for name in names]
     labels = ",".join(text for text, _ in inner)

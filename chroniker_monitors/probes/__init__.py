@@ -1,7 +1,7 @@
-"""Probes: what a monitor measures. ``docs/reference/probes.md`` has an entry for each kind.
+"""Probes: what a monitor measures. ``docs/reference/probes.md`` describes each kind.
 
-``@register_probe`` above a dataclass makes a kind of a site's own known; a package names its
-kinds by entry points of the group ``chroniker.probes``.
+A site registers its own kinds with ``@register_probe`` above ``@dataclass``; a package registers
+them through entry points in the group ``chroniker.probes``.
 """
 
 from __future__ import annotations

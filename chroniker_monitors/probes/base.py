@@ -1,4 +1,4 @@
-"""What a probe is: a small dataclass with typed parameters, whose ``run()`` measures one number."""
+"""The base class of probes: small dataclasses with typed parameters, whose ``run()`` measures."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from chroniker_monitors.exceptions import ParamsInvalid
 
+ParamValue = str | int | float | bool
+_PARAM_TYPES: tuple[type[ParamValue], ...] = (str, int, float, bool)
+
 Choice = tuple[str, str]
 Choices = Sequence[Choice] | Callable[[], Sequence[Choice]]
 
@@ -22,22 +25,22 @@ _MAX_TEXT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a probe measured."""
+    """The result of a probe."""
 
     value: float
     message: str = ""
-    unit: str = ""  # where it is not the one of the probe's class
+    unit: str = ""  # if it differs from the unit of the probe's class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParamField:
-    """A parameter, with all that a form needs to know."""
+    """A parameter, with everything that a form needs to show it."""
 
     name: str
     label: str
     help: str
-    type: type[Any]  # str, int, float or bool
-    default: Any  # None where there is none
+    type: type[ParamValue]
+    default: ParamValue | None  # None if there is none
     required: bool
     choices: Choices | None = None
     multiline: bool = False
@@ -46,7 +49,7 @@ class ParamField:
     maximum: float | None = None
 
     def options(self) -> list[Choice]:
-        """The choices as they are now, value and label; empty where anything may be given."""
+        """Return the current choices as (value, label); empty if any value is allowed."""
         if self.choices is None:
             return []
         return list(self.choices() if callable(self.choices) else self.choices)
@@ -64,7 +67,7 @@ class _ParamMetadata:
 
 
 def param(
-    default: Any = MISSING,
+    default: object = MISSING,
     *,
     label: str,
     help: str = "",
@@ -74,9 +77,10 @@ def param(
     minimum: float | None = None,
     maximum: float | None = None,
 ) -> Any:
-    """A parameter of a probe: a field of its dataclass with what a form needs.
+    """Define a parameter of a probe: a dataclass field with everything that a form needs.
 
-    Without a default it has to be given. ``secret``: shown to nobody, masked in messages.
+    A parameter without a default is required. ``secret``: never shown, and masked in messages.
+    Returns Any, as ``dataclasses.field`` does, because the field's annotation gives the type.
     """
     meta = _ParamMetadata(label, help, choices, multiline, secret, minimum, maximum)
     return dataclasses.field(default=default, repr=not secret, metadata={_PARAM: meta})
@@ -84,10 +88,10 @@ def param(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseProbe:
-    """The base of every kind of probe.
+    """The base class of all kinds of probes.
 
-    A subclass is a ``@dataclass(frozen=True, slots=True, kw_only=True)`` with a ``kind``, and
-    its parameters are fields made by :func:`param`: text, whole numbers, numbers, yes or no.
+    A subclass is a ``@dataclass(frozen=True, slots=True, kw_only=True)`` with a ``kind``. Its
+    parameters are fields defined with :func:`param`, of type str, int, float or bool.
     """
 
     kind: ClassVar[str] = ""
@@ -95,45 +99,46 @@ class BaseProbe:
     description: ClassVar[str] = ""
     unit: ClassVar[str] = ""
     passive: ClassVar[bool] = False
-    """Measured by what others send, not by ``run()``."""
+    """Measured by pings from outside, not by ``run()``."""
     permission: ClassVar[str] = ""
-    """A permission that whoever defines such a monitor needs beside that for monitors."""
+    """A permission that defining such a monitor requires, in addition to that for monitors."""
     modules: ClassVar[tuple[str, ...]] = ()
-    """What ``run()`` imports and is worth importing before a fork."""
+    """Modules that ``run()`` imports and that are worth importing before a fork."""
 
     @classmethod
     def preload(cls) -> None:
-        """Do what is worth doing once, before the fork, instead of in each probe's process."""
+        """Do expensive preparation once, before the fork, instead of in each probe's process."""
         import_modules(cls.modules)
 
     @classmethod
-    def may_reuse_secrets(cls, stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-        """Whether the secret parameters that are stored may go where the given ones lead.
+    def may_reuse_secrets(cls, stored: Mapping[str, object], given: Mapping[str, object]) -> bool:
+        """Whether the stored secret parameters may be sent to the target of the given parameters.
 
-        Else they have to be typed again: whoever may change a monitor need not know its secrets.
+        If not, they have to be entered again: a user who may change a monitor need not know its
+        secrets, and could otherwise redirect them.
         """
         return True
 
     def run(self) -> Reading:
-        """Measure. Whatever is raised means that the value is unknown, and why."""
+        """Measure. Any exception means that the value is unknown; its message is the reason."""
         raise NotImplementedError
 
     def clean(self) -> None:
-        """Raise ParamsInvalid where the parameters, each valid, do not go together."""
+        """Raise ParamsInvalid if the parameters, each valid, contradict each other."""
 
 
 def import_modules(names: Sequence[str]) -> None:
-    """Import what is there of these modules."""
+    """Import those of the modules that are installed."""
     for name in names:
         with suppress(ImportError):
             import_module(name)
 
 
-_fields: dict[type[Any], tuple[ParamField, ...]] = {}
+_fields: dict[type[BaseProbe], tuple[ParamField, ...]] = {}
 
 
 def param_fields(cls: type[BaseProbe]) -> tuple[ParamField, ...]:
-    """The parameters of a kind, in the order of its definition."""
+    """Return the parameters of a kind, in the order of their definition."""
     if cls not in _fields:
         _fields[cls] = tuple(_read_fields(cls))
     return _fields[cls]
@@ -161,7 +166,7 @@ def _read_fields(cls: type[BaseProbe]) -> Iterator[ParamField]:
 
 
 def secret_values(probe: BaseProbe) -> Iterator[str]:
-    """The values of its secret parameters."""
+    """Yield the values of the probe's secret parameters."""
     for field in dataclasses.fields(probe):
         meta: _ParamMetadata | None = field.metadata.get(_PARAM)
         value = getattr(probe, field.name)
@@ -169,35 +174,36 @@ def secret_values(probe: BaseProbe) -> Iterator[str]:
             yield value
 
 
-def _plain_type(hint: Any) -> type[Any]:
+def _plain_type(hint: object) -> type[ParamValue]:
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (part for part in get_args(hint) if part is not type(None))
-    if hint not in (str, int, float, bool):
-        raise TypeError(f"A parameter is a str, int, float or bool, not {hint!r}.")
-    return hint  # type: ignore[no-any-return]
+    for plain in _PARAM_TYPES:
+        if hint is plain:
+            return plain
+    raise TypeError(f"A parameter must be a str, int, float or bool, not {hint!r}.")
 
 
-def probe_from_params(cls: type[BaseProbe], params: Any) -> BaseProbe:
-    """A probe of this kind from its parameters, as they were stored in JSON.
+def probe_from_params(cls: type[BaseProbe], params: object) -> BaseProbe:
+    """Create a probe of this kind from its parameters, as stored in JSON.
 
-    Raises ParamsInvalid with every message at once.
+    Raises ParamsInvalid with the messages for all parameters.
     """
     if not isinstance(params, dict):
-        raise ParamsInvalid({"params": [f"A JSON object is needed, not {params!r:.50}."]})
+        raise ParamsInvalid({"params": [f"This must be a JSON object, not {params!r:.50}."]})
     fields = {field.name: field for field in param_fields(cls)}
     errors: dict[str, list[str]] = {}
-    values: dict[str, Any] = {}
+    values: dict[str, ParamValue | None] = {}
     for name in params.keys() - fields.keys():
         known = ", ".join(fields) or "none"
-        errors[_printable_name(name)] = [f"{cls.kind} has no such parameter; it has: {known}."]
+        errors[_printable_name(name)] = [f"{cls.kind} has no such parameter. It has: {known}."]
     for name, field in fields.items():
         if name not in params and field.required:
-            errors[name] = ["This is needed."]
+            errors[name] = ["This parameter is required."]
             continue
         if name not in params and field.choices is None:
             continue
         try:
-            # A default, too, may be none of the choices of this site.
+            # The default is checked too: it may not be among the choices on this site.
             values[name] = _value(field, params.get(name, field.default))
         except ValueError as error:
             errors[name] = [str(error)]
@@ -212,7 +218,7 @@ def _printable_name(name: object) -> str:
     return ascii(str(name))[1:-1][:50] or "''"
 
 
-def _value(field: ParamField, given: Any) -> Any:
+def _value(field: ParamField, given: object) -> ParamValue | None:
     if given is None and not field.required and field.default is None:
         return None
     value = _CONVERTERS[field.type](field, given)
@@ -220,49 +226,49 @@ def _value(field: ParamField, given: Any) -> Any:
         options = [option for option, _ in field.options()]
         if value not in options:
             some = ", ".join(options[:20]) + (", …" if len(options) > 20 else "")
-            raise ValueError(f"{value!r} is none of: {some or 'nothing is there to choose'}.")
+            raise ValueError(f"{value!r} is not one of: {some or 'no choices exist'}.")
     return value
 
 
-def _text(field: ParamField, given: Any) -> str:
+def _text(field: ParamField, given: object) -> str:
     if not isinstance(given, str):
-        raise ValueError(f"This is text, not {given!r:.50}.")
+        raise ValueError(f"This must be text, not {given!r:.50}.")
     text = given.replace("\r\n", "\n")
     breaks = "\n\t" if field.multiline else "\t"
     if any((ord(letter) < 32 and letter not in breaks) or ord(letter) == 127 for letter in text):
-        raise ValueError("Control characters (such as a line break or NUL) cannot be part of it.")
+        raise ValueError("Control characters (such as a line break or NUL) are not allowed.")
     if len(text) > _MAX_TEXT:
-        raise ValueError(f"This is longer than {_MAX_TEXT} characters.")
+        raise ValueError(f"This must not be longer than {_MAX_TEXT} characters.")
     text = text.strip()
     if field.required and not text:
-        raise ValueError("This is needed.")
+        raise ValueError("This parameter is required.")
     return text
 
 
-def _number(field: ParamField, given: Any) -> float:
+def _number(field: ParamField, given: object) -> float:
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise ValueError(f"This is a number, not {given!r:.50}.")
+        raise ValueError(f"This must be a number, not {given!r:.50}.")
     if field.minimum is not None and given < field.minimum:
-        raise ValueError(f"This is at least {field.minimum:g}.")
+        raise ValueError(f"This must be at least {field.minimum:g}.")
     if field.maximum is not None and given > field.maximum:
-        raise ValueError(f"This is at most {field.maximum:g}.")
+        raise ValueError(f"This must be at most {field.maximum:g}.")
     return given
 
 
-def _integer(field: ParamField, given: Any) -> int:
+def _integer(field: ParamField, given: object) -> int:
     number = _number(field, given)
     if number != int(number):
-        raise ValueError(f"This is a whole number, not {given!r:.50}.")
+        raise ValueError(f"This must be a whole number, not {given!r:.50}.")
     return int(number)
 
 
-def _boolean(field: ParamField, given: Any) -> bool:
+def _boolean(field: ParamField, given: object) -> bool:
     if not isinstance(given, bool):
-        raise ValueError(f"This is true or false, not {given!r:.50}.")
+        raise ValueError(f"This must be true or false, not {given!r:.50}.")
     return given
 
 
-_CONVERTERS: dict[type[Any], Callable[[ParamField, Any], Any]] = {
+_CONVERTERS: dict[type[ParamValue], Callable[[ParamField, object], ParamValue]] = {
     str: _text,
     int: _integer,
     float: lambda field, given: float(_number(field, given)),

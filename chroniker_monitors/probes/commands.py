@@ -1,4 +1,4 @@
-"""A management command that reports a value, or whose stderr means that somebody has to look."""
+"""A management command that reports a value, or whose stderr means "needs attention"."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, ClassVar
+from typing import IO, ClassVar
 
 from chroniker.commands import check_command, split_args
 from chroniker.exceptions import CommandRefused
@@ -31,23 +31,25 @@ class CommandProbe(BaseProbe):
 
     kind: ClassVar[str] = "command"
     label: ClassVar[str] = "Management command"
-    description: ClassVar[str] = "What a command of the site reports, or whether it complains."
+    description: ClassVar[str] = (
+        "A value that a command of the site reports, or whether it writes to stderr."
+    )
     unit: ClassVar[str] = "number"
-    permission: ClassVar[str] = "chroniker.add_job"  # which is the right to have any command run
+    permission: ClassVar[str] = "chroniker.add_job"  # it allows running any command
 
     command: str = param(label="Command", help="A management command that jobs may run.")
-    args: str = param("", label="Arguments", help="As on a command line; quotes work.")
+    args: str = param("", label="Arguments", help="As on a command line; quotes are allowed.")
     mode: str = param(
         "report",
         label="Value",
         choices=(
-            ("report", "What it reports by Monitor.report(value, message)"),
+            ("report", "The value it reports with Monitor.report(value, message)"),
             ("stderr", "1 if it writes to stderr, otherwise 0"),
         ),
     )
 
     def clean(self) -> None:
-        """The site lets jobs run the command."""
+        """Check that the site allows jobs to run the command."""
         errors: dict[str, list[str]] = {}
         for name, check in (
             ("command", lambda: check_command(self.command)),
@@ -58,7 +60,7 @@ class CommandProbe(BaseProbe):
             except CommandRefused as error:
                 errors[name] = [str(error)]
         if self.command == "check_monitor":
-            errors["command"] = ["A monitor cannot measure monitors."]
+            errors["command"] = ["A monitor cannot run check_monitor."]
         if errors:
             raise ParamsInvalid(errors)
 
@@ -71,7 +73,7 @@ class CommandProbe(BaseProbe):
             self._call()
         if not readings:
             raise ProbeError(
-                f"{self.command} reported nothing; it has to call Monitor.report(value, message)."
+                f"{self.command} reported nothing. It must call Monitor.report(value, message)."
             )
         return readings[-1]
 
@@ -97,9 +99,9 @@ class CommandProbe(BaseProbe):
 
 @contextlib.contextmanager
 def _capture_stderr() -> Iterator[Callable[[], str]]:
-    """Collect what is written to stderr, also by programs that the command starts.
+    """Capture stderr, including that of programs that the command starts.
 
-    Log records are no output, here as in a job: they go where stderr went before.
+    Log records do not count as output, as in a job: they still go to the original stderr.
     """
     with tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
         outer = sys.stderr
@@ -133,8 +135,8 @@ def _writer(fd: int) -> io.TextIOWrapper:
 
 @contextlib.contextmanager
 def _redirect_logging(stream: IO[str], outer: object) -> Iterator[None]:
-    """Turn the handlers that write to ``outer``, the console, to another stream."""
-    loggers: list[Any] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    """Redirect log handlers that write to ``outer``, the console, to another stream."""
+    loggers: list[object] = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     redirected = {
         handler: handler.stream
         for logger in loggers

@@ -1,12 +1,14 @@
-"""The site's databases: latency, a replica's lag, migrations that are missing."""
+"""The site's databases: latency, replication lag, unapplied migrations."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
 from chroniker_monitors.exceptions import ProbeError
 
@@ -34,11 +36,11 @@ _REPLICA_LAG = """
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseProbe(BaseProbe):
-    """A database of the site."""
+    """The latency or replication lag of a database."""
 
     kind: ClassVar[str] = "database"
     label: ClassVar[str] = "Database"
-    description: ClassVar[str] = "Seconds to connect and SELECT 1, or how far behind a replica is."
+    description: ClassVar[str] = "Seconds to connect and SELECT 1, or the lag of a replica."
     unit: ClassVar[str] = "seconds"
 
     alias: str = param("default", label="Database", choices=database_choices)
@@ -47,12 +49,12 @@ class DatabaseProbe(BaseProbe):
         label="Measure",
         choices=(
             ("latency", "Seconds to connect and SELECT 1"),
-            ("replication_lag", "Seconds that the replica is behind"),
+            ("replication_lag", "Replication lag, seconds"),
         ),
     )
 
     def run(self) -> Reading:
-        """Connect anew: a connection that is kept open says nothing about the next one."""
+        """Open a new connection: an open one does not show whether new ones can be opened."""
         try:
             return self._latency() if self.measure == "latency" else self._replication_lag()
         except DatabaseError as error:
@@ -68,9 +70,11 @@ class DatabaseProbe(BaseProbe):
         return Reading(seconds, f"{connection.display_name} {self.alias!r} answers")
 
     def _replication_lag(self) -> Reading:
-        known: Any = connections[self.alias]
-        if known.vendor not in ("postgresql", "mysql"):
-            raise ProbeError(f"{known.display_name} has no replicas; measure its latency.")
+        configured = connections[self.alias]
+        if configured.vendor not in ("postgresql", "mysql"):
+            raise ProbeError(
+                f"{configured.display_name} has no replication. Measure the latency instead."
+            )
         with open_connection(self.alias, read_only=True) as connection:
             if connection.vendor == "mysql":
                 return _mariadb_replica(connection)
@@ -80,53 +84,53 @@ class DatabaseProbe(BaseProbe):
                 return _postgres_replica(cursor) if replica else _postgres_primary(cursor)
 
 
-def _postgres_primary(cursor: Any) -> Reading:
+def _postgres_primary(cursor: CursorWrapper) -> Reading:
     cursor.execute(_PRIMARY_LAG)
     rows = cursor.fetchall()
     if not rows:
-        raise ProbeError("No replica is connected to this primary, so there is nothing to measure.")
+        raise ProbeError("No replica is connected to this primary, so there is no lag to measure.")
     lags = []
     for name, state, hidden, lag in rows:
         if hidden:
             raise ProbeError(
-                "The database's user may not see its replicas; GRANT pg_monitor TO it."
+                "The database user is not allowed to see the replicas. GRANT pg_monitor to it."
             )
         if lag is None:
             if state != "streaming":
                 raise ProbeError(f"Replica {name} is not streaming yet (state {state}).")
-            continue  # has replayed nothing since it connected
+            continue  # it has replayed nothing since it connected
         lags.append((float(lag), name))
     if not lags:
-        raise ProbeError("The replicas have not reported how far behind they are yet.")
+        raise ProbeError("The replicas have not reported their lag yet.")
     lag, name = max(lags)
-    return Reading(max(lag, 0.0), f"{len(rows)} replicas; the furthest behind is {name}")
+    return Reading(max(lag, 0.0), f"{len(rows)} replicas; {name} has the largest lag")
 
 
-def _postgres_replica(cursor: Any) -> Reading:
+def _postgres_replica(cursor: CursorWrapper) -> Reading:
     cursor.execute(_REPLICA_LAG)
     receivers, all_replayed, since, paused = cursor.fetchone()
     age = None if since is None else max(float(since), 0.0)
     if not receivers:
-        # All that was received is replayed, which says nothing of what was not received.
-        seen = "" if age is None else f" The last transaction came {age:.0f} s ago."
+        # Everything received may be replayed, but the primary may have written more since.
+        seen = "" if age is None else f" The last transaction arrived {age:.0f} s ago."
         raise ProbeError(f"This replica is not connected to its primary.{seen}")
     if all_replayed:
-        return Reading(0.0, "all that was received is replayed")
+        return Reading(0.0, "everything received has been replayed")
     if age is None:
         raise ProbeError("This replica has replayed nothing yet.")
     return Reading(age, "replay is paused" if paused else "behind the primary")
 
 
-def _mariadb_replica(connection: Any) -> Reading:
-    every = "ALL REPLICAS" if connection.mysql_is_mariadb else "REPLICA"
+def _mariadb_replica(connection: BaseDatabaseWrapper) -> Reading:
+    mariadb = getattr(connection, "mysql_is_mariadb", False)
+    every = "ALL REPLICAS" if mariadb else "REPLICA"
     with connection.cursor() as cursor:
         cursor.execute(f"SHOW {every} STATUS")
         names = [column[0] for column in cursor.description]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     if not rows:
         raise ProbeError(
-            "This server is no replica, so there is nothing to measure; name the replica among "
-            "DATABASES and measure there."
+            "This server is not a replica. Add the replica to DATABASES, and measure the lag there."
         )
     lags = []
     for row in rows:
@@ -134,7 +138,7 @@ def _mariadb_replica(connection: Any) -> Reading:
         if lag is None:
             errors = [row.get(f"Last_{kind}_Error") for kind in ("IO", "SQL")]
             why = "; ".join(filter(None, errors)) or "its threads are stopped"
-            raise ProbeError(f"Replication does not run: {why}.")
+            raise ProbeError(f"Replication is not running: {why}.")
         lags.append(float(lag))
     return Reading(max(lags), "behind the primary")
 
@@ -142,7 +146,7 @@ def _mariadb_replica(connection: Any) -> Reading:
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationsProbe(BaseProbe):
-    """Migrations that the code has and the database has not."""
+    """Migrations that are not applied to the database."""
 
     kind: ClassVar[str] = "migrations"
     label: ClassVar[str] = "Unapplied migrations"
@@ -153,7 +157,7 @@ class MigrationsProbe(BaseProbe):
     alias: str = param("default", label="Database", choices=database_choices)
 
     def run(self) -> Reading:
-        """Compare the installed apps' migrations with what the database says was applied."""
+        """Compare the migrations of the installed apps with those recorded in the database."""
         from django.db.migrations.exceptions import InconsistentMigrationHistory
         from django.db.migrations.executor import MigrationExecutor
 
@@ -164,11 +168,13 @@ class MigrationsProbe(BaseProbe):
                 executor = MigrationExecutor(connection)
                 executor.loader.check_consistent_history(connection)
             except InconsistentMigrationHistory as error:
-                raise ProbeError(f"The history of migrations is inconsistent: {error}") from error
+                raise ProbeError(f"The migration history is inconsistent: {error}") from error
             conflicts = executor.loader.detect_conflicts()
             if conflicts:
                 raise ProbeError(f"Migrations of {', '.join(conflicts)} conflict with each other.")
             plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
         names = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
         many = ", …" if len(names) > 5 else ""
-        return Reading(len(names), ", ".join(names[:5]) + many if names else "all are applied")
+        return Reading(
+            len(names), ", ".join(names[:5]) + many if names else "all migrations are applied"
+        )

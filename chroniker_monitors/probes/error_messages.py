@@ -1,4 +1,4 @@
-"""An unexpected error as a sentence for the person who has to act on it."""
+"""Turn exceptions into sentences for the person who has to act on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import sys
-from typing import Any
 
 from chroniker.exceptions import ChronikerError
 
@@ -17,42 +16,42 @@ _SHORTEST_SECRET = 6
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong, in a sentence."""
+    """Return a sentence that says what went wrong."""
     if isinstance(error, ChronikerError):
         return str(error) or (type(error).__doc__ or type(error).__name__).strip()
     if isinstance(error, OSError) and not _is_ssl(error):
         return explain_os(error)
     if isinstance(error, ImportError):
-        return f"A module is missing: {error}."
+        return f"A module cannot be imported: {error}."
     if isinstance(error, SystemExit):
-        return f"It ended the process (exit code {error.code})."
+        return f"The probe called sys.exit (exit code {error.code})."
     text = _first_line(error)
     if _is_database(error):
-        return f"The database refused: {text}"
+        return f"Database error: {text}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def explain_os(error: OSError, what: str = "") -> str:
-    """The same for an error of the operating system; ``what``: a file or host and port."""
+    """Return a sentence for an error of the operating system; ``what``: a file, or host:port."""
     name = what or (os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "")
     about = f": {name}" if name else ""
     if isinstance(error, ConnectionRefusedError):
-        return f"Connection refused{about}; nothing listens there."
+        return f"Connection refused{about}. Nothing listens there."
     if isinstance(error, ConnectionResetError | BrokenPipeError):
-        return f"The other side ended the connection{about}."
+        return f"The other side closed the connection{about}."
     if isinstance(error, TimeoutError):
-        return f"No answer in time{about}."
+        return f"No response in time{about}."
     if isinstance(error, FileNotFoundError):
-        return f"There is no such file or directory{about}."
+        return f"No such file or directory{about}."
     if isinstance(error, PermissionError):
-        return f"The user who runs the jobs has no permission for it{about}."
+        return f"Permission denied for the user who runs the jobs{about}."
     if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return f"There is no route to it{about}."
+        return f"No route to host{about}."
     return f"{error.strerror or _first_line(error)}{about}."
 
 
 def clean_message(text: str, probe: BaseProbe | None = None) -> str:
-    """One line of bounded length that every database takes, with secrets masked."""
+    """Return one line of limited length that every database can store, with secrets masked."""
     if not text:
         return ""
     text = _mask(str(text), probe)
@@ -88,5 +87,8 @@ def _is_database(error: BaseException) -> bool:
 
 
 def _is_ssl(error: BaseException) -> bool:
-    ssl: Any = sys.modules.get("ssl")
-    return ssl is not None and isinstance(error, ssl.SSLError)
+    if "ssl" not in sys.modules:  # not imported just for this: it is large
+        return False
+    import ssl
+
+    return isinstance(error, ssl.SSLError)

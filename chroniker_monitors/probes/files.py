@@ -1,4 +1,4 @@
-"""Is the backup fresh? Age, size or number of the files of a pattern."""
+"""Age, size or number of files that match a pattern, for example to check a backup."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ MAX_FILES = 100_000
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileProbe(BaseProbe):
-    """The newest file of a pattern."""
+    """Files that match a pattern."""
 
     kind: ClassVar[str] = "file"
     label: ClassVar[str] = "File"
-    description: ClassVar[str] = "Age or size of the newest file of a pattern, or their number."
+    description: ClassVar[str] = (
+        "Age or size of the newest file that matches a pattern, or the number of files."
+    )
     unit: ClassVar[str] = "seconds"
 
     pattern: str = param(
         label="Pattern",
-        help="Such as /var/backups/shop-*.sql.gz; ** stands for any directories.",
+        help="Such as /var/backups/shop-*.sql.gz. ** matches any number of directories.",
     )
     measure: str = param(
         "age_seconds",
@@ -47,11 +49,11 @@ class FileProbe(BaseProbe):
     )
 
     def clean(self) -> None:
-        """The pattern is absolute."""
+        """Check that the pattern is absolute."""
         validate_absolute_path(self.pattern, "pattern")
 
     def run(self) -> Reading:
-        """Look at every file that matches; a file server that is dead counts as no answer."""
+        """Read the metadata of the files. A file server that hangs counts as no response."""
         return call_with_timeout(self._scan)
 
     def _scan(self) -> Reading:
@@ -62,34 +64,36 @@ class FileProbe(BaseProbe):
             try:
                 info = os.stat(path)
             except FileNotFoundError:
-                continue  # rotated away meanwhile, or a link to nothing
+                continue  # deleted meanwhile, or a broken link
             if not stat.S_ISREG(info.st_mode):
                 continue
             count += 1
             if newest_stat is None or info.st_mtime > newest_stat.st_mtime:
                 newest, newest_stat = path, info
         if count > MAX_FILES:
-            raise ProbeError(f"More than {MAX_FILES} files match {self.pattern}; narrow it.")
+            raise ProbeError(
+                f"More than {MAX_FILES} files match {self.pattern}. Use a narrower pattern."
+            )
         if self.measure == "count":
             return Reading(count, f"{count} files match {self.pattern}", "files")
         if newest_stat is None:
-            raise ProbeError(f"No file matches {self.pattern} ({directory} is there).")
+            raise ProbeError(f"No file matches {self.pattern} ({directory} exists).")
         if self.measure == "size_bytes":
             return Reading(newest_stat.st_size, f"{newest}, the newest of {count}", "bytes")
-        age = max(time.time() - newest_stat.st_mtime, 0.0)  # a clock that was set back
+        age = max(time.time() - newest_stat.st_mtime, 0.0)  # if the clock was set back
         return Reading(age, f"{newest}, the newest of {count}")
 
     def _directory(self) -> Path:
-        """The part of the pattern without wildcards; ``glob`` is silent if it cannot be read."""
+        """Return the directory before the first wildcard; ``glob`` ignores permission errors."""
         parts = Path(self.pattern).parts
         plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
         path = Path(*plain)
         wild = len(plain) < len(parts)
         directory = path if wild else path.parent
         try:
-            os.stat(os.path.join(directory, "."))  # may it be entered
+            os.stat(os.path.join(directory, "."))  # can it be entered?
             if wild:
-                with os.scandir(directory):  # and listed
+                with os.scandir(directory):  # can it be listed?
                     pass
         except OSError as error:
             raise ProbeError(explain_os(error, str(directory))) from error

@@ -1,4 +1,4 @@
-"""Any check of django-health-check, by its dotted path."""
+"""A check of django-health-check, by its dotted path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.apps import apps
 
@@ -19,6 +19,9 @@ from .base import BaseProbe, Reading, param
 from .registry import register_probe
 from .time_limit import remaining_seconds
 
+if TYPE_CHECKING:
+    from health_check.base import HealthCheck
+
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,9 @@ class HealthProbe(BaseProbe):
 
     kind: ClassVar[str] = "health"
     label: ClassVar[str] = "Health check"
-    description: ClassVar[str] = "A django-health-check: 0 if it passes, 1 if it warns, 2 if not."
+    description: ClassVar[str] = (
+        "A django-health-check: 0 if it passes, 1 if it warns, 2 if it fails."
+    )
     unit: ClassVar[str] = "severity"
     modules: ClassVar[tuple[str, ...]] = ("health_check.checks",)
 
@@ -37,7 +42,7 @@ class HealthProbe(BaseProbe):
     )
 
     def clean(self) -> None:
-        """The check is there and takes the options."""
+        """Check that the check exists and accepts the options."""
         errors: dict[str, list[str]] = {}
         try:
             cls = _check_class(self.check)
@@ -51,7 +56,7 @@ class HealthProbe(BaseProbe):
             raise ParamsInvalid(errors)
 
     def run(self) -> Reading:
-        """Run the check here; what it raises tells how severe it is."""
+        """Run the check. The exception that it raises determines the severity."""
         check = _instance(_check_class(self.check), _options(self.options))
         from health_check.exceptions import (
             HealthCheckException,
@@ -67,11 +72,11 @@ class HealthProbe(BaseProbe):
         except (ServiceUnavailable, ServiceReturnedUnexpectedResult) as failed:
             return Reading(2, str(failed))
         except HealthCheckException as error:
-            raise ProbeError(f"{self.check} could not tell: {error}") from error
+            raise ProbeError(f"{self.check} could not be run: {error}") from error
         return Reading(0, "healthy")
 
 
-def _run(check: Any) -> None:
+def _run(check: HealthCheck) -> None:
     outcome = check.run()
     if inspect.isawaitable(outcome):
         import asyncio
@@ -82,8 +87,8 @@ def _run(check: Any) -> None:
         asyncio.run(wait())
 
 
-def _check_class(path: str) -> type[Any]:
-    """The class of a check. Raises ProbeError; nothing else than checks is ever imported."""
+def _check_class(path: str) -> type[HealthCheck]:
+    """Return the class of a check, importing only allowed modules. Raises ProbeError."""
     try:
         from health_check.base import HealthCheck
     except ImportError as error:
@@ -95,34 +100,34 @@ def _check_class(path: str) -> type[Any]:
     homes |= {config.name for config in apps.get_app_configs()}
     if not any(module == home or module.startswith(f"{home}.") for home in homes):
         raise ProbeError(
-            f"{path!r:.100} is no check of health_check or of an installed app; "
-            "CHRONIKER_MONITORS_HEALTH_CHECKS can list its module."
+            f"{path!r:.100} is not in health_check or an installed app. Add its module to "
+            "CHRONIKER_MONITORS_HEALTH_CHECKS."
         )
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ProbeError(f"{path!r:.100} cannot be imported: {error}.") from error
     if not (isinstance(found, type) and issubclass(found, HealthCheck)):
-        raise ProbeError(f"{path!r:.100} is no subclass of health_check.base.HealthCheck.")
+        raise ProbeError(f"{path!r:.100} is not a subclass of health_check.base.HealthCheck.")
     return found
 
 
-def _options(text: str) -> dict[str, Any]:
+def _options(text: str) -> dict[str, object]:
     try:
         options = json.loads(text or "{}")
     except ValueError as error:
         raise ProbeError(f"The options are not JSON: {error}.") from error
     if not isinstance(options, dict):
-        raise ProbeError('The options are a JSON object, such as {"alias": "replica"}.')
+        raise ProbeError('The options must be a JSON object, such as {"alias": "replica"}.')
     return options
 
 
-def _instance(cls: type[Any], options: dict[str, Any]) -> Any:
+def _instance(cls: type[HealthCheck], options: dict[str, object]) -> HealthCheck:
     known = [field for field in dataclasses.fields(cls) if field.init]
     unknown = options.keys() - {field.name for field in known}
     if unknown:
         names = ", ".join(field.name for field in known) or "none"
-        raise ProbeError(f"{cls.__name__} has no option {', '.join(unknown)}; it has: {names}.")
+        raise ProbeError(f"{cls.__name__} has no option {', '.join(unknown)}. It has: {names}.")
     values = dict(options)
     for field in known:
         given = values.get(field.name)
@@ -131,4 +136,4 @@ def _instance(cls: type[Any], options: dict[str, Any]) -> Any:
     try:
         return cls(**values)
     except Exception as error:
-        raise ProbeError(f"{cls.__name__} does not take these options: {error}") from error
+        raise ProbeError(f"{cls.__name__} does not accept these options: {error}") from error

@@ -1,4 +1,4 @@
-"""What tells by itself that it has run, and is late when it does not."""
+"""Heartbeats: outside jobs that ping after each run, and are late if they do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .registry import register_probe
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatProbe(BaseProbe):
-    """A job outside Django that fetches a URL when it has done its work."""
+    """A job outside Django that fetches a URL after each run."""
 
     kind: ClassVar[str] = "heartbeat"
     label: ClassVar[str] = "Heartbeat"
@@ -25,12 +25,12 @@ class HeartbeatProbe(BaseProbe):
     passive: ClassVar[bool] = True
 
     period_seconds: float = param(
-        86400.0, label="Period, seconds", help="How often it pings.", minimum=1
+        86400.0, label="Period, seconds", help="Time between two pings.", minimum=1
     )
     grace_seconds: float = param(
-        3600.0, label="Grace, seconds", help="How much later it may be.", minimum=0
+        3600.0, label="Grace, seconds", help="How late a ping may be.", minimum=0
     )
 
     def run(self) -> Reading:
-        """Refuse: there is nothing to ask."""
-        raise ProbeError("A heartbeat is measured by the pings that arrive, not by asking.")
+        """Raise ProbeError: a heartbeat is passive."""
+        raise ProbeError("A heartbeat is measured when pings arrive. It cannot be run.")

@@ -1,4 +1,4 @@
-"""A web page: how fast it answers, with which status, and a number out of what it says."""
+"""A web page: its latency, its status, or a number from its JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
@@ -46,7 +46,7 @@ class _Response:
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpProbe(BaseProbe):
-    """One request, redirects followed."""
+    """One HTTP request, with redirects."""
 
     kind: ClassVar[str] = "http"
     label: ClassVar[str] = "Web page"
@@ -59,26 +59,28 @@ class HttpProbe(BaseProbe):
         "latency",
         label="Measure",
         choices=(
-            ("latency", "Seconds until the whole answer is there"),
+            ("latency", "Seconds until the response is complete"),
             ("status", "The status, such as 200"),
             ("as_expected", "1 if status and text are as expected, otherwise 0"),
-            ("json", "A number from the JSON of the answer"),
+            ("json", "A number from the JSON of the response"),
         ),
     )
     method: str = param("GET", label="Method", choices=(("GET", "GET"), ("HEAD", "HEAD")))
     expected_status: str = param(
         "200-299", label="Expected status", help="Such as 200, 200-299 or 200,404."
     )
-    expected_text: str = param("", label="Expected text", help="What the answer has to contain.")
+    expected_text: str = param(
+        "", label="Expected text", help="Text that the response must contain."
+    )
     json_path: str = param(
         "",
         label="JSON path",
-        help="Where the number is: names and positions joined by dots, such as queues.0.length.",
+        help="Path of the number: names and positions joined by dots, such as queues.0.length.",
     )
     headers: str = param(
         "",
         label="Headers",
-        help="One a line, such as Authorization: Bearer …; not sent to another host.",
+        help="One per line, such as Authorization: Bearer …; not sent to other hosts on redirects.",
         multiline=True,
         secret=True,
     )
@@ -86,13 +88,13 @@ class HttpProbe(BaseProbe):
 
     @classmethod
     def preload(cls) -> None:
-        """Read the certificate authorities as well, which takes longer than a request."""
+        """Also load the certificate authorities, which takes longer than a request."""
         import_modules(cls.modules)
         load_authorities()
 
     @classmethod
-    def may_reuse_secrets(cls, stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-        """At the same scheme, host and port."""
+    def may_reuse_secrets(cls, stored: Mapping[str, object], given: Mapping[str, object]) -> bool:
+        """Whether both URLs have the same scheme, host and port."""
         try:
             before, after = (_parse_url(str(params.get("url", ""))) for params in (stored, given))
         except ProbeError:
@@ -100,7 +102,7 @@ class HttpProbe(BaseProbe):
         return _origin(before) == _origin(after)
 
     def clean(self) -> None:
-        """The URL, the statuses and the headers can be read; a JSON path goes with ``json``."""
+        """Check URL, statuses and headers, and that ``json`` has a path."""
         errors: dict[str, list[str]] = {}
         for name, check in (
             ("url", lambda: _parse_url(self.url)),
@@ -112,34 +114,35 @@ class HttpProbe(BaseProbe):
             except ProbeError as error:
                 errors[name] = [str(error)]
         if self.measure == "json" and not self.json_path:
-            errors["json_path"] = ["This is needed to find the number."]
+            errors["json_path"] = ["The measure json needs a JSON path."]
         if self.method == "HEAD" and (self.measure == "json" or self.expected_text):
-            errors["method"] = ["HEAD brings no text; use GET."]
+            errors["method"] = ["A response to HEAD has no text. Use GET."]
         if errors:
             raise ParamsInvalid(errors)
 
     def run(self) -> Reading:
-        """Fetch, and hold the answer against what is expected."""
-        answer = self._fetch()
-        wrong = self._find_mismatch(answer)
-        message = f"{answer.status} in {answer.seconds:.3f} s, {len(answer.body)} bytes"
+        """Fetch the page and compare the response with what is expected."""
+        response = self._fetch()
+        wrong = self._find_mismatch(response)
+        message = f"{response.status} in {response.seconds:.3f} s, {len(response.body)} bytes"
         if self.measure == "status":
-            return Reading(answer.status, wrong or message, "status")
+            return Reading(response.status, wrong or message, "status")
         if self.measure == "as_expected":
             return Reading(0 if wrong else 1, wrong or message, "yes or no")
         if wrong:
             raise ProbeError(f"{wrong[0].upper()}{wrong[1:]}.")
         if self.measure == "json":
-            return Reading(_number(answer.body, self.json_path), message, "number")
-        return Reading(answer.seconds, message)
+            return Reading(_number(response.body, self.json_path), message, "number")
+        return Reading(response.seconds, message)
 
-    def _find_mismatch(self, answer: _Response) -> str:
+    def _find_mismatch(self, response: _Response) -> str:
         if not any(
-            first <= answer.status <= last for first, last in _parse_statuses(self.expected_status)
+            first <= response.status <= last
+            for first, last in _parse_statuses(self.expected_status)
         ):
-            return f"the answer was {answer.status}, expected was {self.expected_status}"
-        if self.expected_text and self.expected_text.encode() not in answer.body:
-            return f"the answer does not contain {self.expected_text!r:.100}"
+            return f"the status was {response.status}, expected {self.expected_status}"
+        if self.expected_text and self.expected_text.encode() not in response.body:
+            return f"the response does not contain {self.expected_text!r:.100}"
         return ""
 
     def _fetch(self) -> _Response:
@@ -154,25 +157,29 @@ class HttpProbe(BaseProbe):
                 return _Response(status, body, time.monotonic() - began)
             url = urljoin(url, location)
             if _origin(_parse_url(url)) != _origin(parts):
-                headers = {}  # they may be credentials, and were meant for the first host
-        raise ProbeError(f"There were more than {self.max_redirects} redirects; the last to {url}.")
+                headers = {}  # they may contain credentials for the first host
+        raise ProbeError(
+            f"There were more than {self.max_redirects} redirects, the last one to {url}."
+        )
 
 
 def _parse_url(url: str) -> SplitResult:
-    """The parts of a URL. Raises ProbeError, also for what no monitor needs in one."""
+    """Split a URL. Raises ProbeError if it is invalid or has parts that monitors do not support."""
     if not url.isprintable() or re.search(r"[\s\\]", url):
-        raise ProbeError(f"{url!r:.200} is no URL: write other characters as %XX.")
+        raise ProbeError(f"{url!r:.200} is not a URL: write special characters as %XX.")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ProbeError(f"{url!r:.200} is no URL: {error}.") from error
+        raise ProbeError(f"{url!r:.200} is not a URL: {error}.") from error
     if parts.scheme not in _PORTS:
-        raise ProbeError(f"{url!r:.200} is not fetched: only http:// and https:// are.")
+        raise ProbeError(f"{url!r:.200} is not supported. Use http:// or https://.")
     if "@" in parts.netloc:
-        raise ProbeError("Give name and password in an Authorization header, not in the URL.")
+        raise ProbeError(
+            "Put the user name and password into an Authorization header, not into the URL."
+        )
     if not parts.hostname or port == 0:
-        raise ProbeError(f"{url!r:.200} names no host.")
+        raise ProbeError(f"{url!r:.200} has no host.")
     normalize_host(parts.hostname)
     return parts
 
@@ -186,7 +193,9 @@ def _parse_statuses(text: str) -> list[tuple[int, int]]:
     for piece in text.split(","):
         match = re.fullmatch(r"\s*([1-5]\d\d)(?:-([1-5]\d\d))?\s*", piece)
         if match is None:
-            raise ProbeError(f"{text!r:.50} is no list such as 200, 200-299 or 200,404.")
+            raise ProbeError(
+                f"{text!r:.50} is not a list of statuses, such as 200, 200-299 or 200,404."
+            )
         found.append((int(match[1]), int(match[2] or match[1])))
     return found
 
@@ -196,9 +205,9 @@ def _parse_headers(text: str) -> dict[str, str]:
     for line in filter(None, (line.strip() for line in text.splitlines())):
         match = _HEADER.fullmatch(line)
         if match is None:
-            raise ProbeError("A line is no header such as `Accept: text/html` (in ASCII).")
+            raise ProbeError("A line is not a header such as `Accept: text/html` (in ASCII).")
         if match[1].lower() in _RESERVED_HEADERS:
-            raise ProbeError(f"The header {match[1]} is set by the monitor itself.")
+            raise ProbeError(f"The header {match[1]} is set by the monitor and cannot be changed.")
         found[match[1]] = match[2]
     return found
 
@@ -206,7 +215,7 @@ def _parse_headers(text: str) -> dict[str, str]:
 def _request(
     parts: SplitResult, method: str, headers: dict[str, str]
 ) -> tuple[int, str | None, bytes]:
-    """Status, where it redirects to, and body of one request."""
+    """Send one request. Returns status, redirect target and body."""
     from http.client import HTTPException
 
     place = parts.netloc
@@ -224,15 +233,15 @@ def _request(
         with contextlib.closing(connection.getresponse()) as response:
             body = response.read(MAX_BODY + 1)
             if len(body) > MAX_BODY:
-                raise ProbeError(f"The answer of {place} is larger than {MAX_BODY} bytes.")
+                raise ProbeError(f"The response of {place} is larger than {MAX_BODY} bytes.")
             return response.status, response.getheader("Location"), body
     except TimeoutError as error:
-        raise ProbeError(f"{place} did not answer in full in time.") from error
+        raise ProbeError(f"{place} did not send a complete response in time.") from error
     except OSError as error:
         raise ProbeError(_explain(error, place)) from error
     except HTTPException as error:
         raise ProbeError(
-            f"{place} does not speak HTTP as it should: {type(error).__name__} {error}."
+            f"{place} sent an invalid HTTP response: {type(error).__name__} {error}."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -254,7 +263,7 @@ def _explain(error: OSError, place: str) -> str:
 
 
 def _connection(parts: SplitResult) -> HTTPConnection:
-    """A connection of the standard library whose socket is ours: looked at when it connects."""
+    """A connection of the standard library, over a socket whose address is checked on connect."""
     from http.client import HTTPConnection
 
     name = normalize_host(parts.hostname or "")
@@ -278,11 +287,11 @@ def _connection(parts: SplitResult) -> HTTPConnection:
 
 
 def _number(body: bytes, path: str) -> float:
-    """The number at a path of a JSON document. Raises ProbeError."""
+    """Return the number at a path of a JSON document. Raises ProbeError."""
     try:
-        found: Any = json.loads(body)
+        found: object = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ProbeError(f"The answer is not JSON: it begins with {body[:40]!r}.") from error
+        raise ProbeError(f"The response is not JSON: it begins with {body[:40]!r}.") from error
     path_so_far: list[str] = []
     for step in path.split("."):
         if isinstance(found, dict) and step in found:
@@ -294,5 +303,5 @@ def _number(body: bytes, path: str) -> float:
             raise ProbeError(f"The JSON has no {step!r} in {place}.")
         path_so_far.append(step)
     if isinstance(found, bool) or not isinstance(found, int | float):
-        raise ProbeError(f"The JSON has {found!r:.60} at {path}, which is no number.")
+        raise ProbeError(f"The JSON has {found!r:.60} at {path}, which is not a number.")
     return float(found)

@@ -1,4 +1,4 @@
-"""Time limits of statements, kept by the database itself, and connections that only read."""
+"""Database connections with statement timeouts set in the database, and read-only ones."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from chroniker_monitors.exceptions import ProbeError
 
 from .time_limit import remaining_seconds
 
-_SQLITE_PROGRESS_STEPS = (
-    10_000  # of SQLite's machine between two looks at the clock: about a millisecond
-)
+_SQLITE_PROGRESS_STEPS = 10_000
+"""Instructions of SQLite's virtual machine between two checks of the time: about 1 ms."""
 
 
 @contextmanager
 def limited_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
-    """The site's connection, whose statements end with the probe's time limit; rolled back."""
+    """The site's connection, with the probe's time limit for statements. Always rolled back."""
     connection = connections[alias]
     if connection.vendor == "sqlite":
-        # No transaction: a site may have them take the write lock at once.
+        # No transaction: a site may configure transactions to take the write lock immediately.
         with _statement_limit(connection):
             yield connection
         return
@@ -39,14 +38,14 @@ def limited_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
 
 @contextmanager
 def open_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrapper]:
-    """A new connection, closed in the end.
+    """A new connection, closed at the end of the block.
 
-    ``guarded``: the database itself refuses to write, and ends each statement with the probe's
-    time limit. Without, nothing is said to the database but what the caller says.
+    ``read_only``: the database refuses writes, and ends each statement at the probe's time limit.
+    Otherwise nothing but the caller's own statements is sent.
     """
     if alias not in connections:
         raise ProbeError(
-            f"There is no database {alias!r}; DATABASES has: {', '.join(connections)}."
+            f"There is no database {alias!r}. DATABASES has: {', '.join(connections)}."
         )
     connection = connections[alias].copy()
     _prepare(connection)
@@ -60,7 +59,7 @@ def open_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrap
             with _statement_limit(connection), _sqlite_read_only(connection):
                 yield connection
             return
-        # Nobody ends the transaction; it goes with the connection.
+        # The transaction ends with the connection.
         _begin_read_only(connection)
         with _statement_limit(connection):
             yield connection
@@ -69,12 +68,12 @@ def open_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrap
 
 
 def _prepare(connection: BaseDatabaseWrapper) -> None:
-    """Options of the driver: how long to wait for the connection, one statement at a time."""
+    """Set the driver's options: connection timeout, and one statement per call."""
     options = connection.settings_dict["OPTIONS"]
     seconds = max(math.ceil(remaining_seconds()), 1)
     if connection.vendor == "postgresql":
-        options.pop("pool", None)  # what comes from a pool is no new connection
-        options["connect_timeout"] = max(seconds, 2)  # libpq takes 1 for 2
+        options.pop("pool", None)  # a pooled connection is not a new one
+        options["connect_timeout"] = max(seconds, 2)  # libpq treats 1 as 2
     elif connection.vendor == "mysql":
         options["connect_timeout"] = seconds
         options["read_timeout"] = seconds + 1
@@ -84,7 +83,7 @@ def _prepare(connection: BaseDatabaseWrapper) -> None:
         options["timeout"] = min(seconds, options.get("timeout", 5))
         path = Path(connection.settings_dict["NAME"])
         if path.is_absolute() and not path.exists():
-            raise ProbeError(f"There is no file {path}.")  # SQLite would make an empty one
+            raise ProbeError(f"There is no file {path}.")  # SQLite would create an empty one
 
 
 def _begin_read_only(connection: BaseDatabaseWrapper) -> None:
@@ -94,8 +93,8 @@ def _begin_read_only(connection: BaseDatabaseWrapper) -> None:
     }.get(connection.vendor)
     if begin is None:
         raise ProbeError(
-            f"Statements cannot be kept from writing on {connection.vendor}; PostgreSQL, MariaDB, "
-            "MySQL and SQLite can."
+            f"Read-only access is not supported on {connection.vendor}. Use PostgreSQL, MariaDB, "
+            "MySQL or SQLite."
         )
     with connection.cursor() as cursor:
         cursor.execute(begin)
@@ -109,7 +108,7 @@ def _statement_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
             yield
         return
     if connection.vendor == "postgresql":
-        # Forgotten with the transaction or savepoint; PgBouncer hands sessions on.
+        # LOCAL: it ends with the transaction; PgBouncer gives sessions to other clients.
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = {milliseconds}")
         yield
@@ -137,7 +136,7 @@ def _sqlite_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
     (busy_timeout,) = raw.execute("PRAGMA busy_timeout").fetchone()
     left = remaining_seconds()
     deadline = time.monotonic() + left
-    # Whoever waits for a lock in SQLite hears no alarm.
+    # Python runs no signal handler while SQLite waits for a lock.
     raw.execute(f"PRAGMA busy_timeout = {min(busy_timeout, int(left * 1000))}")
     raw.set_progress_handler(lambda: time.monotonic() > deadline, _SQLITE_PROGRESS_STEPS)
     try:
@@ -160,7 +159,7 @@ def _sqlite_read_only(connection: BaseDatabaseWrapper) -> Iterator[None]:
     raw = connection.connection
     raw.execute("PRAGMA query_only = ON")
 
-    # Nor may it attach another file, or turn query_only off again.
+    # The statement must not attach another file or turn query_only off.
     def authorize(action: int, *details: object) -> int:
         return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
 

@@ -1,7 +1,8 @@
-"""What a ``records`` monitor may ask of the database: models, fields, lookups and values.
+"""The models, fields, lookups and values that a ``records`` monitor may use in a query.
 
-Whoever may define a monitor need not be allowed to see what it counts: one yes or no a minute is
-enough to guess a password's hash letter by letter. So all of it is on an allow-list.
+A user who may define monitors need not be allowed to see the rows that are counted, and one yes
+or no per minute is enough to guess a password hash letter by letter. So everything is checked
+against an allow-list.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard
 
 from django.apps import apps
 from django.conf import settings
@@ -25,7 +26,7 @@ from .relative_time import parse_relative
 
 Model = type[models.Model]
 Field: TypeAlias = "models.Field[Any, Any]"
-Condition = tuple[str, Any]
+Condition = tuple[str, object]
 
 _FORBIDDEN_APPS = {"auth", "sessions", "contenttypes", "admin"}
 _SECRET_PARTS = re.compile(
@@ -50,45 +51,46 @@ _PARTS = {
     models.DateTimeField: ("date", "year", "month", "day", "week_day", "hour"),
     models.DateField: ("year", "month", "day", "week_day"),
 }
-_BY_TYPE: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (models.BooleanField, ("exact", "isnull")),
+_BY_TYPE: tuple[tuple[tuple[type[Field], ...], tuple[str, ...]], ...] = (
+    ((models.BooleanField,), ("exact", "isnull")),
     ((models.DateTimeField, models.DateField), _TIMES),
-    (models.DurationField, _TIMES),
+    ((models.DurationField,), _TIMES),
     ((models.IntegerField, models.FloatField, models.DecimalField), _NUMBERS),
     ((models.FileField,), ("isnull",)),
     ((models.CharField, models.TextField, models.GenericIPAddressField), _TEXTS),
-    (models.UUIDField, ("exact", "in", "isnull")),
+    ((models.UUIDField,), ("exact", "in", "isnull")),
 )
 
 
 def is_secret(name: str) -> bool:
-    """Whether a field's name tells of something that nobody should be able to guess at."""
+    """Whether the name of a field suggests that its values are secret."""
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().split("_")
     return bool(_SECRET_PARTS.search(name) or _SECRET_WORDS & set(words))
 
 
 def _is_credentials(model: Model) -> bool:
-    """Users, groups, permissions, sessions: what says who may do what."""
+    """Whether a model holds users, groups, permissions or sessions."""
     user = settings.AUTH_USER_MODEL.lower()
     from django.contrib.sessions.base_session import AbstractBaseSession
 
     return (
         any(
             parent._meta.label_lower == user
-            for parent in cast(list[Any], model.__mro__)
-            if _is_model(parent)
+            for parent in model.__mro__
+            if _is_concrete_model(parent)
         )
         or model._meta.app_label in _FORBIDDEN_APPS
         or issubclass(model, AbstractBaseSession)
     )
 
 
-def _is_model(candidate: Any) -> bool:
-    return hasattr(candidate, "_meta") and not candidate._meta.abstract
+def _is_concrete_model(candidate: type) -> TypeGuard[Model]:
+    meta = getattr(candidate, "_meta", None)
+    return meta is not None and not meta.abstract
 
 
 def is_countable(model: Model) -> bool:
-    """Whether the site lets monitors count this model's rows."""
+    """Whether the site allows monitors to count the rows of this model."""
     named = conf.MONITORS_MODELS
     if named is not None:
         return model._meta.label_lower in {str(label).lower() for label in named}
@@ -100,7 +102,7 @@ def is_countable(model: Model) -> bool:
 
 
 def model_choices() -> list[tuple[str, str]]:
-    """The models that monitors may count."""
+    """Return the models that monitors may count."""
     return sorted(
         (model._meta.label, f"{model._meta.label} ({model._meta.verbose_name_plural})")
         for model in apps.get_models()
@@ -109,53 +111,53 @@ def model_choices() -> list[tuple[str, str]]:
 
 
 def field_names(label: str) -> list[str]:
-    """The fields of such a model that monitors may look at."""
+    """Return the fields of a model that monitors may use."""
     return [
         field.name for field in get_model(label)._meta.concrete_fields if not is_secret(field.name)
     ]
 
 
 def get_model(label: str) -> Model:
-    """The model of a label. Raises ProbeError."""
+    """Return the model with this label. Raises ProbeError."""
     try:
         model = apps.get_model(label)
     except (LookupError, ValueError):
-        raise ProbeError(f"There is no model {label!r:.80}; write it as app_label.Model.") from None
+        raise ProbeError(f"There is no model {label!r:.80}. Enter it as app_label.Model.") from None
     if not is_countable(model):
         raise ProbeError(
-            f"This site does not let monitors count {model._meta.label}; "
-            "CHRONIKER_MONITORS_MODELS can list it."
+            f"This site does not allow monitors to count {model._meta.label}. Add it to "
+            "CHRONIKER_MONITORS_MODELS."
         )
     return model
 
 
 def get_field(model: Model, name: str) -> Field:
-    """A column of the model. Raises ProbeError."""
+    """Return a concrete field of the model. Raises ProbeError."""
     known = ", ".join(field_names(model._meta.label))
     try:
         field = model._meta.get_field(name)
     except FieldDoesNotExist:
         raise ProbeError(
-            f"{model._meta.label} has no field {name!r:.80}; it has: {known}."
+            f"{model._meta.label} has no field {name!r:.80}. It has: {known}."
         ) from None
     if not isinstance(field, models.Field) or field.many_to_many or not field.concrete:
-        raise ProbeError(f"{name} is no column of {model._meta.label}; it has: {known}.")
+        raise ProbeError(f"{name} is not a column of {model._meta.label}. It has: {known}.")
     if is_secret(field.name):
-        raise ProbeError(f"Monitors do not look at {name}: its name tells of a secret.")
+        raise ProbeError(f"Monitors must not use {name}: its name suggests a secret.")
     return field
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What a condition compares: a column, or a part of a date in it."""
+    """The left side of a condition: a field, or a part of its date."""
 
     field: Field
-    part: str  # such as "year"; empty: the column itself
+    part: str  # such as "year"; empty: the field itself
     lookup: str
 
 
 def parse_conditions(model: Model, text: str, now: datetime) -> list[Condition]:
-    """Lines such as ``status = failed`` or ``created__gte = now-1h``, checked and converted.
+    """Parse and check lines such as ``status = failed`` or ``created__gte = now-1h``.
 
     Raises ProbeError.
     """
@@ -165,7 +167,7 @@ def parse_conditions(model: Model, text: str, now: datetime) -> list[Condition]:
             continue
         path, equals, value = (piece.strip() for piece in line.partition("="))
         if not equals or value.startswith("="):
-            raise ProbeError(f"{line!r:.80} is no condition; write `field = value`.")
+            raise ProbeError(f"{line!r:.80} is not a condition. Enter `field = value`.")
         target = _target(model, path)
         found.append((path, _convert(target, value, now)))
     return found
@@ -175,7 +177,7 @@ def _target(model: Model, path: str) -> _Target:
     if not _PATH.fullmatch(path):
         shown = path.encode("ascii", "backslashreplace").decode()
         raise ProbeError(
-            f"{shown!r:.80} is no field; write its name, and perhaps a lookup, such as "
+            f"{shown!r:.80} is not a field. Enter its name, optionally with a lookup, such as "
             "`status` or `created__gte`."
         )
     first, *rest = path.split("__")
@@ -190,19 +192,19 @@ def _target(model: Model, path: str) -> _Target:
     if rest or lookup not in allowed:
         wrong = "__".join([lookup, *rest])
         raise ProbeError(
-            f"{wrong!r:.80} cannot be asked of {field.name}; it takes: "
+            f"{field.name} does not support {wrong!r:.80}. It supports: "
             f"{', '.join([*allowed, *(() if part else _parts(field))])}."
         )
     return _Target(field, part, lookup)
 
 
 def _follow_relation(model: Model, field: Field, name: str) -> Field:
-    """The field on the other side of a foreign key: one step, to a model that may be counted."""
-    related: Any = field.related_model
+    """Return a field of the model that a foreign key points to, if that model may be counted."""
+    related = field.related_model
     if not isinstance(related, type) or _is_credentials(related) or not is_countable(related):
         raise ProbeError(
-            f"Monitors do not look from {model._meta.label} through {field.name}: this site does "
-            "not let them count what is there."
+            f"Monitors must not follow {field.name} of {model._meta.label}: this site does not "
+            "allow them to count the related model."
         )
     return get_field(related, name)
 
@@ -225,11 +227,11 @@ def _lookups(field: Field, part: str) -> tuple[str, ...]:
     return ("isnull",)
 
 
-def _convert(target: _Target, text: str, now: datetime) -> Any:
+def _convert(target: _Target, text: str, now: datetime) -> object:
     name = target.field.name
     if target.lookup == "isnull":
         if text.lower() not in ("true", "false"):
-            raise ProbeError(f"{name}__isnull is true or false, not {text!r:.50}.")
+            raise ProbeError(f"{name}__isnull must be true or false, not {text!r:.50}.")
         return text.lower() == "true"
     convert = _converter(target, now)
     try:
@@ -241,19 +243,19 @@ def _convert(target: _Target, text: str, now: datetime) -> Any:
         return convert(text)
     except (ValidationError, ValueError, TypeError, OverflowError) as error:
         said = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
-        raise ProbeError(f"{text!r:.80} is no value for {name}: {said}") from error
+        raise ProbeError(f"{text!r:.80} is not a valid value for {name}: {said}") from error
 
 
 def _split(name: str, text: str, exactly: int = 0) -> list[str]:
     pieces = text.split(",")
     if exactly and len(pieces) != exactly:
-        raise ProbeError(f"A range of {name} is two values with a comma between them.")
+        raise ProbeError(f"A range of {name} must be two values separated by a comma.")
     if len(pieces) > _MAX_VALUES:
-        raise ProbeError(f"{name} is compared with at most {_MAX_VALUES} values.")
+        raise ProbeError(f"{name} can be compared with at most {_MAX_VALUES} values.")
     return pieces
 
 
-def _converter(target: _Target, now: datetime) -> Callable[[str], Any]:
+def _converter(target: _Target, now: datetime) -> Callable[[str], object]:
     field = target.field
     if target.part and target.part != "date":
         return int
@@ -269,18 +271,18 @@ def _converter(target: _Target, now: datetime) -> Callable[[str], Any]:
     return lambda text: _parse_value(field, text)
 
 
-def _parse_value(field: Field, text: str) -> Any:
-    value = field.to_python(text)
+def _parse_value(field: Field, text: str) -> object:
+    value: object = field.to_python(text)
     if value is None:
-        raise ValueError("it is empty; use isnull.")
+        raise ValueError("it is empty. Use isnull.")
     if isinstance(value, float) and value != value:
-        raise ValueError("it is no number.")
+        raise ValueError("it is not a number.")
     return value
 
 
 def _parse_boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise ValueError("write true or false.")
+        raise ValueError("enter true or false.")
     return text.lower() == "true"
 
 

@@ -1,4 +1,4 @@
-"""Processes of the host: how many there are, how much memory they take, how old they are."""
+"""Processes of the host: their number, memory or age."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .registry import register_probe
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessProbe(BaseProbe):
-    """Processes of one name."""
+    """Processes with a given name."""
 
     kind: ClassVar[str] = "process"
     label: ClassVar[str] = "Processes"
-    description: ClassVar[str] = "Number, memory or age of the processes of a name."
+    description: ClassVar[str] = "Number, memory or age of the processes with a name."
     unit: ClassVar[str] = "processes"
 
     name: str = param(label="Name", help="Such as nginx, or a part of the command line.")
@@ -33,21 +33,21 @@ class ProcessProbe(BaseProbe):
         label="Compare with",
         choices=(("name", "The program's name"), ("cmdline", "Any part of the command line")),
     )
-    user: str = param("", label="User", help="Only this user's processes. Empty: everybody's.")
+    user: str = param("", label="User", help="Only processes of this user. Empty: of all users.")
     measure: str = param(
         "count",
         label="Measure",
         choices=(
             ("count", "Number of processes"),
-            ("rss_bytes", "Resident memory of all, bytes"),
-            ("max_rss_bytes", "Resident memory of the largest, bytes"),
-            ("oldest_seconds", "Age of the oldest, seconds"),
-            ("newest_seconds", "Age of the newest, seconds"),
+            ("rss_bytes", "Resident memory of all processes, bytes"),
+            ("max_rss_bytes", "Resident memory of the largest process, bytes"),
+            ("oldest_seconds", "Age of the oldest process, seconds"),
+            ("newest_seconds", "Age of the newest process, seconds"),
         ),
     )
 
     def run(self) -> Reading:
-        """Go through the processes; one that ends meanwhile is left out."""
+        """Check all processes. Those that end meanwhile are skipped."""
         found = list(self._matching())
         pids = ", ".join(str(process.pid) for process in found[:5])
         many = "…" if len(found) > 5 else ""
@@ -61,8 +61,8 @@ class ProcessProbe(BaseProbe):
                 values.append(self._value(process))
         if not values:
             raise ProbeError(
-                f"No process matches {self.name!r}; its memory and age cannot be measured. To "
-                "be told that it does not run, measure the number of processes."
+                f"No process matches {self.name!r}, so there is no memory or age to measure. To "
+                "get an alert when it is not running, measure the number of processes."
             )
         unit = "bytes" if "bytes" in self.measure else "seconds"
         if self.measure == "rss_bytes":
@@ -71,7 +71,7 @@ class ProcessProbe(BaseProbe):
 
     def _matching(self) -> Iterator[psutil.Process]:
         for process in psutil.process_iter():
-            if process.pid == os.getpid():  # the probe itself, whose command line may say it
+            if process.pid == os.getpid():  # the probe itself, whose command line may match
                 continue
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if process.status() != psutil.STATUS_ZOMBIE and self._matches(process):

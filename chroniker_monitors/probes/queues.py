@@ -1,11 +1,11 @@
-"""How many tasks wait in a queue of Celery's, by kombu, Celery's own way to its broker."""
+"""The number of tasks that wait in a Celery queue. Uses kombu, Celery's messaging library."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ProbeError
@@ -15,20 +15,24 @@ from .error_messages import explain
 from .registry import register_probe
 from .time_limit import remaining_seconds
 
+Connection: TypeAlias = Any
+Channel: TypeAlias = Any
+"""Any, because kombu is only partly annotated, and a channel's attributes depend on the broker."""
+
 
 def broker_choices() -> list[tuple[str, str]]:
-    """The brokers that the site names; their URLs, which hold passwords, are shown to nobody."""
+    """Return the names of the site's brokers. The URLs contain passwords and are not shown."""
     return [(name, name) for name in conf.MONITORS_BROKERS]
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueProbe(BaseProbe):
-    """The length of a queue."""
+    """The length of a Celery queue."""
 
     kind: ClassVar[str] = "queue"
     label: ClassVar[str] = "Queue"
-    description: ClassVar[str] = "Tasks that wait in a Celery queue, in Redis or RabbitMQ."
+    description: ClassVar[str] = "Number of tasks waiting in a Celery queue, in Redis or RabbitMQ."
     unit: ClassVar[str] = "tasks"
     modules: ClassVar[tuple[str, ...]] = ("kombu",)
 
@@ -36,41 +40,39 @@ class QueueProbe(BaseProbe):
     broker: str = param(
         "default",
         label="Broker",
-        help="One of CHRONIKER_MONITORS_BROKERS, or Celery's own as `default`.",
+        help="One of CHRONIKER_MONITORS_BROKERS; `default` is that of Celery.",
         choices=broker_choices,
     )
 
     exchange: str = param(
         "",
         label="Exchange",
-        help="In Redis, to tell an empty queue from none: the exchange that it is bound to, if "
-        "neither its namesake nor `celery`.",
+        help="For Redis: the exchange that the queue is bound to, if it is neither `celery` nor "
+        "named like the queue. It shows whether an empty queue exists.",
     )
 
     def run(self) -> Reading:
-        """Ask the broker, without making the queue."""
+        """Ask the broker, without creating the queue."""
         url = conf.MONITORS_BROKERS.get(self.broker)
         if url is None:
-            raise ProbeError(
-                f"There is no broker {self.broker!r}; CHRONIKER_MONITORS_BROKERS names them."
-            )
+            raise ProbeError(f"There is no broker {self.broker!r} in CHRONIKER_MONITORS_BROKERS.")
         with _open_broker(url) as connection:
             channel = connection.default_channel
             if connection.transport.driver_type == "redis":
                 return self._measure_redis(channel)
             return self._measure_declared(connection, channel)
 
-    def _measure_redis(self, channel: Any) -> Reading:
+    def _measure_redis(self, channel: Channel) -> Reading:
         length = channel._size(self.queue)
         if not length and not self._is_bound(channel):
             raise ProbeError(
-                f"There is no queue {self.queue!r} at broker {self.broker!r}: no task waits in it "
-                "and no worker has ever listened to it."
+                f"There is no queue {self.queue!r} at broker {self.broker!r}: it has no tasks, and "
+                "no worker has ever consumed it."
             )
         return Reading(length, f"tasks wait in {self.queue!r}")
 
-    def _is_bound(self, channel: Any) -> bool:
-        """Whether Celery knows the queue: an empty list is no key in Redis, but a binding is."""
+    def _is_bound(self, channel: Channel) -> bool:
+        """Whether the queue has a binding: Redis has no key for an empty queue, but keeps these."""
         ending = f"{channel.sep}{self.queue}".encode()
         return any(
             member.endswith(ending)
@@ -78,7 +80,7 @@ class QueueProbe(BaseProbe):
             for member in channel.client.smembers(channel.keyprefix_queue % exchange)
         )
 
-    def _measure_declared(self, connection: Any, channel: Any) -> Reading:
+    def _measure_declared(self, connection: Connection, channel: Channel) -> Reading:
         try:
             facts = channel.queue_declare(queue=self.queue, passive=True)
         except connection.channel_errors as error:
@@ -94,9 +96,9 @@ class QueueProbe(BaseProbe):
 
 
 @contextlib.contextmanager
-def _open_broker(url: str) -> Iterator[Any]:
+def _open_broker(url: str) -> Iterator[Connection]:
     try:
-        from kombu.connection import Connection
+        from kombu import connection as kombu_connection
         from kombu.exceptions import OperationalError
     except ImportError as error:
         raise ProbeError("Queues need kombu: pip install 'chroniker[celery]'.") from error
@@ -106,8 +108,8 @@ def _open_broker(url: str) -> Iterator[Any]:
         options = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
     elif url.startswith(("amqp", "pyamqp")):
         options = {"read_timeout": seconds, "write_timeout": seconds}
-    make: Any = Connection
-    connection = make(url, connect_timeout=seconds, transport_options=options, heartbeat=0)
+    connect: Callable[..., Connection] = kombu_connection.Connection
+    connection = connect(url, connect_timeout=seconds, transport_options=options, heartbeat=0)
     place = f"{connection.hostname}:{connection.port or connection.transport.default_port}"
     try:
         try:

@@ -1,15 +1,14 @@
-"""Rows of a model: how many, how old, and what a field of theirs adds up to."""
+"""Rows of a model: their number, their age, or an aggregate of a field."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db import connections, models, router
-from django.db.models import Avg, Max, Min, Q, QuerySet, Sum
+from django.db.models import Aggregate, Avg, Max, Min, Q, QuerySet, Sum
 from django.utils import timezone
 
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
@@ -19,24 +18,24 @@ from .limits import limited_connection
 from .lookups import Condition, get_field, get_model, model_choices, parse_conditions
 from .registry import register_probe
 
-_AGES = {"oldest_seconds": Min, "newest_seconds": Max}
-_NUMBERS = {"sum": Sum, "avg": Avg, "min": Min, "max": Max}
+_AGES: dict[str, type[Aggregate]] = {"oldest_seconds": Min, "newest_seconds": Max}
+_NUMBERS: dict[str, type[Aggregate]] = {"sum": Sum, "avg": Avg, "min": Min, "max": Max}
 _NUMERIC = (models.IntegerField, models.FloatField, models.DecimalField, models.DurationField)
 
 
 def database_choices() -> list[tuple[str, str]]:
-    """The databases of the site."""
+    """Return the databases of the site."""
     return [(alias, alias) for alias in connections]
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsProbe(BaseProbe):
-    """Rows that fulfil conditions."""
+    """Rows that match conditions."""
 
     kind: ClassVar[str] = "records"
     label: ClassVar[str] = "Records"
-    description: ClassVar[str] = "Number or age of a model's rows, or the sum of a field of theirs."
+    description: ClassVar[str] = "Number or age of a model's rows, or an aggregate of a field."
     unit: ClassVar[str] = "rows"
 
     model: str = param(label="Model", choices=model_choices)
@@ -49,35 +48,38 @@ class RecordsProbe(BaseProbe):
             ("newest_seconds", "Age of the newest, seconds"),
             ("sum", "Sum of a field"),
             ("avg", "Average of a field"),
-            ("min", "Smallest of a field"),
-            ("max", "Largest of a field"),
+            ("min", "Minimum of a field"),
+            ("max", "Maximum of a field"),
         ),
     )
     field: str = param(
-        "", label="Field", help="For an age: the time it counts from. For a sum: a number."
+        "", label="Field", help="For an age: a date or time field. For a sum: a number field."
     )
     filters: str = param(
         "",
         label="Conditions",
-        help="One a line; all hold. `status = failed`, `created__gte = now-1h`, "
+        help="One per line; all must match. `status = failed`, `created__gte = now-1h`, "
         "`total__range = 10, 20`.",
         multiline=True,
     )
     exclude: str = param(
-        "", label="Except", help="The same; a row that fulfils any is left out.", multiline=True
+        "", label="Except", help="Rows that match any of these are left out.", multiline=True
     )
     when_empty: float | None = param(
         None,
         label="Without rows",
-        help="What counts as measured then. Empty: 0 for a number of rows, a sum and the age of "
+        help="The value if no row matches. Empty: 0 for a number of rows, a sum and the age of "
         "the oldest (nothing waits); otherwise the monitor is unknown.",
     )
     database: str = param(
-        "", label="Database", help="Empty: where the site reads it.", choices=database_choices
+        "",
+        label="Database",
+        help="Empty: the one the site reads from.",
+        choices=database_choices,
     )
 
     def clean(self) -> None:
-        """Model, field and conditions are allowed and go together."""
+        """Check that model, field and conditions are allowed and fit together."""
         now = timezone.now()
         try:
             model = get_model(self.model)
@@ -100,18 +102,18 @@ class RecordsProbe(BaseProbe):
         if self.measure == "count":
             return
         if not self.field:
-            raise ProbeError("This is needed for what is to be measured.")
+            raise ProbeError("This measure needs a field.")
         field = get_field(model, self.field)
         if self.measure in _AGES:
             if not isinstance(field, models.DateField):
-                raise ProbeError(f"{self.field} is no date or time, so nothing has an age by it.")
+                raise ProbeError(f"{self.field} is not a date or time. An age needs one.")
         elif field.is_relation or not isinstance(field, _NUMERIC):
-            raise ProbeError(f"{self.field} is no number.")
+            raise ProbeError(f"{self.field} is not a number.")
 
     def run(self) -> Reading:
-        """Ask the database once."""
+        """Run one query."""
         now = timezone.now()
-        # Again, since the site's allow-list may have changed after the monitor was defined.
+        # Checked again: the site's allow-list may have changed since the monitor was defined.
         model = get_model(self.model)
         self._check_field(model)
         filters = parse_conditions(model, self.filters, now)
@@ -121,14 +123,14 @@ class RecordsProbe(BaseProbe):
             rows = _apply_conditions(rows, filters, exclude)
             return self._read(rows, now)
 
-    def _read(self, rows: QuerySet[Any], now: datetime) -> Reading:
+    def _read(self, rows: QuerySet[models.Model], now: datetime) -> Reading:
         label = rows.model._meta.label
         if self.measure == "count":
             count = rows.order_by().count()
             if not count and self.when_empty is not None:
-                return Reading(self.when_empty, f"no row of {label}")
+                return Reading(self.when_empty, f"no rows of {label}")
             return Reading(count, f"{count} rows of {label}")
-        combine: Callable[..., Any] = (_AGES | _NUMBERS)[self.measure]
+        combine = (_AGES | _NUMBERS)[self.measure]
         found = rows.order_by().aggregate(found=combine(self.field))["found"]
         if found is None:
             return self._empty(label)
@@ -141,21 +143,21 @@ class RecordsProbe(BaseProbe):
 
     def _empty(self, label: str) -> Reading:
         unit = "seconds" if self.measure in _AGES else "number"
-        message = f"no row of {label} fulfils the conditions"
+        message = f"no rows of {label} match the conditions"
         if self.when_empty is not None:
             return Reading(self.when_empty, message, unit)
         if self.measure in ("sum", "oldest_seconds"):
             return Reading(0, message, unit)
         raise ProbeError(
-            f"No row of {label} fulfils the conditions, so there is no {self.measure} of "
-            f"{self.field}; the parameter when_empty can say what counts then."
+            f"No rows of {label} match the conditions, so {self.measure} of {self.field} has no "
+            "value. Set when_empty to define one."
         )
 
 
 def _apply_conditions(
-    rows: QuerySet[Any], filters: list[Condition], exclude: list[Condition]
-) -> QuerySet[Any]:
-    # As pairs, never as keywords: there _connector and _negated would be more than names.
+    rows: QuerySet[models.Model], filters: list[Condition], exclude: list[Condition]
+) -> QuerySet[models.Model]:
+    # As pairs, not as keyword arguments: Q() gives _connector and _negated a special meaning.
     for condition in filters:
         rows = rows.filter(Q(condition))
     for condition in exclude:
@@ -164,7 +166,7 @@ def _apply_conditions(
 
 
 def _format_time(found: date | datetime) -> str:
-    """To the second, in the site's zone, as people read it."""
+    """Format a date or time for a message: to the second, in the site's time zone."""
     if not isinstance(found, datetime):
         return str(found)
     if timezone.is_aware(found):

@@ -1,7 +1,7 @@
-"""The kinds of probes there are: those that ship, a site's own, and those of other packages.
+"""The registry of probe kinds: built-in ones, the site's own, and those of other packages.
 
-A probe runs in a process that lives for milliseconds, so a kind that ships is imported alone and
-when it is asked for, and the packages installed here are searched only for one that does not.
+A probe runs in a process that lives for milliseconds. So only the module of the requested
+built-in kind is imported, and installed packages are searched only for other kinds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 P = TypeVar("P", bound=type[BaseProbe])
 
 ENTRY_POINTS = "chroniker.probes"
-"""The group of entry points that name a probe's class, or a module that registers some."""
+"""The group of entry points; each names a probe class, or a module that registers some."""
 
 SHIPPED = {
     "command": "commands",
@@ -47,32 +47,36 @@ SHIPPED = {
     "tcp": "sockets",
     "tls": "sockets",
 }
-"""Kind: the module of this package that registers it."""
+"""Built-in kinds, and the module of this package that registers each."""
 
 _kinds: dict[str, type[BaseProbe]] = {}
 
 
 def register_probe(cls: P) -> P:
-    """Make a kind of probe known; a decorator, above ``@dataclass``.
+    """Register a kind of probe: a decorator, above ``@dataclass``.
 
-    Raises TypeError or ValueError where the class cannot be used.
+    Raises TypeError or ValueError if the class cannot be used.
     """
     if not (isinstance(cls, type) and issubclass(cls, BaseProbe)):
-        raise TypeError(f"{cls!r} is no subclass of BaseProbe.")
+        raise TypeError(f"{cls!r} is not a subclass of BaseProbe.")
     if "__dataclass_params__" not in vars(cls) or not dataclasses.is_dataclass(cls):
-        raise TypeError(f"{cls.__qualname__} is no dataclass; put @register_probe above @dataclass")
+        raise TypeError(
+            f"{cls.__qualname__} is not a dataclass; put @register_probe above @dataclass"
+        )
     if not re.fullmatch("[a-z][a-z0-9_]{0,31}", cls.kind):
         raise ValueError(f"kind {cls.kind!r}: use up to 32 of a-z, 0-9 and _, a letter first")
     known = _kinds.get(cls.kind)
     shipped = SHIPPED.get(cls.kind)
     if shipped is not None and cls.__module__ != f"{__package__}.{shipped}":
-        raise ValueError(f"kind {cls.kind!r} ships with Chroniker; choose another name")
+        raise ValueError(f"kind {cls.kind!r} is built into Chroniker; choose another name")
     if known is not None and (known.__module__, known.__qualname__) != (
         cls.__module__,
         cls.__qualname__,
     ):
-        raise ValueError(f"kind {cls.kind!r} is that of {known.__module__}.{known.__qualname__}")
-    param_fields(cls)  # a parameter of another type is found now, not in the admin
+        raise ValueError(
+            f"kind {cls.kind!r} is already registered by {known.__module__}.{known.__qualname__}"
+        )
+    param_fields(cls)  # raises now, not in the admin, if a parameter has another type
     _kinds[cls.kind] = cls
     return cls
 
@@ -89,7 +93,7 @@ def _load_entry_points() -> None:
 
 
 def probe_kinds() -> dict[str, type[BaseProbe]]:
-    """Every kind there is, by name."""
+    """Return all kinds, by name."""
     for module in set(SHIPPED.values()):
         import_module(f"{__package__}.{module}")
     _load_entry_points()
@@ -97,7 +101,7 @@ def probe_kinds() -> dict[str, type[BaseProbe]]:
 
 
 def kind_class(kind: str) -> type[BaseProbe]:
-    """The class of a kind. Raises UnknownKind."""
+    """Return the class of a kind. Raises UnknownKind."""
     if isinstance(kind, str) and kind not in _kinds:
         if kind in SHIPPED:
             import_module(f"{__package__}.{SHIPPED[kind]}")
@@ -109,27 +113,27 @@ def kind_class(kind: str) -> type[BaseProbe]:
         near = get_close_matches(str(kind), [*SHIPPED, *_kinds], n=1)
         meant = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownKind(
-            f"There is no kind of monitor {kind!r:.80}; the package or app that registers it is "
-            f"not installed here.{meant}"
+            f"There is no kind of monitor {kind!r:.80}. Install the package or app that "
+            f"registers it.{meant}"
         ) from None
 
 
 def build(kind: str, params: Mapping[str, object]) -> BaseProbe:
-    """A probe from what is stored. Raises UnknownKind or ParamsInvalid."""
+    """Create a probe from its stored parameters. Raises UnknownKind or ParamsInvalid."""
     return probe_from_params(kind_class(kind), params)
 
 
 def fields(kind: str) -> list[ParamField]:
-    """The parameters of a kind. Raises UnknownKind."""
+    """Return the parameters of a kind. Raises UnknownKind."""
     return list(param_fields(kind_class(kind)))
 
 
 def preload(kinds: Iterable[str]) -> None:
-    """Import what these kinds need, so that a fork has it already. Never raises."""
+    """Import what these kinds need, before the fork. Never raises."""
     for kind in kinds:
         try:
             kind_class(kind).preload()
         except UnknownKind:
-            pass  # its monitors say so themselves
+            pass  # reported by its monitors
         except Exception:
-            logger.warning("Nothing is preloaded for %s monitors", kind, exc_info=True)
+            logger.warning("Preloading failed for %s monitors", kind, exc_info=True)

@@ -1,4 +1,4 @@
-"""Times relative to now in a probe's parameters: ``now-1h``, ``today-7d``."""
+"""Relative times in a probe's parameters: ``now-1h``, ``today-7d``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TIME = re.compile(rf"(now|today)((?:\s*{_STEP.pattern})*)", re.IGNORECASE)
 
 
 def parse_relative(text: str, now: datetime) -> datetime | None:
-    """The time that a text such as ``now-90m`` means; None if it is none.
+    """Parse a relative time such as ``now-90m``; None if the text is something else.
 
-    ``today`` is the last midnight in the site's zone; days are days of the calendar there.
+    ``today`` is the last midnight in the site's time zone; days are calendar days there.
     """
     match = _TIME.fullmatch(text.strip())
     if match is None:
@@ -28,7 +28,7 @@ def parse_relative(text: str, now: datetime) -> datetime | None:
             step = timedelta(**{_UNITS[unit.lower()]: int(number)})
             step = step if sign == "+" else -step
             if unit.lower() in "dw":
-                local += step  # on the wall clock
+                local += step  # in local time
             else:
                 local = timezone.localtime(local.astimezone(UTC) + step)
         return local

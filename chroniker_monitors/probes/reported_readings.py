@@ -1,7 +1,7 @@
-"""What a command reports to the monitor that runs it.
+"""Readings that a command reports to the monitor that runs it.
 
-A list of this process, not a context variable: a command may report from a thread of its own,
-which would not see the context that the monitor was started in.
+They are kept in a list of the process, not in a context variable: a command may report from its
+own threads, which do not inherit the context of the monitor.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _collectors: list[list[Reading]] = []
 
 
 def report(value: SupportsFloat, message: str = "") -> None:
-    """Report a value to the monitor that runs this command; the last one counts.
+    """Report a value to the monitor that runs this command. The last one counts.
 
-    Nothing happens outside a monitor. Raises ValueError where the value is no finite number.
+    Does nothing outside a monitor. Raises ValueError if the value is not a finite number.
     """
     if not _collectors:
         return
@@ -36,7 +36,7 @@ def report(value: SupportsFloat, message: str = "") -> None:
 
 @contextmanager
 def collect_readings() -> Iterator[list[Reading]]:
-    """What is reported within the block, in order."""
+    """Collect what is reported inside the block, in order."""
     readings: list[Reading] = []
     _collectors.append(readings)
     try:

@@ -1,11 +1,12 @@
-"""TCP and TLS: whether it answers, and for how long its certificate is valid."""
+"""TCP and TLS: time to connect, and expiry of a certificate."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from chroniker_monitors.exceptions import AddressRefused, ParamsInvalid, ProbeError
 
@@ -18,7 +19,7 @@ _EXPIRED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
 
 
 def validate_host(host: str) -> None:
-    """Raise ParamsInvalid unless ``host`` can be a name or an address."""
+    """Raise ParamsInvalid if ``host`` is neither a name nor an address."""
     try:
         normalize_host(host)
     except AddressRefused as error:
@@ -26,32 +27,32 @@ def validate_host(host: str) -> None:
 
 
 def load_authorities() -> None:
-    """Read the certificate authorities once, before the fork."""
+    """Load the certificate authorities once, before the fork."""
     from . import tls
 
-    with contextlib.suppress(ProbeError):  # told by the probe that needs them
+    with contextlib.suppress(ProbeError):  # reported by the probe that needs them
         tls.load_authorities()
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpProbe(BaseProbe):
-    """Whether a port answers."""
+    """A connection to a TCP port."""
 
     kind: ClassVar[str] = "tcp"
     label: ClassVar[str] = "TCP connection"
-    description: ClassVar[str] = "Seconds until a connection is open, the name's lookup included."
+    description: ClassVar[str] = "Seconds to open a connection, including the name lookup."
     unit: ClassVar[str] = "seconds"
 
     host: str = param(label="Host", help="A name or an address.")
     port: int = param(label="Port", minimum=1, maximum=65535)
 
     def clean(self) -> None:
-        """The host can be one."""
+        """Check that the host is a name or an address."""
         validate_host(self.host)
 
     def run(self) -> Reading:
-        """Connect, and hang up."""
+        """Connect and close the connection."""
         began = time.monotonic()
         with contextlib.closing(connect(self.host, self.port)) as opened:
             seconds = time.monotonic() - began
@@ -62,11 +63,11 @@ class TcpProbe(BaseProbe):
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsProbe(BaseProbe):
-    """When a certificate expires."""
+    """The expiry of a certificate."""
 
     kind: ClassVar[str] = "tls"
     label: ClassVar[str] = "TLS certificate"
-    description: ClassVar[str] = "Days until the certificate expires; below 0 when it has."
+    description: ClassVar[str] = "Days until the certificate expires; negative if it has expired."
     unit: ClassVar[str] = "days"
     modules: ClassVar[tuple[str, ...]] = ("ssl",)
 
@@ -78,16 +79,16 @@ class TlsProbe(BaseProbe):
 
     @classmethod
     def preload(cls) -> None:
-        """Read the certificate authorities as well, which takes longer than a handshake."""
+        """Also load the certificate authorities, which takes longer than a handshake."""
         import_modules(cls.modules)
         load_authorities()
 
     def clean(self) -> None:
-        """The host can be one."""
+        """Check that the host is a name or an address."""
         validate_host(self.host)
 
     def run(self) -> Reading:
-        """Verify the certificate; if all that is wrong is its date, look when it expired."""
+        """Verify the certificate. If only its date is invalid, measure when it expired."""
         import ssl
 
         from .tls import explain_tls
@@ -102,8 +103,8 @@ class TlsProbe(BaseProbe):
                 reading = self._reading(self._certificate(check_time=False))
                 if reading.value > 0:
                     raise ProbeError(
-                        f"The certificate of {place} is in its time, but one of those that vouch "
-                        "for it has expired."
+                        f"The certificate of {place} has not expired, but an issuing certificate "
+                        "has."
                     ) from error
                 return reading
         except ssl.SSLError as error:
@@ -111,7 +112,7 @@ class TlsProbe(BaseProbe):
         except OSError as error:
             raise ProbeError(explain_os(error, place)) from error
 
-    def _certificate(self, *, check_time: bool) -> dict[str, Any]:
+    def _certificate(self, *, check_time: bool) -> Mapping[str, object]:
         from .tls import wrap_tls
 
         with contextlib.closing(connect(self.host, self.port)) as opened:
@@ -119,14 +120,16 @@ class TlsProbe(BaseProbe):
             with contextlib.closing(wrap_tls(opened, name, check_time=check_time)) as secured:
                 found = secured.getpeercert()
         if not found:
-            raise ProbeError(f"{self.host}:{self.port} showed no certificate.")
-        return dict(found)
+            raise ProbeError(f"{self.host}:{self.port} sent no certificate.")
+        return found
 
-    def _reading(self, certificate: dict[str, Any]) -> Reading:
+    def _reading(self, certificate: Mapping[str, object]) -> Reading:
         import ssl
 
-        ends = ssl.cert_time_to_seconds(certificate["notAfter"])
-        names = [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
+        ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+        alternatives = certificate.get("subjectAltName")
+        pairs = alternatives if isinstance(alternatives, tuple) else ()
+        names = [name for kind, name in pairs if kind == "DNS"]
         about = f" for {', '.join(names[:3])}" if names else ""
         days = (ends - time.time()) / 86400
         word = "expires" if days > 0 else "expired"

@@ -1,10 +1,9 @@
-"""A number from a statement of one's own, which cannot write and cannot outlive its time.
+"""A number from the user's own SQL statement, read-only and limited in time.
 
-Several locks, one behind the other: the statement stands within the brackets of a SELECT, the
-driver takes one statement at a time, the transaction is read only, and the user of the database
-that the site names should not be able to do more than read. The brackets are what keeps out
-statements that a transaction does not hold, such as SHUTDOWN, or on MariaDB whatever changes
-tables.
+There are several layers of protection: the statement is wrapped in parentheses inside a SELECT,
+the driver accepts one statement at a time, the transaction is read-only, and the site should
+configure a database user that can only read. The parentheses exclude statements that a read-only
+transaction does not stop, such as SHUTDOWN, or changes of tables on MariaDB.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
@@ -37,27 +37,29 @@ _FORBIDDEN_FUNCTIONS = re.compile(
     )\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""Functions with which even a SELECT reaches files, other sessions or other servers, or that run
-a statement out of a text, in which no name can be found."""
+"""Functions through which a SELECT can reach files, other sessions or other servers, or that run
+SQL from a string, in which this pattern would find nothing."""
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlProbe(BaseProbe):
-    """A statement that gives one number."""
+    """A statement that returns one number."""
 
     kind: ClassVar[str] = "sql"
     label: ClassVar[str] = "SQL"
-    description: ClassVar[str] = "A number from a SELECT on the database that the site names."
+    description: ClassVar[str] = (
+        "A number from a SELECT on the database of CHRONIKER_MONITORS_SQL_ALIAS."
+    )
     unit: ClassVar[str] = "number"
     permission: ClassVar[str] = "chroniker_monitors.use_sql_probe"
 
     statement: str = param(
-        label="Statement", help="One SELECT that gives one number.", multiline=True
+        label="Statement", help="One SELECT that returns one number.", multiline=True
     )
 
     def clean(self) -> None:
-        """SQL is on, and the statement is one SELECT."""
+        """Check that SQL is enabled, and that the statement is one SELECT."""
         try:
             _alias()
             _wrap_select(self.statement)
@@ -65,16 +67,16 @@ class SqlProbe(BaseProbe):
             raise ParamsInvalid({"statement": [str(error)]}) from error
 
     def run(self) -> Reading:
-        """Run it in a session of its own."""
+        """Run the statement in its own session."""
         alias = _alias()
         wrapped = _wrap_select(self.statement)
         with open_connection(alias, read_only=True) as connection:
             rows, columns = _execute(connection, wrapped)
         if columns != 1:
-            raise ProbeError(f"The statement gives {columns} columns instead of one number.")
+            raise ProbeError(f"The statement returned {columns} columns instead of one number.")
         if len(rows) != 1:
-            said = "no row" if not rows else "more than one row"
-            raise ProbeError(f"The statement gives {said} instead of one number.")
+            said = "no rows" if not rows else "more than one row"
+            raise ProbeError(f"The statement returned {said} instead of one number.")
         return Reading(_number(rows[0][0]))
 
 
@@ -82,39 +84,41 @@ def _alias() -> str:
     alias = conf.MONITORS_SQL_ALIAS
     if not alias:
         raise ProbeError(
-            "Monitors cannot run SQL on this site. CHRONIKER_MONITORS_SQL_ALIAS turns it on: it "
-            "names a database of DATABASES whose user can only read."
+            "SQL monitors are not enabled on this site. Set CHRONIKER_MONITORS_SQL_ALIAS to an "
+            "alias of DATABASES whose user can only read."
         )
     if alias not in connections:
-        raise ProbeError(f"CHRONIKER_MONITORS_SQL_ALIAS is {alias!r}, which is none of DATABASES.")
+        raise ProbeError(f"CHRONIKER_MONITORS_SQL_ALIAS is {alias!r}, which is not in DATABASES.")
     return alias
 
 
 def _wrap_select(statement: str) -> str:
-    """The statement within brackets, where no other kind of statement can stand."""
+    """Put the statement into parentheses, where only a query is valid."""
     text = statement.strip().rstrip(";").rstrip()
     if not _ALLOWED_START.match(text):
-        raise ProbeError("The statement has to begin with SELECT or WITH.")
+        raise ProbeError("The statement must begin with SELECT or WITH.")
     if "\0" in text:
-        raise ProbeError("A NUL character cannot be part of a statement.")
+        raise ProbeError("A statement must not contain a NUL character.")
     if ";" in _strip_literals(text):
-        raise ProbeError("Give one statement, without a semicolon in it.")
+        raise ProbeError("Enter one statement, without semicolons.")
     forbidden = _FORBIDDEN_FUNCTIONS.search(text)
     if forbidden or re.search(r"\bU&[\"']", text, re.IGNORECASE):
         name = forbidden[0] if forbidden else "U&"
-        raise ProbeError(f"Monitors do not use {name}: it reaches further than the data.")
-    # On a line of its own: the statement may end in a comment.
+        raise ProbeError(f"Monitors must not use {name}: it can reach more than the data.")
+    # On its own line, because the statement may end with a comment.
     return f"SELECT * FROM (\n{text}\n) AS chroniker_probe LIMIT 2"  # noqa: S608
 
 
 def _strip_literals(text: str) -> str:
     if "\\" in text:
-        return text  # where a literal ends depends on the database
+        return text  # the end of a literal depends on the database
     return re.sub(r"'(?:[^']|'')*'", "''", text)
 
 
-def _execute(connection: Any, statement: str) -> tuple[list[Any], int]:
-    """At most two rows, and how many columns they have."""
+def _execute(
+    connection: BaseDatabaseWrapper, statement: str
+) -> tuple[list[tuple[object, ...]], int]:
+    """Return at most two rows, and the number of columns."""
     if connection.vendor == "postgresql":
         from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
@@ -122,8 +126,8 @@ def _execute(connection: Any, statement: str) -> tuple[list[Any], int]:
             raise ProbeError("Monitors need psycopg 3 to run SQL safely: pip install 'psycopg>=3'.")
         from psycopg import Cursor
 
-        # Not Django's cursor, and in binary: that is the extended protocol, in which the server
-        # itself takes one statement only.
+        # A cursor of psycopg in binary mode uses the extended protocol, in which the server
+        # accepts only one statement.
         with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
             cursor.execute(statement, binary=True)
             return cursor.fetchmany(2), len(cursor.description or ())
@@ -132,11 +136,13 @@ def _execute(connection: Any, statement: str) -> tuple[list[Any], int]:
         return list(cursor.fetchmany(2)), len(cursor.description or ())
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     if value is None:
-        raise ProbeError("The statement gives NULL; COALESCE can say what counts then.")
+        raise ProbeError(
+            "The statement returned NULL. Use COALESCE to define a value for this case."
+        )
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise ProbeError(f"The statement gives {value!r:.60}, which is no number.")
+        raise ProbeError(f"The statement returned {value!r:.60}, which is not a number.")
     return float(value)

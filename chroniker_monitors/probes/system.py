@@ -1,4 +1,4 @@
-"""Disk, memory, swap, load and CPU of the host that runs the monitor, by psutil."""
+"""Disk, memory, swap, load and CPU of the host that runs the monitor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PERCENT = "%"
 
 
 def _size(number: float) -> str:
-    """Bytes for people, in binary units."""
+    """Format bytes in binary units."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(number) < 1024:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
@@ -28,19 +28,19 @@ def _size(number: float) -> str:
 
 
 def validate_absolute_path(path: str, name: str) -> None:
-    """Raise ParamsInvalid unless the path begins at the root: jobs have no directory to be in."""
+    """Raise ParamsInvalid if the path is relative: jobs have no fixed working directory."""
     if not os.path.isabs(path):
-        raise ParamsInvalid({name: ["Give a path from the root on, such as /var/backups."]})
+        raise ParamsInvalid({name: ["Enter an absolute path, such as /var/backups."]})
 
 
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskProbe(BaseProbe):
-    """How full a file system is."""
+    """The usage of a file system."""
 
     kind: ClassVar[str] = "disk"
     label: ClassVar[str] = "Disk space"
-    description: ClassVar[str] = "How full the file system of a path is."
+    description: ClassVar[str] = "Used or free space of the file system that contains a path."
     unit: ClassVar[str] = PERCENT
 
     path: str = param("/", label="Path", help="A directory or file on the file system to measure.")
@@ -56,23 +56,23 @@ class DiskProbe(BaseProbe):
     )
 
     def clean(self) -> None:
-        """The path is absolute."""
+        """Check that the path is absolute."""
         validate_absolute_path(self.path, "path")
 
     def run(self) -> Reading:
-        """Ask the file system; a file server that is dead counts as no answer."""
+        """Ask the file system. A file server that hangs counts as no response."""
         facts = call_with_timeout(os.statvfs, self.path)
         if self.measure == "inodes_percent_used":
             if not facts.f_files:
-                raise ProbeError(f"The file system of {self.path} does not count inodes.")
+                raise ProbeError(f"The file system of {self.path} does not report inodes.")
             used = facts.f_files - facts.f_ffree
             return Reading(
                 100 * used / (used + facts.f_favail or 1),
                 f"{used} of {facts.f_files} inodes of {self.path} are used",
             )
         if not facts.f_blocks:
-            raise ProbeError(f"The file system of {self.path} has no size.")
-        # As df: what is kept for root counts as neither used nor free.
+            raise ProbeError(f"The file system of {self.path} reports no size.")
+        # Like df: space reserved for root counts as neither used nor free.
         free = facts.f_bavail * facts.f_frsize
         used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
         percent = 100 * used / (used + free or 1)
@@ -85,17 +85,17 @@ class DiskProbe(BaseProbe):
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryProbe(BaseProbe):
-    """How much memory the host has left."""
+    """The memory of the host."""
 
     kind: ClassVar[str] = "memory"
     label: ClassVar[str] = "Memory"
-    description: ClassVar[str] = "How much of the host's memory is used."
+    description: ClassVar[str] = "Used or available memory of the host."
     unit: ClassVar[str] = PERCENT
 
     measure: str = param(
         "percent_used",
         label="Measure",
-        help="What programs could still get counts as available, caches included.",
+        help="Available memory includes caches that the kernel can drop.",
         choices=(("percent_used", "Used, percent"), ("available_bytes", "Available, bytes")),
     )
 
@@ -111,11 +111,11 @@ class MemoryProbe(BaseProbe):
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapProbe(BaseProbe):
-    """How much swap the host uses."""
+    """The swap of the host."""
 
     kind: ClassVar[str] = "swap"
     label: ClassVar[str] = "Swap"
-    description: ClassVar[str] = "How much of the host's swap is used; 0 where it has none."
+    description: ClassVar[str] = "Used swap of the host; 0 if it has none."
     unit: ClassVar[str] = PERCENT
 
     measure: str = param(
@@ -138,15 +138,18 @@ class SwapProbe(BaseProbe):
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadProbe(BaseProbe):
-    """How many processes want a core."""
+    """The load average of the host."""
 
     kind: ClassVar[str] = "load"
     label: ClassVar[str] = "Load"
-    description: ClassVar[str] = "The load average for each core: above 1, work waits."
+    description: ClassVar[str] = "Load average per core. Above 1, processes wait for a core."
     unit: ClassVar[str] = "per core"
 
     minutes: str = param(
-        "5", label="Minutes", help="Averaged over.", choices=(("1", "1"), ("5", "5"), ("15", "15"))
+        "5",
+        label="Minutes",
+        help="Period of the average.",
+        choices=(("1", "1"), ("5", "5"), ("15", "15")),
     )
 
     def run(self) -> Reading:
@@ -159,21 +162,23 @@ class LoadProbe(BaseProbe):
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuProbe(BaseProbe):
-    """How busy the cores are."""
+    """The CPU usage of the host."""
 
     kind: ClassVar[str] = "cpu"
     label: ClassVar[str] = "CPU"
-    description: ClassVar[str] = "How busy the host's cores are, all together."
+    description: ClassVar[str] = "CPU usage of the host, over all cores."
     unit: ClassVar[str] = PERCENT
 
-    seconds: float = param(1.0, label="Seconds", help="How long to look.", minimum=0.1, maximum=30)
+    seconds: float = param(
+        1.0, label="Seconds", help="Length of the measurement.", minimum=0.1, maximum=30
+    )
 
     def run(self) -> Reading:
-        """Compare what the kernel has counted before and after."""
+        """Compare the kernel's CPU counters before and after."""
         if self.seconds >= remaining_seconds():
             raise ProbeError(
-                f"Looking for {self.seconds:g} s does not fit into the time limit; raise the "
-                "monitor's timeout or look for less long."
+                f"A measurement of {self.seconds:g} s does not fit into the time limit. Raise the "
+                "timeout of the monitor, or measure for fewer seconds."
             )
         percent = psutil.cpu_percent(interval=self.seconds)
         return Reading(percent, f"over {self.seconds:g} s on {os.cpu_count()} cores")

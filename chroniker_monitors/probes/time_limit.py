@@ -1,8 +1,9 @@
 """The time limit of a probe.
 
-In the main thread the limit is an alarm of the kernel, which also ends what looks at no clock.
-It cannot end a call that never comes back from the kernel or from C, so probes hand such calls
-to :func:`call_with_timeout` and give sockets and statements :func:`remaining_seconds`.
+In the main thread the limit is enforced by an alarm signal, which also interrupts code that does
+not check the time. A signal cannot interrupt a call that blocks in the kernel or in C. Probes make
+such calls through :func:`call_with_timeout`, and set :func:`remaining_seconds` as the timeout of
+sockets and statements.
 """
 
 from __future__ import annotations
@@ -15,27 +16,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 DEFAULT_SECONDS = 10.0
-"""The limit of a probe that is run by itself, outside :func:`time_limit`."""
+"""The time limit of a probe that runs outside :func:`time_limit`."""
 _EARLY_FRACTION = 0.05
-"""The part of the limit by which sockets and statements give up before the alarm rings: what
-failed can then still be said, and closed in order."""
+"""The fraction of the limit by which sockets and statements time out before the alarm, so that
+the probe can still report what failed and close its connections."""
 _ALARM_REPEAT_SECONDS = 1.0
-"""How long after the alarm the next one comes, should a probe have swallowed the first."""
+"""The alarm is repeated after this time, in case the probe swallowed the first exception."""
 
 _deadline: ContextVar[float | None] = ContextVar("chroniker_probe_deadline", default=None)
 
 
 class TimeLimitExceeded(BaseException):
-    """The time limit has passed. Not an Exception: probes may catch those."""
+    """The time limit has passed. Not an ``Exception``, because probes may catch those."""
 
 
 def remaining_seconds() -> float:
-    """Seconds until the time limit of the probe that runs; raises TimeoutError after it."""
+    """Return the seconds until the running probe's time limit. Raises TimeoutError after it."""
     deadline = _deadline.get()
     if deadline is None:
         return DEFAULT_SECONDS
@@ -45,32 +47,33 @@ def remaining_seconds() -> float:
     return left
 
 
-def call_with_timeout(function: Callable[..., T], *args: Any) -> T:
-    """Call a function that may never come back, such as one that asks a dead file server.
+def call_with_timeout(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function that may never return, such as one that asks a file server that hangs.
 
-    It runs in a thread that is left behind when the time limit passes: TimeoutError.
+    It runs in a thread, which is abandoned when the time limit passes. Raises TimeoutError then,
+    or what the function raised.
     """
-    results: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def call() -> None:
         try:
-            results.put((True, function(*args)))
+            results.put((function(*args, **kwargs), None))
         except BaseException as error:
-            results.put((False, error))
+            results.put((None, error))
 
     threading.Thread(target=call, daemon=True, name="chroniker-probe").start()
     try:
-        done, result = results.get(timeout=remaining_seconds())
+        result, error = results.get(timeout=remaining_seconds())
     except queue.Empty:
         raise TimeoutError("the time limit has passed") from None
-    if not done:
-        raise result
-    return result  # type: ignore[no-any-return]
+    if error is not None:
+        raise error
+    return cast(T, result)
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeIsUp in the block after so many seconds, where the main thread runs it."""
+    """Raise TimeLimitExceeded inside the block after the limit, if the main thread runs it."""
     token = _deadline.set(time.monotonic() + seconds * (1 - _EARLY_FRACTION))
     try:
         if threading.current_thread() is threading.main_thread():
@@ -105,6 +108,6 @@ def _alarm(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler_before)
         if left_before:
-            # Somebody else's alarm, which would have rung by now or still has to.
+            # An alarm that was set before, which may be due already.
             left = max(left_before - (time.monotonic() - began), 0.001)
             signal.setitimer(signal.ITIMER_REAL, left, interval_before)

@@ -1,4 +1,4 @@
-"""TLS over a guarded socket, always verified. Imported only by what needs it: ``ssl`` is large."""
+"""TLS over a checked socket, always verified. Imported only when needed: ``ssl`` is large."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .addresses import DeadlineMixin
 from .time_limit import remaining_seconds
 
 NO_CHECK_TIME = 0x200000
-"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the ``ssl`` module does not name."""
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the ``ssl`` module does not define."""
 
 
 class DeadlineSSLSocket(DeadlineMixin, ssl.SSLSocket):
-    """A TLS socket of which each operation ends by the deadline."""
+    """A TLS socket whose operations end at the deadline."""
 
 
 @cache
 def _authorities(ca_file: str) -> ssl.SSLContext:
-    # Reading the system's authorities takes longer than all the rest of a probe.
+    # Cached: loading the system's authorities takes longer than the rest of a probe.
     context = ssl.create_default_context()
     context.sslsocket_class = DeadlineSSLSocket
     if ca_file:
@@ -37,14 +37,14 @@ def _authorities(ca_file: str) -> ssl.SSLContext:
 
 
 def load_authorities() -> None:
-    """Read the certificate authorities; before a fork, once for all."""
+    """Load the certificate authorities, once, before the fork."""
     _authorities(conf.MONITORS_CA_FILE)
 
 
 def wrap_tls(opened: socket.socket, name: str, *, check_time: bool = True) -> ssl.SSLSocket:
-    """The same connection under TLS; the certificate is verified for ``name``.
+    """Start TLS on a connection, and verify the certificate for ``name``.
 
-    ``check_time=False``: an expired certificate is let pass, whatever else is verified. Raises
+    ``check_time=False``: accept an expired certificate; everything else is verified. Raises
     ssl.SSLError or OSError.
     """
     context = _authorities(conf.MONITORS_CA_FILE)
@@ -62,14 +62,14 @@ def wrap_tls(opened: socket.socket, name: str, *, check_time: bool = True) -> ss
         secured.apply_deadline()
         secured.do_handshake()
     except BaseException:
-        secured.close()  # also when the alarm rings, which the ssl module does not reckon with
+        secured.close()  # also on an exception from the alarm, which ssl does not expect
         raise
     return secured
 
 
 def explain_tls(error: ssl.SSLError, place: str) -> str:
-    """Why TLS failed, in a sentence."""
+    """Return a sentence that says why TLS failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"The certificate of {place} is not valid: {error.verify_message}."
     reason = (error.reason or str(error)).replace("_", " ").lower()
-    return f"There is no TLS with {place}: {reason}."
+    return f"The TLS handshake with {place} failed: {reason}."
