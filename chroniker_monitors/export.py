@@ -58,7 +58,7 @@ class ExportOptions:
 
 
 def source_folder() -> Path:
-    """Find alerts/ and dashboards/: in the package if installed from a wheel, or in the checkout."""
+    """Return the folder with alerts/ and dashboards/: the installed package or the checkout."""
     here = Path(__file__).resolve().parent
     return here if (here / "dashboards").is_dir() else here.parent
 

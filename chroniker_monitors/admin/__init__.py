@@ -1,4 +1,4 @@
-"""The admin of monitors: the board, the form of each kind, the page of one monitor."""
+"""The admin of monitors: the list, the form of each kind, and the page of one monitor."""
 
 from __future__ import annotations
 

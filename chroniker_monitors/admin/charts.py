@@ -1,7 +1,7 @@
-"""Pictures of values, made on the server: SVG that needs no script and no style of its own.
+"""Compute charts on the server; the templates write them as SVG, without scripts.
 
-Colours are classes of the style sheet, which follow the admin's dark mode. Here are only numbers;
-the templates put them into the picture.
+This module has only numbers. Colours are classes in the style sheet, which follow the dark mode of
+the admin.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
@@ -24,7 +23,7 @@ from .values import format_value
 SPARK_WIDTH, SPARK_HEIGHT = 120, 24
 WIDTH, HEIGHT = 860, 240
 LEFT, RIGHT, TOP, BOTTOM = 70, 12, 10, 44
-"""Margins of a chart: room for the figures of both axes and the strip of severities."""
+"""The margins of a chart, for the labels of both axes and the strip of severities."""
 STRIP = 8
 _TICKS = 4
 _DAYS_BETWEEN = {"week": 1, "month": 5}
@@ -32,18 +31,18 @@ _DAYS_BETWEEN = {"week": 1, "month": 5}
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """The newest values in the size of a word."""
+    """A chart of recent values, in the size of a word."""
 
     line: str
     """Points of a polyline."""
     marks: list[tuple[float, float, str]]
-    """``(x, y, severity)`` of those that are not well."""
+    """``(x, y, severity)`` of samples that are not ok."""
     width: int = SPARK_WIDTH
     height: int = SPARK_HEIGHT
 
 
-def spark(recent_values: Sequence[Sequence[Any]]) -> Sparkline | None:
-    """From ``MonitorState.recent``; None where there is nothing to draw a line through."""
+def draw_sparkline(recent_values: Sequence[tuple[float | None, int]]) -> Sparkline | None:
+    """Draw ``MonitorState.recent_values``; None if there are too few values for a line."""
     values = [value for value, _severity in recent_values if value is not None]
     if len(recent_values) < 2 or not values or not math.isfinite(max(values) - min(values)):
         return None
@@ -62,7 +61,7 @@ def spark(recent_values: Sequence[Sequence[Any]]) -> Sparkline | None:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """From a value to a height: ``top`` for ``high``, ``bottom`` for ``low``."""
+    """Maps a value to a y coordinate: ``high`` to ``top``, ``low`` to ``bottom``."""
 
     low: float
     high: float
@@ -78,7 +77,7 @@ class _Scale:
 
 @dataclass(frozen=True, slots=True)
 class AxisLabel:
-    """A figure beside an axis."""
+    """A label of an axis."""
 
     at: float
     label: str
@@ -86,29 +85,17 @@ class AxisLabel:
 
 @dataclass(frozen=True, slots=True)
 class ThresholdLine:
-    """A threshold."""
+    """A threshold, as a horizontal line."""
 
     y: float
     severity: str
     label: str
 
 
-@dataclass(slots=True)
-class Chart:
-    """A chart as its template draws it."""
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The size of a chart and the positions of its parts."""
 
-    rows: list[HistoryBucket] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    """Points of polylines; where nothing was measured there is a gap."""
-    bands: list[str] = field(default_factory=list)
-    """Points of polygons between the lowest and the highest value."""
-    dots: list[tuple[float, float]] = field(default_factory=list)
-    """What stands alone between two gaps."""
-    strip: list[tuple[float, float, str]] = field(default_factory=list)
-    """``(x, width, severity)`` of the worst of each piece."""
-    thresholds: list[ThresholdLine] = field(default_factory=list)
-    across: list[AxisLabel] = field(default_factory=list)
-    up: list[AxisLabel] = field(default_factory=list)
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -117,7 +104,26 @@ class Chart:
     bottom: int = HEIGHT - BOTTOM
     strip_at: int = HEIGHT - BOTTOM + 6
     strip_height: int = STRIP
-    figures_at: int = HEIGHT - 8
+    labels_at: int = HEIGHT - 8
+
+
+@dataclass(slots=True)
+class Chart:
+    """A chart as its template draws it."""
+
+    rows: list[HistoryBucket] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    """Points of polylines, with a gap where nothing was measured."""
+    bands: list[str] = field(default_factory=list)
+    """Points of polygons between the lowest and the highest values."""
+    dots: list[tuple[float, float]] = field(default_factory=list)
+    """Single buckets between two gaps."""
+    strip: list[tuple[float, float, str]] = field(default_factory=list)
+    """``(x, width, severity)`` of the worst severity of each bucket."""
+    thresholds: list[ThresholdLine] = field(default_factory=list)
+    x_labels: list[AxisLabel] = field(default_factory=list)
+    y_labels: list[AxisLabel] = field(default_factory=list)
+    frame: Frame = Frame()
 
 
 def draw_chart(
@@ -127,25 +133,27 @@ def draw_chart(
     now: datetime,
     unit: str,
 ) -> Chart:
-    """The chart of a history against its thresholds."""
+    """Draw a history and its thresholds."""
     chart = Chart(rows=rows)
     begin = now - span.length
 
-    def across(at: datetime) -> float:
-        share = (at - begin) / span.length
-        return round(chart.left + min(max(share, 0), 1) * (chart.right - chart.left), 1)
+    frame = chart.frame
 
-    chart.across = [AxisLabel(across(at), label) for at, label in _axis_times(begin, now, span)]
-    chart.strip = _merge_strip([(across(r.at), across(r.at + span.step), r.worst) for r in rows])
+    def to_x(at: datetime) -> float:
+        share = (at - begin) / span.length
+        return round(frame.left + min(max(share, 0), 1) * (frame.right - frame.left), 1)
+
+    chart.x_labels = [AxisLabel(to_x(at), label) for at, label in _axis_times(begin, now, span)]
+    chart.strip = _merge_strip([(to_x(r.at), to_x(r.at + span.step), r.worst) for r in rows])
     bounds = [value for _severity, value in thresholds if value is not None]
     values = [value for row in rows for value in (row.low, row.high) if value is not None]
     if not values:
         return chart
     low, high = _value_range([*values, *bounds])
-    if not math.isfinite(high - low):  # no picture has room for both
+    if not math.isfinite(high - low):  # the range is too large for a float
         return chart
-    scale = _Scale(low, high, chart.top, chart.bottom)
-    chart.up = [
+    scale = _Scale(low, high, frame.top, frame.bottom)
+    chart.y_labels = [
         AxisLabel(scale(value), format_value(value, unit)) for value in _axis_values(low, high)
     ]
     chart.thresholds = [
@@ -156,21 +164,21 @@ def draw_chart(
         if value is not None
     ]
     for group in _continuous_groups(rows, span.step):
-        points = [(across(row.at + span.step / 2), row) for row in group]
+        points = [(to_x(row.at + span.step / 2), row) for row in group]
         if len(points) == 1:
             x, row = points[0]
             chart.dots.append((x, scale(row.mean or 0.0)))
             continue
         chart.lines.append(_points((x, scale(row.mean or 0.0)) for x, row in points))
         if any(row.low != row.high for row in group):
-            up = [(x, scale(row.high or 0.0)) for x, row in points]
-            down = [(x, scale(row.low or 0.0)) for x, row in reversed(points)]
-            chart.bands.append(_points(iter([*up, *down])))
+            upper = [(x, scale(row.high or 0.0)) for x, row in points]
+            lower = [(x, scale(row.low or 0.0)) for x, row in reversed(points)]
+            chart.bands.append(_points(iter([*upper, *lower])))
     return chart
 
 
 def _merge_strip(pieces: Sequence[tuple[float, float, Severity]]) -> list[tuple[float, float, str]]:
-    """Neighbours of one severity together."""
+    """Merge neighbours with the same severity."""
     strip: list[tuple[float, float, Severity]] = []
     for begin, end, worst in pieces:
         if strip and strip[-1][2] is worst and begin - strip[-1][1] < 1:
@@ -189,9 +197,9 @@ def _points(pairs: Iterator[tuple[float, float]]) -> str:
 def _continuous_groups(
     rows: Sequence[HistoryBucket], step: timedelta
 ) -> Iterator[list[HistoryBucket]]:
-    """Rows with values; a new group after a gap."""
+    """Group the rows with values; a gap starts a new group."""
     measured = [row for row in rows if row.mean is not None]
-    # A monitor that measures seldom has pieces far apart, which are no gaps.
+    # A monitor that measures rarely has buckets far apart, which is not a gap.
     apart = sorted(b.at - a.at for a, b in pairwise(measured))
     usual = max(apart[len(apart) // 2], step) if apart else step
     group: list[HistoryBucket] = []
@@ -214,12 +222,12 @@ def _value_range(values: Sequence[float]) -> tuple[float, float]:
         room = abs(low) * 0.1 or 1.0
         return low - room, high + room
     room = (high - low) * 0.08
-    # Not below zero where nothing is: a disk is not minus three percent full.
+    # Values near zero start at zero: a disk cannot be minus three percent full.
     return (0.0 if 0 <= low < room else low - room), high + room
 
 
 def _axis_values(low: float, high: float) -> Iterator[float]:
-    """Round numbers within a range, about four."""
+    """Yield about four round numbers within a range."""
     raw = (high - low) / _TICKS
     if not raw or not math.isfinite(raw):
         return
@@ -234,7 +242,7 @@ def _axis_values(low: float, high: float) -> Iterator[float]:
 
 
 def _axis_times(begin: datetime, end: datetime, span: Span) -> Iterator[tuple[datetime, str]]:
-    """Tens of minutes, whole hours of a day, midnights of the site's zone of what is longer."""
+    """Yield labelled times: ten minutes, full hours, or midnights in the site's time zone."""
     at = localtime(begin).replace(minute=0, second=0, microsecond=0)
     if span.name == "hour":
         for tens in range(13):

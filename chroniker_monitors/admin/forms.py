@@ -1,12 +1,14 @@
-"""The form of a monitor: its job's fields, and those of its probe instead of raw JSON."""
+"""The forms of monitors: the fields of the job, and one field for each parameter of the probe."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import ValidationError
+from django.db.models import Field
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -33,31 +35,34 @@ PROBE_FORM_FIELDS = {
     "probe_timeout": "timeout_seconds",
     "probe_sample_days": "sample_days",
 }
-"""Field of the form: field of the probe."""
+"""Maps a field of the form to a field of the probe."""
 HEARTBEAT_FORM_FIELDS = ("probe_warning", "probe_sample_days")
-"""Those that a heartbeat has; the rest follows from its period and its grace."""
+"""The fields of a heartbeat; the others follow from its period and its grace."""
 EVERY_MINUTE = "* * * * *"
 
 
-def _probe_field(name: str) -> Any:
-    field: Any = Probe._meta.get_field(name)
-    return field.formfield()
+def _probe_field(name: str) -> forms.Field:
+    model_field = Probe._meta.get_field(name)
+    assert isinstance(model_field, Field)
+    form_field = model_field.formfield()
+    assert form_field is not None
+    return form_field
 
 
 class MonitorForm(MonitorModelForm):
-    """Subclassed for each kind by :func:`form_for`."""
+    """The base of the form of each kind, which :func:`form_for` makes."""
 
     kind: ClassVar[str] = ""
     passive: ClassVar[bool] = False
     params: ClassVar[tuple[ParamField, ...]] = ()
     redisplay: ClassVar[bool] = False
-    """It is not to be saved, but shown again as it is, with what it measured."""
+    """Show the form again, with a measurement, instead of saving it."""
     test_only: ClassVar[bool] = False
-    """Only the probe's fields matter; the job's may still be empty or wrong."""
+    """Validate only the fields of the probe; those of the job may still be empty or invalid."""
 
     class Meta:
         model = Monitor
-        fields: ClassVar[Any] = ()
+        fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -73,21 +78,21 @@ class MonitorForm(MonitorModelForm):
                 self.initial[PARAM_PREFIX + param.name] = probe.parameters[param.name]
 
     @cached_property
-    def stored_params(self) -> dict[str, Any]:
-        """Those of the monitor as it is stored."""
+    def stored_params(self) -> dict[str, object]:
+        """The parameters of the stored monitor."""
         return self.instance.probe.parameters if self.instance.pk else {}
 
     def is_valid(self) -> bool:
-        """Never where it is to be shown again."""
+        """Whether the form may be saved."""
         return super().is_valid() and not self.redisplay
 
     def _post_clean(self) -> None:
         if not self.test_only:
             super()._post_clean()  # type: ignore[misc]
 
-    def clean(self) -> dict[str, Any]:
-        """Let the kind look at its parameters, and thresholds be in order."""
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+    def clean(self) -> dict[str, object]:
+        """Validate the parameters and the thresholds."""
+        cleaned: dict[str, object] = super().clean() or self.cleaned_data
         self._clean_params()
         self._clean_probe()
         if self.test_only:
@@ -97,12 +102,12 @@ class MonitorForm(MonitorModelForm):
         elif self.thresholds.warning_is_unreachable():
             self.add_error(
                 "probe_warning" if "probe_warning" in self.fields else None,
-                _("This is beyond the critical threshold, so that it would never be a warning."),
+                _("The critical threshold is reached first, so a warning would never occur."),
             )
         return cleaned
 
     def _clean_probe(self) -> None:
-        """The validators of its columns."""
+        """Run the validators of the fields of the probe."""
         names = {
             target: name for name, target in PROBE_FORM_FIELDS.items() if name in self.cleaned_data
         }
@@ -120,8 +125,8 @@ class MonitorForm(MonitorModelForm):
         for name in self.secrets_to_retype:
             self.add_error(
                 PARAM_PREFIX + name,
-                _("What is stored was meant for another host and is not sent to this one; type it "
-                  "again."),
+                _("Enter this again: the stored secret belongs to another host and is not sent to "
+                  "this one."),
             )  # fmt: skip
         try:
             build(self.kind, self.probe_params)
@@ -133,29 +138,32 @@ class MonitorForm(MonitorModelForm):
                 for message in messages:
                     self.add_error(field if field in self.fields else None, message)
 
-    def _clean_passive(self, cleaned: dict[str, Any]) -> None:
+    def _clean_passive(self, cleaned: dict[str, object]) -> None:
         if not cleaned.get("schedule") and "schedule" not in self.errors:
             self.add_error(
                 "schedule",
-                _("Without a schedule nobody would notice that a ping is late; try %(cron)s.")
+                _("A heartbeat needs a schedule to detect late pings; try %(cron)s.")
                 % {"cron": EVERY_MINUTE},
             )
 
     @cached_property
     def secrets_to_retype(self) -> list[str]:
-        """Parameters that are stored, were not typed again, and must not go to the new place."""
+        """The stored secrets that were not entered again and must not be sent to the new host."""
         given = {
             param.name: self.cleaned_data.get(PARAM_PREFIX + param.name) for param in self.params
         }
-        kept = [p.name for p in self.params if p.secret and not given[p.name]]
-        kept = [name for name in kept if self.stored_params.get(name)]
+        kept = [
+            param.name
+            for param in self.params
+            if param.secret and not given[param.name] and self.stored_params.get(param.name)
+        ]
         trusted = not kept or kind_class(self.kind).may_reuse_secrets(self.stored_params, given)
         return [] if trusted else kept
 
     @property
-    def probe_params(self) -> dict[str, Any]:
-        """The parameters as they are stored: what was left empty has its default."""
-        params: dict[str, Any] = {}
+    def probe_params(self) -> dict[str, object]:
+        """The parameters to store. Empty ones are omitted and get their default."""
+        params: dict[str, object] = {}
         for param in self.params:
             value = self.cleaned_data.get(PARAM_PREFIX + param.name)
             if param.secret and not value and param.name not in self.secrets_to_retype:
@@ -167,7 +175,7 @@ class MonitorForm(MonitorModelForm):
 
     @property
     def thresholds(self) -> Thresholds:
-        """What a value is held against, by what was typed."""
+        """The thresholds that were entered."""
         given = self.cleaned_data
         return Thresholds(
             given.get("probe_operator") or Operator.ABOVE,
@@ -176,7 +184,7 @@ class MonitorForm(MonitorModelForm):
         )
 
     def apply(self, probe: Probe) -> Probe:
-        """Write what was typed into ``probe``."""
+        """Copy the entered values to ``probe``."""
         probe.kind, probe.params = self.kind, self.probe_params
         for name, target in PROBE_FORM_FIELDS.items():
             if name in self.cleaned_data:
@@ -185,11 +193,11 @@ class MonitorForm(MonitorModelForm):
 
 
 def form_for(kind: str, *, redisplay: bool = False, test_only: bool = False) -> type[MonitorForm]:
-    """The form of one kind. Raises UnknownKind."""
+    """Make the form class of a kind. Raises UnknownKind."""
     params = tuple(fields(kind))
     passive = kind_class(kind).passive
     names = HEARTBEAT_FORM_FIELDS if passive else PROBE_FORM_FIELDS
-    attributes: dict[str, Any] = {
+    attributes: dict[str, object] = {
         "__module__": __name__,
         "kind": kind,
         "params": params,
@@ -203,40 +211,36 @@ def form_for(kind: str, *, redisplay: bool = False, test_only: bool = False) -> 
 
 
 def param_field(param: ParamField) -> forms.Field:
-    """The form field of a parameter."""
-    shared: dict[str, Any] = {
+    """Make the form field of a parameter."""
+    if param.type is bool:
+        return _make_field(forms.BooleanField, param, required=False)
+    if param.choices is not None:
+        empty = [] if param.default not in (None, "") else [("", "---------")]
+        return _make_field(forms.ChoiceField, param, choices=[*empty, *param.options()])
+    if param.type in (int, float):
+        number_field = forms.IntegerField if param.type is int else forms.FloatField
+        return _make_field(number_field, param, min_value=param.minimum, max_value=param.maximum)
+    if param.secret:
+        note = str(gettext_lazy("It is not shown again. Leave empty to keep the stored value."))
+        return _make_field(
+            forms.CharField,
+            param,
+            widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+            required=False,
+            help_text=" ".join(part for part in (param.help, note) if part),
+        )
+    if param.multiline:
+        return _make_field(forms.CharField, param, widget=AdminTextareaWidget(attrs={"rows": 6}))
+    return _make_field(forms.CharField, param, widget=AdminTextInputWidget())
+
+
+def _make_field(
+    field_class: Callable[..., forms.Field], param: ParamField, **options: object
+) -> forms.Field:
+    defaults = {
         "label": param.label,
         "help_text": param.help,
         "required": param.required,
         "initial": param.default,
     }
-    if param.type is bool:
-        return forms.BooleanField(**{**shared, "required": False})
-    if param.choices is not None:
-        options = list(param.options())
-        empty = [] if param.default not in (None, "") else [("", "---------")]
-        return forms.ChoiceField(choices=[*empty, *options], **shared)
-    if param.type in (int, float):
-        field: Any = forms.IntegerField if param.type is int else forms.FloatField
-        number: forms.Field = field(min_value=param.minimum, max_value=param.maximum, **shared)
-        return number
-    if param.secret:
-        return forms.CharField(
-            widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-            **{
-                **shared,
-                "required": False,
-                "help_text": " ".join(
-                    part
-                    for part in (
-                        param.help,
-                        str(gettext_lazy("Never shown again. Empty: it stays as it is.")),
-                    )
-                    if part
-                ),
-            },
-        )
-    widget: Any = (
-        AdminTextareaWidget(attrs={"rows": 6}) if param.multiline else (AdminTextInputWidget())
-    )
-    return forms.CharField(widget=widget, **shared)
+    return field_class(**{**defaults, **options})

@@ -1,13 +1,13 @@
-"""A monitor's samples over a time, in as many pieces as a chart has room for."""
+"""The samples of a monitor over a span of time, in buckets for a chart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
-from django.db.models import Avg, Case, Count, IntegerField, Max, Min, Value, When
+from django.db.models import Avg, Case, Count, IntegerField, Max, Min, QuerySet, Value, When
 from django.db.models.functions import TruncHour
 from django.utils.translation import gettext_lazy as _
 
@@ -15,17 +15,20 @@ from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Sample
 from chroniker_monitors.thresholds import SEVERITY_ORDER, rank
 
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """How far back a chart looks; each of its pieces is ``step`` long."""
+    """How far back a chart goes; each of its buckets is ``step`` long."""
 
     name: str
-    label: Any
+    label: str | _StrPromise
     length: timedelta
     step: timedelta
     hours: bool
-    """Whether the pieces are whole hours, which the database puts together."""
+    """Whether the buckets are whole hours, which the database aggregates."""
 
 
 SPANS = {
@@ -38,12 +41,12 @@ SPANS = {
     )
 }
 _MAX_SAMPLES = 50_000
-"""Of a day, at most; a sample every two seconds is fewer."""
+"""The most samples that are read for a day; one every two seconds is fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryBucket:
-    """What was measured in one piece of the time; the values are None where nothing could be."""
+    """The samples of one bucket; the values are None if all measurements failed."""
 
     at: datetime
     low: float | None
@@ -54,7 +57,7 @@ class HistoryBucket:
 
 
 def read_history(job: int, host: str, span: Span, now: datetime) -> list[HistoryBucket]:
-    """The history up to ``now``, oldest first; a piece without a sample is left out."""
+    """Read the history up to ``now``, oldest first, without empty buckets."""
     samples = Sample.objects.for_placement(job, host).filter(at__gte=now - span.length, at__lte=now)
     if span.hours:
         return list(_by_hour(samples))
@@ -62,7 +65,7 @@ def read_history(job: int, host: str, span: Span, now: datetime) -> list[History
     return list(_by_step(rows, span.step))
 
 
-def _by_hour(samples: Any) -> Iterator[HistoryBucket]:
+def _by_hour(samples: QuerySet[Sample]) -> Iterator[HistoryBucket]:
     ranks = [When(severity=severity, then=Value(rank(severity))) for severity in SEVERITY_ORDER]
     rows = (
         samples.order_by()

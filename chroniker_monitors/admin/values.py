@@ -1,4 +1,4 @@
-"""Values with their units, as people read them."""
+"""Format values with their units for people."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SECONDS = frozenset({"s", "second", "seconds"})
 
 
 def format_value(value: float | None, unit: str = "") -> str:
-    """``93.1 %``, ``4.2 GB``, ``3 min 05 s``, ``1,204 rows``."""
+    """Format a value: ``93.1 %``, ``4.2 GB``, ``3 min 05 s``, ``1,204 rows``."""
     if value is None:
         return EMPTY
-    if abs(value) >= _LARGE or math.isnan(value):  # no unit makes that easier to read
+    if abs(value) >= _LARGE or math.isnan(value):  # no prefix or unit makes it readable
         return f"{value:.4g} {unit}".strip()
     if unit in _BYTES:
         return filesizeformat(value) if value >= 0 else f"-{filesizeformat(-value)}"
@@ -29,7 +29,7 @@ def format_value(value: float | None, unit: str = "") -> str:
 
 
 def format_number(value: float) -> str:
-    """Four digits that matter of a finite number; all of a whole one."""
+    """Format a finite number with four significant digits, or all digits of a whole number."""
     if value == int(value):
         return str(intcomma(int(value)))
     if abs(value) >= 1000:

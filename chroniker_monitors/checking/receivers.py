@@ -78,4 +78,4 @@ def withdraw_incidents(
 
     monitors = Incident.objects.open().filter(job=instance.pk, kind=IncidentKind.CONDITION)
     for incident in monitors.select_related("job"):
-        incidents.withdraw(incident, "The job is no longer a monitor.", utc_now())
+        incidents.close(incident, "The job is no longer a monitor.", utc_now())

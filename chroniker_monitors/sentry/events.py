@@ -92,7 +92,7 @@ def mask_event(value: object, mask: Mask) -> object:
         return [mask_event(inner, mask) for inner in value]
     if isinstance(value, tuple):
         return tuple(mask_event(inner, mask) for inner in value)
-    from sentry_sdk.utils import AnnotatedValue  # a value with notes about what was removed
+    from sentry_sdk._types import AnnotatedValue  # a value with notes about what was removed
 
     if isinstance(value, AnnotatedValue):
         value.value = mask_event(value.value, mask)

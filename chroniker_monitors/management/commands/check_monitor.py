@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.timezone import now as utc_now
 

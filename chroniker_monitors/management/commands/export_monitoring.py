@@ -6,6 +6,7 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
+
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.conf import conf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker_monitors.exposition.page import render_chroniker_page

@@ -1,5 +1,5 @@
-/* The fields that can be chosen follow the model. Without this script they do so when the form
-   has been sent once, by "Test now". */
+/* Update the suggested fields when the model changes. Without this script, they are updated when
+   the form is submitted by "Test now". */
 (function () {
     "use strict";
 
@@ -10,10 +10,10 @@
         if (!model || !list || !model.dataset.fieldsUrl) {
             return;
         }
-        let newest = 0;
+        let lastRequest = 0;
 
         model.addEventListener("change", async function () {
-            const asked = ++newest;
+            const request = ++lastRequest;
             let names = [];
             try {
                 const query = new URLSearchParams({model: model.value});
@@ -25,7 +25,7 @@
             } catch (error) {
                 names = [];
             }
-            if (asked !== newest) {
+            if (request !== lastRequest) {
                 return;
             }
             list.replaceChildren(...names.map(function (name) {

@@ -1,9 +1,9 @@
-/* "Test now" without leaving the page: the same form is sent, and only the answer is taken from
-   the page that comes back. Without this script the browser shows that page. */
+/* "Test now" without leaving the page: submit the form and show only the result from the returned
+   page. Without this script, the browser shows that page. */
 (function () {
     "use strict";
 
-    function say(box, text, className) {
+    function showMessage(box, text, className) {
         const line = document.createElement("p");
         line.textContent = text;
         if (className) {
@@ -23,7 +23,7 @@
             const data = new FormData(button.form);
             data.set(button.name, button.value);
             button.disabled = true;
-            say(box, button.dataset.waiting);
+            showMessage(box, button.dataset.waiting);
             try {
                 const response = await fetch(window.location.href, {
                     method: "POST",
@@ -34,14 +34,14 @@
                     throw new Error(response.statusText);
                 }
                 const page = new DOMParser().parseFromString(await response.text(), "text/html");
-                const answer = page.getElementById("chroniker-tested");
+                const result = page.getElementById("chroniker-tested");
                 const errors = page.querySelectorAll("#content ul.errorlist");
-                box.replaceChildren(...document.importNode(answer, true).childNodes);
+                box.replaceChildren(...document.importNode(result, true).childNodes);
                 for (const list of errors) {
                     box.append(document.importNode(list, true));
                 }
             } catch (error) {
-                say(box, button.dataset.failed, "chroniker-error");
+                showMessage(box, button.dataset.failed, "chroniker-error");
             } finally {
                 button.disabled = false;
             }

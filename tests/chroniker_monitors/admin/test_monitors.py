@@ -239,7 +239,7 @@ def test_a_longer_time_limit_is_not_cut_by_that_of_the_run(root: Client, tmp_pat
     [
         ("param_path", "", "required"),
         ("schedule", "61 * * * *", "61"),
-        ("probe_warning", "95", "never be a warning"),
+        ("probe_warning", "95", "warning would never occur"),
         ("probe_warning", "x", "number"),
         ("probe_consecutive", "0", "greater than or equal to 1"),
         ("probe_operator", "; DROP", "not one of the available choices"),

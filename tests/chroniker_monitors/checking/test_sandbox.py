@@ -88,7 +88,7 @@ def test_incomplete_form_is_not_tested(root: Client, tmp_path: Path) -> None:
         f"{monitor_admin_url('add')}?kind=test_gauge",
         gauge_data(tmp_path, param_path="", _test="1"),
     )
-    assert "Mend the form first" in visible_text(page)
+    assert "Fix the errors in the form first" in visible_text(page)
 
 
 def test_testing_a_change_saves_nothing(root: Client, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_server_speaks_tls(serve: Any, certificate: tuple[Path, Path]) -> None:
     [
         (("--certfile", "/missing.pem"), "Cannot use /missing.pem"),
         (("--certfile", __file__), "Cannot use"),
-        (("--keyfile", "key.pem"), "needs --certfile"),
+        (("--keyfile", "key.pem"), "requires --certfile"),
     ],
 )
 def test_certificate_that_is_none_is_an_error(options: tuple[str, ...], message: str) -> None:
