@@ -90,7 +90,7 @@ def test_tick_without_database_does_not_ping(
     run_in_fork: RunInFork, recording_server: RecordingServer
 ) -> None:
     ended = run_in_fork(tick_without_a_database).wait()
-    assert ended.value == "DatabaseUnready"
+    assert ended.value == "DatabaseNotReady"
     assert pings(recording_server) == 0
 
 
@@ -245,15 +245,15 @@ def test_a_server_that_hangs_is_asked_by_one_thread_at_a_time(
 ) -> None:
     settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 30
     recording_server.mode = "hang"
-    sign = DeadManSwitch().ping()
+    switch = DeadManSwitch().ping()
     wait_until(lambda: pings(recording_server) == 1, timeout=20)
     for _ in range(5):
-        sign.send()
+        switch.ping()
     assert pings(recording_server) == 1
     recording_server.released.set()
-    sign.wait()
+    switch.wait()
     recording_server.mode = "ok"
-    sign.send().wait()
+    switch.ping().wait()
     assert pings(recording_server) == 2
     assert caplog.messages == []
 

@@ -77,7 +77,7 @@ def test_worsening_is_notified_and_improvement_is_not(mail_server: MailServer) -
     resolve_monitor(job, timeline.advance(minutes=1).now)
     timeline.send()
     assert mail_server.event_names() == ["opened", "worsened", "resolved"]
-    assert "Worse, now critical" in mail_server.subjects()[1]
+    assert "Now critical" in mail_server.subjects()[1]
 
 
 def test_what_was_acknowledged_and_gets_worse_is_not_acknowledged_any_more() -> None:

@@ -1,14 +1,14 @@
-"""The webhook: posted once, tried again, and believed only where the signature is right."""
+"""The webhook: posted once, retried after a failure, and signed as Standard Webhooks."""
 
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
+import standardwebhooks
 
-from chroniker.alerting.webhook import InvalidSignature, Webhook, sign, verify
+from chroniker.alerting.signatures import verify
 from chroniker.models import Notification
 from tests.factories import make_subscribed_job
 from tests.support.mail_server import MailServer, WebhookReceiver
@@ -16,7 +16,7 @@ from tests.support.timeline import Timeline
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
-SECRET = "a secret of the receiver"
+SECRET = "whsec_dGhlIHNlY3JldCBvZiB0aGUgcmVjZWl2ZXI="
 
 
 @pytest.fixture
@@ -32,10 +32,12 @@ def test_webhook_has_the_same_facts_as_mail(
 ) -> None:
     job = make_subscribed_job("ann", "bob", name="till")
     timeline.run(job, "FFS")
-    told = [verify(SECRET, headers, body) for headers, body in webhook_receiver.requests]
-    assert [run_once["event"] for run_once in told] == ["opened", "resolved"]
+    payloads: list[Any] = [
+        verify(SECRET, headers, body) for headers, body in webhook_receiver.requests
+    ]
+    assert [payload["event"] for payload in payloads] == ["opened", "resolved"]
     assert len(mail_server.mails) == 4
-    opened, resolved = told
+    opened, resolved = payloads
     assert opened["job"]["name"] == "till"
     assert opened["incident"]["severity"] == "warning"
     assert opened["incident"]["resolved_at"] is None
@@ -65,7 +67,7 @@ def test_any_other_answer_is_tried_again(
     timeline.advance(minutes=1).send()
     first, second = webhook_receiver.requests
     assert first[1] == second[1]
-    assert first[0]["X-Chroniker-Delivery"] == second[0]["X-Chroniker-Delivery"]
+    assert first[0]["webhook-id"] == second[0]["webhook-id"]
 
 
 def test_unreachable_receiver_does_not_delay_mail(
@@ -83,6 +85,24 @@ def test_file_urls_are_rejected(timeline: Timeline, settings: Any) -> None:
     assert "http" in Notification.objects.pending().get().last_error
 
 
+def test_any_library_for_standard_webhooks_verifies_requests(
+    timeline: Timeline, webhook_receiver: WebhookReceiver
+) -> None:
+    timeline.run(make_subscribed_job(name="Grüße"), "F")
+    ((headers, body),) = webhook_receiver.requests
+    assert standardwebhooks.Webhook(SECRET).verify(body, headers) == json.loads(body)
+    assert headers["Content-Type"] == "application/json"
+
+
+def test_nothing_is_posted_without_a_valid_secret(
+    timeline: Timeline, webhook_receiver: WebhookReceiver, settings: Any
+) -> None:
+    settings.CHRONIKER_WEBHOOK_SECRET = "a secret"
+    timeline.run(make_subscribed_job(), "F")
+    assert webhook_receiver.requests == []
+    assert "InvalidSecret" in Notification.objects.pending().get().last_error
+
+
 def test_secrets_are_masked(
     timeline: Timeline, webhook_receiver: WebhookReceiver, settings: Any
 ) -> None:
@@ -90,87 +110,3 @@ def test_secrets_are_masked(
     timeline.run(make_subscribed_job(), "F", error="ValueError: canary-of-settings-1")
     assert b"canary" not in webhook_receiver.requests[0][1]
     assert SECRET.encode() not in webhook_receiver.requests[0][1]
-
-
-class TestVerify:
-    def request(self) -> tuple[dict[str, str], bytes]:
-        body = json.dumps({"event": "opened"}).encode()
-        moment = str(int(time.time()))
-        headers = {
-            "x-chroniker-timestamp": moment,
-            "x-chroniker-delivery": "1f",
-            "x-chroniker-signature": sign(SECRET, moment, "1f", body),
-        }
-        return headers, body
-
-    def test_takes_what_is_genuine(self) -> None:
-        headers, body = self.request()
-        assert verify(SECRET, headers, body) == {"event": "opened"}
-
-    def test_refuses_another_body(self) -> None:
-        headers, body = self.request()
-        with pytest.raises(InvalidSignature):
-            verify(SECRET, headers, body + b" ")
-
-    def test_refuses_another_delivery_and_another_time(self) -> None:
-        headers, body = self.request()
-        for name, value in [("delivery", "2f"), ("timestamp", str(int(time.time()) + 1))]:
-            with pytest.raises(InvalidSignature):
-                verify(SECRET, {**headers, f"x-chroniker-{name}": value}, body)
-
-    def test_rejects_shifted_field_boundary(self) -> None:
-        body = b'{"seconds": 2.1}'
-        moment = str(int(time.time()))
-        signature = sign(SECRET, moment, "1f", body)
-        for stamp, delivery, rest in [
-            (moment, '1f.{"seconds": 2', b"1}"),
-            (f"{moment}.1f", "", body),
-        ]:
-            headers = {
-                "x-chroniker-timestamp": stamp,
-                "x-chroniker-delivery": delivery,
-                "x-chroniker-signature": signature,
-            }
-            with pytest.raises(InvalidSignature):
-                verify(SECRET, headers, rest)
-
-    def test_refuses_headers_that_are_no_text(self) -> None:
-        headers, body = self.request()
-        for name in headers:
-            with pytest.raises(InvalidSignature):
-                verify(SECRET, {**headers, name: "\udcff"}, body)
-
-    def test_refuses_what_is_not_signed(self) -> None:
-        _, body = self.request()
-        for headers in ({}, {"X-Chroniker-Signature": "sha256="}, {"X-Chroniker-Signature": "é"}):
-            with pytest.raises(InvalidSignature):
-                verify(SECRET, headers, body)
-
-    def test_refuses_another_secret_and_none(self) -> None:
-        headers, body = self.request()
-        for secret in ("", "another"):
-            with pytest.raises(InvalidSignature):
-                verify(secret, headers, body)
-
-    def test_refuses_what_is_old_or_from_the_future(self) -> None:
-        headers, body = self.request()
-        for shift in (301, -301):
-            with pytest.raises(InvalidSignature, match="long ago"):
-                verify(SECRET, headers, body, now=time.time() + shift)
-
-    def test_refuses_a_replay(self) -> None:
-        headers, body = self.request()
-        seen: set[str] = set()
-
-        def saw(text: str) -> bool:
-            known = text in seen
-            seen.add(text)
-            return known
-
-        assert verify(SECRET, headers, body, seen=saw)
-        with pytest.raises(InvalidSignature, match="before"):
-            verify(SECRET, headers, body, seen=saw)
-
-
-def test_a_webhook_needs_no_state() -> None:
-    assert Webhook()
