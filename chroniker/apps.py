@@ -1,4 +1,4 @@
-"""The app's entry in INSTALLED_APPS."""
+"""The Django app."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ChronikerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks and the receivers; nothing here touches the database."""
+        """Register system checks and signal receivers, without access to the database."""
         from . import checks  # noqa: F401
         from .alerting import callbacks
 

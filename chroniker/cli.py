@@ -1,6 +1,6 @@
-"""``chroniker``: the program that the cron line names.
+"""``chroniker``: the program for a line in a crontab.
 
-It finds the project and its settings, then does what ``manage.py cron`` does.
+It finds the project and its settings, then runs ``manage.py cron``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TextIO, cast
 
 _SETTINGS_VARIABLE = "DJANGO_SETTINGS_MODULE"
 _REEXEC_VARIABLE = "_CHRONIKER_VIRTUALENV"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one tick; exits 0, or 1 with one line that says what is wrong."""
+    """Run one tick. Exits with 0, or with 1 and one line that says what is wrong."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
     code = 0
@@ -40,35 +40,35 @@ def main(argv: list[str] | None = None) -> None:
             code = 1
             reason = " ".join(str(error).split())
             print(f"chroniker: {type(error).__name__}: {reason}", file=sys.stderr)  # noqa: T201
-    gc.freeze()  # or the interpreter would look at every object once more before it leaves
+    gc.freeze()  # otherwise the interpreter collects every object once more at exit
     sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="chroniker",
-        description="Run the jobs of a Django site that are due. Made for a cron line: "
+        description="Run the jobs of a Django site that are due. For a line in a crontab: "
         "* * * * * chroniker -p /srv/site",
     )
     parser.add_argument(
-        "-s", "--settings", help="settings module; default: the environment's, or manage.py's"
+        "-s", "--settings", help="settings module; default: from the environment, or from manage.py"
     )
     parser.add_argument(
-        "-p", "--project", default=".", metavar="DIR", help="directory that holds manage.py"
+        "-p", "--project", default=".", metavar="DIR", help="directory of manage.py"
     )
     parser.add_argument("-e", "--virtualenv", metavar="DIR", help="virtual environment to run in")
     parser.add_argument(
-        "-q", "--quiet", action="store_true", help="print nothing; the exit code tells"
+        "-q", "--quiet", action="store_true", help="print nothing; the exit code is the only result"
     )
     parser.add_argument(
-        "-l", "--log", metavar="FILE", help="append what is printed to FILE, with the time"
+        "-l", "--log", metavar="FILE", help="append all output to FILE, each line with its time"
     )
     parser.add_argument("--jobs", default="", metavar="1,2", help="only these jobs: ids or names")
     return parser
 
 
 def _reexec_in(directory: Path, arguments: list[str]) -> None:
-    """Become this program under the Python of a virtual environment; does not return."""
+    """Execute this program with the Python of a virtual environment; does not return."""
     python = directory / "bin" / "python"
     if not python.exists():
         sys.exit(f"chroniker: there is no virtual environment in {directory}: no bin/python")
@@ -79,7 +79,7 @@ def _reexec_in(directory: Path, arguments: list[str]) -> None:
 def _tick(options: argparse.Namespace) -> None:
     project = Path(options.project).resolve()
     if not project.is_dir():
-        sys.exit(f"chroniker: there is no directory {project}; -p names the one with manage.py")
+        sys.exit(f"chroniker: there is no directory {project}; name the one of manage.py with -p")
     os.chdir(project)
     sys.path.insert(0, str(project))
     settings = (
@@ -89,7 +89,7 @@ def _tick(options: argparse.Namespace) -> None:
     )
     if not settings:
         sys.exit(
-            f"chroniker: {project}/manage.py does not tell the settings module; name it with -s"
+            f"chroniker: {project}/manage.py does not name a settings module; use -s to name it"
         )
     os.environ[_SETTINGS_VARIABLE] = settings
     gc.disable()  # nothing that is imported becomes garbage
@@ -106,7 +106,7 @@ def _tick(options: argparse.Namespace) -> None:
 
 
 def find_settings_module(manage: Path) -> str:
-    """The settings module that a manage.py names, read without running it; "" if it names none."""
+    """Return the settings module that a manage.py names, without running it; "" if none."""
     try:
         tree = ast.parse(manage.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -137,12 +137,13 @@ class _TimestampedWriter(io.TextIOBase):
 
 @contextlib.contextmanager
 def _redirect_output(path: str | None, *, quiet: bool) -> Iterator[None]:
-    """Send what is printed to a log file, or nowhere, or where it goes anyway."""
+    """Redirect output to a log file, or discard it if `quiet`; otherwise leave it."""
     with contextlib.ExitStack() as stack:
         if path is not None or quiet:
             if path:
-                open(path, "a").close()  # now, where an error is still told
-            stream: Any = _TimestampedWriter(os.path.abspath(path)) if path else io.StringIO()
+                open(path, "a").close()  # now, while an error can still be printed
+            writer = _TimestampedWriter(os.path.abspath(path)) if path else io.StringIO()
+            stream = cast("TextIO", writer)
             stack.enter_context(contextlib.redirect_stdout(stream))
             stack.enter_context(contextlib.redirect_stderr(stream))
         yield

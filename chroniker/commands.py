@@ -1,4 +1,4 @@
-"""Which commands a job may name, and how their arguments are read."""
+"""Which commands a job may run, and how their arguments are parsed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from .conf import REFUSED_COMMANDS, conf
 from .exceptions import CommandRefused
 
 CHECK_MONITOR = "check_monitor"
-"""The command of monitors, whose incidents come from what they measure."""
+"""The command that runs a monitor."""
 
 
 def split_args(text: str) -> list[str]:
-    """Arguments as a shell would split them; quotes work, nothing is expanded.
+    """Split arguments as a shell does; quotes work, but nothing is expanded.
 
-    Raises CommandRefused where a quote is not closed or a NUL is in it.
+    Raises CommandRefused if a quote is not closed or the text contains a NUL.
     """
     if "\0" in text:
-        raise CommandRefused("A NUL character cannot be part of an argument; remove it.")
+        raise CommandRefused("An argument must not contain a NUL character. Remove it.")
     try:
         return shlex.split(text)
     except ValueError as error:
         raise CommandRefused(
-            f"The arguments cannot be split ({error}); close each quote that is opened."
+            f"The arguments cannot be split: {error}. Close each quote."
         ) from error
 
 
@@ -33,17 +33,17 @@ def check_command(name: str) -> None:
     allowed = conf.ALLOWED_COMMANDS
     if allowed is not None and name not in allowed:
         raise CommandRefused(
-            f"This site does not let jobs run {name!r}; CHRONIKER_ALLOWED_COMMANDS lists those "
-            "that it does."
+            f"Jobs of this site may not run {name!r}. Add it to CHRONIKER_ALLOWED_COMMANDS, or use "
+            "a command that is listed there."
         )
     if allowed is None and name in REFUSED_COMMANDS:
         raise CommandRefused(
-            f"Jobs may not run {name!r}: it hands out a shell, serves, waits for a terminal or "
-            "destroys data. CHRONIKER_ALLOWED_COMMANDS can list it all the same."
+            f"Jobs may not run {name!r}: it opens a shell, runs a server, waits for a terminal or "
+            "destroys data. To allow it, list it in CHRONIKER_ALLOWED_COMMANDS."
         )
     if name not in get_commands():
         raise CommandRefused(
-            f"There is no management command {name!r}; `manage.py help` lists those there are."
+            f"There is no management command {name!r}. `manage.py help` lists all commands."
         )
 
 
@@ -51,7 +51,9 @@ def check_raw_command(text: str) -> None:
     """Raise CommandRefused unless ``text`` names a program and raw commands are allowed."""
     if not conf.ALLOW_RAW_COMMANDS:
         raise CommandRefused(
-            "This site does not allow raw commands; CHRONIKER_ALLOW_RAW_COMMANDS would."
+            "This site does not allow raw commands. Set CHRONIKER_ALLOW_RAW_COMMANDS to allow them."
         )
     if not any(split_args(text)[:1]):
-        raise CommandRefused("Name a program, such as `/usr/local/bin/backup --all`.")
+        raise CommandRefused(
+            "The command is empty. Name a program, such as `/usr/local/bin/backup --all`."
+        )

@@ -1,7 +1,7 @@
-"""Settings, read when they are used, so that ``override_settings`` and late configuration work.
+"""Settings. They are read on each use, so that ``override_settings`` and late configuration work.
 
-``conf.LEASE_SECONDS`` is the site's ``CHRONIKER_LEASE_SECONDS`` or the default given here.
-Wrong values are found by ``manage.py check`` (see :mod:`chroniker.checks`).
+``conf.LEASE_SECONDS`` is the site's ``CHRONIKER_LEASE_SECONDS``, or the default given here.
+``manage.py check`` reports wrong values (see :mod:`chroniker.checks`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from django.conf import settings
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Setting(Generic[T]):
-    """One setting: its default (or what computes it), the types it takes, and what it means."""
+    """One setting: its default (or a function that computes it), its types and its meaning."""
 
     default: T | Callable[[], T]
     types: tuple[type, ...]
@@ -28,7 +28,7 @@ class Setting(Generic[T]):
     name: str = ""
     minimum: float | None = None
     shown: str = ""
-    """The default in words, where it is computed."""
+    """The default in words, if it is computed."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = f"CHRONIKER_{name}"
@@ -41,17 +41,15 @@ class Setting(Generic[T]):
 
 
 def setting(default: T, *types: type, doc: str, minimum: float | None = None) -> T:
-    """A descriptor typed as the value it gives."""
-    descriptor: Any = Setting(default, types, doc, minimum=minimum)
-    return descriptor  # type: ignore[no-any-return]
+    """Return a descriptor, typed as the value of the setting."""
+    return cast("T", Setting(default, types, doc, minimum=minimum))
 
 
 def computed(
     default: Callable[[], T], *types: type, doc: str, shown: str, minimum: float | None = None
 ) -> T:
-    """The same with a default that is computed each time it is asked for, ``shown`` in words."""
-    descriptor: Any = Setting(default, types, doc, minimum=minimum, shown=shown)
-    return descriptor  # type: ignore[no-any-return]
+    """Return a descriptor whose default is computed on each use; ``shown`` is it in words."""
+    return cast("T", Setting(default, types, doc, minimum=minimum, shown=shown))
 
 
 REFUSED_COMMANDS = frozenset(
@@ -63,8 +61,8 @@ REFUSED_COMMANDS = frozenset(
         "sqlmigrate", "makemigrations", "squashmigrations", "optimizemigration", "serve_metrics",
     }
 )  # fmt: skip
-"""Commands that no job may name unless the site lists them: they hand out a shell, serve, wait
-for somebody at a terminal, write source code, destroy data, or are the scheduler itself."""
+"""Commands that jobs may not run unless the site lists them: they open a shell, run a server, wait
+for input, write source code, destroy data, or are the scheduler itself."""
 
 
 class Conf:
@@ -73,51 +71,60 @@ class Conf:
     HOSTNAME = computed(
         socket.gethostname,
         str,
-        doc="The name this machine ticks under; unique among the hosts.",
-        shown="the machine's",
+        doc="The name of this host; unique among all hosts.",
+        shown="the name of the machine",
     )
-    USE_PID = setting(False, bool, doc="A tick waits for the one before it on this host.")
+    USE_PID = setting(False, bool, doc="Whether a tick waits for the previous tick on this host.")
     PID_FILE = computed(
         lambda: os.path.join(runtime_dir(), "cron.pid"),
         str,
-        doc="The file that USE_PID locks. A kernel lock: it cannot be left behind.",
+        doc="The file that `CHRONIKER_USE_PID` locks. The kernel releases the lock, so it is never "
+        "stale.",
         shown="`cron.pid` in `CHRONIKER_RUNTIME_DIR`",
     )
     RUNTIME_DIR = computed(
         lambda: default_runtime_dir(),
         str,
-        doc="Where lock files are kept; made when missing, and only its owner's to enter.",
+        doc="The directory for lock files. It is created if missing, with access for its owner "
+        "only.",
         shown="`chroniker-UID` in `/tmp`, for root in `/run`",
     )
     SELECT_FOR_UPDATE: bool | None = setting(
         None,
         bool,
-        doc="Lock the rows of a claim (SKIP LOCKED). None: where the database supports it.",
+        doc="Whether claims lock rows with SKIP LOCKED. None: if the database supports it.",
     )
     CHECK_LOCK_FILE = setting(
         False,
         bool,
-        doc="One server only: each run holds a kernel lock, whose release says at once that the "
-        "run is dead.",
+        doc="For a single server: each run holds a kernel lock, so that the end of its process is "
+        "noticed at once.",
     )
     LEASE_SECONDS = setting(
-        60, int, float, doc="How long a host owns a run without renewing, seconds.", minimum=1
+        60,
+        int,
+        float,
+        doc="How long a host owns a run without renewing its lease, seconds.",
+        minimum=1,
     )
     LEASE_RENEW_SECONDS = setting(
-        10, int, float, doc="How often leases are renewed, seconds; under a third of the lease.",
+        10, int, float,
+        doc="Time between renewals of a lease, seconds; less than a third of the lease.",
         minimum=0.1,
     )  # fmt: skip
     MAX_PARALLEL = computed(
         lambda: 4 * (os.cpu_count() or 1),
         int,
-        doc="Runs at one time on this host.",
-        shown="4 times the cores",
+        doc="Maximum number of runs at the same time on this host.",
+        shown="4 times the number of cores",
         minimum=1,
     )
-    START_METHOD = setting("fork", str, doc='"fork" (milliseconds) or "spawn" (a fresh Python).')
-    EXECUTOR = setting("local", str, doc='Where runs are started; only "local" is there yet.')
+    START_METHOD = setting(
+        "fork", str, doc='How runs start: "fork" (fast) or "spawn" (a fresh Python interpreter).'
+    )
+    EXECUTOR = setting("local", str, doc='Where runs execute. Only "local" exists.')
     ALLOW_RAW_COMMANDS = setting(
-        False, bool, doc="Whether jobs may name programs instead of management commands."
+        False, bool, doc="Whether jobs may run programs instead of management commands."
     )
     ALLOWED_COMMANDS: list[str] | None = setting(
         None,
@@ -125,22 +132,29 @@ class Conf:
         tuple,
         set,
         frozenset,
-        doc="The management commands that jobs may name. None: every one but those that hand out "
-        "a shell, serve, or destroy data.",
+        doc="The management commands that jobs may run. None: all commands except those that open "
+        "a shell, run a server or destroy data.",
     )
     MAX_OUTPUT_BYTES = setting(
         1024 * 1024,
         int,
-        doc="How much of each output stream of a run is kept, bytes: half from its head, half "
-        "from its tail.",
+        doc="How much of each output stream of a run is stored, bytes: half of it from the start, "
+        "half from the end.",
         minimum=1024,
     )
     LOG_CAPTURE_LEVEL: str | int = setting(
-        "INFO", str, int, doc="Log records from this level up are kept with the run's output."
+        "INFO",
+        str,
+        int,
+        doc="Log records from this level up are stored with the output of the run.",
     )
-    LOG_FORMAT = setting("%(levelname)s %(name)s %(message)s", str, doc="Their format.")
+    LOG_FORMAT = setting(
+        "%(levelname)s %(name)s %(message)s",
+        str,
+        doc="The format of stored log records, as for `logging.Formatter`.",
+    )
     KILL_GRACE_SECONDS = setting(
-        30, int, float, doc="Between SIGTERM and SIGKILL, seconds; a job may override it.",
+        30, int, float, doc="Time between SIGTERM and SIGKILL, seconds. A job can override it.",
         minimum=0,
     )  # fmt: skip
     SECRET_NAMES: list[str] = computed(
@@ -150,119 +164,136 @@ class Conf:
         set,
         frozenset,
         doc="Names of settings and environment variables whose values are masked in output, "
-        "beside those that look secret.",
+        "in addition to those whose names look secret.",
         shown="`[]`",
     )
     JOB_ERROR_CALLBACK = setting(
         "",
         str,
-        doc="Dotted path of a function that is called for each run that failed, timed out or was "
+        doc="Dotted path of a function that is called after each run that failed, timed out or was "
         "lost: `callback(job, stdout=…, stderr=…, run=…)`.",
     )
     DEADMAN_URL = setting(
         "",
         str,
-        doc="Fetched once a tick (GET), so that a service elsewhere notices when ticks stay away: "
-        "a dead man's switch.",
+        doc="The URL of a dead man's switch. Each tick sends a GET request to it, so that an "
+        "outside service notices when ticks stop.",
     )
     DEADMAN_TIMEOUT_SECONDS = setting(
-        5, int, float, doc="How long that may take, seconds; no run waits for it.", minimum=0.1
+        5,
+        int,
+        float,
+        doc="Timeout of the request to the dead man's switch, seconds. No run waits for it.",
+        minimum=0.1,
     )
     OVERDUE_SECONDS = setting(
         300, int, float,
-        doc="How long a job may be due before an incident says that nobody starts it, seconds.",
+        doc="How long a job may be due without being started before an incident opens, seconds.",
         minimum=1,
     )  # fmt: skip
     FLAPPING_FLIPS = setting(
         4, int,
-        doc="How often within a day an incident may open and close before it counts as flapping.",
+        doc="How many times an incident may open and resolve within a day before it is flapping.",
         minimum=2,
     )  # fmt: skip
     FLAPPING_QUIET_SECONDS = setting(
-        3600, int, float, doc="After how long without a flip flapping is over, seconds.", minimum=1
+        3600,
+        int,
+        float,
+        doc="How long an incident must be stable until it is no longer flapping, seconds.",
+        minimum=1,
     )
-    EMAIL_SENDER = setting("", str, doc="The name that mails come from.")
+    EMAIL_SENDER = setting("", str, doc="The sender name of mails.")
     EMAIL_HOST_USER = setting(
         "", str,
-        doc="The address that mails come from and, where the site logs in to its mail server as "
-        "somebody else, the user to log in as. Empty: `DEFAULT_FROM_EMAIL`.",
+        doc="The sender address of mails. If it differs from the site's mail user, it is also the "
+        "user for the login at the mail server. Empty: `DEFAULT_FROM_EMAIL`.",
     )  # fmt: skip
-    EMAIL_SUBJECT_PREFIX = setting("[Chroniker] ", str, doc="What subjects begin with.")
+    EMAIL_SUBJECT_PREFIX = setting("[Chroniker] ", str, doc="The prefix of mail subjects.")
     EMAIL_TIMEOUT = computed(
         lambda: settings.EMAIL_TIMEOUT or 10,
         int,
         float,
-        doc="How long the mail server may take for one answer, seconds.",
+        doc="Timeout for one reply of the mail server, seconds.",
         shown="`EMAIL_TIMEOUT`, or 10",
         minimum=0.1,
     )
     EMAIL_TO_ADMINS = setting(
-        False, bool, doc="Whether `ADMINS` get the mails of a job to which nobody is subscribed."
+        False, bool, doc="Whether `ADMINS` receive the mails of a job that has no subscribers."
     )
     SITE_URL = setting(
         "", str,
-        doc="Where the site is, for links in mails: `https://www.example.com`. Empty: the current "
-        "site of `django.contrib.sites` where it is installed, otherwise there are no links.",
+        doc="The address of the site for links in mails, such as `https://www.example.com`. Empty: "
+        "the current site of `django.contrib.sites` if it is installed; otherwise no links.",
     )  # fmt: skip
     NOTIFIERS: list[str] = computed(
         list,
         list,
         tuple,
-        doc="Dotted paths of channels besides mail, such as `chroniker.alerting.webhook.Webhook`.",
+        doc="Dotted paths of notification channels besides mail, such as "
+        "`chroniker.alerting.webhook.Webhook`.",
         shown="`[]`",
     )
-    WEBHOOK_URL = setting("", str, doc="Where `chroniker.alerting.webhook.Webhook` posts to.")
-    WEBHOOK_SECRET = setting("", str, doc="What it signs with; the receiver has the same.")
+    WEBHOOK_URL = setting(
+        "", str, doc="The URL to which `chroniker.alerting.webhook.Webhook` posts."
+    )
+    WEBHOOK_SECRET = setting(
+        "",
+        str,
+        doc="The secret that signs webhook requests: `whsec_` and Base64. The receiver needs the "
+        "same one.",
+    )
     WEBHOOK_TIMEOUT = setting(
-        10, int, float, doc="How long the receiver may take for one answer, seconds.", minimum=0.1
+        10, int, float, doc="Timeout of a webhook request, seconds.", minimum=0.1
     )
     DELIVERY_TIMEOUT_SECONDS = setting(
         20, int, float,
-        doc="How long a tick sends what is in the outbox, seconds; the next one goes on.",
+        doc="How long a tick sends pending notifications, seconds. The next tick continues.",
         minimum=1,
     )  # fmt: skip
     DELIVERY_MAX_AGE_DAYS = setting(
-        7, int, float, doc="After how long a notification that cannot be sent is given up, days.",
+        7, int, float, doc="After how many days a notification that cannot be sent is dropped.",
         minimum=0.01,
     )  # fmt: skip
     METRICS_DURATION_BUCKETS: tuple[float, ...] = setting(
         (0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400),
         list,
         tuple,
-        doc="Upper bounds of the histograms of duration and start lag, seconds, rising.",
+        doc="Upper bounds of the histograms of duration and start lag, seconds, ascending.",
     )
 
 
 conf = Conf()
 
 
-def all_settings() -> list[Setting[Any]]:
-    """Every setting, for system checks and documentation."""
+def all_settings() -> list[Setting[object]]:
+    """Return every setting, for system checks and documentation."""
     return [value for value in vars(Conf).values() if isinstance(value, Setting)]
 
 
 def default_runtime_dir() -> str:
-    """A directory for lock files that this user owns and that a reboot empties."""
-    # Not XDG_RUNTIME_DIR: cron's ticks and those from a login shell have to meet.
+    """Return a directory for lock files that belongs to this user and is empty after a reboot."""
+    # Not XDG_RUNTIME_DIR: ticks of cron and of a login shell need the same directory.
     base = "/run" if os.geteuid() == 0 and os.access("/run", os.W_OK) else "/tmp"  # noqa: S108
     return os.path.join(base, f"chroniker-{os.geteuid()}")
 
 
 def runtime_dir() -> str:
-    """:attr:`Conf.RUNTIME_DIR`, made when missing, only its owner's to enter."""
+    """Return :attr:`Conf.RUNTIME_DIR`, and create it if missing, with access for its owner only."""
     path: str = conf.RUNTIME_DIR
     os.makedirs(path, mode=0o700, exist_ok=True)
-    facts = os.lstat(path)  # not what a link that somebody laid points to
+    facts = os.lstat(path)  # do not follow a link that another user may have created
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
         raise PermissionError(
-            f"{path} is not a directory that only its owner, who runs the jobs, can write to. Set "
-            "CHRONIKER_RUNTIME_DIR to one, or mend it: its lock files tell who is alive."
+            f"{path} is not a directory that belongs to the user who runs the jobs and that only "
+            "this user can write to. Fix its owner and mode, or set CHRONIKER_RUNTIME_DIR to "
+            "another directory."
         )
     return path
 
 
-def settings_table(entries: list[Setting[Any]]) -> str:
-    """Settings as a table in Markdown; ``docs/reference/settings.md`` holds it."""
+def settings_table(entries: Sequence[Setting[object]]) -> str:
+    """Return settings as a Markdown table; ``docs/reference/settings.md`` holds it."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for entry in entries:
         default = entry.shown or f"`{entry.default!r}`"

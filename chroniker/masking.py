@@ -1,4 +1,4 @@
-"""Secrets are found in settings and environment, and masked in whatever is stored."""
+"""Find secrets in settings and environment, and mask them in everything that is stored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
-from typing import Any
 from urllib.parse import unquote
 
 from django.conf import global_settings, settings
@@ -16,7 +15,7 @@ from .conf import conf
 
 
 def site_secrets() -> set[str]:
-    """Values of settings and environment that must not appear in what is kept of a run."""
+    """Return values of settings and environment that must not be stored with a run."""
     ours = {
         name: getattr(settings, name)
         for name in dir(settings)
@@ -45,15 +44,15 @@ _URL_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@:\s]*:([^/?#\s]+)@", re.IG
 
 
 _SHORTEST_SECRET = 6
-"""Shorter values ("on", "1234") are words of every output; masking them would hide it."""
+"""Shorter values ("on", "1234") are in every output; masking them would make it unreadable."""
 
 
 class Masker:
     """Finds secret values in bytes.
 
-    A byte is masked where any secret covers it, so what is masked depends neither on where the
-    looking began nor on how secrets overlap. Up to three NULs between two bytes of a secret hide
-    it from nobody, because NULs are left out of the text: UTF-16 and UTF-32 have them.
+    A byte is masked if any secret covers it, so the result depends neither on where the search
+    began nor on how secrets overlap. A secret is also found with up to three NULs between two of
+    its bytes, as in UTF-16 and UTF-32, because NULs are removed from the stored text.
     """
 
     __slots__ = ("_gaps", "_secrets", "reach")
@@ -63,10 +62,10 @@ class Masker:
         self._secrets = sorted(values, key=len, reverse=True)
         self._gaps: dict[bytes, re.Pattern[bytes]] = {}
         self.reach = 4 * len(self._secrets[0]) if self._secrets else 0
-        """The most bytes that one occurrence of a secret takes up."""
+        """The maximum length of an occurrence of a secret, in bytes."""
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
-        """Where secrets stand, in order; those that overlap are one."""
+        """Return the occurrences of secrets in order; overlapping ones are merged."""
         found: list[tuple[int, int]] = []
         plain = _without_nul(data)
         for secret in self._secrets:
@@ -97,7 +96,7 @@ class Masker:
             match = self._gaps[secret].search(data, match.start() + 1)
 
     def partial_secret(self, data: bytes) -> int:
-        """How many bytes at the end could be the beginning of a secret."""
+        """Return how many bytes at the end may be the beginning of a secret."""
         if not self._secrets:
             return 0
         data = data[-self.reach :]
@@ -115,13 +114,13 @@ class Masker:
         return back
 
     def mask_text(self, text: str) -> str:
-        """``text`` as every database takes it, with its secrets replaced."""
+        """Return ``text`` with its secrets masked, in a form that every database accepts."""
         data = _encode(text)
         return _masked(data, self.spans(data), 0, len(data))
 
 
 def _masked(data: bytes, spans: list[tuple[int, int]], first: int, last: int) -> str:
-    """``data[first:last]`` as text, each of ``spans`` that begins there replaced by a mask."""
+    """Return ``data[first:last]`` as text, with a mask for each of ``spans`` that begins there."""
     parts: list[str] = []
     at = first
     for index in range(bisect_right(spans, first, key=itemgetter(1)), len(spans)):
@@ -137,7 +136,7 @@ def _masked(data: bytes, spans: list[tuple[int, int]], first: int, last: int) ->
 
 
 def _decode(data: bytes) -> str:
-    """Text that every database takes: what is not UTF-8 is spelled out, NUL is left out."""
+    """Return text that every database accepts: invalid UTF-8 is escaped, NUL is removed."""
     return data.decode("utf-8", "backslashreplace").replace("\0", "")
 
 
@@ -155,11 +154,11 @@ def _without_nul(data: bytes) -> bytes:
 
 
 def find_secrets(
-    settings: Mapping[str, Any], environ: Mapping[str, str], names: Iterable[str] = ()
+    settings: Mapping[str, object], environ: Mapping[str, str], names: Iterable[str] = ()
 ) -> set[str]:
-    """Values that look secret by their names, wherever they stand in settings or environment.
+    """Return the values whose names look secret, at any depth of settings or environment.
 
-    ``names`` are further names. Passwords inside URLs are found whatever the name.
+    ``names`` are additional names. Passwords in URLs are found under any name.
     """
     wanted = {name.upper() for name in names}
     secrets: set[str] = set()
@@ -169,12 +168,14 @@ def find_secrets(
 
 
 def _collect_secrets(
-    value: Any, wanted: set[str], found: set[str], *, secret: bool, depth: int
+    value: object, wanted: set[str], found: set[str], *, secret: bool, depth: int
 ) -> None:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
-        value = value.replace("\0", "").strip()  # a file's last newline is no part of its secret
+        value = value.replace(
+            "\0", ""
+        ).strip()  # the last newline of a file is not part of the secret
         match = _URL_PASSWORD.match(value)
         texts = {value} if secret else set()
         if match:

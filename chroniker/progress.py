@@ -1,9 +1,9 @@
-"""How far a run is: one call in the job, a fraction of a microsecond, no query and no system call.
+"""Progress of a run: one call in the job, which takes less than a microsecond.
 
-The job writes two numbers into a page of memory that it shares with its supervisor, which looks
-at the page once a second and stores what it finds. So progress is visible while the job is inside
-a transaction, the last figures survive a SIGKILL, and a loop of a million calls costs next to
-nothing.
+The job writes two numbers into a page of memory that it shares with its supervisor, without a query
+and without a system call. The supervisor reads the page once a second and stores the numbers. So
+progress is visible while the job is inside a transaction, the last numbers survive SIGKILL, and a
+loop of a million calls costs almost nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from time import monotonic_ns
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -23,11 +23,11 @@ FD_VARIABLE = "CHRONIKER_PROGRESS_FD"
 """Environment variable: the file descriptor to which a raw command writes ``done/total`` lines."""
 
 _LAYOUT = struct.Struct("=qqqq")
-"""When it was told (monotonic, nanoseconds), total, done, and a hash of the three: struct clears
-the memory before it fills it, so a reader could meet any mixture of new, old and nothing."""
+"""Time of the report (monotonic, nanoseconds), total, done, and a hash of the three: struct clears
+the memory before it writes, so a reader could see any mixture of new, old and zero bytes."""
 _SLOT_BYTES = 64  # bytes of a cache line
 _SLOTS = (0, _SLOT_BYTES)
-"""Written in turn, so that a writer which is killed while it writes leaves the figures before."""
+"""Written alternately, so that the previous numbers survive if the writer is killed."""
 PAGE_BYTES = 4096
 _MAX_NUMBER = 2**63 - 1
 _NAME = "chroniker-progress"
@@ -39,7 +39,7 @@ _slot = 0
 
 
 class ProgressPage:
-    """The supervisor's end of a page; ``fd`` is what a spawned job inherits."""
+    """A page as the supervisor uses it; a spawned job inherits ``fd``."""
 
     __slots__ = ("_newest", "fd", "memory")
 
@@ -50,34 +50,34 @@ class ProgressPage:
         self._newest: tuple[int, int, int] | None = None
 
     def read(self) -> tuple[int, int, int] | None:
-        """``(ticket, total, done)`` as last told, None where nothing was; tickets rise."""
+        """Return ``(stamp, total, done)`` as last reported, or None; stamps increase."""
         for slot in _SLOTS:
             *values, check = _LAYOUT.unpack_from(self.memory, slot)
             stamp, total, done = values
             if check != hash((stamp, total, done)) or not stamp:
-                continue  # it is being written
+                continue  # it is being written, or nothing was written
             if self._newest is None or stamp > self._newest[0]:
                 self._newest = stamp, total, done
         return self._newest
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self.memory.close()
         os.close(self.fd)
 
 
 def attach(page: mmap.mmap | None) -> None:
-    """Make ``page`` the one that :func:`update_progress` writes, in a forked job."""
+    """Set the page that :func:`update_progress` writes, in a forked job."""
     global _page, _page_searched
     _page = page
     _page_searched = True
 
 
 def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None:
-    """Tell that ``total_parts_complete`` of ``total_parts`` parts of this run are done.
+    """Report that ``total_parts_complete`` of ``total_parts`` parts of this run are done.
 
-    ``total_parts`` 0 means that their number is not known. Outside a run it does nothing. Raises
-    TypeError where the numbers are not integers below 2**63.
+    ``total_parts`` is 0 if the number is not known. Outside a run this does nothing. Raises
+    TypeError if the numbers are not integers below 2**63.
     """
     global _slot
     page = _page
@@ -100,11 +100,10 @@ def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None
 
 
 def track(iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
-    """Yield what ``iterable`` yields and tell the run's progress by it.
+    """Yield the items of ``iterable`` and report each as progress of the run.
 
-    ``total`` is the number of its items; where it is not given it is asked of the iterable:
-    ``count()`` of a queryset, ``len()`` of anything else that has one. Outside a run nothing is
-    asked.
+    ``total`` is the number of items. The default is ``count()`` of a queryset, or ``len()`` of
+    anything else that has one; outside a run neither is called.
     """
     if total is None:
         inside = _page or (None if _page_searched else _inherited_page())
@@ -115,36 +114,32 @@ def track(iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
         update_progress(total, done)
 
 
-def _length(iterable: Any) -> int:
+def _length(iterable: object) -> int:
     if hasattr(iterable, "query") and hasattr(iterable, "count"):  # len() would fetch every row
-        count: int = iterable.count()
-        return count
-    try:
-        return len(iterable)
-    except TypeError:
-        return 0
+        return int(iterable.count())
+    return len(iterable) if isinstance(iterable, Sized) else 0
 
 
 def _inherited_page() -> mmap.mmap | None:
-    """The page of a spawned job; found once, by its number and, to be sure, by its name."""
+    """Find the page of a spawned job, once, by its number; the name is checked too."""
     global _page, _page_searched
     _page_searched = True
     number = os.environ.get(PAGE_VARIABLE, "")
     if not number.isdigit():
         return None
     try:
-        # A program started by the job may have reused the number for a file of its own.
+        # A program that the job started may use the number for a file of its own.
         if os.readlink(f"/proc/self/fd/{number}").startswith(f"/memfd:{_NAME}"):
             _page = mmap.mmap(int(number), PAGE_BYTES)
-    except (OSError, ValueError):  # ValueError: a file that has no such page
+    except (OSError, ValueError):  # ValueError: the file is too small
         return None
     return _page
 
 
 def parse_line(line: bytes) -> tuple[int, int] | None:
-    """``(total, done)`` of a raw command's ``done/total`` line, None where it is something else.
+    """Return ``(total, done)`` of a raw command's ``done/total`` line, or None for other text.
 
-    Numbers are whole and below 2**63: no database holds larger ones.
+    Numbers must be integers below 2**63: databases store no larger ones.
     """
     done, _, total = line.partition(b"/")
     try:

@@ -1,1 +1,1 @@
-"""What the scheduler needs of a database: clock, transactions, backoff, connections."""
+"""Database access of the scheduler: clock, transactions, backoff, connections, histograms."""

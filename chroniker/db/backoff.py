@@ -1,4 +1,4 @@
-"""A database that may be away for a while: try again later, and say it once."""
+"""Retries with exponential backoff while the database is not available."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection
 from django.db.backends.signals import connection_created
@@ -15,7 +15,10 @@ from django.db.backends.signals import connection_created
 from chroniker.conf import conf
 from chroniker.exceptions import DatabaseNotReady
 
-from .transactions import drop_connection, is_outage
+from .transactions import drop_connection, is_missing_schema, is_outage
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ _LOCK_TIMEOUT_STATEMENTS = {
 
 
 class Backoff:
-    """Does things with the database, waiting longer after each failure in a row."""
+    """Runs database actions, and waits longer after each consecutive failure."""
 
     def __init__(self) -> None:
         self._retry_at = 0.0
@@ -36,13 +39,13 @@ class Backoff:
 
     @property
     def waiting(self) -> bool:
-        """Whether it is too early to try again."""
+        """Whether it is too early for the next attempt."""
         return time.monotonic() < self._retry_at
 
-    def attempt(self, action: Callable[[], Any], *, log: bool = True) -> Exception | None:
-        """Run ``action`` now; what the database said if it failed. Other errors are raised.
+    def attempt(self, action: Callable[[], object], *, log: bool = True) -> Exception | None:
+        """Run ``action`` now; return the error of the database if it failed. Raises other errors.
 
-        ``tell``: log it, an outage only when it begins.
+        ``log``: log the error; an outage is logged only when it begins.
         """
         try:
             action()
@@ -52,28 +55,27 @@ class Backoff:
             self._retry_at = time.monotonic() + wait
             drop_connection()
             if log and not is_outage(error):
-                logger.exception("The database refused a statement")
+                logger.exception("The database rejected a statement")
             elif log and self._failures == 1:
-                logger.warning("Trying again, because: %s", describe_error(error))
+                logger.warning("%s Trying again later.", describe_error(error))
             return error
         self._failures = 0
         return None
 
 
 def describe_error(error: Exception) -> str:
-    """One line for a person: what is wrong with the database and what to do."""
+    """Return one line: what is wrong with the database, and what to do."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    missing = ("no such table", "no such column", "doesn't exist", "does not exist")
-    if is_outage(error) and not any(words in reason for words in missing):
-        return f"The database cannot be reached: {reason}"
-    if any(words in reason for words in missing) or "Unknown column" in reason:
+    if is_missing_schema(error):
         return f"The tables of Chroniker are missing or old; run `manage.py migrate`: {reason}"
-    return f"The database refused a statement: {reason}"
+    if is_outage(error):
+        return f"The database cannot be reached: {reason}"
+    return f"The database rejected a statement: {reason}"
 
 
 @contextmanager
 def readable_database_errors() -> Iterator[None]:
-    """Raise DatabaseUnready, whose text is one line for a person, for what the database says."""
+    """Raise DatabaseNotReady, with one line of text, for every error of the database."""
     try:
         yield
     except (DatabaseError, InterfaceError) as error:
@@ -82,15 +84,15 @@ def readable_database_errors() -> Iterator[None]:
 
 @contextmanager
 def short_lock_timeout() -> Iterator[None]:
-    """Let this process wait only briefly for a lock, and not the jobs that it starts.
+    """Make this process, but not the jobs that it starts, wait only briefly for locks.
 
-    Somebody may hold a lock for minutes: a job that writes, on SQLite; a frozen process, elsewhere.
-    A supervisor has leases to renew, pipes to read and stop requests to obey meanwhile; it tries
-    again later.
+    A lock may be held for minutes: on SQLite by a job that writes, on other databases by a frozen
+    process. Meanwhile the supervisor has to renew leases, read pipes and carry out stop requests,
+    so it retries later.
     """
     process = os.getpid()
 
-    def shorten(connection: Any, **_: Any) -> None:
+    def shorten(connection: BaseDatabaseWrapper, **_: object) -> None:
         statement = _LOCK_TIMEOUT_STATEMENTS.get(connection.vendor)
         if statement and connection.alias == DEFAULT_DB_ALIAS and os.getpid() == process:
             seconds = max(1, int(conf.LEASE_SECONDS / 6))

@@ -6,7 +6,7 @@ from django.db import connections
 
 
 def before_fork() -> None:
-    """Close what must not be shared with a child: connections to databases and caches."""
+    """Close the connections to databases and caches."""
     from django.core.cache import caches
 
     connections.close_all()

@@ -1,4 +1,4 @@
-"""Histograms that are kept in the database, one observation at a time."""
+"""Histograms that are stored in the database."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from chroniker.conf import conf
 
 
 def add_observation(buckets: Mapping[str, int], seconds: float) -> dict[str, int]:
-    """``buckets`` with one more observation in the smallest that holds it.
+    """Return ``buckets`` with one more observation in the smallest bucket that contains it.
 
-    Keys are upper bounds in seconds as text, values are not cumulative. What lies above every
-    bound is in no bucket; it is in the count that is kept beside them.
+    Keys are upper bounds in seconds as text; values are not cumulative. An observation above every
+    bound is in no bucket, but in the count that is stored with them.
     """
     for bound in sorted(conf.METRICS_DURATION_BUCKETS):
         if seconds <= bound:

@@ -1,11 +1,12 @@
-"""Whole transactions, tried again where the database says that trying again is right."""
+"""Transactions that are retried after transient errors, and the classes of database errors."""
 
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
@@ -13,35 +14,58 @@ from chroniker.conf import conf
 
 T = TypeVar("T")
 
-_POSTGRESQL = {"40001", "40P01", "55P03"}
-"""serialization_failure, deadlock_detected, lock_not_available."""
-_MYSQL = {1020, 1205, 1213}
+_TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03"}
+"""PostgreSQL: serialization_failure, deadlock_detected, lock_not_available."""
+_TRANSIENT_MYSQL = {1020, 1205, 1213}
 """Record has changed since last read, lock wait timeout, deadlock."""
+_TRANSIENT_SQLITE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_SCHEMA_SQLSTATES = {"42P01", "42703"}
+"""PostgreSQL: undefined_table, undefined_column."""
+_SCHEMA_MYSQL = {1054, 1146}
+"""Unknown column, table does not exist."""
 
 
 def is_transient(error: DatabaseError) -> bool:
-    """Whether the same transaction may well succeed when it is run again at once."""
-    cause: Any = error.__cause__ or error
-    if getattr(cause, "sqlstate", None) in _POSTGRESQL:
+    """Return whether the same transaction may succeed if it is repeated at once."""
+    cause = error.__cause__ or error
+    if getattr(cause, "sqlstate", None) in _TRANSIENT_SQLSTATES:
         return True
-    if connection.vendor == "mysql" and cause.args and cause.args[0] in _MYSQL:
+    if connection.vendor == "mysql":
+        return _mysql_code(cause) in _TRANSIENT_MYSQL
+    # The low byte of an extended result code is the primary one.
+    code = getattr(cause, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _TRANSIENT_SQLITE
+
+
+def is_missing_schema(error: BaseException) -> bool:
+    """Return whether a table or a column does not exist."""
+    cause = error.__cause__ or error
+    if getattr(cause, "sqlstate", None) in _SCHEMA_SQLSTATES:
         return True
-    return connection.vendor == "sqlite" and "is locked" in str(cause)
+    if connection.vendor == "mysql":
+        return _mysql_code(cause) in _SCHEMA_MYSQL
+    # SQLite has no code of its own for this: the message is the only sign.
+    return connection.vendor == "sqlite" and str(cause).startswith(
+        ("no such table", "no such column")
+    )
+
+
+def _mysql_code(cause: BaseException) -> object:
+    return cause.args[0] if cause.args else None
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database is away, busy or full, rather than the statement wrong."""
+    """Return whether the database is unreachable, busy or full; the statement is not wrong."""
     return isinstance(error, OperationalError | InterfaceError)
 
 
 def run_transaction(action: Callable[[], T], *, attempts: int = 6) -> T:
-    """Run ``action`` in a transaction of its own; again, as a whole, on a transient error.
+    """Run ``action`` in a transaction of its own, and repeat it as a whole on a transient error.
 
-    But not for longer than a sixth of a lease: who waits has leases to renew.
+    It is not repeated for longer than a sixth of a lease, because the caller has leases to renew.
 
     After an outage the connection is closed, so that the next use opens a new one, and the error
-    is raised: the transaction may or may not have been committed, and only the caller knows how
-    to tell.
+    is raised. The transaction may or may not have been committed; only the caller can find out.
     """
     give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
     for attempt in range(1, attempts + 1):
@@ -62,7 +86,7 @@ def run_transaction(action: Callable[[], T], *, attempts: int = 6) -> T:
 
 
 def drop_connection() -> None:
-    """Close the connection whatever state it is in."""
+    """Close the connection in any state."""
     try:
         connection.close()
     except (DatabaseError, InterfaceError):

@@ -1,9 +1,8 @@
-"""Ticks in a loop, where there is no system cron: in development and in containers."""
+"""Ticks in a loop, for machines without cron: in development and in containers."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -17,22 +16,28 @@ def _seconds(text: str) -> float:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
     if not 0.05 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError("give 0.05 to 86400 seconds")
+        raise argparse.ArgumentTypeError("must be between 0.05 and 86400 seconds")
     return seconds
 
 
 class Command(BaseCommand):
     help = (
-        "Tick every so many seconds until SIGTERM, which waits for the jobs that run and stops "
-        "them after their grace time."
+        "Tick in a loop until SIGTERM. It then waits for the running jobs, and stops those that "
+        "are still running after the grace time."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("seconds", nargs="?", type=_seconds, default=60.0)
+        parser.add_argument(
+            "seconds",
+            nargs="?",
+            type=_seconds,
+            default=60.0,
+            help="Time between ticks; default: 60.",
+        )
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(f"Ticking every {options['seconds']:g} s; end with Ctrl-C.")
+    def handle(self, *args: object, seconds: float, **options: object) -> None:
+        self.stdout.write(f"Ticking every {seconds:g} s. Press Ctrl-C to stop.")
         try:
-            Scheduler(every=options["seconds"]).run()
+            Scheduler(every=seconds).run()
         except ChronikerError as error:
             raise CommandError(str(error)) from error

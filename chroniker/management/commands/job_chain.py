@@ -1,8 +1,6 @@
-"""Print what a job waits for and what waits for it, with times and the critical path."""
+"""Print the upstream and downstream jobs of a job, with times and the critical path."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -14,17 +12,17 @@ from chroniker.exceptions import ChronikerError
 
 class Command(BaseCommand):
     help = (
-        "The jobs that the job waits for, and those that wait for it, in the order of starting; "
-        "with the times that their history makes one expect. * marks the critical path."
+        "Print the jobs that a job waits for, and those that wait for it, in the order of "
+        "starting, with the times expected from their history. * marks the critical path."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("job", metavar="NAME|ID")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, job: str, **options: object) -> None:
         try:
             with readable_database_errors():
-                jobs, unknown = find_jobs([options["job"]])
+                jobs, unknown = find_jobs([job])
                 if unknown:
                     raise CommandError(f"There is no job {unknown[0]}.")
                 steps = build_chain(jobs[0])
@@ -33,12 +31,12 @@ class Command(BaseCommand):
         for step in steps:
             seconds = step.expected_seconds
             takes = "time unknown" if seconds is None else f"{seconds:.1f} s"
-            after = ", ".join(job.name for job in step.upstream_jobs)
+            after = ", ".join(upstream.name for upstream in step.upstream_jobs)
             self.stdout.write(
                 f"{'*' if step.critical else ' '} {step.starts:8.1f} s  {step.job.name} ({takes})"
                 + (f", after {after}" if after else "")
             )
         path = " → ".join(step.job.name for step in steps if step.critical)
         self.stdout.write(
-            f"Critical path: {path}; {max(step.ends for step in steps):.1f} s in all."
+            f"Critical path: {path}; {max(step.ends for step in steps):.1f} s in total."
         )

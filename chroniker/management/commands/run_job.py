@@ -1,8 +1,6 @@
-"""Run jobs now, by hand, and see what comes of it."""
+"""Run jobs now and print their output."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -16,20 +14,23 @@ from chroniker.models import OutputChunk
 
 
 class Command(BaseCommand):
-    help = "Run jobs now, due or not, enabled or not; at most one run of a job at a time."
+    help = (
+        "Run jobs now, even if they are not due or not enabled. A job that is already running is "
+        "not started again."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("jobs", nargs="+", metavar="NAME|ID")
         parser.add_argument("-q", "--quiet", action="store_true", help="Do not show the output.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, jobs: list[str], quiet: bool, **options: object) -> None:
         failed = 0
 
         def show(ended: FinishedRun) -> None:
             nonlocal failed
             outcome = ended.outcome
             failed += outcome.status != RunStatus.SUCCEEDED
-            if not options["quiet"]:
+            if not quiet:
                 for chunk in OutputChunk.objects.filter(run=ended.run).order_by("id"):
                     (self.stdout if chunk.stream == "stdout" else self.stderr).write(
                         chunk.text, ending=""
@@ -40,10 +41,10 @@ class Command(BaseCommand):
 
         try:
             with readable_database_errors():
-                jobs, unknown = find_jobs(options["jobs"])
+                found, unknown = find_jobs(jobs)
                 if unknown:
                     raise CommandError(f"There is no job {', '.join(unknown)}.")
-                not_run = run_jobs(jobs, show)
+                not_run = run_jobs(found, show)
         except ChronikerError as error:
             raise CommandError(str(error)) from error
         for job, reason in not_run:
