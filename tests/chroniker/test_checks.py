@@ -120,7 +120,7 @@ def test_every_setting_has_its_type_checked(settings: Any) -> None:
 def test_misspelled_setting_gets_a_hint(settings: Any) -> None:
     settings.CHRONIKER_LEASE_SECOND = 60
     (message,) = check_settings()
-    assert message.hint == "Is CHRONIKER_LEASE_SECONDS meant?"
+    assert message.hint == "Did you mean CHRONIKER_LEASE_SECONDS?"
 
 
 def test_times_without_zones_are_an_error(settings: Any) -> None:
@@ -179,7 +179,10 @@ def test_a_webhook_without_a_secret(settings: Any) -> None:
     settings.CHRONIKER_NOTIFIERS = ["chroniker.alerting.webhook.Webhook"]
     settings.CHRONIKER_WEBHOOK_URL = "https://example.com/hook"
     assert setting_ids() == ["chroniker.E022"]
-    settings.CHRONIKER_WEBHOOK_SECRET = "a secret"
+    for secret in ("a secret", "whsec_c2hvcnQ=", "dGhlIHNlY3JldCBvZiB0aGUgcmVjZWl2ZXI="):
+        settings.CHRONIKER_WEBHOOK_SECRET = secret
+        assert setting_ids() == ["chroniker.E022"]
+    settings.CHRONIKER_WEBHOOK_SECRET = "whsec_dGhlIHNlY3JldCBvZiB0aGUgcmVjZWl2ZXI="
     assert setting_ids() == []
 
 

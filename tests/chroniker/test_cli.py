@@ -170,7 +170,7 @@ def test_project_without_settings_is_reported(tmp_path: Path, manage: str | None
 
     told = error_line(chroniker(cwd=tmp_path))
 
-    assert f"{tmp_path}/manage.py does not tell the settings module" in told
+    assert f"{tmp_path}/manage.py does not name a settings module" in told
     assert "-s" in told
 
 

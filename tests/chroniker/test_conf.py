@@ -91,7 +91,7 @@ def test_a_directory_of_somebody_else_is_refused(runtime_directory: Path) -> Non
     runtime_directory.mkdir(parents=True)
     os.chown(runtime_directory, 65534, 65534)
 
-    with pytest.raises(PermissionError, match="Set CHRONIKER_RUNTIME_DIR"):
+    with pytest.raises(PermissionError, match="set CHRONIKER_RUNTIME_DIR"):
         runtime_dir()
 
 

@@ -160,13 +160,13 @@ def test_fleet_shows_current_problems(prometheus: RecordedPrometheus) -> None:
     assert one("Silent hosts") == 1
     assert one("Monitors not ok") == 2
     assert one("Open incidents") == 3  # of the job that fails and the monitors
-    assert names(value(prometheus, "chroniker-fleet/What is failing/A")) == {"broken"}
-    assert names(value(prometheus, "chroniker-fleet/What is late/A")) == {"late"}
-    [used] = value(prometheus, "chroniker-fleet/What runs, and how far it is/B").values()
+    assert names(value(prometheus, "chroniker-fleet/Failing jobs/A")) == {"broken"}
+    assert names(value(prometheus, "chroniker-fleet/Late jobs/A")) == {"late"}
+    [used] = value(prometheus, "chroniker-fleet/Running jobs/B").values()
     assert used == 0.6
-    [left] = value(prometheus, "chroniker-fleet/What runs, and how far it is/C").values()
+    [left] = value(prometheus, "chroniker-fleet/Running jobs/C").values()
     assert left == pytest.approx(8 * 60 * 0.4 / 0.6)
-    shares = value(prometheus, "chroniker-fleet/What is about to miss its deadline/A")
+    shares = value(prometheus, "chroniker-fleet/Jobs about to miss a deadline/A")
     assert {
         (dict(labels)["job_name"], dict(labels)["deadline"]): round(share, 2)
         for labels, share in shares.items()

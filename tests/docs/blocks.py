@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
+README = REPO / "README.md"
 PAGES = (
     *(REPO / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
     *sorted((REPO / "docs").rglob("*.md")),
@@ -15,7 +17,7 @@ PAGES = (
 LANGUAGES = {"python", "sh", "console", "crontab", "yaml", "json", "schedule", "text"}
 """``schedule`` is a schedule of a job; ``text`` is output or a diagram, which nothing checks."""
 
-_FENCE = re.compile(r"^```(\w*)\s*$")
+_FENCE = re.compile(r"^( *)```(\w*)\s*$")
 _NOT_RUN = re.compile(r"^<!-- not run: (.+) -->$")
 
 
@@ -52,12 +54,12 @@ def iter_blocks(page: Path) -> Iterator[CodeBlock]:
             continue
         first = number + 1
         number = first
-        while lines[number] != "```":
+        while lines[number] != f"{fence[1]}```":
             number += 1
         before = [line for line in lines[: first - 1] if line.strip()][-1:]
         reason = _NOT_RUN.match(before[0]) if before else None
-        text = "\n".join(lines[first:number]) + "\n"
-        yield CodeBlock(page, first, fence[1], text, reason[1] if reason else "")
+        text = textwrap.dedent("\n".join(lines[first:number])) + "\n"
+        yield CodeBlock(page, first, fence[2], text, reason[1] if reason else "")
         number += 1
 
 
@@ -66,4 +68,4 @@ ALL_BLOCKS = [block for page in PAGES for block in iter_blocks(page)]
 
 def prose(page: Path) -> str:
     """A page without its code blocks."""
-    return re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
+    return re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text())

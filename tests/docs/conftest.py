@@ -1,31 +1,46 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.settings import SCRATCH
+
+from .blocks import README, iter_blocks
 from .example_site import ExampleSite
 
 
 @pytest.fixture(scope="session")
-def installed_site(tmp_path_factory: pytest.TempPathFactory) -> ExampleSite:
-    """A migrated site with both apps; do not change it, copy it."""
-    site = ExampleSite.create(tmp_path_factory.mktemp("installed"))
-    site.install()
+def sites_directory() -> Iterator[Path]:
+    """In memory where there is some, because migrating SQLite on a disk takes long."""
+    with tempfile.TemporaryDirectory(prefix="docs-", dir=SCRATCH) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def readme_site(sites_directory: Path) -> ExampleSite:
+    """What the README prints, applied to a new project. Do not change it, copy it."""
+    site = ExampleSite.create(sites_directory / "readme")
+    for block in iter_blocks(README):
+        if block.language == "python":
+            assert site.apply(block), f"{block.where} names no file"
     site.migrate()
     return site
 
 
 @pytest.fixture
-def bare_site(tmp_path: Path) -> ExampleSite:
-    """A site as ``startproject`` makes it, without Chroniker and without tables."""
-    return ExampleSite.create(tmp_path)
+def site(readme_site: ExampleSite, sites_directory: Path) -> Iterator[ExampleSite]:
+    """A copy of the README's site that the test may change."""
+    with tempfile.TemporaryDirectory(dir=sites_directory) as directory:
+        shutil.copytree(readme_site.directory, directory, dirs_exist_ok=True)
+        yield ExampleSite(Path(directory))
 
 
 @pytest.fixture
-def site(installed_site: ExampleSite, tmp_path: Path) -> ExampleSite:
-    """A copy of the installed site that the test may change."""
-    directory = tmp_path / "site"
-    shutil.copytree(installed_site.directory, directory)
-    return ExampleSite(directory)
+def bare_site(sites_directory: Path) -> Iterator[ExampleSite]:
+    """A project as ``startproject`` creates it, without Chroniker and without tables."""
+    with tempfile.TemporaryDirectory(dir=sites_directory) as directory:
+        yield ExampleSite.create(Path(directory))

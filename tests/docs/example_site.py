@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import subprocess
@@ -13,16 +15,8 @@ from .blocks import REPO, CodeBlock
 from .shell_lines import split_commands
 
 PROJECT = "mysite"
-INSTALL = 'INSTALLED_APPS += ["chroniker", "chroniker_monitors"]\n'
-URLS = """\
-from django.contrib import admin
-from django.urls import include, path
-
-urlpatterns = [
-    path("admin/", admin.site.urls),
-    path("", include("chroniker_monitors.urls")),
-]
-"""
+ENVIRONMENT_VALUE = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+"""The value of every variable that settings read: a secret that the webhook accepts."""
 RUNNER = """\
 import json, sys
 import django
@@ -35,7 +29,7 @@ SCRAPE = """\
 import django
 django.setup()
 from django.test import Client
-response = Client().get("/metrics")
+response = Client(headers={"host": "localhost"}).get("/metrics")
 assert response.status_code == 200, response.status_code
 print(response.content.decode())
 """
@@ -54,14 +48,10 @@ class ExampleSite:
     @classmethod
     def create(cls, directory: Path) -> ExampleSite:
         """What ``django-admin startproject`` writes: nothing of Chroniker is in it."""
+        directory.mkdir(exist_ok=True)
         site = cls(directory)
         site._run("-m", "django", "startproject", PROJECT, ".", settings=False)
         return site
-
-    def install(self) -> None:
-        """Do what the README says."""
-        self.append_settings(INSTALL)
-        self.write("urls.py", URLS)
 
     def append_settings(self, text: str) -> None:
         """Add to the settings; environment variables that they read are set when they run."""
@@ -101,8 +91,6 @@ class ExampleSite:
 
     def run_blocks(self, blocks: list[CodeBlock]) -> None:
         """Run blocks one after the other in one process and one namespace."""
-        import json
-
         self._run("-c", RUNNER, stdin=json.dumps([(block.where, block.text) for block in blocks]))
 
     def run_shell(self, line: str) -> None:
@@ -127,7 +115,7 @@ class ExampleSite:
             text = (self.directory / PROJECT / "settings.py").read_text()
             environment["DJANGO_SETTINGS_MODULE"] = f"{PROJECT}.settings"
             for name in re.findall(r'os\.environ\["(\w+)"\]', text):
-                environment.setdefault(name, f"value-of-{name}")
+                environment.setdefault(name, ENVIRONMENT_VALUE)
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.directory,

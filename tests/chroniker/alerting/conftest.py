@@ -1,33 +1,15 @@
+"""Receivers of notifications."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.support.mail_server import (
-    MailServer,
     WebhookReceiver,
-    run_mail_server,
     run_webhook_receiver,
 )
-
-
-@pytest.fixture(scope="session")
-def _mail_server() -> Iterator[MailServer]:
-    with run_mail_server() as mail_server:
-        yield mail_server
-
-
-@pytest.fixture
-def mail_server(_mail_server: MailServer, settings: Any) -> MailServer:
-    """A real SMTP server that the site sends through."""
-    _mail_server.reset()
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", _mail_server.port
-    settings.CHRONIKER_EMAIL_TIMEOUT = 10
-    settings.DEFAULT_FROM_EMAIL = "Site <site@example.com>"
-    return _mail_server
 
 
 @pytest.fixture

@@ -7,9 +7,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils.timezone import now
 
-from chroniker.models import Job, JobDependency, JobState, Run
-from tests.factories import make_action_job, make_due, make_due_job, make_job, make_maintenance
-from tests.support.types import RunTick
+from chroniker.conf import conf
+from chroniker.models import Host, Job, JobDependency, JobState, Run
+from tests.factories import (
+    make_action_job,
+    make_due,
+    make_due_job,
+    make_job,
+    make_maintenance,
+    minutes_from_now,
+)
+from tests.support.processes import wait_until
+from tests.support.runs import request_stop
+from tests.support.types import RunTick, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,8 +42,8 @@ class TestDependencies:
         run_tick()
         run_tick()
         assert not Run.objects.filter(job=then).exists()
-        reason = JobState.objects.get(job=then).blocked_reason
-        assert reason == "dependency: import has not succeeded (last status: failed)"
+        reason = JobState.objects.get(job=then).blocked_detail
+        assert reason == "import has not succeeded (last status: failed)"
         Job.objects.filter(pk=first.pk).update(args="leave 0")
         make_due(first)
         run_tick()
@@ -70,7 +80,7 @@ class TestDependencies:
         )
         run_tick()
         assert not Run.objects.filter(job=then).exists()
-        assert "this period" in JobState.objects.get(job=then).blocked_reason
+        assert "this period" in JobState.objects.get(job=then).blocked_detail
         make_due(first)
         run_tick()
         assert Run.objects.get(job=then).status == "succeeded"
@@ -114,10 +124,63 @@ def test_a_paused_job_is_not_started_and_says_why(run_tick: RunTick) -> None:
     made = make_maintenance(now, 60, paused, pause=True, reason="new disks")
     assert run_tick().exit_code == 0
     assert [run.job for run in Run.objects.all()] == [free]
-    assert JobState.objects.get(job=paused).blocked_reason.startswith("maintenance: new disks")
+    state = JobState.objects.get(job=paused)
+    assert state.blocked_reason == "maintenance"
+    assert state.blocked_detail.startswith("new disks until ")
     run_tick(only=frozenset([paused.pk]), force=True)
     assert not Run.objects.filter(job=paused).exists(), "not even by name"
     made.delete()
     run_tick()
     assert Run.objects.get(job=paused).status == "succeeded"
     assert JobState.objects.get(job=paused).blocked_reason == ""
+
+
+def blocked(job: Job) -> tuple[str, str]:
+    states = JobState.objects.filter(job=job).values_list("blocked_reason", "blocked_detail")
+    return states.first() or ("", "")
+
+
+def test_full_host_is_named_until_the_job_starts(start_tick: StartTick) -> None:
+    first, second = make_action_job("sleep 30", priority=1), make_due_job()
+    tick = start_tick(max_parallel=1)
+    wait_until(lambda: blocked(second) != ("", ""))
+    detail = f"{conf.HOSTNAME} is at capacity (CHRONIKER_MAX_PARALLEL: 1)."
+    assert blocked(second) == ("capacity", detail)
+    assert not Run.objects.filter(job=second).exists()
+    request_stop(first)
+    tick.wait()
+    assert Run.objects.get(job=second).status == "succeeded"
+    assert blocked(second) == ("", "")
+
+
+def test_jobs_of_a_paused_host_say_so_and_others_do_not(run_tick: RunTick) -> None:
+    run_tick()
+    pinned, free = make_due_job(hostname=conf.HOSTNAME), make_due_job()
+    Host.objects.update(paused=True)
+    run_tick()
+    assert blocked(pinned) == ("paused", f"Host {conf.HOSTNAME} is paused.")
+    assert blocked(free) == ("", "")
+    Host.objects.update(paused=False)
+    run_tick()
+    assert Run.objects.get(job=pinned).status == "succeeded"
+    assert blocked(pinned) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("last_tick_minutes", "detail"),
+    [(None, "Host web9 has never ticked."), (-60, "Host web9 last ticked at "), (-1, "")],
+)
+def test_job_pinned_to_a_silent_host_names_it(
+    run_tick: RunTick, last_tick_minutes: float | None, detail: str
+) -> None:
+    run_tick()
+    Host.objects.update(up_since=minutes_from_now(-600))
+    if last_tick_minutes is not None:
+        Host.objects.create(name="web9", last_tick_at=minutes_from_now(last_tick_minutes))
+    job = make_job(hostname="web9", schedule="@every 1h")
+    run_tick()
+    make_due(job, ago=timedelta(hours=2))
+    run_tick()
+    reason, found = blocked(job)
+    assert reason == ("host" if detail else "")
+    assert found.startswith(detail)

@@ -15,8 +15,7 @@ from django.utils.timezone import now
 
 from chroniker.alerting.retention import delete_old_incidents
 from chroniker.engine.completion import FinishedRun, end_run
-from chroniker.engine.output_store import append_output
-from chroniker.engine.output_store import store_progress
+from chroniker.engine.output_store import append_output, store_progress
 from chroniker.engine.retention import prune_runs
 from chroniker.enums import IncidentKind, RunStatus
 from chroniker.models import Incident, Job, JobState, OutputChunk, Run

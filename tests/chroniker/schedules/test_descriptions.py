@@ -60,9 +60,9 @@ def test_sentences(text: str, sentence: str) -> None:
         ("0 0 31 * *", "without a day 31"),
         ("*/45 * * * *", "not a multiple of 45"),
         ("0 */5 * * *", "not a multiple of 5"),
-        ("* * * * * */10", "once a tick"),
-        ("@every 5s", "once a tick"),
-        ("RRULE:FREQ=HOURLY", "first pass only"),
+        ("* * * * * */10", "once per tick"),
+        ("@every 5s", "once per tick"),
+        ("RRULE:FREQ=HOURLY", "only in the first pass"),
     ],
 )
 def test_ambiguous_schedule_gives_warning(text: str, warning: str) -> None:

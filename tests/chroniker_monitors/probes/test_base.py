@@ -52,10 +52,10 @@ def test_what_is_given_is_taken_and_the_rest_has_its_default() -> None:
 @pytest.mark.parametrize(
     ("params", "name", "part"),
     [
-        ({}, "text", "needed"),
-        ({"text": "  "}, "text", "needed"),
+        ({}, "text", "required"),
+        ({"text": "  "}, "text", "required"),
         ({"text": None}, "text", "text, not None"),
-        ({"text": 5}, "text", "This is text"),
+        ({"text": 5}, "text", "must be text"),
         ({"text": "a\nb"}, "text", "Control characters"),
         ({"text": "a\0"}, "text", "Control characters"),
         ({"text": "a", "lines": "a\0b"}, "lines", "Control characters"),
@@ -68,7 +68,7 @@ def test_what_is_given_is_taken_and_the_rest_has_its_default() -> None:
         ({"text": "a", "number": None}, "number", "number, not None"),
         ({"text": "a", "ratio": float("nan")}, "ratio", "number"),
         ({"text": "a", "ratio": float("inf")}, "ratio", "number"),
-        ({"text": "a", "colour": "blue"}, "colour", "none of: red, green"),
+        ({"text": "a", "colour": "blue"}, "colour", "not one of: red, green"),
         ({"text": "a", "flag": 1}, "flag", "true or false"),
         ({"text": "a", "flga": True}, "flga", "no such parameter"),
         ({"text": "a", "_connector": "OR"}, "_connector", "no such parameter"),

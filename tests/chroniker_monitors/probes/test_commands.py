@@ -34,7 +34,7 @@ def test_the_last_report_counts_also_one_from_a_thread() -> None:
 
 
 def test_a_command_that_reports_nothing_is_unknown() -> None:
-    assert "has to call Monitor.report" in measure_error("command", command="noop")
+    assert "must call Monitor.report" in measure_error("command", command="noop")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "text"])
@@ -129,7 +129,7 @@ def test_a_command_that_never_ends_is_unknown_in_time() -> None:
     [
         ("no_such_command", "There is no management command"), ("shell", "may not run 'shell'"),
         ("flush", "may not run 'flush'"), ("migrate", "may not run"), ("cron", "may not run"),
-        ("check_monitor", "cannot measure monitors"), ("", "needed"),
+        ("check_monitor", "cannot run check_monitor"), ("", "required"),
     ],
 )  # fmt: skip
 def test_only_commands_that_jobs_may_run(command: str, said: str) -> None:

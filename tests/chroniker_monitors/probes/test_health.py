@@ -100,13 +100,13 @@ def test_a_check_that_ships_with_the_package() -> None:
     [
         ("health_check.checks.NoSuch", "cannot be imported"),
         ("health_check.no_such.Check", "cannot be imported"),
-        ("health_check.base.HealthCheckResult", "no subclass"),
-        (f"{HERE}.NotACheck", "no subclass"),
-        ("os.system", "no check of health_check"),
-        ("antigravity.fly", "no check of health_check"),
-        ("Cache", "no check of health_check"),
-        ("..x", "no check of health_check"),
-        ("healthy_check.Check", "no check of health_check"),
+        ("health_check.base.HealthCheckResult", "not a subclass"),
+        (f"{HERE}.NotACheck", "not a subclass"),
+        ("os.system", "not in health_check"),
+        ("antigravity.fly", "not in health_check"),
+        ("Cache", "not in health_check"),
+        ("..x", "not in health_check"),
+        ("healthy_check.Check", "not in health_check"),
     ],
 )
 def test_what_is_no_check_is_refused_and_nothing_else_imported(check: str, said: str) -> None:

@@ -46,7 +46,7 @@ def test_a_status_is_a_value_whatever_it_is(web_server: WebServer, status: int) 
 
 def test_a_status_that_is_not_expected_is_no_latency(web_server: WebServer) -> None:
     url = web_server.answer("/", 503)
-    assert measure_error("http", url=url) == "The answer was 503, expected was 200-299."
+    assert measure_error("http", url=url) == "The status was 503, expected 200-299."
     assert measured_number("http", url=url, expected_status="200, 500-599") > 0
     assert measured_number("http", url=url, measure="as_expected") == 0
 
@@ -81,9 +81,9 @@ def test_a_number_comes_from_json(
     [
         (b"<html>", "a", "not JSON"), (b"", "a", "not JSON"), (b'{"a": 5}', "b", "no 'b'"),
         (b'{"a": {}}', "a.b", "no 'b' in a"), (b"[1]", "1", "no '1'"), (b"[1]", "-1", "no '-1'"),
-        (b'{"a": "5"}', "a", "no number"), (b'{"a": true}', "a", "no number"),
-        (b'{"a": null}', "a", "no number"), (b'{"a": NaN}', "a", "no finite number"),
-        (b'{"a": 1e999}', "a", "no finite number"), (b"[" * 100_000, "a", "not JSON"),
+        (b'{"a": "5"}', "a", "not a number"), (b'{"a": true}', "a", "not a number"),
+        (b'{"a": null}', "a", "not a number"), (b'{"a": NaN}', "a", "not a finite number"),
+        (b'{"a": 1e999}', "a", "not a finite number"), (b"[" * 100_000, "a", "not JSON"),
     ],
 )  # fmt: skip
 def test_json_without_that_number_is_unknown(
@@ -140,11 +140,11 @@ def test_redirects_in_a_circle_end(web_server: WebServer) -> None:
         ("//192.168.0.1/", "192.168.0.1"),
         ("http://[::ffff:127.0.0.1]/", "private or reserved"),
         ("http://2130706433/", "four decimal numbers"),
-        ("file:///etc/passwd", "only http:// and https://"),
-        ("ftp://example.com/", "only http:// and https://"),
-        ("gopher://127.0.0.1:6379/_FLUSHALL", "only http:// and https://"),
+        ("file:///etc/passwd", "Use http:// or https://"),
+        ("ftp://example.com/", "Use http:// or https://"),
+        ("gopher://127.0.0.1:6379/_FLUSHALL", "Use http:// or https://"),
         ("http://user:password@127.0.0.1/", "Authorization header"),
-        ("http://:80/", "names no host"),
+        ("http://:80/", "has no host"),
     ],
 )
 def test_a_redirect_leads_nowhere_that_could_not_be_asked_for(
@@ -212,7 +212,7 @@ def test_what_does_not_go_together_is_refused(params: dict[str, Any], name: str)
 
 def test_nobody_there_is_unknown(loopback: None) -> None:
     port = free_port()
-    assert "nothing listens there" in measure_error("http", url=f"http://localhost:{port}/")
+    assert "Nothing listens there" in measure_error("http", url=f"http://localhost:{port}/")
 
 
 @pytest.mark.parametrize("talk", [send_nothing, send_slow_body, send_slow_headers])
@@ -234,7 +234,7 @@ def test_a_gigabyte_is_not_read(loopback: None) -> None:
 
 def test_what_speaks_no_http_is_unknown(loopback: None) -> None:
     with serve_socket(close_immediately) as port:
-        assert "does not speak HTTP" in measure_error("http", url=f"http://localhost:{port}/")
+        assert "invalid HTTP response" in measure_error("http", url=f"http://localhost:{port}/")
 
 
 def test_a_server_that_hangs_up_is_unknown(loopback: None) -> None:

@@ -115,6 +115,6 @@ def test_celerys_broker_is_the_default_one(settings: Any) -> None:
 
 
 def test_only_brokers_that_the_site_names_are_asked(settings: Any) -> None:
-    assert "nothing is there to choose" in build_errors("queue")["broker"]
+    assert "no choices" in build_errors("queue")["broker"]
     settings.CHRONIKER_MONITORS_BROKERS = {"main": URLS["redis"]}
-    assert "none of: main" in build_errors("queue", broker="redis://127.0.0.1/")["broker"]
+    assert "not one of: main" in build_errors("queue", broker="redis://127.0.0.1/")["broker"]

@@ -83,7 +83,7 @@ def test_two_classes_cannot_be_one_kind(kinds: None) -> None:
 def test_what_is_no_dataclass_or_no_probe_is_refused_at_once(kinds: None) -> None:
     with pytest.raises(TypeError, match="dataclass"):
         register_probe(type("Plain", (BaseProbe,), {"kind": "plain"}))
-    with pytest.raises(TypeError, match="no subclass"):
+    with pytest.raises(TypeError, match="not a subclass"):
         register_probe(int)  # type: ignore[type-var]
     with pytest.raises(TypeError, match="str, int, float or bool"):
 

@@ -34,7 +34,7 @@ def test_a_port_that_answers_has_a_latency(loopback: None) -> None:
 def test_a_port_that_nobody_listens_on_is_unknown(loopback: None) -> None:
     port = free_port()
     said = measure_error("tcp", host="127.0.0.1", port=port)
-    assert said == f"Connection refused: 127.0.0.1:{port}; nothing listens there."
+    assert said == f"Connection refused: 127.0.0.1:{port}. Nothing listens there."
 
 
 def test_a_name_that_nobody_knows_is_unknown() -> None:
@@ -91,14 +91,14 @@ def test_an_authority_that_nobody_trusts_is_unknown(
 
 def test_expired_intermediate_is_reported(authority: CertificateAuthority) -> None:
     with serve_http(authority.intermediate(-5).issue(30)) as web_server:
-        assert "vouch for it has expired" in measure_error(
+        assert "an issuing certificate has" in measure_error(
             "tls", host="localhost", port=web_server.port
         )
 
 
 def test_what_speaks_no_tls_is_unknown(loopback: None) -> None:
     with serve_http() as web_server:
-        assert "There is no TLS with localhost" in measure_error(
+        assert "The TLS handshake with localhost" in measure_error(
             "tls", host="localhost", port=web_server.port
         )
 

@@ -79,12 +79,12 @@ def test_a_disk_agrees_with_the_python_library(tmp_path: Path) -> None:
 
 def test_a_path_that_is_not_there_is_unknown() -> None:
     said = measure_error("disk", path="/no/such/place")
-    assert said == "There is no such file or directory: /no/such/place."
+    assert said == "No such file or directory: /no/such/place."
 
 
 @pytest.mark.parametrize("path", ["", "relative/path", "~/backups", "C:\\"])
 def test_a_path_begins_at_the_root(path: str) -> None:
-    assert "from the root on" in build_errors("disk", path=path)["path"]
+    assert "absolute path" in build_errors("disk", path=path)["path"]
 
 
 # --- memory, swap, load, CPU ----------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_a_busy_process_is_seen_in_the_cpu() -> None:
 def test_interval_above_time_limit_is_rejected_at_once() -> None:
     found = measure(build("cpu", {"seconds": 30}), timeout=5)
     assert found.latency_seconds < 5
-    assert "raise the monitor's timeout" in found.error
+    assert "Raise the timeout of the monitor" in found.error
 
 
 # --- processes ------------------------------------------------------------------------------

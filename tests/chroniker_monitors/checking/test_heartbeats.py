@@ -1,0 +1,73 @@
+"""How late a heartbeat is, computed from its last ping."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chroniker_monitors.checking.heartbeats import evaluate_heartbeat
+from chroniker_monitors.checking.measurement import Measurement
+from chroniker_monitors.enums import PingKind, Severity
+from chroniker_monitors.models import MonitorState
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def evaluate(
+    since_ping: float | None,
+    *,
+    since_definition: float = 10_000,
+    limit: float = 660,
+    **state: object,
+) -> Measurement:
+    """Evaluate at noon a heartbeat that was pinged so many seconds before, or never (None)."""
+    pinged_at = None if since_ping is None else NOON - timedelta(seconds=since_ping)
+    return evaluate_heartbeat(
+        MonitorState(last_success_ping_at=pinged_at, **state),
+        defined_at=NOON - timedelta(seconds=since_definition),
+        limit_seconds=limit,
+        warning=None,
+        now=NOON,
+    )
+
+
+@pytest.mark.parametrize(
+    ("since_ping", "severity", "message"),
+    [
+        (0, Severity.OK, "last ping 0:00:00 ago"),
+        (660, Severity.OK, "last ping 0:11:00 ago"),
+        (661, Severity.CRITICAL, "last ping 0:11:01 ago, late by 0:00:01"),
+    ],
+)
+def test_critical_after_period_and_grace(
+    since_ping: float, severity: Severity, message: str
+) -> None:
+    found = evaluate(since_ping)
+    assert (found.value, found.severity, found.message) == (since_ping, severity, message)
+
+
+def test_before_the_first_ping_age_counts_from_the_definition() -> None:
+    found = evaluate(None, since_definition=700)
+    assert (found.value, found.severity) == (700, Severity.CRITICAL)
+    assert found.message == "no ping yet, late by 0:00:40"
+    assert evaluate(None, since_definition=5).severity is Severity.OK
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "message"),
+    [(None, "the job reported a failure"), (3, "the job ended with exit code 3")],
+)
+def test_failure_is_critical_before_it_is_late(exit_code: int | None, message: str) -> None:
+    found = evaluate(10, last_ping_kind=PingKind.FAIL, last_ping_exit_code=exit_code)
+    assert (found.severity, found.message) == (Severity.CRITICAL, message)
+
+
+@given(st.floats(-1e6, 1e9), st.floats(1, 1e8))
+def test_age_is_never_negative(since_ping: float, limit: float) -> None:
+    found = evaluate(since_ping, limit=limit)
+    assert found.value is not None
+    assert 0 <= found.value <= max(since_ping, 0) + 1e-3
+    assert (found.severity is Severity.CRITICAL) == (found.value > limit)
