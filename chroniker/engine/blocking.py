@@ -23,7 +23,7 @@ def explain_blocked(now: datetime, host: str) -> None:
 def explain_full_host(now: datetime, host: str, capacity: int) -> None:
     """Store for the jobs that ``host`` could start that it is at capacity."""
     startable = JobState.objects.due(now).for_host(host).unpaused(now).unblocked(now)
-    detail = f"{host} already runs {capacity} jobs (CHRONIKER_MAX_PARALLEL)."
+    detail = f"{host} is at capacity (CHRONIKER_MAX_PARALLEL: {capacity})."
     _store_all(startable.order_by("due_at"), BlockedReason.CAPACITY, detail)
 
 
