@@ -7,9 +7,6 @@ import shlex
 from .conf import REFUSED_COMMANDS, conf
 from .exceptions import CommandRefused
 
-CHECK_MONITOR = "check_monitor"
-"""The command that runs a monitor."""
-
 
 def split_args(text: str) -> list[str]:
     """Split arguments as a shell does; quotes work, but nothing is expanded.

@@ -1,4 +1,4 @@
-"""The words for what can happen to a run, each with its meaning."""
+"""The states, reasons and kinds of the scheduler, each with its meaning."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from django.utils.translation import gettext_lazy as _
 
 
 class RunStatus(models.TextChoices):
-    """How a run stands. All but ``RUNNING`` are terminal and never change."""
+    """The status of a run. All but ``RUNNING`` are final."""
 
     RUNNING = "running", _("running")
-    """Claimed by a host, whose lease on it is being renewed."""
+    """Claimed by a host that renews its lease."""
     SUCCEEDED = "succeeded", _("succeeded")
-    """The job itself said so: it returned, or exited with 0."""
+    """The command returned, or exited with 0."""
     FAILED = "failed", _("failed")
-    """It raised, exited with another code, was killed by a signal, or could not be started."""
+    """The command raised, exited with another code, was killed by a signal, or could not start."""
     TIMED_OUT = "timed_out", _("timed out")
-    """It ran longer than ``timeout_seconds`` and was ended."""
+    """It ran longer than ``timeout_seconds`` and was killed."""
     STOPPED = "stopped", _("stopped")
-    """A person, or the shutdown of its host, asked it to stop."""
+    """A person stopped it, or its scheduler was shut down."""
     LOST = "lost", _("lost")
-    """Its supervisor died, or its lease ran out: nobody knows how far it came."""
+    """Its supervisor died or its lease ran out: how far it came is unknown."""
     MISSED = "missed", _("missed")
-    """It was knowingly not run; ``missed_reason`` says why."""
+    """The slot was not run; ``missed_reason`` says why."""
 
 
 class FailureReason(models.TextChoices):
-    """The value of label ``reason`` of ``chroniker_job_failures_total``."""
+    """Why a run failed. The value of label ``reason`` of ``chroniker_job_failures_total``."""
 
     ERROR = "error", _("error")
     """Status ``failed``."""
@@ -44,18 +44,18 @@ FAILURE_REASONS: dict[str, FailureReason] = {
     RunStatus.STOPPED: FailureReason.STOPPED,
     RunStatus.LOST: FailureReason.LOST,
 }
-"""Which reason a failing status is counted under."""
+"""The reason under which each status is counted."""
 
 
 class MissedReason(models.TextChoices):
     """Why a slot was not run."""
 
     OVERLAP = "overlap", _("overlap")
-    """The run before it had not ended."""
+    """The previous run was still running."""
     DOWNTIME = "downtime", _("downtime")
-    """No host was there to start it, or every place on the hosts was taken."""
+    """No host ticked, or all hosts were at capacity."""
     DEADLINE = "deadline", _("deadline")
-    """It could only have been started later than ``start_deadline_seconds`` allows."""
+    """It could not start within ``start_deadline_seconds``."""
 
 
 class BlockedReason(models.TextChoices):
@@ -78,70 +78,70 @@ class BlockedReason(models.TextChoices):
 
 
 class Trigger(models.TextChoices):
-    """What made a run start."""
+    """What started a run."""
 
     SCHEDULE = "schedule", _("schedule")
-    """Its slot came."""
+    """Its slot was due."""
     MANUAL = "manual", _("manual")
-    """A person asked for it, in the admin or on a command line."""
+    """A person requested it, in the admin or on a command line."""
     RETRY = "retry", _("retry")
-    """The attempt before it failed and the job has retries left."""
+    """The previous attempt failed and the job had retries left."""
     DEPENDENCY = "dependency", _("dependency")
-    """A job without a schedule whose upstream ended."""
+    """The job has no schedule, and its upstream job ended."""
 
 
 class Stream(models.TextChoices):
-    """Where a piece of output was written to."""
+    """The stream that a piece of output was written to."""
 
     STDOUT = "stdout", _("stdout")
     """File descriptor 1."""
     STDERR = "stderr", _("stderr")
     """File descriptor 2."""
     LOG = "log", _("log")
-    """Records of the ``logging`` module; a stream of its own, so that logging is not an error."""
+    """Records of the ``logging`` module: a separate stream, so that logging is no error output."""
 
 
 class IncidentKind(models.TextChoices):
-    """What an incident is about. A job has at most one open incident of each on a host slot."""
+    """What an incident is about. A placement has at most one open incident of each kind."""
 
     FAILING = "failing", _("failing")
-    """``failures_before_alert`` runs in a row have failed."""
+    """``failures_before_alert`` consecutive runs have failed."""
     OVERDUE = "overdue", _("overdue")
-    """It is due, and nobody has started it for ``CHRONIKER_OVERDUE_SECONDS``."""
+    """It has been due for ``CHRONIKER_OVERDUE_SECONDS`` and has not started."""
     CONDITION = "condition", _("condition")
-    """The job checks something, and reports that it is not as it should be."""
+    """The job checks something and reports a problem with it."""
 
 
 class Severity(models.TextChoices):
-    """How bad an incident is, the worst first."""
+    """The severity of an incident, the highest first."""
 
     CRITICAL = "critical", _("critical")
-    """Somebody has to act now."""
+    """Someone must act now."""
     WARNING = "warning", _("warning")
-    """Somebody has to look at it today."""
+    """Someone must look at it today."""
     INFO = "info", _("info")
-    """Worth knowing."""
+    """For information."""
 
     @property
     def rank(self) -> int:
-        """For comparing: the higher, the worse."""
+        """For comparison: higher is more severe."""
         return (Severity.INFO, Severity.WARNING, Severity.CRITICAL).index(self)
 
 
 class NotificationEvent(models.TextChoices):
-    """What a notification tells."""
+    """What a notification is about."""
 
     OPENED = "opened", _("opened")
     """An incident has opened, or the window that muted it has ended."""
     WORSENED = "worsened", _("worsened")
-    """Its severity is higher than what was told."""
+    """Its severity is higher than in the last notification."""
     REMINDER = "reminder", _("reminder")
-    """It is still open, and nobody has acknowledged it."""
+    """It is still open and not acknowledged."""
     RESOLVED = "resolved", _("resolved")
-    """It is over. Sent to those who got its opening, after it."""
+    """It was resolved or closed. Sent to those who received the opening, after it."""
     FLAPPING = "flapping", _("flapping")
-    """It opens and closes all the time; silence follows until that ends."""
+    """It opens and closes repeatedly; no further notifications until that ends."""
     SUCCEEDED = "succeeded", _("succeeded")
-    """A run succeeded, for those who want to know each time."""
+    """A run succeeded, for jobs with ``email_on_success``."""
     DIGEST = "digest", _("digest")
-    """The incidents of a day."""
+    """The incidents of a period."""

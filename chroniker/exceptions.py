@@ -1,4 +1,4 @@
-"""Every error that Chroniker raises on purpose, with a message for the person who reads it."""
+"""The exceptions of Chroniker. Their messages say what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 
 class ChronikerError(Exception):
-    """The base of every error raised on purpose by Chroniker."""
+    """Base of all exceptions that Chroniker raises."""
 
 
 class ScheduleError(ChronikerError, ValueError):
@@ -23,12 +23,12 @@ class ScheduleError(ChronikerError, ValueError):
 
 
 class CommandRefused(ChronikerError):
-    """A job names a command that this site does not let jobs run, or that does not exist."""
+    """The job's command does not exist, or the site does not allow jobs to run it."""
 
 
 class HostNotReady(ChronikerError):
-    """This machine cannot run jobs as it is set up."""
+    """This host cannot run jobs as it is configured."""
 
 
 class DatabaseNotReady(ChronikerError):
-    """The database cannot be reached, or its tables are not those of this version."""
+    """The database cannot be reached, or its tables do not match this version."""

@@ -1,13 +1,12 @@
-"""What happens to runs, told to whoever listens: mail, error trackers, a site's own code.
+"""Signals of the life of runs and incidents, for mail, error trackers and a site's own code.
 
-What is told of runs and incidents is sent after the transaction that made it true has been
-committed, in the process of the tick, with ``sender`` the ``Run`` or ``Incident`` class, and, of
-runs, after what was claimed has been started: a receiver that is slow keeps no job waiting, and one
-that starts threads does so after the process was forked that all jobs are forked from. A receiver
-that raises is logged and stops nothing.
+Signals of runs and incidents are sent after the transaction has been committed, in the process of
+the tick, with the class ``Run`` or ``Incident`` as ``sender``. Those of runs are sent after what
+was claimed has been started: a slow receiver delays no job, and a receiver that starts threads does
+so after the fork server was forked. A receiver that raises is logged and stops nothing.
 
-What is told in the process of a job has the :class:`~chroniker.processes.child.CommandSpec` of the run, and
-``sender`` None. Raw commands have no such process.
+Signals in the process of a job carry the :class:`~chroniker.processes.child.CommandSpec` of the
+run; their ``sender`` is None. Raw commands have no such process.
 """
 
 from __future__ import annotations
@@ -15,29 +14,29 @@ from __future__ import annotations
 from django.dispatch import Signal
 
 pre_fork = Signal()
-"""In the tick's process: the one that runs are forked from is about to be forked. What a receiver
-imports now, jobs need not import each by itself; it must not start threads. Sender None. Arguments:
-``jobs`` (the first to be started), ``long_running`` (whether this scheduler goes on for ever)."""
+"""The fork server is about to be forked from the process of the tick. What a receiver imports now,
+the jobs need not import. It must not start threads. Sender None. Arguments: ``jobs`` (the first to
+be started), ``long_running`` (whether the scheduler runs until it is stopped)."""
 
 run_started = Signal()
 """A run was claimed and its process was started. Arguments: ``run``, ``job``."""
 
 run_finished = Signal()
-"""A run ended, whatever its status. Arguments: ``run``, ``job``."""
+"""A run ended, with any status. Arguments: ``run``, ``job``."""
 
 run_missed = Signal()
-"""Slots were knowingly not run. Arguments: ``run`` (its ``missed`` row), ``job``."""
+"""Slots were missed. Arguments: ``run`` (the row with status ``missed``), ``job``."""
 
 job_process_started = Signal()
-"""In the job's own process, before its command. Arguments: ``spec``."""
+"""The process of a job is about to run its command. Arguments: ``spec``."""
 
 job_raised = Signal()
-"""In the job's own process: its command raised, be it a ``CommandError``; leaving by ``SystemExit``
-or an interrupt is no such thing. Arguments: ``spec``, ``error``, ``traceback`` (from the command's
-own frames on)."""
+"""The command raised an exception, ``CommandError`` included; ``SystemExit`` and interrupts do not
+count. Sent in the process of the job. Arguments: ``spec``, ``error``, ``traceback`` (from the first
+frame of the command on)."""
 
 incident_opened = Signal()
 """An incident opened, muted or not. Arguments: ``incident``, ``job``."""
 
 incident_resolved = Signal()
-"""An incident is over. Arguments: ``incident``, ``job``."""
+"""An incident was resolved or closed. Arguments: ``incident``, ``job``."""
