@@ -89,7 +89,7 @@ def _tick(options: argparse.Namespace) -> None:
     )
     if not settings:
         sys.exit(
-            f"chroniker: {project}/manage.py does not name a settings module; use -s to name it"
+            f"chroniker: {project}/manage.py does not name a settings module; name it with -s"
         )
     os.environ[_SETTINGS_VARIABLE] = settings
     gc.disable()  # nothing that is imported becomes garbage

@@ -33,10 +33,10 @@ class TestJobChain:
             "*      0.0 s  fetch (10.0 s)",
             "*     10.0 s  import (60.0 s), after fetch",
             "*     70.0 s  report (20.0 s), after import",
-            "Critical path: fetch → import → report; 90.0 s in all.",
+            "Critical path: fetch → import → report; 90.0 s in total.",
         ]
         lines = manage("job_chain", "fetch").stdout.splitlines()
         assert "      10.0 s  thumbnails (5.0 s), after fetch" in lines
-        assert lines[-1] == "Critical path: fetch → import → report; 90.0 s in all."
+        assert lines[-1] == "Critical path: fetch → import → report; 90.0 s in total."
         assert "time unknown" in manage("job_chain", str(other.pk)).stdout
         assert manage("job_chain", "nobody").returncode == 1
