@@ -1,1 +1,1 @@
-"""The Grafana dashboards of Chroniker, built in Python; Grafana reads the JSON beside it."""
+"""The Grafana dashboards of Chroniker, built in Python. Grafana reads the JSON files."""

@@ -1,6 +1,7 @@
-"""``python -m dashboards.build [--check]``: write the JSON that Grafana reads, and its pictures.
+"""``python -m dashboards.build [--check]``: write the dashboards' JSON, and pictures of them.
 
-The files are committed, so that a site needs no SDK; a test says when they are out of step.
+The files are committed, so that a site does not need the SDK. A test checks that they are up to
+date.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, cast
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from . import fleet, hosts, job, layout, monitors
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | float | bool | None"
 
 HERE = Path(__file__).resolve().parent
 IMAGES = HERE.parent / "docs" / "img"
@@ -21,10 +24,11 @@ BOARDS = (fleet, job, monitors, hosts)
 
 
 def files() -> dict[Path, str]:
-    """Each file and what has to be in it."""
+    """Return the files to write, with their content."""
     found: dict[Path, str] = {}
     for module in BOARDS:
-        board = _tidy(json.loads(json.dumps(module.build(), cls=JSONEncoder)))
+        tidy = _tidy(json.loads(json.dumps(module.build(), cls=JSONEncoder)))
+        board = cast(layout.BoardJSON, tidy)
         text = json.dumps(board, indent=2, ensure_ascii=False) + "\n"
         found[HERE / f"{board['uid']}.json"] = text
         name = board["uid"].replace("chroniker", "dashboard")
@@ -32,8 +36,8 @@ def files() -> dict[Path, str]:
     return found
 
 
-def _tidy(part: Any) -> Any:
-    """Without what the SDK puts everywhere: links and annotations belong on top, not in a menu."""
+def _tidy(part: JSON) -> JSON:
+    """Drop the SDK's default placement: links and annotations belong at the top, not in a menu."""
     if isinstance(part, dict):
         return {
             name: _tidy(value)
@@ -44,17 +48,19 @@ def _tidy(part: Any) -> Any:
 
 
 def outdated_files() -> list[Path]:
-    """Files that are missing or differ."""
+    """Return the files that are missing or differ."""
     return [path for path, text in files().items() if not path.exists() or path.read_text() != text]
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m dashboards.build", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of step")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a file is outdated"
+    )
     if parser.parse_args(argv).check:
-        for path in (late := outdated_files()):
-            print(f"{path} is out of step: python -m dashboards.build", file=sys.stderr)
-        return bool(late)
+        for path in (outdated := outdated_files()):
+            print(f"{path} is outdated. Run: python -m dashboards.build", file=sys.stderr)
+        return bool(outdated)
     IMAGES.mkdir(exist_ok=True)
     for path, text in files().items():
         path.write_text(text)

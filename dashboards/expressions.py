@@ -1,7 +1,7 @@
-"""Pieces of PromQL that the dashboards share.
+"""PromQL expressions that the dashboards share.
 
-Where two replicas of a site are scraped, each has all series; so everything begins with a
-``max by`` that leaves the instance out, and only then is anything added up.
+If several replicas of a site are scraped, each of them has all series. So every expression begins
+with a ``max by`` without the instance, and only then adds anything up.
 """
 
 from __future__ import annotations
@@ -9,80 +9,81 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SITE = 'job="$job"'
-"""The series of the chosen site: one scrape job is one site."""
+"""The series of the selected site: one scrape job is one site."""
 
 LATE_SECONDS = 300
-"""When a start is late: as ``CHRONIKER_OVERDUE_SECONDS`` and ChronikerJobOverdue have it."""
+"""When a job is late: the same as ``CHRONIKER_OVERDUE_SECONDS`` and ChronikerJobOverdue."""
 SILENT_SECONDS = 300
-"""When a host is silent: as ChronikerHostNotTicking has it."""
+"""When a host is silent: the same as ChronikerHostNotTicking."""
 RESOLUTIONS = {"1h": "1m", "1d": "10m", "7d": "1h"}
-"""How far apart a counter is read within a window."""
+"""Window of a subquery: its resolution."""
 DEPENDENCY = 'reason="dependency"'
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The series that a dashboard is about."""
+    """The series that a dashboard shows."""
 
     selector: str
 
     def raw(self, name: str, where: str = "") -> str:
-        """A metric as it was scraped."""
+        """A metric as scraped."""
         return f"{name}{{{', '.join(filter(None, (self.selector, where)))}}}"
 
     def by(self, labels: str, name: str, where: str = "") -> str:
-        """A gauge, once for each value of these labels."""
+        """A gauge, one series per combination of these labels."""
         return f"max by ({labels}) ({self.raw(name, where)})"
 
     def placement(self, name: str, where: str = "") -> str:
-        """A gauge of what the runner wrote."""
+        """A gauge of a placement."""
         return self.by("job_name, host", name, where)
 
     def job(self, name: str, where: str = "") -> str:
-        """A gauge of what people defined."""
+        """A gauge of a job definition."""
         return self.by("job_name", name, where)
 
     def host(self, name: str) -> str:
-        """A gauge of a machine."""
+        """A gauge of a host."""
         return self.by("host", name)
 
     def increase(self, labels: str, name: str, window: str, where: str = "") -> str:
-        """By how much a counter rose in that time, whichever replicas came and went in it."""
+        """The increase of a counter in a window, correct even if replicas start and stop in it."""
         return f"increase({self._subquery(labels, name, window, where)})"
 
     def quantile(self, quantile: float, labels: str, name: str, window: str) -> str:
-        """Of a histogram; nothing of one that did not move, of which there is no quantile.
+        """A quantile of a histogram; no series if there were no observations.
 
-        Buckets of several hosts are added, those of replicas are not.
+        The buckets of hosts are added up; those of replicas are not.
         """
         rate = f"rate({self._subquery('job_name, host, le', name + '_bucket', window)})"
         by = ", ".join(filter(None, (labels, "le")))
         return f"histogram_quantile({quantile:g}, sum by ({by}) ({rate})) >= 0"
 
     def _subquery(self, labels: str, name: str, window: str, where: str = "") -> str:
-        """A counter over that time. The replicas are brought together at each reading: a new one
-        tells what the old one told. Few readings also spare a day of every scrape."""
+        """A counter over a window. The replicas are merged at each step, because a new replica
+        continues the counters of the old one. A coarse resolution also avoids reading every scrape
+        of a day."""
         return f"({self.by(labels, name, where)})[{window}:{RESOLUTIONS[window]}]"
 
 
 def or_zero(expression: str) -> str:
-    """Zero where there is nothing, but only while the database answers: no data is no good news."""
+    """Zero if there are no series, but only while the database answers: no data is not zero."""
     return f"{expression} or 0 * max(chroniker_collector_up{{{SITE}}} == 1)"
 
 
 def count(expression: str) -> str:
-    """How many there are."""
+    """The number of series."""
     return or_zero(f"count({expression})")
 
 
 class JobExpressions:
-    """What a scope's jobs are up to; each is one series for each job and host slot."""
+    """Expressions about the jobs of a scope; each has one series per placement."""
 
     def __init__(self, scope: Scope) -> None:
         placement, job = scope.placement, scope.job
         self.enabled = f"{job('chroniker_job_enabled')} == 1"
         self.running = f"{placement('chroniker_job_running')} == 1"
-        # As ChronikerJobFailing has it. Monitors have a severity of their own.
+        # The same as ChronikerJobFailing. Monitors are excluded: they have a severity.
         self.failing = (
             f"({placement('chroniker_job_consecutive_failures')} > 0)"
             f" >= on (job_name) group_left () {job('chroniker_job_failures_before_alert')}"
@@ -91,8 +92,8 @@ class JobExpressions:
         )
         self.blocked = f"{scope.by('job_name, host, reason', 'chroniker_job_blocked')} == 1"
         self.due = f"time() - ({placement('chroniker_job_next_run_timestamp_seconds')} > 0)"
-        # A running job's next slot may have gone by: that is an overlap, and counted as missed.
-        # To wait for another job is what some are told to.
+        # Not late: a running job whose next slot has passed (an overlap, counted as missed), and a
+        # job that waits for an upstream job.
         waiting = f"{placement('chroniker_job_blocked', DEPENDENCY)} == 1"
         self.late = (
             f"{self.due} > {LATE_SECONDS} unless on (job_name, host) ({self.running} or {waiting})"
@@ -114,13 +115,13 @@ class JobExpressions:
 
     @staticmethod
     def _share(used: str, limit: str, deadline: str) -> str:
-        """How much of a limit is used, labelled with which one it is."""
+        """The share of a limit that is used, with the name of the limit as a label."""
         share = f"({used}) / on (job_name) group_left () ({limit} > 0)"
         return f'label_replace({share}, "deadline", "{deadline}", "", "")'
 
 
 def success_ratio(scope: Scope, window: str) -> str:
-    """Which part of the runs that ended in that time ended well; nothing where none did."""
+    """The share of the finished runs in a window that succeeded; no series if none finished."""
     failures = scope.increase("job_name, host, reason", "chroniker_job_failures_total", window)
     runs = scope.increase("job_name, host", "chroniker_job_runs_total", window)
     return f"clamp_min(1 - sum({failures}) / (sum({runs}) > 0), 0)"

@@ -31,7 +31,7 @@ SECONDS_AGO = {"custom.width": 130}
 
 
 def restrict_to(failing: str, which: str) -> str:
-    """That metric of those jobs."""
+    """The first metric, for the jobs of the second expression."""
     return f"{failing} and on (job_name, host) ({which})"
 
 
@@ -41,46 +41,46 @@ def now_row() -> Row:
     numbers = [
         stat_panel(
             "Failing jobs",
-            "Enabled jobs of which as many runs in a row failed as make an alert; monitors are "
-            "counted apart. The table below names them.",
+            "Enabled jobs with enough consecutive failures for an alert, without monitors. The "
+            "table below lists them.",
             e.count(EXPRESSIONS.failing),
             thresholds=red_from(1),
         ),
         stat_panel(
             "Late jobs",
-            f"Jobs that should have started more than {e.LATE_SECONDS} seconds ago and do not "
-            "run, but for those that wait for another one.",
+            f"Jobs that should have started more than {e.LATE_SECONDS} seconds ago and are not "
+            "running, except those that wait for another job.",
             e.count(EXPRESSIONS.late),
             thresholds=red_from(1),
         ),
         stat_panel(
             "About to miss a deadline",
-            "Jobs that have used half of the time in which they may start or run, or most of the "
-            "time that they are expected to take.",
+            "Jobs that have used half of their start deadline or timeout, or 80 % of their "
+            "expected duration.",
             e.count(f"max by (job_name, host) ({EXPRESSIONS.near_deadline})"),
             thresholds=red_from(1, "orange"),
         ),
         stat_panel(
             "Blocked jobs",
-            "Jobs that are due and cannot start: they wait for another one, or something is "
-            "wrong with their definition.",
+            "Jobs that are due but cannot start, for example because they wait for another job or "
+            "their host is paused.",
             e.count(f"max by (job_name, host) ({EXPRESSIONS.blocked})"),
             thresholds=red_from(1, "orange"),
         ),
         stat_panel(
             "Running now",
-            "Runs that go on, on all hosts.",
+            "Runs in progress on all hosts.",
             e.or_zero(f"sum({ALL.placement('chroniker_job_running')})"),
         ),
         stat_panel(
             "Open incidents",
-            "Incidents that have been mailed and are not over, of every severity.",
+            "Open incidents of all severities.",
             e.or_zero(f"sum({HOSTS.by('severity', 'chroniker_incidents_open')})"),
             thresholds=red_from(1),
         ),
         stat_panel(
             "Monitors not ok",
-            "Monitors that are warning, critical or unknown.",
+            "Monitors whose severity is warning, critical or unknown.",
             e.count(f"{severities} > 0"),
             thresholds=red_from(1),
         ),
@@ -96,12 +96,12 @@ def now_row() -> Row:
 
 def problem_row() -> Row:
     failing = table_panel(
-        "What is failing",
-        "Enabled jobs of which as many runs in a row failed as make an alert, the longest series "
-        "of failures first. Click a name to look at the job.",
-        Column("Failures in a row", EXPRESSIONS.failing),
+        "List of failing jobs",
+        "Enabled jobs with enough consecutive failures for an alert, most failures first. Click a "
+        "name to open the job.",
+        Column("Consecutive failures", EXPRESSIONS.failing),
         Column(
-            "How",
+            "Status",
             restrict_to(EXPRESSIONS.status, EXPRESSIONS.failing),
             label="status",
             mapping=STATUS_COLORS,
@@ -123,14 +123,14 @@ def problem_row() -> Row:
             unit="dateTimeFromNow",
         ),
         keys=KEYS,
-        sort="Failures in a row",
-        none="nothing fails",
+        sort="Consecutive failures",
+        none="no failing jobs",
     )
     late = table_panel(
-        "What is late",
-        "Jobs that should have started and do not run, but for those that wait for another one; "
-        "with the reason where the scheduler knows one, and the time that is left until the slot "
-        "is missed.",
+        "List of late jobs",
+        "Jobs that should have started and are not running, except those that wait for another "
+        "job; with the reason if the scheduler knows one, and the time left until the slot is "
+        "missed.",
         Column("Late by", EXPRESSIONS.late, unit="s"),
         Column("Blocked by", restrict_to(EXPRESSIONS.blocked, EXPRESSIONS.late), label="reason"),
         Column(
@@ -144,7 +144,7 @@ def problem_row() -> Row:
         ),
         keys=KEYS,
         sort="Late by",
-        none="nothing is late",
+        none="no late jobs",
     )
     return Row(8, [(12, failing), (12, late)])
 
@@ -152,8 +152,8 @@ def problem_row() -> Row:
 def running_row() -> Row:
     progress = ALL.placement("chroniker_job_progress_ratio")
     running = table_panel(
-        "What runs, and how far it is",
-        "Runs that go on. The time left is reckoned from the progress that the job tells.",
+        "Running jobs",
+        "Runs in progress. The time left is estimated from the progress that the job reports.",
         Column("Running for", EXPRESSIONS.elapsed, unit="s"),
         Column(
             "Progress",
@@ -162,29 +162,29 @@ def running_row() -> Row:
             cell_options=PERCENT_BAR,
         ),
         Column(
-            "Left",
+            "Time left",
             f"({EXPRESSIONS.elapsed}) * on (job_name, host)"
             f" ((1 - {progress}) / ({progress} > 0)) and on (job_name, host) {EXPRESSIONS.running}",
             unit="s",
         ),
         Column(
-            "Of its timeout",
+            "Timeout used",
             f"max by (job_name, host) ({EXPRESSIONS.to_end})",
             unit="percentunit",
             cell_options=PERCENT_BAR,
         ),
         keys=KEYS,
         sort="Running for",
-        none="nothing runs",
+        none="no running jobs",
     )
     near_deadline = table_panel(
-        "What is about to miss its deadline",
-        "The share of the time that is used, of those who have used half of the time until they "
-        "must have started (start) or are ended (timeout), or 80 % of the expected time.",
+        "Jobs about to miss a deadline",
+        "Jobs that have used half of their start deadline (start) or timeout (timeout), or 80 % of "
+        "their expected duration (expected); with the share used.",
         Column("Used", EXPRESSIONS.near_deadline, unit="percentunit", cell_options=PERCENT_BAR),
         keys=KEYS | {"deadline": "Deadline"},
         sort="Used",
-        none="everybody is in time",
+        none="all jobs are in time",
     )
     return Row(8, [(14, running), (10, near_deadline)])
 
@@ -194,7 +194,7 @@ def day_rows() -> list[Row]:
     missed = ALL.increase("job_name, host, reason", "chroniker_job_missed_runs_total", HOURLY)
     runs = ALL.increase("job_name, host", "chroniker_job_runs_total", HOURLY)
     spent = ALL.increase("job_name, host", "chroniker_job_duration_seconds_sum", "1d")
-    # Where the rules are loaded it is recorded, which spares a day of every histogram.
+    # Recorded if the alert rules are loaded, which avoids reading a day of all histograms.
     recorded = ALL.raw("job_name:chroniker_job_duration_seconds:p95_1d")
     p95 = ALL.quantile(0.95, "job_name", "chroniker_job_duration_seconds", "1d")
     tick = HOSTS.host("chroniker_host_last_tick_timestamp_seconds")
@@ -206,19 +206,19 @@ def day_rows() -> list[Row]:
                     4,
                     stat_panel(
                         "Success ratio, one day",
-                        "Which part of the runs that ended within a day ended well.",
+                        "Share of the runs finished in the last day that succeeded.",
                         e.success_ratio(ALL, "1d"),
                         unit="percentunit",
                         decimals=1,
                         thresholds=green_from(0.99, 0.9),
-                        none="no run",
+                        none="no runs",
                     ),
                 ),
                 (
                     10,
                     chart(
-                        "Success ratio of the day before each moment",
-                        "The same over time. A day, so that daily jobs count.",
+                        "Success ratio, one day, over time",
+                        "Each point covers the day before it, so that daily jobs are included.",
                         Line(e.success_ratio(ALL, "1d"), "succeeded"),
                         unit="percentunit",
                         step=e.RESOLUTIONS["1d"],
@@ -229,8 +229,8 @@ def day_rows() -> list[Row]:
                     10,
                     chart(
                         "Seconds since the last tick",
-                        "Of each host. It climbs to a minute and falls again; above the line the "
-                        "host is silent.",
+                        "For each host. Normally it rises to a minute and drops to zero; above the "
+                        "line, the host is silent.",
                         Line(f"time() - ({tick} > 0)", "{{host}}"),
                         Line(f"vector({e.SILENT_SECONDS})", "silent", dashed=True, color="red"),
                         unit="s",
@@ -245,7 +245,7 @@ def day_rows() -> list[Row]:
                     8,
                     chart(
                         "Runs per hour",
-                        "Runs that ended, in whatever way; each bar is one hour.",
+                        "Finished runs, whatever their result. Each bar is one hour.",
                         Line(f"sum({runs})", "runs"),
                         bars=True,
                         step=HOURLY,
@@ -255,7 +255,7 @@ def day_rows() -> list[Row]:
                     8,
                     chart(
                         "Failures per hour, by reason",
-                        "Runs that ended otherwise than well; each bar is one hour.",
+                        "Runs that did not succeed. Each bar is one hour.",
                         Line(f"sum by (reason) ({failures})", "{{reason}}"),
                         bars=True,
                         step=HOURLY,
@@ -265,8 +265,8 @@ def day_rows() -> list[Row]:
                     8,
                     chart(
                         "Missed slots per hour, by reason",
-                        "Slots that were knowingly not run: the job still ran, nobody ticked, or "
-                        "it was too late; each bar is one hour.",
+                        "Skipped slots: the previous run was still running, no host ticked, or the "
+                        "start deadline had passed. Each bar is one hour.",
                         Line(f"sum by (reason) ({missed})", "{{reason}}"),
                         bars=True,
                         step=HOURLY,
@@ -281,22 +281,22 @@ def day_rows() -> list[Row]:
                     12,
                     ranking(
                         "Busiest jobs, one day",
-                        "The time that all runs of a job took together within a day.",
+                        "Total duration of the runs of a job in the last day.",
                         f"topk(10, sum by (job_name) ({spent}))",
                         "{{job_name}}",
                         unit="s",
-                        none="no run",
+                        none="no runs",
                     ),
                 ),
                 (
                     12,
                     ranking(
                         "Slowest jobs, one day",
-                        "19 of 20 runs within a day took at most this long.",
+                        "95 % of the runs in the last day took at most this long (p95).",
                         f"topk(10, {recorded} or on (job_name) {p95})",
                         "{{job_name}}",
                         unit="s",
-                        none="no run",
+                        none="no runs",
                     ),
                 ),
             ],
@@ -314,7 +314,7 @@ def every_job() -> Row:
                 24,
                 table_panel(
                     "All jobs",
-                    "Every job, with its last ending, its next start and its day.",
+                    "Every job, with its last run, its next start, and its runs of the last day.",
                     Column(
                         "Last run",
                         EXPRESSIONS.status,
@@ -344,7 +344,7 @@ def every_job() -> Row:
                     keys=KEYS,
                     sort="Job",
                     ascending=True,
-                    none="no job",
+                    none="no jobs",
                 ),
             )
         ],
@@ -365,7 +365,7 @@ def build() -> Dashboard:
                 "job_name",
                 "Job",
                 f"label_values(chroniker_job_enabled{{{e.SITE}}}, job_name)",
-                "The jobs to look at.",
+                "The jobs to show.",
                 several=True,
             )
         ],

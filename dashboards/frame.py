@@ -1,14 +1,16 @@
-"""What is around the panels: variables, links, annotations, and the grid."""
+"""Everything around the panels: variables, links, annotations and the grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as models
 
 from .panels import BLUE, RED, SOURCE, Row
+
+Variable = Builder[models.VariableModel]
 
 TAG = "chroniker"
 TITLES = {
@@ -18,7 +20,7 @@ TITLES = {
     "chroniker-hosts": "Chroniker / Hosts",
 }
 RECENT_SECONDS = 900
-"""Seconds for which a failed run is told, so that a crowd of jobs makes no crowd of marks."""
+"""Age in seconds up to which a failed run is annotated, to limit the number of marks."""
 
 # --- variables ------------------------------------------------------------------------------
 
@@ -26,7 +28,7 @@ RECENT_SECONDS = 900
 def query_variable(
     name: str, label: str, values: str, description: str, *, several: bool
 ) -> dashboard.QueryVariable:
-    """A list to choose from, read from Prometheus when the dashboard is opened."""
+    """A drop-down list, read from Prometheus when the dashboard is opened."""
     variable = (
         dashboard.QueryVariable(name)
         .label(label)
@@ -40,13 +42,13 @@ def query_variable(
         .include_all(several)
     )
     if several:
-        # Everything, also what has no such label.
+        # Match everything, including series without this label.
         variable.all_value(".*").current(models.VariableOption(text=["All"], value=["$__all"]))
     return variable
 
 
-def base_variables() -> list[Any]:
-    """The Prometheus, and the site by the name of its scrape job."""
+def base_variables() -> list[Variable]:
+    """The Prometheus data source, and the site, by the name of its scrape job."""
     return [
         dashboard.DatasourceVariable("datasource")
         .label("Prometheus")
@@ -66,7 +68,7 @@ def base_variables() -> list[Any]:
 
 
 def failed_runs(expr: str) -> dashboard.AnnotationQuery:
-    """A mark when a run ended badly: the metric itself says when that was."""
+    """A mark at the time of a failed run, which is the value of the metric."""
     return (
         dashboard.AnnotationQuery()
         .name("Failed runs")
@@ -77,13 +79,13 @@ def failed_runs(expr: str) -> dashboard.AnnotationQuery:
         .use_value_for_time(True)
         .step("1m")
         .title_format("{{job_name}} {{host}} failed")
-        .text_format("A run ended otherwise than well.")
+        .text_format("A run did not succeed.")
         .tag_keys("job_name,host")
     )
 
 
 def maintenance(expr: str, title: str) -> dashboard.AnnotationQuery:
-    """A region for as long as alerts are muted."""
+    """A region while alerts are muted."""
     return (
         dashboard.AnnotationQuery()
         .name("Maintenance")
@@ -98,8 +100,8 @@ def maintenance(expr: str, title: str) -> dashboard.AnnotationQuery:
     )
 
 
-def links(uid: str) -> list[Any]:
-    """To the other three, with the same Prometheus, site and time."""
+def links(uid: str) -> list[Builder[models.DashboardLink]]:
+    """Links to the other dashboards, with the same data source, site and time range."""
     return [
         dashboard.DashboardLink(title.removeprefix("Chroniker / "))
         .type(models.DashboardLinkType.LINK)
@@ -116,11 +118,11 @@ def compose(
     description: str,
     sections: dict[str, Sequence[Row]],
     *,
-    variables: Sequence[Any],
+    variables: Sequence[Variable],
     annotations: Sequence[dashboard.AnnotationQuery],
     since: str,
 ) -> models.Dashboard:
-    """A whole dashboard; a section without a title has no heading."""
+    """Build a dashboard. A section with an empty title has no heading."""
     board = (
         dashboard.Dashboard(TITLES[uid])
         .uid(uid)

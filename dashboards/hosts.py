@@ -1,4 +1,4 @@
-"""Hosts: do they tick, what do they carry, and can these numbers be believed?"""
+"""Hosts: do they tick, how busy are they, and are the metrics up to date?"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SINCE = f"time() - ({TICK} > 0)"
 
 
 def site_value(name: str, how: str = "max") -> str:
-    """A number that the whole site has once."""
+    """A metric that the site has once."""
     return f"{how}({ALL.raw(name)})"
 
 
@@ -37,7 +37,7 @@ def now_row() -> Row:
     numbers = [
         stat_panel(
             "Hosts",
-            "Machines that tick, or did.",
+            "Hosts that tick, or have ticked.",
             e.count(TICK),
         ),
         stat_panel(
@@ -48,18 +48,19 @@ def now_row() -> Row:
         ),
         stat_panel(
             "Paused hosts",
-            "Hosts that start nothing because somebody paused them.",
+            "Hosts that are paused: they start no jobs.",
             e.count(f"{PAUSED} == 1"),
             thresholds=red_from(1, "orange"),
         ),
         stat_panel(
             "Running now",
-            "Runs that go on, on the chosen hosts.",
+            "Runs in progress on the selected hosts.",
             e.or_zero(f"sum({RUNNING})"),
         ),
         stat_panel(
-            "Mails that wait",
-            "Notifications that are not sent yet. Where they stay, the mail server is down.",
+            "Pending notifications",
+            "Notifications that are not sent yet. If the number stays above zero, the mail server "
+            "may be down.",
             e.or_zero(site_value("chroniker_notifications_pending")),
             thresholds=red_from(1, "orange"),
         ),
@@ -83,9 +84,9 @@ def hosts_row() -> Row:
                 24,
                 table_panel(
                     "Every host",
-                    "Who has not ticked for the longest time is at the top.",
+                    "All hosts; the one without a tick for the longest time is at the top.",
                     Column("Last tick", SINCE, unit="s"),
-                    Column("The tick took", TOOK, unit="s"),
+                    Column("Tick duration", TOOK, unit="s"),
                     Column("Running jobs", RUNNING),
                     Column("Paused", PAUSED, mapping=YES_NO),
                     keys={"host": "Host"},
@@ -100,24 +101,24 @@ def hosts_row() -> Row:
 def tick_rows() -> list[Row]:
     since = chart(
         "Seconds since the last tick",
-        "It climbs to a minute and falls again; above the line a host is silent.",
+        "Normally it rises to a minute and drops to zero; above the line, a host is silent.",
         Line(SINCE, "{{host}}"),
         Line(f"vector({e.SILENT_SECONDS})", "silent", dashed=True, color="red"),
         unit="s",
     )
     took = chart(
-        "Duration of the ticks",
-        "Until their jobs were started. A tick that takes a minute is late for the next one.",
+        "Tick duration",
+        "Until the jobs were started. A tick that takes a minute delays the next one.",
         Line(TOOK, "{{host}}"),
         unit="s",
     )
-    running = chart("Running jobs", "On each host.", Line(RUNNING, "{{host}}"))
+    running = chart("Running jobs", "Runs in progress on each host.", Line(RUNNING, "{{host}}"))
     paused = timeline(
         "Pauses",
-        "When somebody had paused a host.",
+        "When each host was paused.",
         Line(PAUSED, "{{host}}"),
-        mapping={0: ("ticks", "green"), 1: ("paused", "blue")},
-        none="no host",
+        mapping={0: ("active", "green"), 1: ("paused", "blue")},
+        none="no hosts",
     )
     return [Row(8, [(12, since), (12, took)]), Row(7, [(12, running), (12, paused)])]
 
@@ -133,7 +134,7 @@ def load_row() -> Row:
                 8,
                 chart(
                     "Runs per hour",
-                    "Of the whole site; each bar is one hour.",
+                    "Finished runs of the whole site. Each bar is one hour.",
                     Line(f"sum({runs})", "runs"),
                     bars=True,
                     step=HOURLY,
@@ -143,8 +144,8 @@ def load_row() -> Row:
                 8,
                 chart(
                     "CPU time of the jobs per hour",
-                    "Of the whole site; an hour of CPU time in an hour is one busy core. It is "
-                    "counted when a run ends.",
+                    "For the whole site. One hour of CPU time per hour is one busy core. CPU time "
+                    "is counted when a run ends.",
                     Line(f"sum({cpu})", "CPU time"),
                     bars=True,
                     step=HOURLY,
@@ -154,9 +155,9 @@ def load_row() -> Row:
             (
                 8,
                 chart(
-                    "Lag of the starts, p95 of an hour",
-                    "19 of 20 runs within an hour started at most this long after they were due. "
-                    "Where it climbs, the hosts have too much to do.",
+                    "Start lag, p95, one hour",
+                    "95 % of the runs in an hour started at most this long after they were due. "
+                    "If it rises, the hosts are overloaded.",
                     Line(lag, "lag"),
                     unit="s",
                 ),
@@ -168,30 +169,30 @@ def load_row() -> Row:
 def collector_row() -> Row:
     failed = ALL.increase("job", "chroniker_notification_failures_total", HOURLY)
     mails = chart(
-        "Mails",
-        "Notifications that wait, and attempts to send one that failed within an hour.",
+        "Notifications",
+        "Pending notifications, and failed attempts to send one, per hour.",
         Line(site_value("chroniker_notifications_pending"), "waiting"),
         Line(f"sum({failed})", "failed, one hour", color="red"),
     )
     scrapes = chart(
-        "Reading the database for a scrape",
-        "How long it took, by the instance that was scraped.",
+        "Time to read the database for a scrape",
+        "By scraped instance.",
         Line(
             f"max by (instance) ({ALL.raw('chroniker_collector_duration_seconds')})", "{{instance}}"
         ),
         unit="s",
     )
     up = timeline(
-        "Metrics of each instance",
-        "Whether the database answered in time, by the instance that was scraped.",
+        "Metrics by instance",
+        "Whether the database answered in time, by scraped instance.",
         Line(f"min by (instance) ({ALL.raw('chroniker_collector_up')})", "{{instance}}"),
         mapping={0: ("down", "red"), 1: ("up", "green")},
         none="no scrape",
     )
     versions = table_panel(
         "Versions",
-        "Which version of Chroniker the scraped instances run; and jobs that are not on their "
-        "page, because there are too many.",
+        "The version of Chroniker on each scraped instance, and the number of jobs that it does "
+        "not export because there are too many.",
         Column(
             "Dropped jobs", f"max by (instance) ({ALL.raw('chroniker_collector_dropped_jobs')})"
         ),
@@ -209,19 +210,19 @@ def collector_row() -> Row:
 def build() -> Dashboard:
     return compose(
         "chroniker-hosts",
-        "Do the hosts tick, what do they carry, and can these numbers be believed?",
+        "Do the hosts tick, how busy are they, and are the metrics up to date?",
         {
             "": [now_row(), hosts_row()],
             "Ticks": tick_rows(),
             "Load": [load_row()],
-            "Mail and metrics": [collector_row()],
+            "Notifications and metrics": [collector_row()],
         },
         variables=[
             query_variable(
                 "host",
                 "Host",
                 f"label_values(chroniker_host_last_tick_timestamp_seconds{{{e.SITE}}}, host)",
-                "The hosts to look at.",
+                "The hosts to show.",
                 several=True,
             )
         ],

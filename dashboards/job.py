@@ -1,4 +1,4 @@
-"""Job: how is this one doing?"""
+"""Job: the state and history of one job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def defined(name: str) -> str:
 
 
 def status() -> str:
-    """The last ending as the number that stands for it."""
+    """The status of the last run, as its number in STATUSES."""
     numbers = " or ".join(
         f"{value} * " + ONE.raw("chroniker_job_last_run_status", f'status="{text}"')
         for value, (text, _) in STATUSES.items()
@@ -57,7 +57,7 @@ def now_row() -> Row:
             4,
             stat_panel(
                 "Now",
-                "Whether it runs, waits for its time, is due and held back, or is disabled.",
+                "Whether the job is idle, running, blocked (due but cannot start) or disabled.",
                 state,
                 unit="none",
                 mapping=states,
@@ -67,7 +67,7 @@ def now_row() -> Row:
             4,
             stat_panel(
                 "Last run",
-                "How the last run ended; of a job that runs on every host, the worst of them.",
+                "Status of the last run; for a job that runs on every host, the worst one.",
                 f"max({status()})",
                 unit="none",
                 mapping=STATUSES,
@@ -77,7 +77,7 @@ def now_row() -> Row:
             4,
             stat_panel(
                 "Last success",
-                "When a run last ended well.",
+                "When a run last succeeded.",
                 f"max({ONE.placement('chroniker_job_last_success_timestamp_seconds')} > 0) * 1000",
                 unit="dateTimeFromNow",
                 none="never",
@@ -87,17 +87,17 @@ def now_row() -> Row:
             4,
             stat_panel(
                 "Next start",
-                "When the schedule starts it next.",
+                "Time of the next scheduled start.",
                 f"min({ONE.placement('chroniker_job_next_run_timestamp_seconds')} > 0) * 1000",
                 unit="dateTimeFromNow",
-                none="not by schedule",
+                none="not scheduled",
             ),
         ),
         (
             4,
             stat_panel(
-                "Failures in a row",
-                "Failures since the last success; of several hosts, the most.",
+                "Consecutive failures",
+                "Failures since the last success; the maximum of all hosts.",
                 f"max({ONE.placement('chroniker_job_consecutive_failures')})",
                 thresholds=red_from(1),
             ),
@@ -106,12 +106,12 @@ def now_row() -> Row:
             4,
             stat_panel(
                 "Success ratio, seven days",
-                "Which part of the runs that ended within a week ended well.",
+                "Share of the runs finished in the last seven days that succeeded.",
                 e.success_ratio(ONE, "7d"),
                 unit="percentunit",
                 decimals=1,
                 thresholds=green_from(0.99, 0.9),
-                none="no run",
+                none="no runs",
             ),
         ),
     ]
@@ -126,8 +126,7 @@ def history_row() -> Row:
                 24,
                 timeline(
                     "History",
-                    "How the last run had ended at each moment, and when the job ran and was "
-                    "muted.",
+                    "The status of the last run over time, and when the job was running or muted.",
                     Line(status(), "last run {{host}}"),
                     Line(f"10 + {ONE.placement('chroniker_job_running')}", "running {{host}}"),
                     Line(f"20 + {defined('chroniker_job_muted')}", "muted"),
@@ -147,8 +146,8 @@ def history_row() -> Row:
 def time_row() -> Row:
     duration = chart(
         "Duration",
-        "What the last run took, what half and 19 of 20 of the runs within a day took at most, "
-        "and the limits where the job has any.",
+        "Duration of the last run, median (p50) and 95th percentile (p95) of the last day, and the "
+        "job's limits, if it has any.",
         Line(ONE.placement("chroniker_job_last_duration_seconds"), "last {{host}}", color="blue"),
         Line(ONE.quantile(0.5, "job_name", DURATION, "1d"), "p50, one day", color="green"),
         Line(ONE.quantile(0.95, "job_name", DURATION, "1d"), "p95, one day", color="yellow"),
@@ -158,7 +157,7 @@ def time_row() -> Row:
     )
     progress = chart(
         "Progress",
-        "How much of its work the run had done at each moment, where the job tells it.",
+        "The progress of the run in progress, if the job reports it.",
         Line(
             f"{ONE.placement('chroniker_job_progress_ratio')}"
             f" and on (job_name, host) {EXPRESSIONS.running}"
@@ -183,8 +182,7 @@ def count_row() -> Row:
                 8,
                 chart(
                     "Runs and retries per hour",
-                    "Runs that ended, and how many of the attempts were further ones at slots "
-                    "whose run had failed; each bar is one hour.",
+                    "Finished runs, and retries of failed runs. Each bar is one hour.",
                     Line(f"sum({runs})", "runs"),
                     Line(f"sum({retries})", "retries", color="orange"),
                     bars=True,
@@ -195,7 +193,7 @@ def count_row() -> Row:
                 8,
                 chart(
                     "Failures per hour, by reason",
-                    "Runs that ended otherwise than well; each bar is one hour.",
+                    "Runs that did not succeed. Each bar is one hour.",
                     Line(f"sum by (reason) ({failures})", "{{reason}}"),
                     bars=True,
                     step=HOURLY,
@@ -205,7 +203,7 @@ def count_row() -> Row:
                 8,
                 chart(
                     "Missed slots per hour, by reason",
-                    "Slots that were knowingly not run; each bar is one hour.",
+                    "Skipped slots. Each bar is one hour.",
                     Line(f"sum by (reason) ({missed})", "{{reason}}"),
                     bars=True,
                     step=HOURLY,
@@ -219,23 +217,23 @@ def cost_row() -> Row:
     cpu = ONE.increase("host", "chroniker_job_cpu_seconds_total", "1d")
     runs = ONE.increase("host", "chroniker_job_runs_total", "1d")
     lag = chart(
-        "Lag of the starts",
-        "How long after they were due the runs within a day started: half, and 19 of 20 of them; "
-        "and how late a run may start, where the job says so.",
+        "Start lag",
+        "Delay between the due time and the start of a run: median (p50) and 95th percentile (p95) "
+        "of the last day, and the start deadline, if the job has one.",
         Line(ONE.quantile(0.5, "", LAG, "1d"), "p50, one day", color="green"),
         Line(ONE.quantile(0.95, "", LAG, "1d"), "p95, one day", color="yellow"),
         Line(defined("chroniker_job_start_deadline_seconds"), "deadline", dashed=True, color="red"),
         unit="s",
     )
     processor = chart(
-        "CPU time of a run",
-        "On average over the runs within a day.",
+        "CPU time per run",
+        "Average of the runs in the last day.",
         Line(f"sum by (host) ({cpu}) / (sum by (host) ({runs}) > 0)", "CPU {{host}}"),
         unit="s",
     )
     memory = chart(
         "Memory of the last run",
-        "The most that one of its processes had resident.",
+        "Peak resident memory of its largest process.",
         Line(ONE.placement("chroniker_job_last_max_rss_bytes"), "resident {{host}}"),
         unit="bytes",
     )
@@ -246,7 +244,7 @@ def definition_row() -> Row:
     labels = "job_name, command, kind, schedule, timezone, hostname"
     definition = table_panel(
         "Definition",
-        "What people defined.",
+        "The job as defined in the admin.",
         Column("Command", DEFINED.by(labels, "chroniker_job_info"), label="command"),
         Column("Enabled", defined("chroniker_job_enabled"), mapping=YES_NO),
         Column("Muted", defined("chroniker_job_muted"), mapping=YES_NO),
@@ -260,15 +258,15 @@ def definition_row() -> Row:
         none="no such job",
     )
     blocked = table_panel(
-        "Held back by",
-        "Why it does not start although it is due.",
+        "Blocked by",
+        "Why the job does not start although it is due.",
         Column(
-            "Since",
+            "Due for",
             f"({EXPRESSIONS.blocked}) * 0 + on (job_name, host) group_left () ({EXPRESSIONS.due})",
             unit="s",
         ),
         keys={"reason": "Reason", "host": "Host"},
-        none="nothing",
+        none="not blocked",
     )
     return Row(5, [(16, definition), (8, blocked)])
 
@@ -276,26 +274,26 @@ def definition_row() -> Row:
 def build() -> Dashboard:
     return compose(
         "chroniker-job",
-        "How is this job doing? Its runs, duration, progress, lag and resources.",
+        "One job: its state, runs, duration, progress, start lag and resources.",
         {
             "": [now_row(), history_row(), time_row()],
             "Runs": [count_row()],
             "Cost": [cost_row()],
-            "What people defined": [definition_row()],
+            "Definition": [definition_row()],
         },
         variables=[
             query_variable(
                 "job_name",
                 "Job",
                 f"label_values(chroniker_job_enabled{{{e.SITE}}}, job_name)",
-                "The job to look at.",
+                "The job to show.",
                 several=False,
             ),
             query_variable(
                 "host",
                 "Host",
                 f'label_values(chroniker_job_running{{{e.SITE}, job_name="$job_name"}}, host)',
-                "The host, of a job that runs on every one.",
+                "The host, for a job that runs on every host.",
                 several=True,
             ),
         ],

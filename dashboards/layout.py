@@ -1,12 +1,12 @@
-"""A picture of a dashboard's layout, drawn from its grid."""
+"""Draw the layout of a dashboard from its grid, as an SVG."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 from xml.sax.saxutils import escape
 
 COLUMN, LINE, MARGIN, HEADER = 40, 20, 3, 36
-"""Pixels: a column of 24, a line of the grid, around a panel, above all of them."""
+"""Pixels: one of 24 columns, one line of the grid, around a panel, above all panels."""
 FILLS = {
     "stat": "#d6ead8",
     "table": "#dbe6f4",
@@ -17,8 +17,34 @@ FILLS = {
 KINDS = {"timeseries": "chart", "bargauge": "bars", "state-timeline": "timeline", "stat": ""}
 
 
-def draw_layout(board: dict[str, Any]) -> str:
-    """An SVG."""
+class GridPos(TypedDict):
+    """Position and size of a panel in the grid."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+class PanelJSON(TypedDict):
+    """The properties of a panel that are drawn."""
+
+    type: str
+    title: str
+    gridPos: GridPos
+    repeat: NotRequired[str]
+
+
+class BoardJSON(TypedDict):
+    """The properties of a dashboard that are drawn."""
+
+    uid: str
+    title: str
+    panels: list[PanelJSON]
+
+
+def draw_layout(board: BoardJSON) -> str:
+    """Return the SVG."""
     panels = board["panels"]
     height = HEADER + max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels) * LINE + MARGIN
     width = 24 * COLUMN
@@ -32,7 +58,7 @@ def draw_layout(board: dict[str, Any]) -> str:
     )
 
 
-def _panel(panel: dict[str, Any]) -> str:
+def _panel(panel: PanelJSON) -> str:
     grid = panel["gridPos"]
     left, top = grid["x"] * COLUMN, HEADER + grid["y"] * LINE
     if panel["type"] == "row":

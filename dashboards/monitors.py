@@ -1,4 +1,4 @@
-"""Monitors: what do they measure, and against which thresholds?"""
+"""Monitors: their values, thresholds and severities."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .panels import (
     YES_NO,
     Column,
     Line,
+    Panel,
     Row,
     chart,
     red_from,
@@ -23,6 +24,7 @@ CHOSEN = e.Scope(f'{e.SITE}, job_name=~"$job_name"')
 SEVERITY = CHOSEN.placement("chroniker_monitor_severity")
 KEYS = {"job_name": "Monitor", "host": "Host"}
 AGE = f"time() - ({CHOSEN.placement('chroniker_monitor_last_sample_timestamp_seconds')} > 0)"
+LAST_FAILURE = CHOSEN.placement("chroniker_job_last_failure_timestamp_seconds")
 MONITORS_ONLY = f"on (job_name) group by (job_name) ({CHOSEN.raw('chroniker_monitor_info')})"
 
 
@@ -31,7 +33,7 @@ def threshold(severity: str) -> str:
 
 
 def now_row() -> Row:
-    def count_panel(value: int, description: str, color: str) -> tuple[int, object]:
+    def count_panel(value: int, description: str, color: str) -> tuple[int, Panel]:
         word = SEVERITIES[value][0]
         counted = e.count(f"{SEVERITY} == {value}")
         return 4, stat_panel(word.capitalize(), description, counted, thresholds=red_from(1, color))
@@ -47,14 +49,14 @@ def now_row() -> Row:
         [
             count_panel(2, "Monitors beyond their critical threshold.", "red"),
             count_panel(1, "Monitors beyond their warning threshold.", "orange"),
-            count_panel(3, "Monitors whose probe itself failed: nothing is known.", "purple"),
-            count_panel(0, "Monitors whose value is as it should be.", "green"),
+            count_panel(3, "Monitors whose probe failed, so that there is no value.", "purple"),
+            count_panel(0, "Monitors whose value is within its thresholds.", "green"),
             (
                 4,
                 stat_panel(
                     "Late",
-                    f"Monitors that should have been looked at more than {e.LATE_SECONDS} seconds "
-                    "ago: their value is an old one.",
+                    f"Monitors whose measurement is more than {e.LATE_SECONDS} seconds overdue, so "
+                    "their value is outdated.",
                     e.count(late),
                     thresholds=red_from(1),
                 ),
@@ -73,19 +75,21 @@ def table_row() -> Row:
                 24,
                 table_panel(
                     "Values against thresholds",
-                    "What each monitor measured last. The worst is at the top.",
+                    "The last value of each monitor. The worst severity is at the top.",
                     Column("Severity", SEVERITY, unit="none", mapping=SEVERITIES),
                     Column("Value", CHOSEN.placement("chroniker_monitor_value")),
                     Column("Warning", threshold("warning")),
                     Column("Critical", threshold("critical")),
                     Column(
-                        "Bad when",
+                        "Operator",
                         CHOSEN.by("job_name, operator", "chroniker_monitor_threshold"),
                         label="operator",
                     ),
                     Column("Unit", CHOSEN.by(labels, "chroniker_monitor_info"), label="unit"),
-                    Column("Measured", AGE, unit="s"),
-                    Column("Took", CHOSEN.placement("chroniker_monitor_latency_seconds"), unit="s"),
+                    Column("Sample age", AGE, unit="s"),
+                    Column(
+                        "Latency", CHOSEN.placement("chroniker_monitor_latency_seconds"), unit="s"
+                    ),
                     Column(
                         "Muted",
                         f"{CHOSEN.job('chroniker_job_muted')} and {MONITORS_ONLY}",
@@ -93,7 +97,7 @@ def table_row() -> Row:
                     ),
                     keys=KEYS | {"kind": "Kind"},
                     sort="Severity",
-                    none="no monitor",
+                    none="no monitors",
                 ),
             )
         ],
@@ -103,20 +107,20 @@ def table_row() -> Row:
 def time_rows() -> list[Row]:
     severity = timeline(
         "Severity",
-        "Of each monitor over time.",
+        "The severity of each monitor over time.",
         Line(SEVERITY, "{{job_name}} {{host}}"),
         mapping=SEVERITIES,
-        none="no monitor",
+        none="no monitors",
     )
     latency = chart(
         "Latency",
-        "How long the probes took.",
+        "Duration of the probes.",
         Line(CHOSEN.placement("chroniker_monitor_latency_seconds"), "{{job_name}} {{host}}"),
         unit="s",
     )
     age = chart(
         "Age of the last sample",
-        "How old the value of a monitor is. It climbs until the next look, and falls.",
+        "Time since the last measurement. It rises until the next one, and drops to zero.",
         Line(AGE, "{{job_name}} {{host}}"),
         unit="s",
     )
@@ -124,7 +128,7 @@ def time_rows() -> list[Row]:
 
 
 def value_row() -> Row:
-    """One chart for each chosen monitor."""
+    """One chart for each selected monitor."""
 
     def line(severity: str, color: str) -> Line:
         found = CHOSEN.by(
@@ -134,7 +138,7 @@ def value_row() -> Row:
 
     values = chart(
         "$job_name",
-        "The value, and the lines beyond which it is a warning and critical.",
+        "The value, with its warning and critical thresholds.",
         Line(CHOSEN.placement("chroniker_monitor_value"), "value {{host}}", color="blue"),
         line("warning", "orange"),
         line("critical", "red"),
@@ -147,21 +151,19 @@ def value_row() -> Row:
 def build() -> Dashboard:
     return compose(
         "chroniker-monitors",
-        "What do the monitors measure, and against which thresholds?",
+        "The values of all monitors, with their thresholds and severities.",
         {"": [now_row(), table_row()], "Over time": time_rows(), "Each monitor": [value_row()]},
         variables=[
             query_variable(
                 "job_name",
                 "Monitor",
                 f"label_values(chroniker_monitor_info{{{e.SITE}}}, job_name)",
-                "The monitors to look at.",
+                "The monitors to show.",
                 several=True,
             )
         ],
         annotations=[
-            failed_runs(
-                f"{CHOSEN.placement('chroniker_job_last_failure_timestamp_seconds')} and {MONITORS_ONLY}"
-            ),
+            failed_runs(f"{LAST_FAILURE} and {MONITORS_ONLY}"),
             maintenance(
                 f"count({CHOSEN.job('chroniker_job_muted')} == 1 and {MONITORS_ONLY})",
                 "Maintenance",

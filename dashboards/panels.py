@@ -1,10 +1,10 @@
-"""Kinds of panels as all four dashboards have them."""
+"""The kinds of panels that the dashboards use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -16,13 +16,14 @@ from grafana_foundation_sdk.builders import (
     table,
     timeseries,
 )
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 HOURLY = "1h"
-"""The step where each bar stands for what happened within it, so that a daily job shows."""
+"""The step of bar charts: one bar per hour, so that a daily job is visible."""
 
 GREEN, YELLOW, ORANGE, RED, PURPLE, BLUE, GREY = (
     "green", "yellow", "orange", "red", "purple", "blue", "text",
@@ -44,12 +45,16 @@ STATUSES = {
 YES_NO = {0: ("no", GREY), 1: ("yes", BLUE)}
 STATUS_COLORS = {text: (text, colour) for text, colour in STATUSES.values()}
 
-Panel = Any
-"""A builder of a panel: each kind has a class of its own, with no common one but the protocol."""
+ValueMapping = Mapping[int, tuple[str, str]] | Mapping[str, tuple[str, str]]
+"""Values, each with the text and color that replace it."""
+
+Panel = stat.Panel | timeseries.Panel | bargauge.Panel | statetimeline.Panel | table.Panel
+P = TypeVar("P", stat.Panel, timeseries.Panel, bargauge.Panel, statetimeline.Panel, table.Panel)
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    """Panels beside each other, each with its width of 24."""
+    """Panels beside each other, with their widths, which add up to 24."""
 
     height: int
     panels: Sequence[tuple[int, Panel]]
@@ -59,7 +64,7 @@ class Row(NamedTuple):
 
 
 def query(expr: str, ref: str = "A", *, legend: str = "", step: str = "") -> prometheus.Dataquery:
-    """A series over time."""
+    """A range query: series over time."""
     dataquery = prometheus.Dataquery().expr(expr).ref_id(ref).datasource(SOURCE).range()
     if legend:
         dataquery.legend_format(legend)
@@ -67,20 +72,21 @@ def query(expr: str, ref: str = "A", *, legend: str = "", step: str = "") -> pro
 
 
 def now(expr: str, ref: str = "A", *, legend: str = "") -> prometheus.Dataquery:
-    """What it is at the end of the chosen time."""
+    """An instant query at the end of the selected time range."""
     dataquery = prometheus.Dataquery().expr(expr).ref_id(ref).datasource(SOURCE).instant()
     return dataquery.legend_format(legend) if legend else dataquery
 
 
-def refs(items: Iterable[Any]) -> Iterable[tuple[str, Any]]:
+def refs(items: Iterable[T]) -> Iterable[tuple[str, T]]:
+    """The items with the names of their queries."""
     return zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", items, strict=False)
 
 
-# --- what things look like ------------------------------------------------------------------
+# --- thresholds, mappings, links ------------------------------------------------------------
 
 
 def threshold_steps(*limits: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
-    """Colours from these values up; the first has None."""
+    """Colors, each from its value upwards; the first value is None."""
     return (
         dashboard.ThresholdsConfig()
         .mode(models.ThresholdsMode.ABSOLUTE)
@@ -89,18 +95,20 @@ def threshold_steps(*limits: tuple[float | None, str]) -> dashboard.ThresholdsCo
 
 
 def red_from(value: float, color: str = RED) -> dashboard.ThresholdsConfig:
+    """Green, and this color from a value upwards."""
     return threshold_steps((None, GREEN), (value, color))
 
 
 def green_from(value: float, fair: float) -> dashboard.ThresholdsConfig:
+    """Red, orange from ``fair`` upwards, and green from ``value`` upwards."""
     return threshold_steps((None, RED), (fair, ORANGE), (value, GREEN))
 
 
 NEUTRAL = threshold_steps((None, BLUE))
 
 
-def value_mappings(mapping: dict[Any, tuple[str, str]]) -> list[models.ValueMap]:
-    """Words and colours in place of values."""
+def value_mappings(mapping: ValueMapping) -> list[models.ValueMapping]:
+    """Texts and colors in place of values."""
     options = {
         str(value): models.ValueMappingResult(text=text, color=color, index=index)
         for index, (value, (text, color)) in enumerate(mapping.items())
@@ -108,15 +116,15 @@ def value_mappings(mapping: dict[Any, tuple[str, str]]) -> list[models.ValueMap]
     return [models.ValueMap(options=options)]
 
 
-def _configure(panel: Panel, title: str, description: str, unit: str) -> Panel:
+def _configure(panel: P, title: str, description: str, unit: str) -> P:
     panel.title(title).description(description).datasource(SOURCE).unit(unit)
     return panel
 
 
 def job_link(field_name: str = "job_name") -> dashboard.DashboardLink:
-    """From a cell with a job's name to its dashboard."""
+    """A link from a cell with a job's name to its dashboard."""
     return (
-        dashboard.DashboardLink("Look at this job")
+        dashboard.DashboardLink("Show this job")
         .type(models.DashboardLinkType.LINK)
         .url(
             "/d/chroniker-job?${datasource:queryparam}&${job:queryparam}"
@@ -135,13 +143,13 @@ def stat_panel(
     *,
     unit: str = "short",
     thresholds: dashboard.ThresholdsConfig | None = None,
-    mapping: dict[Any, tuple[str, str]] | None = None,
+    mapping: ValueMapping | None = None,
     none: str = "no data",
     decimals: int | None = None,
     legend: str = "",
     names: bool = False,
-) -> Panel:
-    """One number to read from across the room."""
+) -> stat.Panel:
+    """One large number."""
     panel = _configure(stat.Panel(), title, description, unit)
     panel.with_target(now(expr, legend=legend)).no_value(none)
     panel.thresholds(thresholds or NEUTRAL)
@@ -163,7 +171,7 @@ def stat_panel(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A query of a chart, what it is called, and how its line looks."""
+    """A query of a chart, with its legend and line style."""
 
     expr: str
     legend: str = ""
@@ -182,12 +190,12 @@ def chart(
     highest: float | None = None,
     none: str = "",
     log: bool = False,
-) -> Panel:
-    """Lines over time; or bars, one for each hour, on top of each other."""
+) -> timeseries.Panel:
+    """Lines over time, or stacked bars, one per hour."""
     panel = _configure(timeseries.Panel(), title, description, unit)
     for ref, line in refs(lines):
         panel.with_target(query(line.expr, ref, legend=line.legend, step=step))
-        overrides: list[tuple[str, Any]] = []
+        overrides: list[tuple[str, object]] = []
         if line.dashed:
             overrides.append(("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}))
             overrides.append(("custom.fillOpacity", 0))
@@ -225,8 +233,10 @@ def chart(
     return panel
 
 
-def ranking(title: str, description: str, expr: str, legend: str, *, unit: str, none: str) -> Panel:
-    """Bars beside names, the longest first."""
+def ranking(
+    title: str, description: str, expr: str, legend: str, *, unit: str, none: str
+) -> bargauge.Panel:
+    """Horizontal bars, the longest first."""
     panel = _configure(bargauge.Panel(), title, description, unit)
     panel.with_target(now(f"sort_desc({expr})", legend=legend)).no_value(none).min(0)
     panel.orientation(common_models.VizOrientation.HORIZONTAL)
@@ -241,10 +251,10 @@ def timeline(
     title: str,
     description: str,
     *lines: Line,
-    mapping: dict[Any, tuple[str, str]],
+    mapping: ValueMapping,
     none: str = "no data",
-) -> Panel:
-    """States over time, one stripe for each series."""
+) -> statetimeline.Panel:
+    """States over time, one stripe per series."""
     panel = _configure(statetimeline.Panel(), title, description, "none")
     for ref, line in refs(lines):
         panel.with_target(query(line.expr, ref, legend=line.legend))
@@ -262,17 +272,17 @@ def timeline(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: the value of a query, or, with ``label``, a label of its series."""
+    """A column of a table: the value of a query or, with ``label``, a label of its series."""
 
     title: str
     expr: str
     label: str = ""
     unit: str = "short"
-    cell_options: dict[str, Any] = field(default_factory=dict)  # properties of the cells
-    mapping: dict[Any, tuple[str, str]] | None = None
+    cell_options: Mapping[str, object] = field(default_factory=dict)  # properties of the cells
+    mapping: ValueMapping | None = None
 
 
-PERCENT_BAR = {
+PERCENT_BAR: Mapping[str, object] = {
     "min": 0,
     "max": 1,
     "custom.cellOptions": {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
@@ -287,8 +297,8 @@ def table_panel(
     sort: str = "",
     ascending: bool = False,
     none: str,
-) -> Panel:
-    """A table of series that have the same labels; ``keys`` are those labels and their titles."""
+) -> table.Panel:
+    """A table of series with the same labels; ``keys`` are those labels and their titles."""
     panel = _configure(table.Panel(), title, description, "short")
     hidden, titles = {"Time": True}, dict(keys)
     order = {name: index for index, name in enumerate(keys)}
@@ -305,7 +315,7 @@ def table_panel(
             cells = {"type": "color-text"}
             properties.append(_override("mappings", value_mappings(column.mapping)))
             properties.append(_override("custom.cellOptions", cells))
-        properties += [_override(name, wanted) for name, wanted in column.cell_options.items()]
+        properties += [_override(name, option) for name, option in column.cell_options.items()]
         panel.override_by_name(column.title, properties)
     if "job_name" in keys:
         panel.override_by_name(
@@ -327,7 +337,7 @@ def table_panel(
     return panel
 
 
-def _override(name: str, value: Any) -> models.DynamicConfigValue:
+def _override(name: str, value: object) -> models.DynamicConfigValue:
     if isinstance(value, list):
-        value = [item.build() if hasattr(item, "build") else item for item in value]
+        value = [item.build() if isinstance(item, Builder) else item for item in value]
     return models.DynamicConfigValue(id_val=name, value=value)
