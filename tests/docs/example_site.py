@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,20 +19,27 @@ PROJECT = "mysite"
 ENVIRONMENT_VALUE = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 """The value of every variable that settings read: a secret that the webhook accepts."""
 RUNNER = """\
-import json, sys
+import importlib, json, sys
 import django
 django.setup()
-namespace = {"__name__": "__main__"}
-for where, text in json.load(sys.stdin):
-    exec(compile(text, where, "exec"), namespace)
-"""
-SCRAPE = """\
-import django
-django.setup()
+from django.conf import settings
+from django.core.management import call_command
 from django.test import Client
-response = Client(headers={"host": "localhost"}).get("/metrics")
-assert response.status_code == 200, response.status_code
-print(response.content.decode())
+
+task = json.load(sys.stdin)
+if task["check"]:
+    call_command("check", fail_level="WARNING", stdout=sys.stderr)
+for name in task["modules"]:
+    importlib.import_module(name)
+namespace = {"__name__": "__main__"}
+for where, text in task["blocks"]:
+    exec(compile(text, where, "exec"), namespace)
+if task["scrape"]:
+    token = getattr(settings, "CHRONIKER_METRICS_TOKEN", "")
+    client = Client(headers={"host": "localhost", "authorization": f"Bearer {token}"})
+    response = client.get("/metrics")
+    assert response.status_code == 200, response.status_code
+    print(response.content.decode())
 """
 
 
@@ -84,24 +92,32 @@ class ExampleSite:
         """Run ``manage.py``; returns what it wrote. Raises SiteError if it fails."""
         return self._run("manage.py", *arguments)
 
-    def import_modules(self, names: list[str]) -> None:
-        """Import what blocks have written."""
-        statements = "".join(f"import {name}\n" for name in names)
-        self._run("-c", f"import django\ndjango.setup()\n{statements}")
+    def run(
+        self,
+        blocks: Iterable[CodeBlock] = (),
+        *,
+        modules: Iterable[str] = (),
+        check: bool = False,
+        scrape: bool = False,
+    ) -> str:
+        """Run Django's checks, import modules, run blocks in one namespace; all in one process.
 
-    def run_blocks(self, blocks: list[CodeBlock]) -> None:
-        """Run blocks one after the other in one process and one namespace."""
-        self._run("-c", RUNNER, stdin=json.dumps([(block.where, block.text) for block in blocks]))
+        Returns what was written; with ``scrape``, the page at /metrics is at its end. Raises
+        SiteError if anything fails.
+        """
+        task = {
+            "blocks": [(block.where, block.text) for block in blocks],
+            "modules": list(modules),
+            "check": check,
+            "scrape": scrape,
+        }
+        return self._run("-c", RUNNER, stdin=json.dumps(task))
 
     def run_shell(self, line: str) -> None:
         """Run the line's calls of ``manage.py``."""
         for words in split_commands(line):
             if words[:2] == ["python", "manage.py"]:
                 self.manage(*words[2:])
-
-    def scrape(self) -> str:
-        """The page at /metrics. Raises SiteError unless it answers 200."""
-        return self._run("-c", SCRAPE)
 
     def _run(self, *arguments: str, stdin: str = "", settings: bool = True) -> str:
         environment = {

@@ -70,7 +70,9 @@ def check_command(words: list[str]) -> None:
 
 
 def _check_python(arguments: list[str]) -> None:
-    if arguments[0] == "-m":
+    if arguments[0] == "-c":
+        compile(arguments[1], "<shell block>", "exec")
+    elif arguments[0] == "-m":
         if importlib.util.find_spec(arguments[1]) is None:
             raise BadCommand(f"there is no module {arguments[1]}")
         if arguments[1] == "pytest":

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
+from chroniker.alerting.webhook import build_payload
+from chroniker.masking import Masker
+from chroniker.models import Incident, Job, Notification, Run
 from chroniker.schedules import parse
 from tests.support.machine import find_program
 
@@ -53,10 +57,9 @@ def test_few_blocks_are_left_out_each_with_its_reason() -> None:
 @pytest.mark.slow
 def test_readme_installs_a_working_site(readme_site: ExampleSite) -> None:
     """As printed: settings, urls.py, migrate, and /metrics answers."""
-    readme_site.manage("check", "--fail-level=WARNING")
     blocks = [b for b in iter_blocks(README) if b.language == "python"]
-    readme_site.import_modules(module_names(blocks))
-    assert "chroniker_build_info" in readme_site.scrape()
+    page = readme_site.run(modules=module_names(blocks), check=True, scrape=True)
+    assert "chroniker_build_info" in page
 
 
 @pytest.mark.slow
@@ -65,12 +68,12 @@ def test_tutorial_works_step_by_step(bare_site: ExampleSite) -> None:
     for block in iter_blocks(TUTORIAL):
         if block.language == "python":
             if not bare_site.apply(block):
-                bare_site.run_blocks([block])
+                bare_site.run([block])
         elif block.language == "sh":
             for line in block.text.splitlines():
                 if not any(f"manage.py {name}" in line for name in LONG_RUNNING):
                     bare_site.run_shell(line)
-    page = bare_site.scrape()
+    page = bare_site.run(scrape=True)
     assert 'chroniker_job_runs_total{job_name="count letters"} 2' in page
     assert 'chroniker_monitor_severity{job_name="Free space"}' in page
 
@@ -80,13 +83,9 @@ def test_tutorial_works_step_by_step(bare_site: ExampleSite) -> None:
 def test_python_blocks_of_a_page_run_in_order(page: Path, site: ExampleSite) -> None:
     blocks = [b for b in iter_blocks(page) if b.language == "python" and not b.not_run]
     loose = [block for block in blocks if not site.apply(block)]
-    site.manage("check", "--fail-level=WARNING")
-    if names := module_names(blocks):
-        site.import_modules(names)
-    if loose:
-        site.run_blocks(loose)
-    if any(block.file == "urls.py" for block in blocks):
-        assert "chroniker_build_info" in site.scrape()
+    serves = any(block.file == "urls.py" for block in blocks)
+    written = site.run(loose, modules=module_names(blocks), check=True, scrape=serves)
+    assert "chroniker_build_info" in written or not serves
 
 
 # --- everything else --------------------------------------------------------------------------
@@ -129,6 +128,26 @@ def test_yaml_parses_and_prometheus_accepts_it(block: CodeBlock, tmp_path: Path)
 @pytest.mark.parametrize("block", blocks_in("json"), ids=lambda block: block.where)
 def test_json_parses(block: CodeBlock) -> None:
     assert isinstance(json.loads(block.text), dict)
+
+
+def test_webhook_example_has_the_fields_of_the_code() -> None:
+    page = REPO / "docs" / "how-to" / "notifications.md"
+    (block,) = [b for b in iter_blocks(page) if b.language == "json"]
+    example = json.loads(block.text)
+    moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    job = Job(pk=12)
+    sent = build_payload(
+        Notification(
+            job=job,
+            incident=Incident(pk=7, job=job, opened_at=moment),
+            run=Run(pk=4711, job=job),
+            created_at=moment,
+        ),
+        Masker(set()),
+    )
+    assert list(example) == list(sent)
+    for part in ("job", "incident", "run"):
+        assert list(example[part]) == list(sent[part])  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("block", blocks_in("schedule"), ids=lambda block: block.where)
