@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,8 +29,9 @@ from chroniker_monitors.enums import Severity
 from chroniker_monitors.exposition.page import render_chroniker_page
 from tests.alerts.rules import ALERTS, RULES, alerts, load, metric_names, rules
 from tests.factories import make_job, make_monitor, make_user
-from tests.support.machine import find_program
+from tests.support.machine import run_promtool
 from tests.support.mail_server import MailServer, run_mail_server
+from tests.support.metrics_page import SAMPLE_LINE
 from tests.support.timeline import START, STATUSES, Timeline
 
 HISTORY_MINUTES = 180
@@ -43,7 +43,6 @@ SCRAPE_GAP = range(140, 148)
 """Minutes in which no scrape succeeds."""
 LEAD_MINUTES = 10
 """Minutes of promtool's time before the history: its clock begins at 0, which means never."""
-LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 MEASUREMENTS = {
     "ok": Measurement(Severity.OK, 50),
     "warning": Measurement(Severity.WARNING, 85),
@@ -295,7 +294,7 @@ class ComparedSite:
         assert up
         wanted = set().union(*(metric_names(rule["expr"]) for rule in rules()))
         for line in ["up 1", *text.decode().splitlines()]:
-            found = LINE.fullmatch(line)
+            found = SAMPLE_LINE.fullmatch(line)
             if found and (found[1] in wanted or found[1] == "up"):
                 value = float(found[3])
                 if value and "timestamp" in found[1]:
@@ -393,12 +392,7 @@ def assert_agreement(
             }
         )
     )
-    done = subprocess.run(
-        [str(find_program("promtool")), "test", "rules", str(file)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_promtool("test", "rules", file)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 

@@ -119,7 +119,7 @@ def test_failure_and_recovery_are_each_notified_once(
         assert sorted(told.mails) == [
             "[firing] Chroniker's metrics are down",
             "[firing] nightly import is failing",
-            "[firing] web1 does not tick",
+            "[firing] web1 is not ticking",
             "[resolved] nightly import is failing",
         ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,30 +22,28 @@ from tests.alerts.rules import (
     records,
     rules,
 )
-from tests.support.machine import find_program
+from tests.support.machine import run_promtool
 
 DASHBOARDS = {"chroniker-fleet", "chroniker-job", "chroniker-monitors", "chroniker-hosts"}
 SIDES = ("source", "target")
 each_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
 
 
-def promtool(*arguments: str, folder: Path = ALERTS) -> None:
-    done = subprocess.run(
-        [str(find_program("promtool")), *arguments], cwd=folder, capture_output=True, text=True
-    )
+def check_with_promtool(*arguments: str, folder: Path = ALERTS) -> None:
+    done = run_promtool(*arguments, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.prometheus
 def test_promtool_accepts_the_rules() -> None:
-    promtool("check", "rules", str(RULES))
+    check_with_promtool("check", "rules", str(RULES))
 
 
 @pytest.mark.slow
 @pytest.mark.prometheus
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
 def test_promtool_tests(file: Path) -> None:
-    promtool("test", "rules", file.name, folder=file.parent)
+    check_with_promtool("test", "rules", file.name, folder=file.parent)
 
 
 def test_groups_are_evaluated_in_their_order() -> None:
@@ -66,7 +63,7 @@ def test_example_of_prometheus_loads_the_rules(tmp_path: Path) -> None:
     scrape["authorization"]["credentials_file"] = str(tmp_path / "token")
     (tmp_path / "token").write_text("a token")
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    promtool("check", "config", str(tmp_path / "prometheus.yml"))
+    check_with_promtool("check", "config", str(tmp_path / "prometheus.yml"))
 
 
 def test_example_of_alertmanager_names_alerts_that_exist() -> None:

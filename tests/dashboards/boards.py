@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import yaml
+import pytest
 
 from chroniker_monitors.collector.metrics import LEVELS
 from tests.support.machine import REPO
 
 FOLDER = REPO / "dashboards"
-RULES = REPO / "alerts" / "chroniker.rules.yml"
 Board = dict[str, Any]
 
 
@@ -21,6 +20,10 @@ def boards() -> dict[str, Board]:
     """By uid."""
     found = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
     return {board["uid"]: board for board in found}
+
+
+BOARDS = boards()
+every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 
 
 def panels(board: Board) -> list[dict[str, Any]]:
@@ -54,13 +57,6 @@ def queries(board: Board) -> Iterator[Query]:
             metric, label = found.groups()
             expr = f"count by ({label}) ({metric})"
             yield Query(f"{uid}/variable {variable['name']}", expr, True)
-
-
-def rules() -> list[dict[str, Any]]:
-    """The alert and recording rules."""
-    return [
-        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
-    ]
 
 
 def contract() -> dict[str, set[str]]:

@@ -8,8 +8,6 @@ hours (``churning``).
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,7 +24,8 @@ from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.exposition.page import render_chroniker_page
 from chroniker_monitors.models import Monitor
 from tests.factories import NOON, make_finished_run, make_job, start_run
-from tests.support.machine import find_program
+from tests.support.machine import run_promtool
+from tests.support.metrics_page import SAMPLE_LINE
 
 STEP = timedelta(minutes=4)
 HISTORY_START = NOON - timedelta(hours=26)
@@ -39,7 +38,6 @@ MUTED = ("broken", "disk")
 """From an hour and a half before the end on, for an hour and some minutes."""
 STEPS_PER_POD = 31
 """Steps for which a replica lives that is replaced by another."""
-LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 
 
 def minutes(number: float) -> timedelta:
@@ -170,7 +168,7 @@ def write_scrapes(path: Path) -> None:
                 ("churning", f"pod-{number // STEPS_PER_POD}:80"),
             ):
                 for line in [*lines, "up 1"]:
-                    found = LINE.fullmatch(line)
+                    found = SAMPLE_LINE.fullmatch(line)
                     assert found, line
                     labels = f'job="{job}",instance="{instance}"'
                     labels += f",{found[2]}" if found[2] else ""
@@ -182,10 +180,5 @@ def write_scrapes(path: Path) -> None:
 def create_blocks(text: Path, folder: Path) -> None:
     """As Prometheus stores it; in few blocks, because the text is read once for each."""
     command = ("tsdb", "create-blocks-from", "--max-block-duration=60h", "openmetrics")
-    done = subprocess.run(
-        [str(find_program("promtool")), *command, text, folder],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    done = run_promtool(*command, text, folder)
     assert done.returncode == 0, done.stdout + done.stderr

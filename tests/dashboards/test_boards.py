@@ -6,19 +6,15 @@ import itertools
 import re
 from typing import Any
 
-import pytest
+from tests.alerts.rules import rules
+from tests.dashboards.boards import BOARDS, Board, contract, every_board, panels, queries
 
-from tests.dashboards.boards import Board, boards, contract, panels, queries, rules
-
-BOARDS = boards()
 KINDS = {"stat", "table", "timeseries", "state-timeline", "bargauge"}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SELECTOR = re.compile(r"\b(chroniker_\w+)(?:\{([^{}]*)\})?")
 MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"(?:[^"\\]|\\.)*"')
 VARIABLE = re.compile(r"\$\{?(\w+)")
 OF_GRAFANA = {"__data", "__interval"}
-
-every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 
 
 def test_there_are_four() -> None:

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from django.core.management import CommandError, call_command
 
 from chroniker_monitors import export
 from chroniker_monitors.export import MANIFEST, ExportOptions, find_placeholder_urls, render_files
-from tests.dashboards.boards import FOLDER, RULES
-from tests.support.machine import REPO, find_program
+from tests.alerts.rules import RULES
+from tests.dashboards.boards import FOLDER
+from tests.support.machine import REPO, run_promtool
 
 FLEET = "dashboards/chroniker-fleet.json"
 PROVIDERS = "dashboards/provisioning/dashboards.yml"
@@ -221,11 +221,7 @@ def test_note_does_not_look_like_a_dashboard_or_a_rule(tmp_path: Path) -> None:
 @pytest.mark.prometheus
 def test_rules_of_a_site_are_rules(tmp_path: Path) -> None:
     run_export(tmp_path, "--job=the shop: 1", "--runbooks-url=https://wiki.test/a?b=c&d=%20")
-    done = subprocess.run(
-        [str(find_program("promtool")), "check", "rules", tmp_path / "alerts" / RULES.name],
-        capture_output=True,
-        text=True,
-    )
+    done = run_promtool("check", "rules", tmp_path / "alerts" / RULES.name)
     assert done.returncode == 0, done.stderr
 
 

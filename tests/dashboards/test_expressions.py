@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from django.db import transaction
 
+from tests.alerts.rules import rules
 from tests.dashboards import history
-from tests.dashboards.boards import Query, boards, queries, rules
+from tests.dashboards.boards import BOARDS, Query, every_board, queries
 from tests.factories import NOON
 from tests.support.machine import find_program, free_port, require
 from tests.support.processes import run_server, wait_until
@@ -28,8 +29,6 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.xdist_group("dashboards"),  # the day is made once
 ]
-BOARDS = boards()
-every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 Samples = dict[frozenset[tuple[str, str]], float]
 
 
@@ -160,8 +159,8 @@ def test_fleet_shows_current_problems(prometheus: RecordedPrometheus) -> None:
     assert one("Silent hosts") == 1
     assert one("Monitors not ok") == 2
     assert one("Open incidents") == 3  # of the job that fails and the monitors
-    assert names(value(prometheus, "chroniker-fleet/Failing jobs/A")) == {"broken"}
-    assert names(value(prometheus, "chroniker-fleet/Late jobs/A")) == {"late"}
+    assert names(value(prometheus, "chroniker-fleet/List of failing jobs/A")) == {"broken"}
+    assert names(value(prometheus, "chroniker-fleet/List of late jobs/A")) == {"late"}
     [used] = value(prometheus, "chroniker-fleet/Running jobs/B").values()
     assert used == 0.6
     [left] = value(prometheus, "chroniker-fleet/Running jobs/C").values()

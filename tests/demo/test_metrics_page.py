@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from demo.site import DemoSite
 from tests.support.demo_site import run_demo_site
-from tests.support.machine import find_program
+from tests.support.machine import run_promtool
 from tests.support.metrics_page import OPENMETRICS, MetricsPage
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
@@ -36,12 +35,7 @@ def get(site: DemoSite, accept: str) -> str:
 
 def test_promtool_and_the_strict_parser_take_it(demo: DemoSite) -> None:
     text = get(demo, "text/plain")
-    done = subprocess.run(
-        [str(find_program("promtool")), "check", "metrics"],
-        input=text,
-        capture_output=True,
-        text=True,
-    )
+    done = run_promtool("check", "metrics", text=text)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     assert MetricsPage(text)("chroniker_collector_up") == 1
     families = list(text_string_to_metric_families(get(demo, OPENMETRICS)))

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,3 +77,19 @@ def machine_lock(name: str) -> Iterator[None]:
     with (SCRATCH / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def run_promtool(
+    *arguments: str | Path, cwd: Path | None = None, text: str | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run Prometheus's ``promtool``; ``text`` is its standard input."""
+    program = find_program("promtool")
+    assert program is not None
+    return subprocess.run(
+        [program, *map(str, arguments)],
+        cwd=cwd,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

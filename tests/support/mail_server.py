@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,15 +113,6 @@ def _start(mail_server: MailServer, attempts: int = 5) -> Controller:
         else:
             return controller
     raise AssertionError("unreachable")
-
-
-@contextmanager
-def run_silent_server() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        yield listener.getsockname()[1]
 
 
 class WebhookReceiver:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+SAMPLE_LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+"""Name, labels and value of a line of the text format."""
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

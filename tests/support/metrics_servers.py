@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import sys
@@ -10,6 +11,8 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -39,6 +42,26 @@ def run_gunicorn(env: dict[str, str], folder: Path, *options: str) -> Iterator[s
             lambda: re.search(r"Listening at: http://(\S+)", log.read_text()), timeout=30
         )
         yield found[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a server of metrics answered."""
+
+    status: int
+    headers: Message
+    text: str
+
+
+def fetch(address: str, method: str = "GET", path: str = "/metrics", **headers: str) -> Response:
+    """One request to ``host:port``."""
+    connection = http.client.HTTPConnection(address, timeout=20)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return Response(answer.status, answer.headers, answer.read().decode())
+    finally:
+        connection.close()
 
 
 class PrometheusServer:

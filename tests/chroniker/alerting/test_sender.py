@@ -12,8 +12,9 @@ import pytest
 from chroniker.alerting.attempts import FAILURES_COUNTER, UNFINISHED
 from chroniker.models import Counter, Notification, Run
 from tests.factories import make_action_job, make_due, make_subscribed_job
-from tests.support.mail_server import MailServer, run_silent_server, text_of
+from tests.support.mail_server import MailServer, text_of
 from tests.support.processes import wait_until
+from tests.support.silent_server import run_silent_server
 from tests.support.timeline import Timeline
 from tests.support.types import RunTick, StartTick
 

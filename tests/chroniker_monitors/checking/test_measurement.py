@@ -55,10 +55,16 @@ def test_what_is_no_reading_is_an_error(returned: Any) -> None:
     [
         (ProbeError("Turn it on."), "Turn it on."),
         (ConnectionRefusedError(111, "refused"), "Connection refused. Nothing listens there."),
-        (PermissionError(13, "denied", "/root/x"), "Permission denied for the user who runs the jobs: /root/x"),
+        (
+            PermissionError(13, "denied", "/root/x"),
+            "Permission denied for the user who runs the jobs: /root/x",
+        ),
         (FileNotFoundError(2, "gone", "/tmp/x"), "No such file or directory: /tmp/x"),
         (OSError(28, "No space left on device"), "No space left on device."),
-        (ModuleNotFoundError("No module named 'x'"), "A module cannot be imported: No module named 'x'."),
+        (
+            ModuleNotFoundError("No module named 'x'"),
+            "A module cannot be imported: No module named 'x'.",
+        ),
         (OperationalError("no such table: a\nLINE 1"), "Database error: no such table: a"),
         (OperationalError(1146, "Table 'x' is not"), "Table 'x' is not (1146)"),
         (SystemExit(3), "The probe called sys.exit (exit code 3)."),

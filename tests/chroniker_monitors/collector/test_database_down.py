@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.support.connections import postgres_wrapper, replace_default_connecti
 from tests.support.machine import free_port
 from tests.support.metrics_page import OPENMETRICS, MetricsPage, scrape, scrape_threads
 from tests.support.processes import wait_until
+from tests.support.silent_server import run_silent_server
 
 LIMIT = 3.0
 
@@ -43,8 +43,8 @@ def test_server_that_is_stopped(transactional_db: None) -> None:
 
 def test_unresponsive_server(transactional_db: None) -> None:
     """As with SIGSTOP: the kernel takes the connection, and nobody answers."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with replace_default_connection(postgres_wrapper(silent.getsockname()[1])):
+    with run_silent_server() as port:
+        with replace_default_connection(postgres_wrapper(port)):
             assert_down_in_time()
         wait_until(lambda: not scrape_threads(), timeout=10)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from chroniker_monitors.collector.metrics import LEVELS, MetricFamily
 from chroniker_monitors.collector.reference import replace_table
 from chroniker_monitors.conf import all_settings
-from tests.support.machine import REPO, find_program, require
+from tests.support.machine import REPO, require, run_promtool
 
 DOCUMENT = REPO / "docs" / "reference" / "metrics.md"
 FAMILIES = [family for families in LEVELS.values() for family in families]
@@ -53,7 +52,5 @@ def test_examples_are_queries(tmp_path: Path) -> None:
     ]
     file = tmp_path / "examples.yml"
     file.write_text(json.dumps({"groups": [{"name": "examples", "rules": rules}]}))
-    promtool = find_program("promtool")
-    assert promtool
-    done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True)
+    done = run_promtool("check", "rules", file)
     assert done.returncode == 0, done.stderr

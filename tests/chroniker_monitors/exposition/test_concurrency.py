@@ -6,9 +6,7 @@ import gzip
 import http.client
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,18 +18,11 @@ from chroniker.enums import RunStatus
 from chroniker.models import Job, JobState
 from tests.factories import make_finished_run, make_job
 from tests.support.metrics_page import OPENMETRICS, MetricsPage, Samples
-from tests.support.metrics_servers import TOKEN, run_gunicorn
+from tests.support.metrics_servers import TOKEN
 
 SCRAPERS = 20
 SECONDS = 4
 A_SECOND = 10
-
-
-@pytest.fixture
-def site(site_env: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    patient = {"TEST_SCRAPE_SECONDS": "15"}
-    with run_gunicorn(site_env | patient, tmp_path, "--threads=20") as address:
-        yield address
 
 
 class ScrapingThread(threading.Thread):
@@ -66,10 +57,10 @@ class ScrapingThread(threading.Thread):
 
 
 @pytest.mark.slow
-def test_twenty_scrapes_at_once_while_ten_jobs_a_second_end(site: str) -> None:
+def test_twenty_scrapes_at_once_while_ten_jobs_a_second_end(busy_site: str) -> None:
     jobs = [make_job(name=f"job {n}") for n in range(12)]
     stop = threading.Event()
-    scrapers = [ScrapingThread(site, stop, openmetrics=bool(n % 2)) for n in range(SCRAPERS)]
+    scrapers = [ScrapingThread(busy_site, stop, openmetrics=bool(n % 2)) for n in range(SCRAPERS)]
     for scraper in scrapers:
         scraper.start()
     ended = finish_runs(jobs, SECONDS * A_SECOND)

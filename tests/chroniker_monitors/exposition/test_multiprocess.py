@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +12,8 @@ import pytest
 from tests.factories import make_job, make_job_state
 from tests.support.machine import REPO, free_port
 from tests.support.metrics_page import MetricsPage
-from tests.support.metrics_servers import TOKEN, run_gunicorn
+from tests.support.metrics_servers import TOKEN, fetch, run_gunicorn
+from tests.support.silent_server import run_silent_server
 
 WORKER = """
 import sys, django
@@ -91,29 +90,19 @@ def test_page_without_postgres_keeps_other_metrics(
     site_env: dict[str, str], tmp_path: Path, refused: bool
 ) -> None:
     """Nobody listens on the port, or the kernel takes the connection and nobody answers."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = free_port() if refused else silent.getsockname()[1]
+    with run_silent_server() as silent:
+        port = free_port() if refused else silent
         down = {"CHRONIKER_TEST_DB": "postgres", "PGHOST": "127.0.0.1", "PGPORT": str(port)}
         with run_gunicorn(site_env | down, tmp_path, "--threads=4") as address:
-            assert ask(address, "")[0] == 403
+            assert fetch(address).status == 403
             seconds = []
             for _ in range(3):
                 began = time.monotonic()
-                status, text = ask(address, f"Bearer {TOKEN}")
+                response = fetch(address, Authorization=f"Bearer {TOKEN}")
                 seconds.append(time.monotonic() - began)
-                assert status == 200
-                page = MetricsPage(text)
+                assert response.status == 200
+                page = MetricsPage(response.text)
                 assert page("chroniker_collector_up") == 0
                 assert page.samples_named("django_http_requests_before_middlewares_total")
-                assert "chroniker_job" not in text
+                assert "chroniker_job" not in response.text
             assert min(seconds) < 3, seconds  # a busy machine may be late now and then
-
-
-def ask(address: str, authorization: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(address, timeout=20)
-    try:
-        connection.request("GET", "/metrics", headers={"Authorization": authorization})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,9 +12,9 @@ from chroniker.models import Host, Job
 from chroniker_monitors.collector.metrics import COLLECTOR_FAMILIES, LEVELS
 from chroniker_monitors.models import MonitorState, Probe
 from tests.factories import NOON, make_finished_run, make_job, make_job_state
-from tests.support.machine import find_program
+from tests.support.machine import run_promtool
 from tests.support.metrics_page import scrape
-from tests.support.metrics_servers import PrometheusServer, TextFormatProxy, run_gunicorn
+from tests.support.metrics_servers import PrometheusServer, TextFormatProxy
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.prometheus
@@ -42,19 +40,8 @@ def fill() -> None:
 @pytest.mark.django_db
 def test_promtool_finds_nothing_to_say() -> None:
     fill()
-    done = subprocess.run(
-        [str(find_program("promtool")), "check", "metrics"],
-        input=scrape(),
-        capture_output=True,
-        text=True,
-    )
+    done = run_promtool("check", "metrics", text=scrape())
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-
-
-@pytest.fixture
-def site(site_env: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    with run_gunicorn(site_env, tmp_path, "--threads=2") as address:
-        yield address
 
 
 @pytest.mark.slow

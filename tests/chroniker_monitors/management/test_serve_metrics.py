@@ -18,6 +18,7 @@ from django.core.management import CommandError, call_command
 
 from tests.factories import make_job, make_job_state
 from tests.support.metrics_page import MetricsPage
+from tests.support.metrics_servers import fetch
 from tests.support.processes import wait_until
 from tests.support.types import StartManage
 
@@ -40,33 +41,25 @@ def serve(start_manage: StartManage, tmp_path: Path) -> Callable[..., tuple[Any,
     return start
 
 
-def ask(port: int, method: str = "GET", path: str = "/metrics", **headers: str) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, headers=headers)
-    response = connection.getresponse()
-    response.text = response.read().decode()  # type: ignore[attr-defined]
-    return response
-
-
 def test_server_needs_no_web_site(serve: Any) -> None:
     make_job_state(make_job(name="a"), runs_total=3)
     process, port = serve()
-    response = ask(port)
+    response = fetch(f"127.0.0.1:{port}")
     assert response.status == 200
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert MetricsPage(response.text)("chroniker_job_runs_total", job_name="a") == 3
     assert "process_start_time_seconds" in response.text
-    openmetrics = ask(port, Accept="application/openmetrics-text")
+    openmetrics = fetch(f"127.0.0.1:{port}", Accept="application/openmetrics-text")
     assert openmetrics.text.endswith("# EOF\n")
-    head = ask(port, "HEAD")
+    head = fetch(f"127.0.0.1:{port}", "HEAD")
     assert (head.status, head.text) == (200, "")
     assert int(head.headers["Content-Length"]) > 1000
-    post = ask(port, "POST")
+    post = fetch(f"127.0.0.1:{port}", "POST")
     assert (post.status, post.headers["Allow"]) == (405, "GET, HEAD")
-    assert ask(port, path="/").status == 404
+    assert fetch(f"127.0.0.1:{port}", path="/").status == 404
     # A client that says nothing holds up nobody, not even the end.
     with socket.create_connection(("127.0.0.1", port)):
-        assert ask(port).status == 200
+        assert fetch(f"127.0.0.1:{port}").status == 200
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
@@ -78,8 +71,8 @@ def test_server_asks_for_the_token(serve: Any, monkeypatch: Any, tmp_path: Path)
         "from tests.settings import *\nCHRONIKER_METRICS_TOKEN = 'a-token-of-some-length'\n"
     )
     process, port = serve("--settings", "site_with_token", "--pythonpath", str(tmp_path))
-    assert ask(port).status == 403
-    assert ask(port, Authorization="Bearer a-token-of-some-length").status == 200
+    assert fetch(f"127.0.0.1:{port}").status == 403
+    assert fetch(f"127.0.0.1:{port}", Authorization="Bearer a-token-of-some-length").status == 200
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
 
@@ -112,7 +105,7 @@ def test_server_speaks_tls(serve: Any, certificate: tuple[Path, Path]) -> None:
         assert response.status == 200
         assert MetricsPage(response.read().decode())("chroniker_job_runs_total", job_name="a") == 3
         with pytest.raises((OSError, http.client.HTTPException)):
-            ask(port)  # without TLS
+            fetch(f"127.0.0.1:{port}")  # without TLS
         connection.close()
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0

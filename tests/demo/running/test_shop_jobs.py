@@ -74,5 +74,5 @@ def test_every_third_request_of_the_feed_fails_with_its_reason() -> None:
     failed = runs.filter(status="failed")
     assert failed.count() == FeedRequest.objects.count() // 3
     errors = " ".join(failed.values_list("error", flat=True))
-    assert "503" in errors and "cut short" in errors
+    assert "503" in errors and "incomplete" in errors
     assert FeedItem.objects.exists()
