@@ -46,7 +46,7 @@ class ClaimedNotification:
         """Record the attempt as failed before it is made; False if the claim is lost.
 
         Otherwise a notification that hangs or kills its sender process would be the first again
-        each time, and everything after it would wait for ever.
+        each time, and everything after it would never be sent.
         """
         retry_at = now + self._delay()
         updated = self._row().update(

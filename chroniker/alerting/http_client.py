@@ -68,11 +68,11 @@ def send_request(
         except MaxRetryError as error:
             raise HTTPError(str(error.reason)) from None  # its own text quotes the URL
         try:
+            if not 200 <= response.status < 300:
+                raise UnexpectedStatus(response.status, response.reason)
             response.read(_READ_BYTES, decode_content=False)
         finally:
             response.close()
-    if not 200 <= response.status < 300:
-        raise UnexpectedStatus(response.status, response.reason)
 
 
 def _redirects_only() -> Retry:

@@ -124,7 +124,7 @@ class SenderProcess:
 def _run_sender(
     parent: int, now: Callable[[], datetime], seconds: float, fds_to_close: Iterable[int]
 ) -> NoReturn:
-    """Send, then end this process. It dies with the tick."""
+    """Send, then exit this process. The kernel kills it when the tick ends."""
     code = 1
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
