@@ -1,1 +1,1 @@
-"""A bookshop: a small real Django site whose jobs do real work on real rows."""
+"""The demo: a bookshop, a small Django site whose jobs work on real data."""

@@ -1,17 +1,22 @@
-"""Two workers, so that what ``/metrics`` shows cannot be the memory of one of them."""
+"""Two workers, so that ``/metrics`` has to combine the metrics of several processes."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 from prometheus_client import multiprocess
+
+
+class _Worker(Protocol):
+    pid: int
+
 
 workers = 2
 threads = 2
 graceful_timeout = 5
-control_socket_disable = True  # it would be in the home directory
+control_socket_disable = True  # the socket would be in the home directory
 
 
-def child_exit(server: Any, worker: Any) -> None:
-    """Let the gauges of a worker go with it; its counters stay."""
+def child_exit(server: object, worker: _Worker) -> None:
+    """Remove the gauges of a worker that has ended; its counters stay."""
     multiprocess.mark_process_dead(worker.pid)

@@ -1,8 +1,7 @@
-"""The demo under the eyes of a real Prometheus, Alertmanager and, where there is one, Grafana.
+"""The demo with a real Prometheus, Alertmanager and, if installed, Grafana.
 
-They read the files of ``alerts/`` and ``dashboards/`` as a site would, with this machine's own
-addresses in them. What Alertmanager would send to people it posts to this program, which prints
-it.
+They use the files of ``alerts/`` and ``dashboards/`` with the addresses of this machine.
+Alertmanager posts its notifications to this program, which prints them.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ REPO = PROJECT.parent
 ALERTS = REPO / "alerts"
 DASHBOARDS = REPO / "dashboards"
 DAEMON_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Where they may be though PATH does not lead there."""
+"""Directories of daemons that may not be in PATH."""
 GRAFANA_HOME = Path("/usr/share/grafana")
 ALERTMANAGER_PACKAGE = "as root: apt-get install prometheus-alertmanager"
-GRAFANA_PACKAGE = "Debian has none, its makers do"
+GRAFANA_PACKAGE = "Debian has no package; see the documentation of Grafana"
 SECONDS = 5
-"""Between scrapes, and between evaluations. The bounds of the rules are as they are shipped."""
+"""Between scrapes, and between evaluations. The rules themselves are not changed."""
 TICK_SECONDS = 2
 
 BANNER = """
@@ -40,58 +39,60 @@ BANNER = """
   Alertmanager  {alertmanager}
   Grafana       {grafana}
 
-To see an alert fire, take away what a job reads, from another terminal:
+To see an alert fire, move the file that a job reads, in another terminal:
 
   mv {sales} {sales}.away
 
-In half a minute ChronikerJobFailing is told here; soon after, as it goes on failing, its critical
-brother. To see both clear:
+Half a minute later ChronikerJobFailing is printed here, and soon after it the critical alert,
+because the job keeps failing. To resolve both:
 
   mv {sales}.away {sales}
 
-The feed fails every third time: it is told as failing at first and then, once, as flapping.
-Ctrl-C ends all of it. What is written lies in {directory}.
+The feed fails every third time: it is first reported as failing, and then once as flapping.
+Press Ctrl-C to stop. Everything the demo writes is in {directory}.
 """
 
 
 class MonitoringStack:
-    """The programs that watch the site. Those that the machine lacks are named loudly."""
+    """Prometheus, Alertmanager and Grafana. A warning names those that are not installed."""
 
-    def __init__(self, site: DemoSite, told: str) -> None:
+    def __init__(self, site: DemoSite, receiver_url: str) -> None:
         self.site = site
         self.folder = site.directory / "observe"
-        self.told = told
+        self.receiver_url = receiver_url
         self.grafana = self._address(3000, find("grafana-server", GRAFANA_HOME / "bin"))
         self.alertmanager = self._address(9093, find("prometheus-alertmanager", "alertmanager"))
         self.prometheus = self._address(9090, find("prometheus"))
 
     @staticmethod
     def _address(port: int, program: str | None) -> tuple[str, str]:
-        """The program, or nothing, and where it is to listen."""
+        """Return the program, "" if it is missing, and the address for it to listen on."""
         return program or "", f"127.0.0.1:{available_port(port)}"
 
     @staticmethod
     def url(program: tuple[str, str]) -> str:
-        """Where a person finds it."""
+        """Return its URL."""
         return f"http://{program[1]}" if program[0] else "MISSING"
 
     def start(self) -> None:
-        """Start what there is; raises DemoError without Prometheus."""
+        """Start the installed programs. Raises DemoError without Prometheus."""
         if not self.prometheus[0]:
             raise DemoError(
-                "there is no prometheus on this machine, and nothing to observe without it "
+                "Prometheus is not installed "
                 "(as root: apt-get install prometheus prometheus-alertmanager)."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.alertmanager[0]:
             self._start_alertmanager()
         else:
-            warn_missing("Alertmanager", "alerts fire, and nobody is told", ALERTMANAGER_PACKAGE)
+            warn_missing(
+                "Alertmanager", "alerts fire, but no notifications are sent", ALERTMANAGER_PACKAGE
+            )
         self._start_prometheus()
         if not self.grafana[0]:
             warn_missing("Grafana", "there are no dashboards", GRAFANA_PACKAGE)
         elif not (DASHBOARDS / "provisioning").is_dir():
-            print(f"!!! {DASHBOARDS} has nothing for Grafana", file=sys.stderr)
+            print(f"!!! {DASHBOARDS} has no provisioning files for Grafana", file=sys.stderr)
         else:
             self._start_grafana()
 
@@ -102,7 +103,7 @@ class MonitoringStack:
         for receiver in config["receivers"]:
             receiver.pop("email_configs", None)
             receiver["webhook_configs"] = [
-                {"url": f"{self.told}/{receiver['name']}", "send_resolved": True}
+                {"url": f"{self.receiver_url}/{receiver['name']}", "send_resolved": True}
             ]
         file = self._write("alertmanager.yml", yaml.safe_dump(config, sort_keys=False))
         self.site.start_program(
@@ -179,7 +180,7 @@ class MonitoringStack:
 
 
 def find(name: str, *others: str | Path) -> str | None:
-    """The full path of a program, by its name, another one, or in a folder; also daemons'."""
+    """Return the path of a program, by one of its names, in PATH or one of the directories."""
     folders = [str(other) for other in others if isinstance(other, Path)]
     names = [name, *(other for other in others if isinstance(other, str))]
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), DAEMON_PATH, *folders])
@@ -187,14 +188,14 @@ def find(name: str, *others: str | Path) -> str | None:
 
 
 def shorten_group_waits(route: dict[str, Any]) -> None:
-    """Let nobody who watches wait for a group to be complete."""
+    """Send notifications without waiting for more alerts of the group."""
     route |= {"group_wait": "1s", "group_interval": f"{SECONDS}s"}
     for below in route.get("routes", []):
         shorten_group_waits(below)
 
 
 def provision(folder: Path, prometheus: str) -> None:
-    """Grafana's provisioning files as they are shipped, with this machine's places in them."""
+    """Write Grafana's provisioning files with the paths and addresses of this machine."""
     for name in ("dashboards", "datasources"):
         provisioned = yaml.safe_load((DASHBOARDS / "provisioning" / f"{name}.yml").read_text())
         for provider in provisioned.get("providers", []):
@@ -205,34 +206,36 @@ def provision(folder: Path, prometheus: str) -> None:
         (folder / name / "chroniker.yml").write_text(yaml.safe_dump(provisioned, sort_keys=False))
 
 
-def warn_missing(what: str, so: str, cure: str) -> None:
-    print(f"\n!!! {what} is not on this machine: {so}; {cure}\n", file=sys.stderr, flush=True)
+def warn_missing(program: str, consequence: str, hint: str) -> None:
+    print(
+        f"\n!!! {program} is not installed: {consequence} ({hint})\n", file=sys.stderr, flush=True
+    )
 
 
 class _AlertPrinter(BaseHTTPRequestHandler):
-    """Prints what Alertmanager sends."""
+    """Prints the notifications of Alertmanager."""
 
     def do_POST(self) -> None:
-        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        to = self.path.removeprefix("/")
-        for alert in told["alerts"]:
-            labels, words = alert["labels"], alert["annotations"]
+        notification = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        receiver = self.path.removeprefix("/")
+        for alert in notification["alerts"]:
+            labels, texts = alert["labels"], alert["annotations"]
             print(
                 f"{alert['status'].upper():8}  {labels['alertname']} ({labels['severity']}, "
-                f"to {to}): {words['summary']}\n          {words['description']}",
+                f"to {receiver}): {texts['summary']}\n          {texts['description']}",
                 flush=True,
             )
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """What there is to say was printed."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Print no access log."""
 
 
 @contextmanager
 def _alert_receiver() -> Iterator[str]:
-    """Those who are told: a receiver of webhooks, and its address."""
+    """Run a receiver of webhooks; yield its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _AlertPrinter) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -245,14 +248,14 @@ def _alert_receiver() -> Iterator[str]:
 
 
 def default_directory() -> Path:
-    """Another one than the plain demo's: its schedules are quicker."""
+    """Not the directory of the plain demo, because the schedules differ."""
     return Path(os.environ.get("DEMO_DIR") or REPO / "var" / "observe").resolve()
 
 
 def main(port: int) -> int:
-    """Build what is missing, start all of it, and stay until Ctrl-C."""
-    with _alert_receiver() as told, DemoSite(default_directory(), port) as site:
-        monitoring_stack = MonitoringStack(site, told)
+    """Build what is missing, start all programs, and wait for Ctrl-C."""
+    with _alert_receiver() as receiver_url, DemoSite(default_directory(), port) as site:
+        monitoring_stack = MonitoringStack(site, receiver_url)
         print("Building the bookshop ...", flush=True)
         site.seed("--quick")
         site.start_web()

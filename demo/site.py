@@ -1,4 +1,4 @@
-"""The demo site as processes: built, started, waited for, ended."""
+"""The processes of the demo site: build, start, wait, stop."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PROJECT = Path(__file__).resolve().parent
 STARTUP_SECONDS = 60
 PR_SET_PDEATHSIG = 1
 MARKER_VARIABLE = "DEMO_STARTED_BY"
-"""Environment variable that every process of one start inherits."""
+"""Environment variable that all processes of a demo site inherit."""
 _libc = ctypes.CDLL(None)
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why."""
+    """The demo cannot continue; the message says why."""
 
 
 def default_directory() -> Path:
@@ -38,7 +38,7 @@ def default_directory() -> Path:
 
 
 class DemoSite:
-    """A context: at its end, whatever was started is gone."""
+    """A context manager that ends every process that it started."""
 
     password = "bookshop"
 
@@ -65,7 +65,7 @@ class DemoSite:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # A second Ctrl-C would leave processes behind; what follows has a time limit anyway.
+        # A second Ctrl-C would leave processes behind. The following has a time limit.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         for name in reversed(list(self._children)):
@@ -74,7 +74,7 @@ class DemoSite:
             process.kill()
 
     def seed(self, *options: str) -> None:
-        """Build the database, the sales file and the jobs, or what is missing of them."""
+        """Create the database, the sales file and the jobs, if they are missing."""
         self.directory.mkdir(parents=True, exist_ok=True)
         ended = subprocess.run(
             [sys.executable, "manage.py", "seed_demo", "--password", self.password, *options],
@@ -83,13 +83,13 @@ class DemoSite:
             stdin=subprocess.DEVNULL,
         )
         if ended.returncode:
-            raise DemoError("the site could not be built; the reason is above.")
+            raise DemoError("the site could not be built. The error is printed above.")
 
     def start_web(self) -> None:
-        """gunicorn, or Django's own server where that is missing; returns once it answers."""
+        """Start gunicorn, or Django's server if gunicorn is missing, and wait until it responds."""
         address = f"127.0.0.1:{self.port}"
         if importlib.util.find_spec("gunicorn"):
-            # Counters of two workers meet in these files, which a new start must not inherit.
+            # The workers share these files. Files of an earlier start must be removed.
             metrics = self.directory / "prometheus"
             shutil.rmtree(metrics, ignore_errors=True)
             metrics.mkdir()
@@ -104,32 +104,32 @@ class DemoSite:
         while not self._is_responding():
             self.check()
             if time.monotonic() > deadline:
-                raise DemoError(f"{self.url} did not answer within {STARTUP_SECONDS} s.")
+                raise DemoError(f"{self.url} did not respond within {STARTUP_SECONDS} s.")
             time.sleep(0.1)
 
     def start_scheduler(self, seconds: int) -> None:
-        """What system cron does elsewhere: a tick every so often."""
+        """Start ticks in a loop; a real site uses cron."""
         self._start("cronserver", ["manage.py", "cronserver", str(seconds)])
 
     def start_till(self, seconds: float) -> None:
-        """A program outside Django that pings its heartbeat."""
+        """Start a program without Django that pings its heartbeat monitor."""
         url = (self.directory / "till-url").read_text()
         self._start("till", ["till.py", url, str(seconds)])
 
     def check(self) -> None:
-        """Raise DemoError where a child has ended by itself."""
+        """Raise DemoError if a process has ended by itself."""
         for name, child in self._children.items():
             if child.poll() is not None:
                 raise DemoError(f"{name} ended by itself with exit code {child.returncode}.")
 
     def wait(self) -> None:
-        """Stay for as long as the children do."""
+        """Wait as long as all processes run."""
         while True:
             self.check()
             time.sleep(0.5)
 
     def stop(self, name: str, seconds: float = 20) -> int:
-        """End a child, by force if it takes longer than ``seconds``; its exit code."""
+        """Stop a process, with SIGKILL after ``seconds``; return its exit code."""
         child = self._children.pop(name)
         child.terminate()
         try:
@@ -139,7 +139,7 @@ class DemoSite:
             return child.wait()
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that was started here or by those, whoever its parent is now."""
+        """Return every process that was started by this site, also with another parent now."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -148,13 +148,13 @@ class DemoSite:
         return found
 
     def crontab_line(self) -> str:
-        """For a real installation."""
+        """Return the crontab line for a real installation."""
         chroniker = Path(sys.executable).with_name("chroniker")
         elsewhere = f"DEMO_DIR={self.directory} " if os.environ.get("DEMO_DIR") else ""
         return f"* * * * * {elsewhere}{chroniker} -s bookshop_site.settings -p {PROJECT}"
 
     def start_program(self, name: str, command: list[str], log: Path, **env: str) -> None:
-        """A program that watches the site, and ends with it; what it says goes to a file."""
+        """Start another program that ends with the site; its output is written to a file."""
         with log.open("w") as file:
             self._popen(name, command, env=self.env | env, stdout=file, stderr=file)
 
@@ -162,7 +162,7 @@ class DemoSite:
         self._popen(name, [sys.executable, *command], env=self.env)
 
     def _popen(self, name: str, command: list[str], **options: Any) -> None:
-        # Sessions of their own: Ctrl-C reaches this process alone, which ends them in order.
+        # In sessions of their own: only this process receives Ctrl-C, and stops them in order.
         self._children[name] = subprocess.Popen(
             command,
             cwd=PROJECT,
@@ -174,19 +174,19 @@ class DemoSite:
 
     def _is_responding(self) -> bool:
         try:
-            with urlopen(f"{self.url}/admin/login/", timeout=5) as answer:
-                return bool(answer.status == 200)
+            with urlopen(f"{self.url}/admin/login/", timeout=5) as response:
+                return bool(response.status == 200)
         except (URLError, OSError):
             return False
 
 
 def _terminate_with_parent() -> None:
-    """In the child: SIGTERM from the kernel when this program is killed."""
+    """In the child: have the kernel send SIGTERM when this program is killed."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def available_port(port: int) -> int:
-    """This port of loopback, or any other one where it is taken, or 0."""
+    """Return this port of the loopback interface, or a free one if it is in use or 0."""
     return port if port and _is_free(port) else _free_port()
 
 

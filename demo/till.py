@@ -1,8 +1,8 @@
-"""A till of the bookshop: a program that knows nothing of Django, and says that it is alive.
+"""A till of the bookshop: a program without Django that reports that it is alive.
 
     python till.py URL SECONDS
 
-It fetches the address of its heartbeat every so often, as a cron job elsewhere would do with curl.
+It requests the ping URL of its heartbeat monitor at intervals, as a cron job would do with curl.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 
 def main(url: str, seconds: float) -> None:
-    """Until somebody ends it. That the site is not there is no reason to stop selling books."""
+    """Ping until the process is stopped. An error of the site is ignored."""
     while True:
         with suppress(OSError), urlopen(url, b"sold some books", timeout=10):
             pass

@@ -1,4 +1,4 @@
-"""Settings of the bookshop. Everything it writes lies in ``$DEMO_DIR``, else in ``var/demo``."""
+"""Settings of the bookshop. It writes only to ``$DEMO_DIR``, by default ``var/demo``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ STATE_DIR = Path(os.environ.get("DEMO_DIR") or BASE_DIR.parent / "var" / "demo")
 STATE_DIR.mkdir(parents=True, exist_ok=True)
 
 
-def _kept(name: str, value: str) -> str:
-    """The text of a file of the state directory, written with ``value`` where it is missing."""
+def _read_or_create(name: str, value: str) -> str:
+    """Return the text of a file in the state directory; create it with ``value`` if missing."""
     path = STATE_DIR / name
     try:
         with open(path, "x", opener=lambda file, flags: os.open(file, flags, 0o600)) as new:
@@ -22,8 +22,8 @@ def _kept(name: str, value: str) -> str:
     return path.read_text()
 
 
-SECRET_KEY = _kept("secret-key", secrets.token_urlsafe(50))
-SITE_URL = os.environ.get("DEMO_URL") or _kept("site-url", "http://127.0.0.1:8000")
+SECRET_KEY = _read_or_create("secret-key", secrets.token_urlsafe(50))
+SITE_URL = os.environ.get("DEMO_URL") or _read_or_create("site-url", "http://127.0.0.1:8000")
 SALES_FILE = STATE_DIR / "sales.csv"
 BACKUP_DIR = STATE_DIR / "backups"
 
@@ -36,9 +36,9 @@ USE_TZ = True
 TIME_ZONE = "Europe/Berlin"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Web workers, the scheduler and its jobs all write: readers and a writer do not wait for each
-# other (WAL), a writer waits for the one before it (timeout), and a transaction takes the lock
-# when it begins, not half way, where SQLite could only refuse (IMMEDIATE).
+# Web workers, the scheduler and its jobs all write. WAL: readers do not wait for a writer.
+# timeout: a writer waits for another writer. IMMEDIATE: a transaction takes the lock when it
+# begins, because SQLite cannot wait for the lock later.
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
@@ -96,5 +96,5 @@ DEFAULT_FROM_EMAIL = "The bookshop <chroniker@bookshop.example>"
 CHRONIKER_SITE_URL = SITE_URL
 CHRONIKER_RUNTIME_DIR = str(STATE_DIR / "run")
 CHRONIKER_KILL_GRACE_SECONDS = 5
-# The shop watches its own front page, which is not on the public net.
+# The shop monitors its own front page, which is not on the public network.
 CHRONIKER_MONITORS_ALLOWED_NETWORKS = ["127.0.0.0/8", "::1/128"]

@@ -1,5 +1,4 @@
-"""For gunicorn. It serves the admin's static files too, which a real site leaves to its web
-server."""
+"""For gunicorn. It also serves static files; on a real site, the web server does that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Books, what was sold of them, and what the jobs make of it. Money is in whole cents."""
+"""Books, sales, and the results of the jobs. Amounts of money are whole cents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Book(models.Model):
 
 
 class Sale(models.Model):
-    """A line of a receipt. The receipt number, unique, makes an import repeatable."""
+    """A sale. The unique receipt number makes the import repeatable."""
 
     receipt = models.CharField(max_length=20, unique=True)
     book = models.ForeignKey(Book, models.PROTECT, related_name="sales")
@@ -50,7 +50,7 @@ class Sale(models.Model):
 
 
 class DailyReport(models.Model):
-    """What one category sold on one day."""
+    """The sales of one category on one day."""
 
     day = models.DateField()
     category = models.CharField(max_length=20, choices=Category)
@@ -83,7 +83,7 @@ class SearchEntry(models.Model):
 
 
 class FeedItem(models.Model):
-    """A book that the publisher announced."""
+    """A book that the publisher has announced."""
 
     guid = models.CharField(max_length=200, unique=True)
     title = models.CharField(max_length=200)
@@ -98,7 +98,7 @@ class FeedItem(models.Model):
 
 
 class FeedRequest(models.Model):
-    """A request for the publisher's feed, which the site itself plays: every third one fails."""
+    """A request for the publisher's feed, which the site simulates: every third one fails."""
 
     asked_at = models.DateTimeField(auto_now_add=True)
 

@@ -1,4 +1,4 @@
-"""The monitors of the bookshop, as somebody would define them in the admin."""
+"""The monitors of the bookshop, as a user would define them in the admin."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ TILL = "Till number one"
 
 @dataclass(frozen=True, slots=True)
 class DemoMonitor:
-    """One monitor; ``quick`` is what replaces fields of it where nobody has minutes to watch."""
+    """One monitor. ``quick`` replaces some of its fields with ``seed_demo --quick``."""
 
     name: str
     description: str
     kind: str
-    params: Mapping[str, Any]
+    params: Mapping[str, object]
     runbook: str
     fields: Mapping[str, Any]
-    """Of job and probe: schedule, thresholds and the like."""
+    """Fields of job and probe, such as schedule and thresholds."""
     quick: Mapping[str, Any] = field(default_factory=dict)
     subscribed: bool = False
 
     @property
     def anchor(self) -> str:
-        """Where its runbook is on the shop's page."""
+        """The anchor of its runbook on the front page."""
         return slugify(self.name)
 
 
@@ -39,38 +39,38 @@ QUICK_SCHEDULE = {"schedule": "@every 8s"}
 
 
 def demo_monitors() -> list[DemoMonitor]:
-    """All of them. Their addresses are those of the settings."""
+    """Return all monitors, with the addresses of the settings."""
     return [
         DemoMonitor(
             "Disk of the site",
-            "How full the file system is on which the shop keeps everything; each host has one.",
+            "How full the file system of the shop's data is, on each host.",
             "disk",
             {"path": str(settings.STATE_DIR), "measure": "percent_used"},
-            "Delete old backups, or give it a larger disk.",
+            "Delete old backups, or use a larger disk.",
             {"warning": 90, "critical": 97, "hostname": "*", "schedule": "* * * * *"},
             QUICK_SCHEDULE,
         ),
         DemoMonitor(
             "Memory of the host",
-            "Three bad samples in a row make it worse: a peak is no news.",
+            "Three samples in a row have to exceed the threshold, so that a short peak is ignored.",
             "memory",
             {"measure": "percent_used"},
-            "The list of processes says who has it.",
+            "Find the process that uses the memory in the list of processes.",
             {"warning": 90, "critical": 97, "consecutive": 3, "schedule": "@every 30s"},
             QUICK_SCHEDULE,
         ),
         DemoMonitor(
             "Database latency",
-            "How long it takes to connect and to be answered.",
+            "The time to connect and to receive the result of a query.",
             "database",
             {"alias": "default", "measure": "latency"},
-            "Does somebody hold the lock for long? Look at the jobs that run.",
+            "Check the running jobs for one that holds the lock for long.",
             {"warning": 0.5, "critical": 2, "consecutive": 3, "schedule": "@every 20s"},
             QUICK_SCHEDULE,
         ),
         DemoMonitor(
             "Unapplied migrations",
-            "A release whose migrations were forgotten.",
+            "Migrations that are not applied after a release.",
             "migrations",
             {"alias": "default"},
             "Run manage.py migrate.",
@@ -79,25 +79,25 @@ def demo_monitors() -> list[DemoMonitor]:
         ),
         DemoMonitor(
             "Books about to run out",
-            "Counts rows of the shop's own model.",
+            "Counts rows of the shop's model.",
             "records",
             {"model": "shop.Book", "measure": "count", "filters": "stock__lt = 5"},
-            "Order what “Check the stock” lists.",
+            "Order the books that “Check the stock” lists.",
             {"warning": 50, "critical": 200, "unit": "books", "schedule": "@every 30s"},
             QUICK_SCHEDULE,
         ),
         DemoMonitor(
             "Books that will not last a week",
-            "What the command of “Check the stock” reports; nothing before the first import.",
+            "The number that “Check the stock” reports. It has no value before the first import.",
             "command",
             {"command": "check_stock", "mode": "report"},
-            "Order what “Check the stock” lists, and find out who forgot to.",
+            "Order the books that “Check the stock” lists.",
             {"warning": 50, "critical": 150, "unit": "books", "schedule": "* * * * *"},
             QUICK_SCHEDULE,
         ),
         DemoMonitor(
             "Last announcement of the publisher",
-            "Its age. Where the feed fails, it grows: first a warning, then critical, then well.",
+            "Its age. It grows while the feed fails: warning, then critical, then ok again.",
             "records",
             {
                 "model": "shop.FeedItem",
@@ -105,49 +105,49 @@ def demo_monitors() -> list[DemoMonitor]:
                 "field": "fetched_at",
                 "when_empty": 0,
             },
-            "Look at “Fetch the publisher's feed”.",
+            "Check the job “Fetch the publisher's feed”.",
             {"warning": 50, "critical": 75, "schedule": "@every 10s"},
             {"warning": 5, "critical": 7, "schedule": "@every 3s"},
             subscribed=True,
         ),
         DemoMonitor(
             "Age of the newest backup",
-            "Unknown until there is one.",
+            "Unknown before the first backup.",
             "file",
             {"pattern": f"{settings.BACKUP_DIR}/bookshop-*.sqlite3", "measure": "age_seconds"},
-            "Look at “Back up the database”. Copies lie in the folder backups.",
+            "Check the job “Back up the database”. The copies are in the directory backups.",
             {"warning": 300, "critical": 900, "schedule": "@every 20s"},
             QUICK_SCHEDULE,
         ),
         DemoMonitor(
             "Failed runs of the last hour",
-            "Of all jobs together.",
+            "The failed runs of all jobs.",
             "records",
             {
                 "model": "chroniker.Run",
                 "measure": "count",
                 "filters": "status__in = failed, timed_out, lost\nended_at__gte = now-1h",
             },
-            "The list of runs tells which, and each of them why.",
+            "Find the failed runs in the list of runs. Each shows its error.",
             {"warning": 3, "critical": 60, "unit": "runs", "schedule": "@every 30s"},
             QUICK_SCHEDULE,
         ),
         DemoMonitor(
             "Front page",
-            "Seconds until the shop's own page is there, which has to be the shop's.",
+            "Response time of the front page, which must contain the name of the shop.",
             "http",
             {"url": f"{settings.SITE_URL}/", "expected_text": "The bookshop"},
-            "Can a browser open it?",
+            "Open the page in a browser.",
             {"warning": 1, "critical": 5, "consecutive": 2, "schedule": "@every 30s"},
             QUICK_SCHEDULE,
             subscribed=True,
         ),
         DemoMonitor(
             TILL,
-            "A program outside Django, which pings its heartbeat: see till.py.",
+            "A program without Django that pings this monitor: see till.py.",
             "heartbeat",
             {"period_seconds": 20, "grace_seconds": 20},
-            "Is somebody at the till? Is it plugged in?",
+            "Check that the till is switched on and connected.",
             {"schedule": "@every 15s"},
             QUICK_SCHEDULE,
             subscribed=True,
@@ -156,9 +156,9 @@ def demo_monitors() -> list[DemoMonitor]:
 
 
 def create_monitors(subscriber: AbstractUser, *, quick: bool) -> int:
-    """Define those that are missing; how many that were.
+    """Create the monitors that are missing; return how many.
 
-    What somebody changed in the admin stays, but for addresses of this site, which may be others.
+    Changes made in the admin are kept, except for URLs of this site, which may have changed.
     """
     new = 0
     for plan in demo_monitors():
@@ -187,6 +187,6 @@ def create_monitors(subscriber: AbstractUser, *, quick: bool) -> int:
 
 
 def ping_url() -> str:
-    """What the till fetches."""
+    """Return the URL that the till pings."""
     probe = Probe.objects.get(job__name=TILL)
     return f"{settings.SITE_URL}/ping/{probe.ping_uuid}/"

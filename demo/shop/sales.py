@@ -1,4 +1,4 @@
-"""From a CSV file to rows of ``Sale``."""
+"""Import of sales from a CSV file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .models import Book, Sale
 
 COLUMNS = ("receipt", "sold_on", "isbn", "quantity", "unit_price")
 BATCH = 1000
-"""Rows of one transaction: few enough that no other writer waits long."""
+"""Rows per transaction: few enough that other writers do not wait long."""
 
 
 @dataclass(slots=True)
 class ImportResult:
-    """Rows of a file by what became of them."""
+    """Counts of rows by result."""
 
     new: int = 0
     known: int = 0
@@ -28,9 +28,9 @@ class ImportResult:
 
 
 def import_sales(path: Path, report_error: Callable[[str], object]) -> ImportResult:
-    """Insert the sales of a file; those that are there already are passed over.
+    """Insert the sales of a file, and skip those that exist already.
 
-    So it may be repeated, after having been killed half way too. ``complain`` is told of each
+    So the import can be repeated, even if it was killed. ``report_error`` is called for each
     malformed row.
     """
     books = dict(Book.objects.values_list("isbn", "pk"))
@@ -56,7 +56,7 @@ def import_sales(path: Path, report_error: Callable[[str], object]) -> ImportRes
 
 
 def _insert(batch: list[Sale], result: ImportResult) -> None:
-    """Insert a batch and empty it. Nobody else writes sales, so counting tells what was new."""
+    """Insert a batch and clear it. Nothing else writes sales, so a count finds the new ones."""
     known = Sale.objects.filter(receipt__in=[sale.receipt for sale in batch]).count()
     if known < len(batch):
         Sale.objects.bulk_create(batch, ignore_conflicts=True)
@@ -66,7 +66,7 @@ def _insert(batch: list[Sale], result: ImportResult) -> None:
 
 
 def _sales(rows: csv.DictReader[str], books: Mapping[str, int]) -> Iterator[tuple[int, Sale | str]]:
-    """Each row's line with its sale, or with what is wrong with it."""
+    """Yield each row's line with its sale, or with its error."""
     for row in rows:
         try:
             yield rows.line_num, _parse(row, books)
@@ -75,7 +75,7 @@ def _sales(rows: csv.DictReader[str], books: Mapping[str, int]) -> Iterator[tupl
 
 
 def _parse(row: Mapping[str, str | None], books: Mapping[str, int]) -> Sale:
-    """Raises ValueError with what is wrong."""
+    """Parse a row. Raises ValueError with the reason."""
     missing = [column for column in COLUMNS if not row.get(column)]
     if missing:
         raise ValueError(f"{' and '.join(missing)} missing")

@@ -1,4 +1,4 @@
-"""Books and sales out of a seeded random generator: the same on every machine."""
+"""Sample books and sales from a seeded random generator: the same on every machine."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ MALFORMED = (
     {"receipt": ""},
     {"unit_price": None},
 )
-"""What is wrong with the malformed rows, one each: a person has been at the file."""
+"""The errors of the malformed rows, one each."""
 
 
 def books() -> list[Book]:
-    """The shop's stock."""
+    """Return the books of the shop."""
     rng = random.Random(SEED)
     titles = [f"{a} {b} {c}" for a in _FIRST for b in _SECOND for c in _THIRD]
     rng.shuffle(titles)
@@ -53,9 +53,9 @@ def books() -> list[Book]:
 
 
 def write_sales(path: Path, last_day: date, count: int = SALES) -> None:
-    """Write a CSV file of ``count`` sales of the days up to ``last_day``, and malformed rows.
+    """Write a CSV file of ``count`` sales up to ``last_day``, with some malformed rows.
 
-    The file appears whole or not at all.
+    The file is complete when it appears.
     """
     unfinished = path.with_suffix(".part")
     with unfinished.open("w", newline="", encoding="utf-8") as file:

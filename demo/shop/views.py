@@ -13,7 +13,7 @@ from .monitors import demo_monitors
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    """What the shop knows, links to what Chroniker shows, and the runbooks."""
+    """Show the data of the shop, links to the admin, and the runbooks."""
     words = request.GET.get("q", "").lower().split()
     found = Book.objects.all()
     for word in words:
@@ -34,7 +34,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def publisher_feed(request: HttpRequest) -> HttpResponse:
-    """The publisher's side: one more book at each request, and every third time trouble."""
+    """Simulate the publisher: each request adds a book, and every third request fails."""
     number = FeedRequest.objects.create().pk
     if number % 6 == 3:
         return HttpResponse("The feed is being rebuilt.\n", status=503, content_type="text/plain")

@@ -38,7 +38,7 @@ def test_alert_fires_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
         )
     try:
         wait_until(
-            lambda: "Ctrl-C ends all of it" in log.read_text() or process.poll() is not None,
+            lambda: "Press Ctrl-C to stop" in log.read_text() or process.poll() is not None,
             timeout=120,
             interval=0.2,
         )
@@ -74,5 +74,5 @@ def test_missing_prometheus_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(observe, "DAEMON_PATH", str(tmp_path))
     monitoring_stack = observe.MonitoringStack(DemoSite(tmp_path, 0), "http://127.0.0.1:1")
-    with pytest.raises(DemoError, match="no prometheus on this machine"):
+    with pytest.raises(DemoError, match="Prometheus is not installed"):
         monitoring_stack.start()

@@ -4,7 +4,6 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from chroniker.models import Job
 from django.conf import settings
@@ -19,7 +18,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--keep", type=int, default=5, metavar="N")
 
-    def handle(self, *args: Any, keep: int, **options: Any) -> None:
+    def handle(self, *args: object, keep: int, **options: object) -> None:
         if keep < 1:
             raise CommandError("--keep must be at least 1.")
         folder: Path = settings.BACKUP_DIR
@@ -36,11 +35,11 @@ class Command(BaseCommand):
 
 
 def copy_database(database: Path, copy: Path) -> None:
-    """Copy ``database`` as it is at this moment. Raises CommandError where the copy is damaged."""
+    """Copy ``database`` as it is now. Raises CommandError if the copy is damaged."""
     with closing(sqlite3.connect(database, timeout=20)) as source:
         source.isolation_level = None
-        # Reading in one transaction: without it each write by another process would make the
-        # backup begin again, and on a busy site it would never end.
+        # Read in one transaction: otherwise each write of another process restarts the backup,
+        # which would never finish on a busy site.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
         with closing(sqlite3.connect(copy)) as target:

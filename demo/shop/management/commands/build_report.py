@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 from chroniker import track
 from django.core.management.base import BaseCommand
 from django.db import transaction
@@ -13,7 +11,7 @@ from shop.models import DailyReport, Sale
 class Command(BaseCommand):
     help = "Add up the sales of each day and category, in whole cents."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         days = list(Sale.objects.order_by("sold_on").values_list("sold_on", flat=True).distinct())
         for day in track(days):
             totals = (
@@ -30,4 +28,4 @@ class Command(BaseCommand):
                 DailyReport.objects.filter(day=day).delete()
                 DailyReport.objects.bulk_create(reports)
         cents = DailyReport.objects.aggregate(cents=Sum("revenue_cents", default=0))["cents"]
-        self.stdout.write(f"{len(days)} days, {cents // 100}.{cents % 100:02d} € in all")
+        self.stdout.write(f"{len(days)} days, {cents // 100}.{cents % 100:02d} € in total")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from typing import Any
 
 from chroniker_monitors import Monitor
 from django.core.management.base import BaseCommand
@@ -14,12 +13,12 @@ logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
-    help = "Hold the stock of each book against what was sold of it in the last week."
+    help = "Compare the stock of each book with its sales of the last week."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         last = Sale.objects.aggregate(day=Max("sold_on"))["day"]
         if last is None:
-            self.stderr.write("There are no sales yet; has the import run?")
+            self.stderr.write("There are no sales yet. Run the import first.")
             return
         logger.info("the week up to %s", last)
         sold = dict(
@@ -31,8 +30,10 @@ class Command(BaseCommand):
         short = [book for book in Book.objects.all() if book.stock < sold.get(book.pk, 0)]
         for book in short:
             if book.stock == 0:
-                logger.warning("%s is sold out; %d asked for it", book.isbn, sold[book.pk])
+                logger.warning(
+                    "%s is sold out; %d copies were sold last week", book.isbn, sold[book.pk]
+                )
             self.stdout.write(f"order {sold[book.pk] - book.stock} × {book.isbn} {book.title}")
-        Monitor.report(len(short), "will not last a week")  # to the monitor, where one asks
+        Monitor.report(len(short), "will not last a week")  # for the monitor that runs this command
         if short:
             self.stderr.write(f"{len(short)} books will not last a week")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -10,12 +9,12 @@ from shop.sales import import_sales
 
 
 class Command(BaseCommand):
-    help = "Import a CSV file of sales. Malformed rows are reported and passed over."
+    help = "Import a CSV file of sales. Malformed rows are reported and skipped."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", nargs="?", type=Path, default=settings.SALES_FILE)
 
-    def handle(self, *args: Any, file: Path, **options: Any) -> None:
+    def handle(self, *args: object, file: Path, **options: object) -> None:
         try:
             result = import_sales(file, self.stderr.write)
         except OSError as error:
@@ -25,4 +24,4 @@ class Command(BaseCommand):
             f"{result.malformed} malformed rows"
         )
         if result.malformed and not result.new + result.known:
-            raise CommandError("Not one row could be read; is this a file of sales?")
+            raise CommandError("No row could be read. Check that this is a file of sales.")

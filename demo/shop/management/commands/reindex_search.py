@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
 
 from chroniker import track
 from django.core.management.base import BaseCommand, CommandParser
@@ -12,14 +11,12 @@ from shop.models import Book, SearchEntry
 
 
 class Command(BaseCommand):
-    help = "Write the words of every book anew, slowly, so that the shop stays quick meanwhile."
+    help = "Rebuild the search entries of every book, slowly, so that the shop stays fast."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--seconds", type=float, default=60, help="Spread the work over so long (60)."
-        )
+        parser.add_argument("--seconds", type=float, default=60, help="Duration in seconds (60).")
 
-    def handle(self, *args: Any, seconds: float, **options: Any) -> None:
+    def handle(self, *args: object, seconds: float, **options: object) -> None:
         books = list(Book.objects.all())
         began = time.monotonic()
         words = 0
@@ -34,6 +31,6 @@ class Command(BaseCommand):
 
 
 def search_terms(book: Book) -> list[str]:
-    """What somebody may type to find ``book``."""
+    """Return the words that find ``book``."""
     text = f"{book.title} {book.author} {book.category} {book.isbn}"
     return sorted(set(re.findall(r"\w+", text.lower())))

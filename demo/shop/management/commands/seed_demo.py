@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datetime import datetime, time, timedelta
-from typing import Any
 
 from chroniker.models import Job, Maintenance, MaintenanceJob
 from django.conf import settings
@@ -17,21 +16,21 @@ from shop.models import Book
 from shop.monitors import TILL, create_monitors, ping_url
 
 MAILBOX = "admin@bookshop.example"
-"""Whose mail lies in the folder of mails."""
+"""The mail address of the user admin."""
 EXPIRED = 2_000
 EXPIRING = 2_000
 
 
 class Command(BaseCommand):
-    help = "Build the bookshop from nothing, or what is missing of it."
+    help = "Create the data of the bookshop that is missing."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--password", default="bookshop", help="Of the user admin.")
+        parser.add_argument("--password", default="bookshop", help="Password of the user admin.")
         parser.add_argument(
-            "--quick", action="store_true", help="Schedules of seconds instead of minutes."
+            "--quick", action="store_true", help="Use schedules of seconds instead of minutes."
         )
 
-    def handle(self, *args: Any, password: str, quick: bool, **options: Any) -> None:
+    def handle(self, *args: object, password: str, quick: bool, **options: object) -> None:
         (settings.STATE_DIR / "site-url").write_text(settings.SITE_URL)
         call_command("migrate", verbosity=0)
         admin, _ = get_user_model().objects.get_or_create(
@@ -57,7 +56,7 @@ class Command(BaseCommand):
         )
 
     def _create_maintenance_window(self) -> None:
-        """Tomorrow at two the tills get another printer: nobody is told of their trouble."""
+        """Create a maintenance window: tomorrow at two the tills get new printers."""
         tomorrow = timezone.localdate() + timedelta(days=1)
         starts_at = timezone.make_aware(datetime.combine(tomorrow, time(2)))
         window = Maintenance.objects.create(
@@ -67,7 +66,7 @@ class Command(BaseCommand):
             MaintenanceJob.objects.create(maintenance=window, job=job)
 
     def _create_sessions(self) -> None:
-        """Sessions that have expired, and some that will one by one in the next hour."""
+        """Create sessions that have expired, and some that expire during the next hour."""
         now = timezone.now()
         expired = [now - timedelta(minutes=number) for number in range(EXPIRED)]
         expiring = [now + timedelta(hours=1) * number / EXPIRING for number in range(EXPIRING)]
