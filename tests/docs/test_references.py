@@ -10,10 +10,12 @@ from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
 from chroniker import conf
-from chroniker.enums import NotificationEvent
+from chroniker.enums import BlockedReason, MissedReason, NotificationEvent
 from chroniker.progress import FD_VARIABLE
 from chroniker_monitors.collector.metrics import LEVELS
 from chroniker_monitors.conf import all_settings as monitor_settings
+from tests.faults.mutants import MUTANTS
+from tests.faults.scenarios import SCENARIOS
 
 from .blocks import PAGES, REPO, prose
 
@@ -88,6 +90,26 @@ def test_metrics_that_are_named_exist(page: Path) -> None:
 def test_commands_that_are_named_exist(page: Path) -> None:
     named = set(re.findall(r"`(?:python )?manage\.py (\w+)", page.read_text()))
     assert named <= set(get_commands())
+
+
+def test_guarantees_name_scenarios_and_mutants_that_exist() -> None:
+    table = (DOCS / "explanation" / "guarantees.md").read_text().partition("## The frozen host")[0]
+    named = {
+        name
+        for line in table.splitlines()
+        if line.startswith("| **")
+        for name in re.findall(r"`(\w+)`", line.split("|")[3])
+    }
+    assert named <= {*SCENARIOS, *(mutant.name for mutant in MUTANTS)}
+    assert len(named) > 20
+
+
+def test_runbook_explains_every_reason() -> None:
+    text = (DOCS / "how-to" / "runbooks.md").read_text()
+    section = text.partition("## ChronikerJobBlocked")[2].partition("\n## ")[0]
+    assert re.findall(r"(?m)^\| `(\w+)` \|", section) == list(BlockedReason.values)
+    section = text.partition("## ChronikerJobMissedRuns")[2].partition("\n## ")[0]
+    assert set(MissedReason.values) <= set(re.findall(r"`(\w+)`", section))
 
 
 def own_commands() -> list[str]:
