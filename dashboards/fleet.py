@@ -30,9 +30,9 @@ MUTED = ALL.job("chroniker_job_muted")
 SECONDS_AGO = {"custom.width": 130}
 
 
-def restrict_to(failing: str, which: str) -> str:
-    """The first metric, for the jobs of the second expression."""
-    return f"{failing} and on (job_name, host) ({which})"
+def restrict_to(expression: str, jobs: str) -> str:
+    """The first expression, for the jobs of the second one."""
+    return f"{expression} and on (job_name, host) ({jobs})"
 
 
 def now_row() -> Row:
@@ -124,7 +124,7 @@ def problem_row() -> Row:
         ),
         keys=KEYS,
         sort="Consecutive failures",
-        none="no failing jobs",
+        no_value="no failing jobs",
     )
     late = table_panel(
         "List of late jobs",
@@ -144,7 +144,7 @@ def problem_row() -> Row:
         ),
         keys=KEYS,
         sort="Late by",
-        none="no late jobs",
+        no_value="no late jobs",
     )
     return Row(8, [(12, failing), (12, late)])
 
@@ -175,7 +175,7 @@ def running_row() -> Row:
         ),
         keys=KEYS,
         sort="Running for",
-        none="no running jobs",
+        no_value="no running jobs",
     )
     near_deadline = table_panel(
         "Jobs about to miss a deadline",
@@ -184,7 +184,7 @@ def running_row() -> Row:
         Column("Used", EXPRESSIONS.near_deadline, unit="percentunit", cell_options=PERCENT_BAR),
         keys=KEYS | {"deadline": "Deadline"},
         sort="Used",
-        none="all jobs are in time",
+        no_value="all jobs are in time",
     )
     return Row(8, [(14, running), (10, near_deadline)])
 
@@ -211,7 +211,7 @@ def day_rows() -> list[Row]:
                         unit="percentunit",
                         decimals=1,
                         thresholds=green_from(0.99, 0.9),
-                        none="no runs",
+                        no_value="no runs",
                     ),
                 ),
                 (
@@ -285,7 +285,7 @@ def day_rows() -> list[Row]:
                         f"topk(10, sum by (job_name) ({spent}))",
                         "{{job_name}}",
                         unit="s",
-                        none="no runs",
+                        no_value="no runs",
                     ),
                 ),
                 (
@@ -296,7 +296,7 @@ def day_rows() -> list[Row]:
                         f"topk(10, {recorded} or on (job_name) {p95})",
                         "{{job_name}}",
                         unit="s",
-                        none="no runs",
+                        no_value="no runs",
                     ),
                 ),
             ],
@@ -344,7 +344,7 @@ def every_job() -> Row:
                     keys=KEYS,
                     sort="Job",
                     ascending=True,
-                    none="no jobs",
+                    no_value="no jobs",
                 ),
             )
         ],

@@ -70,7 +70,7 @@ def now_row() -> Row:
             f"min({ALL.raw('chroniker_collector_up')})",
             unit="none",
             mapping={0: ("down", "red"), 1: ("up", "green")},
-            none="no scrape",
+            no_value="no scrape",
         ),
     ]
     return Row(4, [(4, panel) for panel in numbers])
@@ -91,7 +91,7 @@ def hosts_row() -> Row:
                     Column("Paused", PAUSED, mapping=YES_NO),
                     keys={"host": "Host"},
                     sort="Last tick",
-                    none="no host has ever ticked",
+                    no_value="no host has ever ticked",
                 ),
             )
         ],
@@ -118,7 +118,7 @@ def tick_rows() -> list[Row]:
         "When each host was paused.",
         Line(PAUSED, "{{host}}"),
         mapping={0: ("active", "green"), 1: ("paused", "blue")},
-        none="no hosts",
+        no_value="no hosts",
     )
     return [Row(8, [(12, since), (12, took)]), Row(7, [(12, running), (12, paused)])]
 
@@ -187,7 +187,7 @@ def collector_row() -> Row:
         "Whether the database answered in time, by scraped instance.",
         Line(f"min by (instance) ({ALL.raw('chroniker_collector_up')})", "{{instance}}"),
         mapping={0: ("down", "red"), 1: ("up", "green")},
-        none="no scrape",
+        no_value="no scrape",
     )
     versions = table_panel(
         "Versions",
@@ -202,7 +202,7 @@ def collector_row() -> Row:
             label="version",
         ),
         keys={"instance": "Instance"},
-        none="no scrape",
+        no_value="no scrape",
     )
     return Row(7, [(6, mails), (6, scrapes), (6, up), (6, versions)])
 

@@ -80,7 +80,7 @@ def now_row() -> Row:
                 "When a run last succeeded.",
                 f"max({ONE.placement('chroniker_job_last_success_timestamp_seconds')} > 0) * 1000",
                 unit="dateTimeFromNow",
-                none="never",
+                no_value="never",
             ),
         ),
         (
@@ -90,7 +90,7 @@ def now_row() -> Row:
                 "Time of the next scheduled start.",
                 f"min({ONE.placement('chroniker_job_next_run_timestamp_seconds')} > 0) * 1000",
                 unit="dateTimeFromNow",
-                none="not scheduled",
+                no_value="not scheduled",
             ),
         ),
         (
@@ -111,7 +111,7 @@ def now_row() -> Row:
                 unit="percentunit",
                 decimals=1,
                 thresholds=green_from(0.99, 0.9),
-                none="no runs",
+                no_value="no runs",
             ),
         ),
     ]
@@ -255,7 +255,7 @@ def definition_row() -> Row:
             "timezone": "Time zone",
             "hostname": "Host",
         },
-        none="no such job",
+        no_value="no such job",
     )
     blocked = table_panel(
         "Blocked by",
@@ -266,7 +266,7 @@ def definition_row() -> Row:
             unit="s",
         ),
         keys={"reason": "Reason", "host": "Host"},
-        none="not blocked",
+        no_value="not blocked",
     )
     return Row(5, [(16, definition), (8, blocked)])
 
@@ -279,7 +279,7 @@ def build() -> Dashboard:
             "": [now_row(), history_row(), time_row()],
             "Runs": [count_row()],
             "Cost": [cost_row()],
-            "Definition": [definition_row()],
+            "Configuration": [definition_row()],
         },
         variables=[
             query_variable(

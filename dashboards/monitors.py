@@ -97,7 +97,7 @@ def table_row() -> Row:
                     ),
                     keys=KEYS | {"kind": "Kind"},
                     sort="Severity",
-                    none="no monitors",
+                    no_value="no monitors",
                 ),
             )
         ],
@@ -110,7 +110,7 @@ def time_rows() -> list[Row]:
         "The severity of each monitor over time.",
         Line(SEVERITY, "{{job_name}} {{host}}"),
         mapping=SEVERITIES,
-        none="no monitors",
+        no_value="no monitors",
     )
     latency = chart(
         "Latency",

@@ -144,14 +144,14 @@ def stat_panel(
     unit: str = "short",
     thresholds: dashboard.ThresholdsConfig | None = None,
     mapping: ValueMapping | None = None,
-    none: str = "no data",
+    no_value: str = "no data",
     decimals: int | None = None,
     legend: str = "",
     names: bool = False,
 ) -> stat.Panel:
     """One large number."""
     panel = _configure(stat.Panel(), title, description, unit)
-    panel.with_target(now(expr, legend=legend)).no_value(none)
+    panel.with_target(now(expr, legend=legend)).no_value(no_value)
     panel.thresholds(thresholds or NEUTRAL)
     panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
     panel.color_mode(common_models.BigValueColorMode.BACKGROUND)
@@ -188,7 +188,7 @@ def chart(
     step: str = "",
     lowest: float | None = 0,
     highest: float | None = None,
-    none: str = "",
+    no_value: str = "",
     log: bool = False,
 ) -> timeseries.Panel:
     """Lines over time, or stacked bars, one per hour."""
@@ -228,17 +228,17 @@ def chart(
         panel.min(lowest)
     if highest is not None:
         panel.max(highest)
-    if none:
-        panel.no_value(none)
+    if no_value:
+        panel.no_value(no_value)
     return panel
 
 
 def ranking(
-    title: str, description: str, expr: str, legend: str, *, unit: str, none: str
+    title: str, description: str, expr: str, legend: str, *, unit: str, no_value: str
 ) -> bargauge.Panel:
     """Horizontal bars, the longest first."""
     panel = _configure(bargauge.Panel(), title, description, unit)
-    panel.with_target(now(f"sort_desc({expr})", legend=legend)).no_value(none).min(0)
+    panel.with_target(now(f"sort_desc({expr})", legend=legend)).no_value(no_value).min(0)
     panel.orientation(common_models.VizOrientation.HORIZONTAL)
     panel.display_mode(common_models.BarGaugeDisplayMode.BASIC)
     panel.value_mode(common_models.BarGaugeValueMode.TEXT)
@@ -252,13 +252,15 @@ def timeline(
     description: str,
     *lines: Line,
     mapping: ValueMapping,
-    none: str = "no data",
+    no_value: str = "no data",
 ) -> statetimeline.Panel:
     """States over time, one stripe per series."""
     panel = _configure(statetimeline.Panel(), title, description, "none")
     for ref, line in refs(lines):
         panel.with_target(query(line.expr, ref, legend=line.legend))
-    panel.mappings(value_mappings(mapping)).no_value(none).thresholds(threshold_steps((None, GREY)))
+    panel.mappings(value_mappings(mapping)).no_value(no_value).thresholds(
+        threshold_steps((None, GREY))
+    )
     panel.merge_values(True).show_value(common_models.VisibilityMode.AUTO).row_height(0.8)
     panel.fill_opacity(80).line_width(0)
     panel.legend(
@@ -296,7 +298,7 @@ def table_panel(
     keys: dict[str, str],
     sort: str = "",
     ascending: bool = False,
-    none: str,
+    no_value: str,
 ) -> table.Panel:
     """A table of series with the same labels; ``keys`` are those labels and their titles."""
     panel = _configure(table.Panel(), title, description, "short")
@@ -330,7 +332,7 @@ def table_panel(
             options={"excludeByName": hidden, "indexByName": order, "renameByName": titles},
         )
     )
-    panel.no_value(none).thresholds(NEUTRAL)
+    panel.no_value(no_value).thresholds(NEUTRAL)
     panel.cell_height(common_models.TableCellHeight.SM).show_header(True)
     if sort:
         panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(not ascending)])

@@ -226,7 +226,9 @@ def _value(field: ParamField, given: object) -> ParamValue | None:
         options = [option for option, _ in field.options()]
         if value not in options:
             some = ", ".join(options[:20]) + (", …" if len(options) > 20 else "")
-            raise ValueError(f"{value!r} is not one of: {some or 'no choices exist'}.")
+            if not some:
+                raise ValueError(f"{value!r} cannot be chosen: this site has no choices for it.")
+            raise ValueError(f"{value!r} is not one of: {some}.")
     return value
 
 

@@ -123,14 +123,14 @@ class HttpProbe(BaseProbe):
     def run(self) -> Reading:
         """Fetch the page and compare the response with what is expected."""
         response = self._fetch()
-        wrong = self._find_mismatch(response)
+        mismatch = self._find_mismatch(response)
         message = f"{response.status} in {response.seconds:.3f} s, {len(response.body)} bytes"
         if self.measure == "status":
-            return Reading(response.status, wrong or message, "status")
+            return Reading(response.status, mismatch or message, "status")
         if self.measure == "as_expected":
-            return Reading(0 if wrong else 1, wrong or message, "yes or no")
-        if wrong:
-            raise ProbeError(f"{wrong[0].upper()}{wrong[1:]}.")
+            return Reading(0 if mismatch else 1, mismatch or message, "yes or no")
+        if mismatch:
+            raise ProbeError(f"{mismatch[0].upper()}{mismatch[1:]}.")
         if self.measure == "json":
             return Reading(_number(response.body, self.json_path), message, "number")
         return Reading(response.seconds, message)

@@ -18,7 +18,7 @@ BYTES = "bytes"
 PERCENT = "%"
 
 
-def _size(number: float) -> str:
+def _format_size(number: float) -> str:
     """Format bytes in binary units."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(number) < 1024:
@@ -76,7 +76,8 @@ class DiskProbe(BaseProbe):
         free = facts.f_bavail * facts.f_frsize
         used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
         percent = 100 * used / (used + free or 1)
-        message = f"{_size(free)} of {_size(facts.f_blocks * facts.f_frsize)} free on {self.path}"
+        total = _format_size(facts.f_blocks * facts.f_frsize)
+        message = f"{_format_size(free)} of {total} free on {self.path}"
         if self.measure == "free_bytes":
             return Reading(free, message, BYTES)
         return Reading(percent if self.measure == "percent_used" else 100 - percent, message)
@@ -102,7 +103,7 @@ class MemoryProbe(BaseProbe):
     def run(self) -> Reading:
         """Read /proc/meminfo."""
         facts = psutil.virtual_memory()
-        message = f"{_size(facts.available)} of {_size(facts.total)} available"
+        message = f"{_format_size(facts.available)} of {_format_size(facts.total)} available"
         if self.measure == "available_bytes":
             return Reading(facts.available, message, BYTES)
         return Reading(100 * (1 - facts.available / facts.total), message)
@@ -127,7 +128,7 @@ class SwapProbe(BaseProbe):
     def run(self) -> Reading:
         """Read /proc/meminfo."""
         facts = psutil.swap_memory()
-        message = f"{_size(facts.used)} of {_size(facts.total)} used"
+        message = f"{_format_size(facts.used)} of {_format_size(facts.total)} used"
         if not facts.total:
             message = "this host has no swap"
         if self.measure == "used_bytes":
