@@ -5,12 +5,13 @@ from __future__ import annotations
 from django.urls import path
 
 from . import views
+from .checking.pings import PingEvent
 
 app_name = "chroniker_monitors"
 urlpatterns = [
     path("metrics", views.metrics, name="metrics"),
     path("ping/<uuid:address>/", views.ping, name="ping"),
-    path("ping/<uuid:address>/start", views.ping, {"event": "start"}, name="ping_start"),
-    path("ping/<uuid:address>/fail", views.ping, {"event": "fail"}, name="ping_fail"),
+    path("ping/<uuid:address>/start", views.ping, {"event": PingEvent.START}, name="ping_start"),
+    path("ping/<uuid:address>/fail", views.ping, {"event": PingEvent.FAIL}, name="ping_fail"),
     path("ping/<uuid:address>/<int:exit_code>", views.ping, name="ping_exit_code"),
 ]

@@ -12,7 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
-from .checking.pings import MAX_BODY_BYTES, Ping, PingResult, record_ping
+from .checking.pings import MAX_BODY_BYTES, Ping, PingEvent, PingResult, record_ping
 from .exposition.response import respond
 
 
@@ -31,7 +31,10 @@ def metrics(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def ping(
-    request: HttpRequest, address: UUID, event: str = "", exit_code: int | None = None
+    request: HttpRequest,
+    address: UUID,
+    event: PingEvent = PingEvent.SUCCESS,
+    exit_code: int | None = None,
 ) -> HttpResponse:
     """Record a ping: success, or ``start``, ``fail`` or an exit code at the end of the address."""
     if exit_code is not None and exit_code > 255:
@@ -39,9 +42,8 @@ def ping(
     result = record_ping(
         address,
         Ping(
+            event=event,
             exit_code=exit_code,
-            failed=event == "fail" or bool(exit_code),
-            started=event == "start",
             body=_body(request) if request.method == "POST" else b"",
         ),
         now=utc_now(),

@@ -22,7 +22,7 @@ class CheckResult:
     monitor: Monitor
     measurement: Measurement
     in_run: bool
-    """Whether the scheduler ran the check. The run then succeeds whatever the severity is."""
+    """Whether the scheduler ran the check. The run then fails only if measuring failed."""
 
     @property
     def line(self) -> str:

@@ -42,14 +42,14 @@ def update_incident(
     if not change.is_recovery and not Monitor.objects.filter(pk=job.pk, enabled=True).exists():
         return
     run = Run.objects.filter(pk=run_id, job=job.pk).first() if run_id else None
-    text = summary(probe, change, measurement)
+    summary = summarize_change(probe, change, measurement)
     kind = IncidentKind.CONDITION
     if change.is_recovery:
-        incidents.resolve(job, host, kind=kind, summary=text, now=now, run=run)
+        incidents.resolve(job, host, kind=kind, summary=summary, now=now, run=run)
     else:
         severity = SEVERITIES[change.after]
         incidents.open_or_update(
-            job, host, kind=kind, severity=severity, summary=text, now=now, run=run
+            job, host, kind=kind, severity=severity, summary=summary, now=now, run=run
         )
 
 
@@ -68,8 +68,8 @@ def unreported_change(
     return SeverityChange(Severity.OK, severity_now)
 
 
-def summary(probe: Probe, change: SeverityChange, measurement: Measurement) -> str:
-    """Summarise for people: ``critical, 95 V (> 90): on battery``."""
+def summarize_change(probe: Probe, change: SeverityChange, measurement: Measurement) -> str:
+    """Summarize a change for people: ``critical, 95 V (> 90): on battery``."""
     words = [change.after.name.lower()]
     if measurement.value is not None:
         words.append(f"{measurement.value:.6g} {probe.unit or measurement.unit}".strip())

@@ -45,15 +45,27 @@ class PingResult(Enum):
     """The heartbeat has had :data:`MAX_PINGS_PER_MINUTE` pings in this minute."""
 
 
+class PingEvent(Enum):
+    """What a ping reports, by its address."""
+
+    SUCCESS = "success"
+    START = "start"
+    """The job has started; another ping reports how it ends."""
+    FAIL = "fail"
+
+
 @dataclass(frozen=True, slots=True)
 class Ping:
     """A ping as it was received."""
 
+    event: PingEvent = PingEvent.SUCCESS
     exit_code: int | None = None
-    failed: bool = False
-    started: bool = False
-    """The job has started; another ping reports how it ends."""
     body: bytes = b""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the job reported a failure, or an exit code other than 0."""
+        return self.event is PingEvent.FAIL or bool(self.exit_code)
 
 
 def record_ping(address: UUID, ping: Ping, *, now: datetime) -> PingResult:
@@ -70,7 +82,7 @@ def record_ping(address: UUID, ping: Ping, *, now: datetime) -> PingResult:
             # It is not a sample: subtract what the lock has counted.
             row.update(samples_total=state.samples_total - 1)
             return PingResult.RATE_LIMITED, 0
-        if ping.started:
+        if ping.event is PingEvent.START:
             row.update(
                 samples_total=state.samples_total - 1, last_ping_started_at=now, **window_columns
             )

@@ -272,8 +272,8 @@ def test_without_sentry_nothing_is_imported_for_it(site_env: dict[str, str]) -> 
     job = make_action_job()
     code = (
         "import sys, django; django.setup()\n"
-        "from chroniker.engine.entrypoints import tick_once\n"
-        "tick_once(); tick_once()\n"
+        "from chroniker.engine.entrypoints import run_single_tick\n"
+        "run_single_tick(); run_single_tick()\n"
         "found = {'sentry_sdk', 'chroniker.alerting.deadman', 'urllib3'} & set(sys.modules)\n"
         "sys.exit(str(found) if found else 0)\n"
     )

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import Incident, Job
-from chroniker_monitors.checking.incidents import summary
+from chroniker_monitors.checking.incidents import summarize_change
 from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.recorder import measure_and_record as record_check
 from chroniker_monitors.enums import Severity
@@ -38,16 +38,20 @@ OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICA
 )
 def test_the_summary_says_the_short_first(after: Severity, taken: Measurement, words: str) -> None:
     probe = Probe(kind="test_gauge", operator=">", warning=80, critical=90)
-    assert summary(probe, SeverityChange(CRITICAL, after), taken) == words
+    assert summarize_change(probe, SeverityChange(CRITICAL, after), taken) == words
 
 
 def test_the_summary_carries_what_a_command_wrote_to_stderr() -> None:
     probe = Probe(kind="command", operator=">", critical=0)
     stderr = "three orders have no address:\n  1041\n  1042\n  1050"
-    said = summary(probe, SeverityChange(OK, CRITICAL), Measurement(CRITICAL, 1.0, stderr))
+    said = summarize_change(probe, SeverityChange(OK, CRITICAL), Measurement(CRITICAL, 1.0, stderr))
     assert stderr in said
     assert (
-        len(summary(probe, SeverityChange(OK, CRITICAL), Measurement(CRITICAL, 1.0, "x" * 10_000)))
+        len(
+            summarize_change(
+                probe, SeverityChange(OK, CRITICAL), Measurement(CRITICAL, 1.0, "x" * 10_000)
+            )
+        )
         == 2000
     )
 

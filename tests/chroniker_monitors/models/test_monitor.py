@@ -75,6 +75,7 @@ def test_a_monitor_is_a_job_that_checks_itself() -> None:
     monitor = make_monitor(timeout_seconds=45, schedule="@every 1m")
     job = Job.objects.get()
     assert (job.command, job.args) == ("check_monitor", f"--job-id {job.pk}")
+    assert not job.failures_open_incidents
     assert job.max_runs_kept == 100
     assert monitor.probe.timeout_seconds == 45
     assert job.timeout_seconds == 65
