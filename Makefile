@@ -1,5 +1,5 @@
-# Two commands do everything on a fresh Debian machine: `make demo` and `make test`.
-# As root they install what is missing; otherwise they say what to install.
+# On a fresh Debian machine, start with `make demo` or `make test`.
+# As root they install what is missing; otherwise they print what to install.
 
 VENV        ?= .venv
 NEWEST_VENV ?= .venv-newest
@@ -20,17 +20,17 @@ help: ## print this list
 
 # --- the machine ---
 
-venv: $(VENV)/.stamp ## make .venv with Chroniker and its tools; again when pyproject.toml changes
+venv: $(VENV)/.stamp ## create .venv with Chroniker and its tools; update it when pyproject.toml changes
 
 $(VENV)/.stamp: pyproject.toml scripts/venv
 	@scripts/services headers
 	@scripts/venv $(VENV) $(PYTHON3)
 
-services: ## install and start databases and brokers; find Prometheus, cron, Chromium
+services: ## install and start databases and brokers; install Prometheus, cron, Chromium
 	@scripts/services
 
-# Without a newer Python there is nothing to make: scripts/test says so in its summary.
-newest: ## make .venv-newest with the newest Python and Django
+# Without a newer Python this does nothing; the summary of scripts/test reports it.
+newest: ## create .venv-newest with the newest Python and Django
 	@[ $(NEWEST_VENV)/.stamp -nt pyproject.toml ] || { \
 	    python="$$(scripts/newest-python)"; \
 	    [ -z "$$python" ] || UPGRADE=1 scripts/venv $(NEWEST_VENV) "$$python"; \
@@ -38,7 +38,7 @@ newest: ## make .venv-newest with the newest Python and Django
 
 # --- checks ---
 
-lint: venv ## ruff, mypy, import-linter, migrations in step with the models
+lint: venv ## ruff, mypy, import-linter, check for missing migrations
 	@$(MAKE) --no-print-directory --keep-going --jobs=$(TEST_JOBS) --output-sync=target \
 	    lint-types lint-migrations lint-imports lint-ruff lint-format
 	@echo "lint: clean"
@@ -54,50 +54,50 @@ lint-imports:
 lint-migrations:
 	DJANGO_SETTINGS_MODULE=tests.settings $(PYTHON) -m django makemigrations --check --dry-run
 
-format: venv ## let ruff rewrite what it can
+format: venv ## format the code and apply automatic fixes
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-test: services venv newest ## everything: lint, tests on three databases, newest Python and Django
+test: services venv newest ## lint, all tests on three databases, fast tests on the newest Python and Django
 	@$(RUN) scripts/test
 
-test-fast: venv ## the fast tests on SQLite
+test-fast: venv ## run the fast tests on SQLite
 	@$(PYTEST) --numprocesses $(TEST_JOBS) --dist loadgroup -m "not slow"
 
-test-newest: venv newest ## the fast tests on SQLite with the newest Python and Django
+test-newest: venv newest ## run the fast tests on SQLite with the newest Python and Django
 	@$(RUN) scripts/test newest
 
-# --- to see it work ---
+# --- demo, benchmarks, faults ---
 
-demo: venv ## a bookshop on SQLite whose jobs do real work: site, admin, metrics
+demo: venv ## run a demo site: a bookshop with jobs, monitors, admin and metrics
 	@$(PYTHON) -m demo
 
-observe: services venv ## the demonstration, watched by Prometheus, Alertmanager, and Grafana if there
+observe: services venv ## run the demo with Prometheus, Alertmanager and, if installed, Grafana
 	@$(PYTHON) -m demo observe
 
 smoke: venv ## run the demo and test it
 	@$(PYTHON) -m demo smoke
 
-bench: services venv ## what a tick, a scrape and a call cost
+bench: services venv ## measure what a tick, a scrape and a call cost
 	@$(RUN) $(PYTHON) -m benchmarks
 
-# Each kind of database in a process of its own; two cores carry two of them at a time.
+# Each kind of database runs in its own process, two at a time.
 FAULTS      := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target \
                    faults-on-postgres faults-on-mariadb faults-on-sqlite
 
-faults: services venv ## kill -9, lost connections, frozen hosts: a few minutes
+faults: services venv ## inject faults (kill -9, lost connections, frozen hosts) for a few minutes
 	@$(FAULTS)
 
-faults-long: services venv ## the same with ten times the slots, and ten hosts
+faults-long: services venv ## inject faults with ten hosts and ten times as many slots
 	@CHRONIKER_FAULTS_LONG=1 $(FAULTS)
 
 faults-on-%:
 	@CHRONIKER_FAULT_BACKENDS=$* $(PYTEST) -m faults tests/faults
 
-mutation: services venv ## small changes to the code, one at a time: do the tests notice? (by hand)
+mutation: services venv ## run mutation tests: do the tests notice small changes? (not in CI)
 	@$(RUN) $(PYTHON) scripts/mutation $(MUTATION)
 
-clean: ## remove what was made here; servers and their databases stay
+clean: ## remove everything that was built; servers and databases stay
 	rm -rf $(VENV) $(NEWEST_VENV) var build dist htmlcov .coverage* \
 	    .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

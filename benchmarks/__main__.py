@@ -1,4 +1,4 @@
-"""What a tick, a scrape and a call cost, held against floors that are measured beside them."""
+"""Measure what a tick, a scrape and a call cost, compared with a minimum measured beside them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATABASES = ("sqlite", "postgres")
 
 
 def main() -> int:
-    """Measure, print, and tell by the exit code whether the limits hold."""
+    """Measure and print the figures; the exit code is 1 if a limit is exceeded."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that databases are dropped
     began = time.monotonic()
@@ -36,16 +36,18 @@ def main() -> int:
     print(table.notes([_module(name) for name in options.names or NAMES]))
     print(
         f"\n{len(found)} figures in {time.monotonic() - began:.0f} s; {len(over)} over their"
-        f" limits, {len(failed)} of which count; {machine.load()}"
+        f" limits, {len(failed)} of them fail; {machine.load()}"
     )
     if options.json:
         figures = [asdict(figure) for figure in found]
-        options.json.write_text(json.dumps({"machine": machine.read_machine_facts(), "figures": figures}))
+        options.json.write_text(
+            json.dumps({"machine": machine.read_machine_facts(), "figures": figures})
+        )
     return 1 if failed and not options.no_limits else 0
 
 
 def measure(names: Sequence[str], backends: Sequence[str]) -> Iterator[Figure]:
-    """The figures, one after the other, each group on each database."""
+    """Yield the figures of each group on each database."""
     for number, backend in enumerate(backends):
         with databases.fresh(backend) as database:
             for name in names:
@@ -64,26 +66,30 @@ def _module(name: str) -> Any:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="name", help=f"which: {', '.join(NAMES)}; all of them if none"
+        "names", nargs="*", metavar="name", help=f"groups to run: {', '.join(NAMES)}; default: all"
     )
     parser.add_argument(
         "--database", nargs="+", choices=databases.BACKENDS, help="default: sqlite postgres"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--no-limits", action="store_true", help="only print")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument(
-        "--strict", action="store_true", help="fail over limits marked as informative (*), too"
+        "--no-limits", action="store_true", help="print the figures, and do not fail over limits"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="also fail over informative limits (*)"
     )
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
-        parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {NAMES}")
+        parser.error(
+            f"there is no group {', '.join(sorted(unknown))}; choose from {', '.join(NAMES)}"
+        )
     asked = options.database or DATABASES
     missing = [backend for backend in asked if not databases.is_available(backend)]
     if missing:
-        message = f"no server on this machine answers as {' or '.join(missing)}"
+        message = f"there is no server for {' or '.join(missing)} on this machine"
         if options.database:
             parser.error(message)
-        print(f"!!! {message}; left out", file=sys.stderr)
+        print(f"!!! {message}; skipped", file=sys.stderr)
     options.database = [backend for backend in asked if backend not in missing]
     return options
 

@@ -1,4 +1,4 @@
-"""A database of its own for each kind: made, migrated, and dropped again."""
+"""A benchmark database of each kind: created, migrated, and dropped at the end."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ BACKENDS = ("sqlite", *SERVERS)
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkDatabase:
-    """One that is there for this benchmark alone."""
+    """A database that is used only by this benchmark."""
 
     backend: str
     name: str
 
     def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
-        """Call a function in a fresh process of a site that has this database."""
+        """Call a function in a new process whose settings use this database."""
         environ = {"CHRONIKER_TEST_DB": self.backend, "CHRONIKER_TEST_DB_NAME": self.name}
         return call(function, environ, **arguments)
 
 
 def is_available(backend: str) -> bool:
-    """Whether there is a server; SQLite needs none."""
+    """Return whether there is a server; SQLite needs none."""
     if backend not in SERVERS:
         return True
     host, port, usual = SERVERS[backend]
@@ -45,7 +45,7 @@ def is_available(backend: str) -> bool:
 
 @contextlib.contextmanager
 def fresh(backend: str) -> Iterator[BenchmarkDatabase]:
-    """A migrated, empty database; gone at the end."""
+    """Create a migrated, empty database; drop it at the end."""
     with tempfile.TemporaryDirectory(prefix="chroniker-bench-") as folder:
         name = f"chroniker_bench_{os.getpid()}"
         if backend == "sqlite":
@@ -62,7 +62,7 @@ def fresh(backend: str) -> Iterator[BenchmarkDatabase]:
 
 
 def create() -> None:
-    """Make the database that the settings name."""
+    """Create the database of the settings."""
     from django.core.management import call_command
     from django.db import connection
 
@@ -73,7 +73,7 @@ def create() -> None:
 
 
 def drop() -> None:
-    """Drop it, if it was made; SQLite's file goes with its folder."""
+    """Drop it, if it exists; the file of SQLite is deleted with its directory."""
     from django.db import connection
 
     if connection.vendor != "sqlite":
@@ -82,7 +82,7 @@ def drop() -> None:
 
 
 def empty() -> None:
-    """No rows but those that migrations made, and no trace of those that were there."""
+    """Delete all rows except those of migrations, and reset the sequences."""
     from django.core.management.color import no_style
     from django.db import connection
 

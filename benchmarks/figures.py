@@ -1,4 +1,4 @@
-"""What was measured, and whether it is what was promised."""
+"""Measured figures and their limits."""
 
 from __future__ import annotations
 
@@ -9,59 +9,59 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a figure is held to: its ratio to the floor or, where there is none, its value."""
+    """A limit for the ratio to the floor or, without a floor, for the value."""
 
     number: float
     at_least: bool = False
     informative: bool = False
-    """Printed; to exceed it is an error only with ``--strict``."""
+    """Only printed; an error with ``--strict``."""
 
     def __str__(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.number:g}"
 
     def holds(self, number: float) -> bool:
-        """Whether ``number`` is within it."""
+        """Return whether ``number`` is within the limit."""
         return number >= self.number if self.at_least else number <= self.number
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number, the floor that it was measured against, and what it may be."""
+    """A measured number, its floor (the minimum it is compared with), and its limit."""
 
     what: str
     value: float
     unit: str = ""
     floor: float | None = None
     ratio: float | None = None
-    """The median of the ratios of neighbours, which is not the ratio of the medians."""
+    """The median of the ratios of pairs, which is not the ratio of the medians."""
     limit: Limit | None = None
     of_value: bool = False
-    """The limit is one of the value, though there is a ratio."""
+    """The limit applies to the value, although there is a ratio."""
     spread: str = ""
     group: str = ""
     database: str = ""
 
     @property
     def of_ratio(self) -> bool:
-        """Whether the limit is one of the ratio."""
+        """Whether the limit applies to the ratio."""
         return self.ratio is not None and not self.of_value
 
     @property
     def holds(self) -> bool:
-        """Whether it is within its limit, if it has one."""
+        """Whether it is within its limit, or has none."""
         number = self.ratio if self.of_ratio else self.value
         assert number is not None
         return self.limit is None or self.limit.holds(number)
 
     @property
     def informative(self) -> bool:
-        """Whether to exceed the limit is an error only with ``--strict``."""
+        """Whether exceeding the limit is an error only with ``--strict``."""
         return self.limit is not None and self.limit.informative
 
 
 @dataclass(frozen=True, slots=True)
 class PairedValue:
-    """A measurement and the one of its floor that was taken right beside it."""
+    """A measured value and its floor, measured directly after each other."""
 
     value: float
     floor: float
@@ -75,7 +75,7 @@ def compare_with_floor(
     *,
     of_value: bool = False,
 ) -> Figure:
-    """How many times its floor something is."""
+    """Return a figure with its ratio to the floor."""
     ratios = [pair.value / pair.floor for pair in pairs]
     return Figure(
         what,
@@ -89,12 +89,14 @@ def compare_with_floor(
     )
 
 
-def median_figure(what: str, unit: str, values: Sequence[float], limit: Limit | None = None) -> Figure:
-    """The median of what was measured."""
+def median_figure(
+    what: str, unit: str, values: Sequence[float], limit: Limit | None = None
+) -> Figure:
+    """Return a figure with the median of the values."""
     return Figure(what, median(values), unit, limit=limit, spread=spread(values))
 
 
 def spread(numbers: Iterable[float]) -> str:
-    """How many they are, from the least to the greatest."""
+    """Return the range of the numbers, and how many they are."""
     ordered = sorted(numbers)
     return f"{ordered[0]:.3g} to {ordered[-1]:.3g} ({len(ordered)} rounds)"

@@ -16,13 +16,13 @@ NOTE = (
     "a tick with one job that prints 1 GiB of lines, without a newline (solid), or of NUL and "
     "invalid UTF-8 (binary), against a bare reader: a fork that writes the same, and os.read in a "
     "loop. "
-    "The reader's pipe is as large as the one that the tick makes of its own (1 MiB); with a pipe "
-    "of the usual 64 KiB it is slower. Memory is the peak of the tick's own process less what it "
-    "had before it began."
+    "The reader's pipe is as large as the one that the tick uses (1 MiB); with a pipe of the "
+    "default 64 KiB it is slower. Memory is the peak of the tick's own process minus its memory "
+    "at the start."
 )
 RUN_ONCE = False
 KINDS = ("lines", "solid", "binary")
-"""Of ``act flood``."""
+"""Arguments of ``act flood``."""
 MEGABYTES = 1024
 ROUNDS = 3
 WALL = Limit(3.0)
@@ -30,7 +30,7 @@ MEMORY = Limit(64)
 
 
 def figures(database: BenchmarkDatabase) -> list[Figure]:
-    """Wall, CPU and memory for each kind."""
+    """Measure wall time, CPU and memory for each kind."""
     found = []
     for kind in KINDS:
         wall, cpu, grown = [], [], []
@@ -52,7 +52,7 @@ def figures(database: BenchmarkDatabase) -> list[Figure]:
 
 
 def time_tick(megabytes: int, kind: str) -> dict[str, float]:
-    """Seconds and bytes of a tick with one job that prints so much."""
+    """Return seconds and bytes of a tick with one job that prints this much."""
     from chroniker.engine.entrypoints import run_single_tick
     from chroniker.models import OutputChunk, Run
 
@@ -61,7 +61,7 @@ def time_tick(megabytes: int, kind: str) -> dict[str, float]:
     databases.empty()
     add_jobs(1, "act", f"flood {megabytes} {kind}")
     make_due()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on (proc(5))
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak (proc(5))
     before = _memory("VmRSS")
     with Stopwatch() as clock:
         run_single_tick()
@@ -69,14 +69,14 @@ def time_tick(megabytes: int, kind: str) -> dict[str, float]:
     expect_success(1)
     texts = list(OutputChunk.objects.order_by("offset").values_list("text", flat=True))
     if not texts[0].startswith("HEAD\n") or not texts[-1].endswith("\nTAIL\n"):
-        raise RuntimeError("head or tail of the output was not kept")
+        raise RuntimeError("head or tail of the output was not stored")
     if Run.objects.get().stdout_bytes != megabytes * 2**20 + len("HEAD\n\nTAIL\n"):
-        raise RuntimeError("not all of the output was seen")
+        raise RuntimeError("not all of the output was read")
     return {"wall": clock.wall, "cpu": clock.cpu, "grown": grown}
 
 
 def time_reader(megabytes: int, kind: str) -> dict[str, float]:
-    """Seconds of a process that reads the same from the same kind of pipe and forgets it."""
+    """Return seconds of a process that reads the same output from such a pipe and discards it."""
     from django.core.management import call_command
 
     from chroniker.processes.supervisor import _PIPE_BYTES, _READ_BYTES
@@ -99,7 +99,7 @@ def time_reader(megabytes: int, kind: str) -> dict[str, float]:
 
 
 def _memory(name: str) -> int:
-    """Bytes of resident memory of this very process."""
+    """Return bytes of resident memory of this process."""
     found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) * 1024

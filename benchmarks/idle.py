@@ -1,19 +1,19 @@
-"""A tick on which nothing is due, with few jobs and with very many."""
+"""A tick on which nothing is due, with few and with very many jobs."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from . import databases
 from .databases import BenchmarkDatabase
 from .figures import Figure, Limit, PairedValue, compare_with_floor, median_figure
-from .workers import CONSOLE_SCRIPT, MANAGE_CRON, EMPTY_PROGRAM, ProcessCost, measure_process
+from .workers import CONSOLE_SCRIPT, EMPTY_PROGRAM, MANAGE_CRON, ProcessCost, measure_process
 
 NOTE = (
-    "a fresh process of a tick on which nothing is due (`manage.py cron`, and `chroniker`, as the "
-    "cron line has it), from the end of django.setup() to the end of the command; leaving the "
-    "interpreter is a line of its own, against a process that has only set up Django. And the "
-    "tick's queries, which have to be as many with 100,000 jobs as with 10."
+    "a new process of a tick on which nothing is due (`manage.py cron`, and `chroniker` as in a "
+    "crontab), from the end of django.setup() to the end of the command. The exit of the "
+    "interpreter is a separate line, compared with a process that only sets up Django. The number "
+    "of queries must be the same with 100,000 jobs as with 10."
 )
 RUN_ONCE = False
 FEW, MANY = 10, 100_000
@@ -29,9 +29,13 @@ def figures(database: BenchmarkDatabase) -> list[Figure]:
     for jobs in (FEW, MANY):
         database.call(prepare, jobs=jobs)
         queries[jobs] = database.call(count_queries)
-        codes = [MANAGE_CRON, EMPTY_PROGRAM, CONSOLE_SCRIPT] if jobs == FEW else [MANAGE_CRON, EMPTY_PROGRAM]
-        taken = database.call(measure_rounds, codes=codes)
-        turns = [[ProcessCost(*numbers) for numbers in turn] for turn in taken]
+        codes = (
+            [MANAGE_CRON, EMPTY_PROGRAM, CONSOLE_SCRIPT]
+            if jobs == FEW
+            else [MANAGE_CRON, EMPTY_PROGRAM]
+        )
+        rounds = database.call(measure_rounds, codes=codes)
+        turns = [[ProcessCost(*numbers) for numbers in turn] for turn in rounds]
         cpu = [turn[0].cpu for turn in turns]
         found.append(median_figure(f"{jobs:,} jobs, beyond django.setup(): CPU", "ms", cpu, CPU))
         if jobs == FEW:
@@ -50,7 +54,7 @@ def figures(database: BenchmarkDatabase) -> list[Figure]:
 
 
 def prepare(jobs: int) -> None:
-    """So many jobs, planned for next year."""
+    """Create jobs that are planned for next year."""
     from .jobs import bulk_add_jobs
 
     databases.empty()
@@ -58,14 +62,14 @@ def prepare(jobs: int) -> None:
 
 
 def count_queries() -> int:
-    """How many statements a tick sends over a connection that is open."""
+    """Return how many statements a tick sends over an open connection."""
     from django.db import connection
 
     from chroniker.engine.scheduler import Scheduler
 
     sent = 0
 
-    def count(execute: Any, *statement: Any) -> Any:
+    def count(execute: Callable[..., object], *statement: object) -> object:
         nonlocal sent
         sent += 1
         return execute(*statement)
@@ -77,5 +81,5 @@ def count_queries() -> int:
 
 
 def measure_rounds(codes: list[str]) -> list[list[list[float]]]:
-    """What each program spent, round by round."""
+    """Return the cost of each program in each round."""
     return [[measure_process(code).numbers for code in codes] for _ in range(ROUNDS)]

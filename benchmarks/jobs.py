@@ -1,4 +1,4 @@
-"""In a worker: jobs to be measured, and what became of them."""
+"""In a worker: create jobs to measure, and check their runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from chroniker.models import Job, JobState, Run
 from chroniker.models.job import _definition_expression
 
 HOURLY = "0 * * * *"
-"""Due at full hours: what was made due stays one slot late while minutes go by."""
+"""Due at full hours, so that a due job stays one slot late while the benchmark runs."""
 
 
 def add_jobs(number: int, command: str = "noop", args: str = "") -> None:
-    """Add jobs that are due once an hour and have been planned; let the host be known."""
+    """Create planned jobs that are due once an hour, and register the host."""
     Job.objects.bulk_create(
         Job(name=f"job {command} {n}", command=command, args=args, schedule=HOURLY)
         for n in range(number)
@@ -28,7 +28,7 @@ def add_jobs(number: int, command: str = "noop", args: str = "") -> None:
 
 
 def make_due() -> None:
-    """Let every job be due since the last full hour, and never have run."""
+    """Make every job due since the last full hour, without earlier runs."""
     now = datetime.datetime.now(datetime.UTC)
     hour = now.replace(minute=0, second=0, microsecond=0)
     Run.objects.all().delete()
@@ -36,19 +36,19 @@ def make_due() -> None:
 
 
 def expect_success(number: int) -> None:
-    """Raise RuntimeError unless that many runs have succeeded, and no other was made."""
+    """Raise RuntimeError unless exactly this many runs exist and all have succeeded."""
     statuses = Counter(Run.objects.values_list("status", flat=True))
     if statuses != {RunStatus.SUCCEEDED: number}:
         errors = set(Run.objects.values_list("error", flat=True))
         raise RuntimeError(
-            f"{number} runs were to succeed, and there are {dict(statuses)}: {errors}"
+            f"{number} runs should have succeeded, but there are {dict(statuses)}: {errors}"
         )
 
 
 def bulk_add_jobs(number: int) -> None:
-    """Add jobs, planned for next year, all but the first as copies that the database makes.
+    """Create jobs that are planned for next year; the database copies all but the first.
 
-    Planning so many jobs by the scheduler takes minutes, and is no matter of an idle tick.
+    The scheduler would plan so many jobs in minutes, and that is not part of an idle tick.
     """
     moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365)
     first = Job.objects.create(name="one of many", command="noop", schedule=HOURLY)
@@ -58,14 +58,14 @@ def bulk_add_jobs(number: int) -> None:
     mysql = connection.vendor == "mysql"
     name = "CONCAT(name, %s)" if mysql else "name || %s"
     with connection.cursor() as cursor:
-        there = 1
-        while there < number:  # twice as many each time
-            more = min(there, number - there)
+        existing = 1
+        while existing < number:  # twice as many each time
+            more = min(existing, number - existing)
             cursor.execute(
                 _copy_sql(Job, name=name, planned_from="''") + f" ORDER BY id LIMIT {more}",
-                [f" {there}"],
+                [f" {existing}"],
             )
-            there += more
+            existing += more
         Job.objects.filter(planned_from="").update(planned_from=_definition_expression())
         copies = _copy_sql(JobState, job="job.id").replace(" FROM ", " FROM chroniker_job AS job, ")
         where = " WHERE chroniker_jobstate.id = %s AND job.id <> %s"
@@ -74,15 +74,16 @@ def bulk_add_jobs(number: int) -> None:
             cursor.execute("ANALYZE")
     Scheduler().run()
     if JobState.objects.count() != number or Job.objects.needing_planning().exists():
-        raise RuntimeError("the jobs are not as they were meant to be")
+        raise RuntimeError("the jobs were not created as planned")
 
 
 def _copy_sql(model: type[Model], **overrides: str) -> str:
-    """INSERT ... SELECT of rows as they are, but for their keys and what is given."""
+    """Return INSERT ... SELECT that copies rows, except for their keys and the overrides."""
     quote = connection.ops.quote_name
     table = model._meta.db_table
     wanted = {
-        quote(field.column or ""): overrides.get(field.name) or f"{table}.{quote(field.column or '')}"
+        quote(field.column or ""): overrides.get(field.name)
+        or f"{table}.{quote(field.column or '')}"
         for field in model._meta.concrete_fields
         if not field.primary_key and not field.generated
     }

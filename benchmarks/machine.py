@@ -1,4 +1,4 @@
-"""On what it was measured."""
+"""The machine of the benchmark."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
 
 
-def read_machine_facts() -> dict[str, Any]:
-    """The machine, the software and the moment."""
+def read_machine_facts() -> dict[str, object]:
+    """Return facts about the machine and the software, and the time."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
@@ -27,16 +26,16 @@ def read_machine_facts() -> dict[str, Any]:
 
 
 def describe() -> str:
-    """In a line."""
+    """Return the facts as text."""
     known = read_machine_facts()
     return (
         f"{known['date']}, commit {known['commit'] or '?'}, {known['cores']} cores, "
         f"Linux {known['kernel']}, Python {known['python']}, Django {known['django']}; {load()}\n"
-        "Absolute times are those of a noisy machine; the ratios to floors, which were measured "
-        "in turn with\nthe figures, are what means something. Figures are medians."
+        "Absolute times depend on the machine and its load. Compare the ratios to the floors, "
+        "which were\nmeasured alternately with the figures. Figures are medians."
     )
 
 
 def load() -> str:
-    """How busy the machine is."""
+    """Return the load of the machine."""
     return f"load {os.getloadavg()[0]:.1f}"

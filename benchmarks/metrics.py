@@ -1,4 +1,4 @@
-"""/metrics with very many jobs."""
+"""The page /metrics with very many jobs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .databases import BenchmarkDatabase
 from .figures import Figure, Limit, PairedValue, compare_with_floor
 
 NOTE = (
-    "a page with 10,000 jobs, histograms on: cold (nothing known of the scrape before) and warm "
-    "(1 % of the jobs changed since), against fetching the rows and joining the same text from "
-    "strings; prometheus_client's generate_latest over the same families, against the cold page; "
-    "peak memory by tracemalloc while two pages are made."
+    "a page with 10,000 jobs and histograms: cold (without a previous scrape) and warm (1 % of the "
+    "jobs changed), against fetching the rows and joining the same text from strings; "
+    "prometheus_client's generate_latest over the same families, against the cold page; peak "
+    "memory by tracemalloc while two pages are rendered."
 )
 RUN_ONCE = False
 FEW, MANY = 10, 10_000
@@ -26,19 +26,19 @@ MEMORY = Limit(6, informative=True)
 
 
 def figures(database: BenchmarkDatabase) -> list[Figure]:
-    """Time, memory and queries of a page."""
-    taken = database.call(measure)
-    page = taken["page"] / 1e6
+    """Measure time, memory and queries of a page."""
+    measured = database.call(measure)
+    page = measured["page"] / 1e6
     pairs = {
-        name: [PairedValue(*pair) for pair in taken[name]] for name in ("cold", "warm", "client")
+        name: [PairedValue(*pair) for pair in measured[name]] for name in ("cold", "warm", "client")
     }
-    few, many = taken["queries"]
+    few, many = measured["queries"]
     return [
         compare_with_floor(f"cold page, {MANY:,} jobs", "s", pairs["cold"], COLD),
         compare_with_floor("warm page, 1 % changed", "s", pairs["warm"], WARM),
         compare_with_floor("prometheus_client, to the cold page", "s", pairs["client"], CLIENT),
         compare_with_floor(
-            "memory to the page", "MB", [PairedValue(taken["memory"] / 1e6, page)], MEMORY
+            "memory to the page", "MB", [PairedValue(measured["memory"] / 1e6, page)], MEMORY
         ),
         Figure(f"queries, {FEW} jobs", few),
         Figure(f"queries, {MANY:,} jobs", many, limit=Limit(few, informative=True)),
@@ -49,7 +49,7 @@ def figures(database: BenchmarkDatabase) -> list[Figure]:
 
 
 def measure() -> dict[str, Any]:
-    """Seconds, bytes, and numbers of queries."""
+    """Return seconds, bytes, and numbers of queries."""
     from prometheus_client import generate_latest
 
     from chroniker_monitors.collector.prometheus import current_config, metrics

@@ -12,8 +12,8 @@ from .workers import Stopwatch
 
 NOTE = (
     "1,000 monitors (disk, memory, load, file, a process, a count of rows, the database's latency) "
-    "due in one tick, which has to be over within a minute; the CPU of one, of all its processes, "
-    "against that of fork and call_command('noop')."
+    "due in one tick, which must end within a minute; the CPU of one monitor, in all its "
+    "processes, against that of fork and call_command('noop')."
 )
 RUN_ONCE = False
 MONITORS = 1_000
@@ -30,7 +30,7 @@ KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def figures(database: BenchmarkDatabase) -> list[Figure]:
-    """Wall of all of them, and CPU of one."""
+    """Measure the wall time of all monitors and the CPU of one."""
     database.call(prepare)
     walls, cpu = [], []
     for _ in range(ROUNDS):
@@ -48,7 +48,7 @@ def figures(database: BenchmarkDatabase) -> list[Figure]:
 
 
 def prepare() -> None:
-    """A database with that many monitors, whose host is known."""
+    """Create the monitors and register the host."""
     from chroniker.engine.scheduler import Scheduler
     from chroniker_monitors.models import Monitor
 
@@ -64,7 +64,7 @@ def prepare() -> None:
 
 
 def time_tick() -> dict[str, float]:
-    """Seconds of a tick on which all of them are due, and after which each has a sample."""
+    """Return seconds of a tick on which all monitors are due; each must store a sample."""
     from django.core.management import call_command
     from django.db import connections
 
@@ -80,5 +80,5 @@ def time_tick() -> dict[str, float]:
     expect_success(MONITORS)
     measured = Sample.objects.filter(value__isnull=False).count()
     if measured != MONITORS:
-        raise RuntimeError(f"{measured} of {MONITORS} monitors have measured")
+        raise RuntimeError(f"{measured} of {MONITORS} monitors have stored a sample")
     return {"wall": clock.wall, "cpu": clock.cpu}

@@ -1,4 +1,4 @@
-"""What it costs a job to tell how far it is."""
+"""The cost of reporting progress."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ MICROSECONDS = Limit(3)
 
 
 def figures(database: BenchmarkDatabase) -> list[Figure]:
-    """A call."""
+    """Measure one call."""
     pairs = [PairedValue(*pair) for pair in database.call(run_job, calls=CALLS)]
-    return [compare_with_floor("a call of update_progress", "µs", pairs, MICROSECONDS, of_value=True)]
+    return [
+        compare_with_floor("a call of update_progress", "µs", pairs, MICROSECONDS, of_value=True)
+    ]
 
 
 # --- in a worker ----------------------------------------------------------------------------
 
 
 def run_job(calls: int) -> list[list[float]]:
-    """Microseconds of a call and of an empty function's, turn by turn, as the job printed them."""
+    """Return the microseconds of a call and of an empty function, for each round."""
     from chroniker.engine.entrypoints import run_single_tick
     from chroniker.models import OutputChunk, Run
 

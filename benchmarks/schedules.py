@@ -1,4 +1,4 @@
-"""Schedules, against the library that everybody uses for them."""
+"""Schedules, compared with croniter."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .databases import BenchmarkDatabase
 from .figures import Figure, PairedValue, compare_with_floor
 
 NOTE = (
-    "a week of slots of a cron expression, by next(), and their number, by count(), against a loop "
-    "over croniter's get_next(), which gives other answers on nights on which clocks change."
+    "a week of slots of a cron expression with next(), and their number with count(), against a "
+    "loop over croniter's get_next(), whose results differ on nights on which the clocks change."
 )
 RUN_ONCE = True
 ROUNDS = 5
 EXPRESSIONS = ("*/5 * * * *", "0 */2 * * MON-FRI")
 ZONE = "Europe/Berlin"
-BEGIN = datetime(2026, 3, 26, tzinfo=UTC)  # clocks change on the 29th
+BEGIN = datetime(2026, 3, 26, tzinfo=UTC)  # the clocks change on the 29th
 WEEK = timedelta(days=7)
 
 
 def figures(database: BenchmarkDatabase) -> list[Figure]:
-    """Parsing, and a week."""
+    """Measure parsing and a week of slots."""
     return [
         compare_with_floor(what, unit, [PairedValue(*pair) for pair in pairs])
         for what, unit, pairs in database.call(measure_rounds, rounds=ROUNDS)
@@ -34,7 +34,7 @@ def figures(database: BenchmarkDatabase) -> list[Figure]:
 
 
 def measure_rounds(rounds: int) -> list[tuple[str, str, list[tuple[float, float]]]]:
-    """What was done, the unit, and pairs of ours and croniter's."""
+    """Return description, unit, and pairs of our time and croniter's."""
     from croniter import croniter
 
     from chroniker.schedules import parse

@@ -1,4 +1,4 @@
-"""The site that is measured: the test suite's, with the commands of this package."""
+"""Settings of the measured site: those of the tests, with the commands of this package."""
 
 from __future__ import annotations
 

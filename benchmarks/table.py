@@ -1,4 +1,4 @@
-"""Figures as lines of a table."""
+"""Figures as a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD = "\n" + _FORMAT.format("figure", "value", "floor", "ratio", "limit", "", "
 
 
 def line(figure: Figure) -> str:
-    """One line."""
+    """Return the line of a figure."""
     where = f" [{figure.database}]" if figure.database else ""
     limit, verdict = "", ""
     if figure.limit is not None:
@@ -34,9 +34,9 @@ def line(figure: Figure) -> str:
 
 
 def notes(modules: Iterable[ModuleType]) -> str:
-    """What the figures of these groups mean."""
+    """Return the explanations of these groups."""
     found = [f"{module.__name__.rpartition('.')[2]}: {module.NOTE}" for module in modules]
-    found.append("*: a limit that counts only with --strict.")
+    found.append("*: an informative limit; it fails only with --strict.")
     return "\n" + "\n".join(
         textwrap.fill(" ".join(text.split()), 100, subsequent_indent="    ") for text in found
     )

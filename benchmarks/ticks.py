@@ -1,4 +1,4 @@
-"""100 due jobs that do nothing, in one tick."""
+"""100 due no-op jobs in one tick."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .workers import Stopwatch
 
 NOTE = (
     "100 due no-op jobs in one tick, against fork and call_command('noop') 100 times, one after "
-    "the other, in such a process; CPU is that of all their processes, the database server's not."
+    "the other, in such a process; CPU is that of all processes except the database server."
 )
 JOBS = 100
 RUN_ONCE = False
@@ -26,7 +26,7 @@ ROLES = ("tick", "forkserver", "warden", "job")
 
 
 def figures(database: BenchmarkDatabase) -> list[Figure]:
-    """Wall and CPU, and where the CPU goes."""
+    """Measure wall time and CPU, and the CPU of each kind of process."""
     database.call(prepare, jobs=JOBS)
     wall, cpu = [], []
     for _ in range(ROUNDS):
@@ -49,7 +49,7 @@ def figures(database: BenchmarkDatabase) -> list[Figure]:
 
 
 def prepare(jobs: int) -> None:
-    """A database with that many jobs."""
+    """Create the jobs."""
     from .jobs import add_jobs
 
     databases.empty()
@@ -57,7 +57,7 @@ def prepare(jobs: int) -> None:
 
 
 def time_tick(jobs: int) -> dict[str, float]:
-    """Seconds of a tick on which all of them are due."""
+    """Return seconds of a tick on which all jobs are due."""
     from django.core.management import call_command
     from django.db import connections
 
@@ -72,7 +72,7 @@ def time_tick(jobs: int) -> dict[str, float]:
 
 
 def time_forks(jobs: int) -> dict[str, float]:
-    """Seconds of what the tick cannot do without, done in the plainest way."""
+    """Return seconds of the minimum: fork and run the command, without anything else."""
     from django.core.management import call_command
 
     with Stopwatch() as clock:
@@ -88,9 +88,9 @@ def time_forks(jobs: int) -> dict[str, float]:
 
 
 def cpu_by_role(jobs: int) -> dict[str, float]:
-    """Milliseconds of CPU for one job, by the kind of process.
+    """Return milliseconds of CPU for one job, by the kind of process.
 
-    Every process of Chroniker leaves by ``os._exit``; here it first writes down what it used.
+    Every process of Chroniker ends with ``os._exit``; here it writes its usage to a file first.
     """
     with tempfile.TemporaryFile(buffering=0) as file:
         real_exit = os._exit
@@ -106,9 +106,9 @@ def cpu_by_role(jobs: int) -> dict[str, float]:
         spent = dict.fromkeys(ROLES, 0.0)
         spent["tick"] = _scheduler_cpu(jobs)
         file.seek(0)
-        noted = [line.split() for line in file.read().decode().splitlines()]
-    parents = {pid: parent for pid, parent, _ in noted}
-    for pid, _, seconds in noted:
+        records = [line.split() for line in file.read().decode().splitlines()]
+    parents = {pid: parent for pid, parent, _ in records}
+    for pid, _, seconds in records:
         depth, ancestor = 1, parents[pid]
         while ancestor in parents:
             depth, ancestor = depth + 1, parents[ancestor]

@@ -1,4 +1,4 @@
-"""Fresh processes: each measurement has a Python of its own, with Django set up."""
+"""New processes for measurements, each with its own Python and Django."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def call(function: Callable[..., Any], environ: Mapping[str, str], **arguments: Any) -> Any:
-    """What ``function`` returns when it is called in a new process with that environment.
+    """Call ``function`` in a new process with this environment and return its result.
 
-    Arguments and result travel as JSON. Raises RuntimeError where it failed; what it said is on
-    stderr by then.
+    Arguments and result are passed as JSON. Raises RuntimeError if it fails; its error is printed
+    to stderr.
     """
     name = f"{function.__module__}:{function.__qualname__}"
     site = {**os.environ, "DJANGO_SETTINGS_MODULE": "benchmarks.settings", **environ}
-    site.pop("PYTHONDONTWRITEBYTECODE", None)  # no site compiles its source at each tick
+    site.pop("PYTHONDONTWRITEBYTECODE", None)  # a site does not compile its source at each tick
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.workers", name, json.dumps(arguments)],
         env=site,
@@ -47,10 +47,10 @@ def _serve(name: str, arguments: str) -> None:
 
 
 class Stopwatch:
-    """Seconds of wall and of CPU; CPU also of every process that was started meanwhile.
+    """Seconds of wall time and of CPU; CPU includes every process that was started meanwhile.
 
-    Orphans fall to this process (prctl(2)), so the CPU of those that their own parents did not
-    wait for is counted, too. They are waited for after the wall's clock has stopped.
+    This process becomes the parent of orphans (prctl(2)), so their CPU is counted too. It waits
+    for them after the wall time was taken.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def _cpu(who: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ProcessCost:
-    """What a process cost once Django was set up, milliseconds, its exit apart."""
+    """The cost of a process after django.setup(), and the cost of its exit, milliseconds."""
 
     wall: float
     cpu: float
@@ -95,15 +95,17 @@ class ProcessCost:
 
     @property
     def numbers(self) -> list[float]:
-        """For JSON."""
+        """The numbers as a list, for JSON."""
         return list(astuple(self))
 
 
 EMPTY_PROGRAM = "pass"
-"""The floor of every command: Python and Django, and then nothing."""
-MANAGE_CRON = "from django.core.management import *; execute_from_command_line(['manage.py', 'cron'])"
+"""The floor of every command: only Python and Django."""
+MANAGE_CRON = (
+    "from django.core.management import *; execute_from_command_line(['manage.py', 'cron'])"
+)
 CONSOLE_SCRIPT = "import chroniker.cli; chroniker.cli.main([])"
-"""The program that the cron line names."""
+"""The program for a crontab."""
 _PROGRAM = """
 import resource, time, django
 def note():
@@ -119,22 +121,22 @@ finally:
 
 
 def measure_process(code: str) -> ProcessCost:
-    """What a fresh Python spends on ``code`` once Django is set up.
+    """Return the cost of ``code`` in a new Python process after django.setup().
 
-    Not the difference of two whole processes: where one start and end of Django takes 50 ms more
-    than the next, that says nothing. Raises RuntimeError where it fails.
+    It is not the difference of two whole processes, because the start and exit of Django vary by
+    50 ms. Raises RuntimeError if the process fails.
     """
     program = [sys.executable, "-c", _PROGRAM.format(code)]
     process = subprocess.Popen(program, stdout=subprocess.PIPE)
     assert process.stdout
     with process.stdout:
-        said = process.stdout.read().split()
+        printed = process.stdout.read().split()
     _, status, usage = os.wait4(process.pid, 0)
     ended = time.perf_counter()  # the same clock in all processes: CLOCK_MONOTONIC
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or len(said) != 4:
-        raise RuntimeError(f"{code} ended with exit code {process.returncode}: {said}")
-    began, cpu_before, returned, cpu_then = map(float, said)
+    if process.returncode or len(printed) != 4:
+        raise RuntimeError(f"{code} ended with exit code {process.returncode}: {printed}")
+    began, cpu_before, returned, cpu_then = map(float, printed)
     cpu = usage.ru_utime + usage.ru_stime
     seconds = returned - began, cpu_then - cpu_before, ended - returned, cpu - cpu_then
     return ProcessCost(*(1e3 * number for number in seconds))

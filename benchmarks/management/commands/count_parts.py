@@ -1,10 +1,9 @@
-"""The job of benchmarks.progress."""
+"""The job that benchmarks.progress measures."""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -14,13 +13,12 @@ _ROUNDS = 10
 
 
 class Command(BaseCommand):
-    help = "Tells its progress very often, and then how long that took."
+    help = "Report progress very often, then print how long a call took."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("calls", type=int)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        calls: int = options["calls"]
+    def handle(self, *args: object, calls: int, **options: object) -> None:
         turn = calls // _ROUNDS
         pairs = []
         for number in range(_ROUNDS):
