@@ -104,6 +104,15 @@ def test_guarantees_name_scenarios_and_mutants_that_exist() -> None:
     assert len(named) > 20
 
 
+def test_helpers_that_the_testing_page_names_exist() -> None:
+    text = (DOCS / "explanation" / "testing.md").read_text()
+    section = text.partition("## Nothing of our own is mocked")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(\w+)\(", section)) - {"django_db", "xdist_group"}
+    files = (REPO / "tests" / "conftest.py", *(REPO / "tests" / "support").glob("*.py"))
+    defined = {name for file in files for name in re.findall(r"(?m)^def (\w+)", file.read_text())}
+    assert named <= defined
+
+
 def test_runbook_explains_every_reason() -> None:
     text = (DOCS / "how-to" / "runbooks.md").read_text()
     section = text.partition("## ChronikerJobBlocked")[2].partition("\n## ")[0]
