@@ -40,7 +40,7 @@ def test_its_parameters_and_defaults_are_those_of_the_code(kind: str) -> None:
     found = fields(kind)
     assert list(documented) == [field.name for field in found]
     for field in found:
-        assert (documented[field.name] == "needed") == field.required, field.name
+        assert (documented[field.name] == "required") == field.required, field.name
         if field.type is not str and field.default is not None:
             assert float(documented[field.name]) == field.default
         elif field.default and not callable(field.choices):
