@@ -80,7 +80,7 @@ def metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
 
 
 def site_metrics(snapshot: Snapshot) -> Iterator[Metric]:
-    """Return the families that are not per job. They are few, so the fast renderer skips them."""
+    """Return the families that are not per job. They are few, so they need no faster renderer."""
     if snapshot.up:
         yield from _host_metrics(snapshot)
         yield from _incident_metrics(snapshot)

@@ -160,7 +160,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
 
 
 def _muted(alias: str) -> Case | Value:
-    """Return an expression: whether a window mutes the job. The muted jobs are few, so listed."""
+    """Return an expression: whether a window mutes the job. It lists the muted jobs."""
     from chroniker.db.clock import StatementNow
     from chroniker.models import Maintenance
 

@@ -21,7 +21,7 @@ from .error_messages import explain
 from .registry import register_probe
 from .reported_readings import collect_readings
 
-_MAX_STDERR_BYTES = 64 * 1024  # bytes of stderr
+_MAX_STDERR_BYTES = 64 * 1024
 
 
 @register_probe
