@@ -52,7 +52,7 @@ def serve(port: int) -> int:
             ),
             flush=True,
         )
-        site.wait()
+        site.processes.wait()
     return 0
 
 

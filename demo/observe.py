@@ -106,7 +106,7 @@ class MonitoringStack:
                 {"url": f"{self.receiver_url}/{receiver['name']}", "send_resolved": True}
             ]
         file = self._write("alertmanager.yml", yaml.safe_dump(config, sort_keys=False))
-        self.site.start_program(
+        self.site.processes.start_program(
             "alertmanager",
             [
                 program,
@@ -140,7 +140,7 @@ class MonitoringStack:
         del scrape["authorization"]
         scrape["static_configs"] = [{"targets": [f"127.0.0.1:{self.site.port}"]}]
         file = self._write("prometheus.yml", yaml.safe_dump(config, sort_keys=False))
-        self.site.start_program(
+        self.site.processes.start_program(
             "prometheus",
             [
                 program,
@@ -158,7 +158,7 @@ class MonitoringStack:
         program, address = self.grafana
         provision(self.folder / "provisioning", f"http://{self.prometheus[1]}")
         host, _, port = address.partition(":")
-        self.site.start_program(
+        self.site.processes.start_program(
             "grafana",
             [program, "--homepath", str(GRAFANA_HOME)],
             self.folder / "grafana.log",
@@ -274,5 +274,5 @@ def main(port: int) -> int:
             ),
             flush=True,
         )
-        site.wait()
+        site.processes.wait()
     return 0

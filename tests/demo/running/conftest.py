@@ -51,10 +51,12 @@ def site(database: None, progress: list[float]) -> Iterator[DemoSite]:
         site.start_scheduler(TICK_SECONDS)
         site.start_till(TILL_SECONDS)
         wait_for_results(site, progress)
-        site.stop("till")
-        assert site.stop("cronserver") == 0, "SIGTERM did not end cronserver with exit code 0"
+        site.processes.stop("till")
+        assert site.processes.stop("cronserver") == 0, (
+            "SIGTERM did not end cronserver with exit code 0"
+        )
         yield site
-    assert not site.processes(), "processes of the demo are still running"
+    assert not site.processes.running(), "processes of the demo are still running"
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +75,7 @@ def wait_for_results(site: DemoSite, progress: list[float]) -> None:
     """Wait until there is enough to check; record the progress of the slow job's first run."""
     deadline = time.monotonic() + WAIT_SECONDS
     while missing := missing_results():
-        site.check()
+        site.processes.check()
         assert time.monotonic() < deadline, f"after {WAIT_SECONDS} s: {', '.join(missing)}"
         metrics = DemoMetrics(site)
         running = metrics.value("chroniker_job_running", job_name=REINDEX)
