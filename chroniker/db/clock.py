@@ -46,7 +46,7 @@ class DatabaseNow(Func):
     def as_mysql(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: object
     ) -> tuple[str, tuple[()]]:
-        """SYSDATE(6) changes during a statement. It is in the session's zone, so it is converted."""
+        """SYSDATE(6) changes during a statement. It is local time, so it is converted."""
         return (
             "TIMESTAMPADD(MICROSECOND,"
             " TIMESTAMPDIFF(MICROSECOND, NOW(6), UTC_TIMESTAMP(6)), SYSDATE(6))",

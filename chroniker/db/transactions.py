@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,7 +17,8 @@ _TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03"}
 """PostgreSQL: serialization_failure, deadlock_detected, lock_not_available."""
 _TRANSIENT_MYSQL = {1020, 1205, 1213}
 """Record has changed since last read, lock wait timeout, deadlock."""
-_TRANSIENT_SQLITE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_TRANSIENT_SQLITE = {5, 6}
+"""SQLITE_BUSY, SQLITE_LOCKED. Not from the module sqlite3: other sites do not import it."""
 _SCHEMA_SQLSTATES = {"42P01", "42703"}
 """PostgreSQL: undefined_table, undefined_column."""
 _SCHEMA_MYSQL = {1054, 1146}
