@@ -176,7 +176,7 @@ def test_tick_of_a_fresh_site_is_silent(venv: Path, site: Path) -> None:
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_console_script_explains_itself(venv: Path, tmp_path: Path) -> None:
+def test_console_script_has_help(venv: Path, tmp_path: Path) -> None:
     done = run(venv / "chroniker", "--help", cwd=tmp_path)
     assert done.stdout.startswith("usage: chroniker")
     assert done.stderr == ""

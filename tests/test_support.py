@@ -98,7 +98,7 @@ def test_fork_writes_what_the_parent_sees(run_in_fork: RunInFork) -> None:
 
 @pytest.mark.parametrize("again", [1, 2])
 @pytest.mark.django_db(transaction=True)
-def test_tables_are_emptied_but_permissions_stay(again: int) -> None:
+def test_tables_are_emptied_and_permissions_kept(again: int) -> None:
     assert not Group.objects.exists()
     assert not User.objects.exists()
     kinds, permissions = ContentType.objects.count(), Permission.objects.count()
@@ -155,12 +155,12 @@ def test_slots_are_not_shared_between_processes(run_in_fork: RunInFork) -> None:
         assert run_in_fork(lambda: acquire_slot()[0]).wait().value != slot
 
 
-def test_ended_joins_its_output() -> None:
+def test_result_joins_its_output() -> None:
     assert ProcessResult(0, None, "a", "b", None, 0.0).output == "ab"
 
 
 @pytest.mark.django_db
-def test_the_database_is_the_chosen_one() -> None:
+def test_database_is_the_chosen_one() -> None:
     from tests.settings import BACKEND
 
     assert connection.vendor == {"mariadb": "mysql", "postgres": "postgresql"}.get(BACKEND, BACKEND)

@@ -96,7 +96,7 @@ def test_alert_has_summary_description_and_links(alert: dict[str, Any]) -> None:
 
 
 @each_alert
-def test_alert_is_shown_to_fire_and_to_stay_silent_before_and_after(alert: dict[str, Any]) -> None:
+def test_each_alert_has_tests_for_firing_and_not_firing(alert: dict[str, Any]) -> None:
     shown = False
     for file in TESTS:
         for case in load(file)["tests"]:
@@ -117,7 +117,7 @@ def _seconds(text: str) -> int:
 
 
 @each_alert
-def test_runbook_has_a_section_for_it(alert: dict[str, Any]) -> None:
+def test_runbook_has_a_section_for_each_alert(alert: dict[str, Any]) -> None:
     sections = _sections()
     assert alert["alert"] in sections
     for part in ("**Means.**", "**Look at.**", "**Do.**"):
@@ -137,7 +137,7 @@ def _sections() -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def test_names_are_of_the_contract_or_recorded_here() -> None:
+def test_metric_names_are_documented_or_recorded() -> None:
     contract = {
         series.name
         for families in LEVELS.values()
@@ -159,7 +159,7 @@ def test_recording_rules_survive_a_scrape_gap() -> None:
 
 
 @each_alert
-def test_jobs_that_are_disabled_or_muted_are_silent(alert: dict[str, Any]) -> None:
+def test_disabled_and_muted_jobs_do_not_alert(alert: dict[str, Any]) -> None:
     """By what it is recorded from; that it works is among promtool's tests."""
     recorded = {record["record"]: record["expr"] for record in records()}
 

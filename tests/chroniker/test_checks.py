@@ -103,7 +103,7 @@ def test_wrong_setting_is_reported_with_a_hint(
 
 
 @pytest.mark.parametrize("given", RIGHT)
-def test_right_settings_pass(settings: Any, given: dict[str, Any]) -> None:
+def test_valid_settings_pass(settings: Any, given: dict[str, Any]) -> None:
     for name, value in given.items():
         setattr(settings, f"CHRONIKER_{name}", value)
     assert check_settings() == []
@@ -159,23 +159,23 @@ def test_manage_py_check_runs_them(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["shop.example.com", "ftp://a.b", "https://", "javascript:1"])
-def test_an_address_that_is_none(settings: Any, value: str) -> None:
+def test_invalid_site_url_is_reported(settings: Any, value: str) -> None:
     settings.CHRONIKER_SITE_URL = value
     assert setting_ids() == ["chroniker.E020"]
 
 
 @pytest.mark.parametrize("path", ["no.such.Thing", "builtins.dict", "os.path.join", "nodots"])
-def test_a_notifier_that_is_none(settings: Any, path: str) -> None:
+def test_invalid_notifier_path_is_reported(settings: Any, path: str) -> None:
     settings.CHRONIKER_NOTIFIERS = [path]
     assert setting_ids() == ["chroniker.E021"]
 
 
-def test_a_notifier_that_is_no_name(settings: Any) -> None:
+def test_notifier_that_is_not_a_string_is_reported(settings: Any) -> None:
     settings.CHRONIKER_NOTIFIERS = [3]
     assert setting_ids() == ["chroniker.E009"]
 
 
-def test_a_webhook_without_a_secret(settings: Any) -> None:
+def test_webhook_without_a_secret_is_reported(settings: Any) -> None:
     settings.CHRONIKER_NOTIFIERS = ["chroniker.alerting.webhook.Webhook"]
     settings.CHRONIKER_WEBHOOK_URL = "https://example.com/hook"
     assert setting_ids() == ["chroniker.E022"]
@@ -186,12 +186,12 @@ def test_a_webhook_without_a_secret(settings: Any) -> None:
     assert setting_ids() == []
 
 
-def test_a_prefix_of_two_lines(settings: Any) -> None:
+def test_subject_prefix_with_a_newline_is_reported(settings: Any) -> None:
     settings.CHRONIKER_EMAIL_SUBJECT_PREFIX = "[a]\nBcc: all@example.com"
     assert setting_ids() == ["chroniker.E023"]
 
 
-def test_settings_that_are_right(settings: Any) -> None:
+def test_valid_alert_settings_pass(settings: Any) -> None:
     settings.CHRONIKER_EMAIL_SENDER = "Cron"
     settings.CHRONIKER_EMAIL_HOST_USER = "cron@example.com"
     settings.CHRONIKER_SITE_URL = "https://shop.example.com"
@@ -199,7 +199,7 @@ def test_settings_that_are_right(settings: Any) -> None:
     assert setting_ids() == []
 
 
-def test_good_values_are_accepted(settings: Any) -> None:
+def test_valid_callback_and_deadman_settings_pass(settings: Any) -> None:
     settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.support.callbacks.record_call"
     settings.CHRONIKER_DEADMAN_URL = "https://hc.example.com:8443/ping/5c1f?create=1"
     settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2.5
@@ -215,7 +215,7 @@ def test_good_values_are_accepted(settings: Any) -> None:
         "tests.support.callbacks.NOT_CALLABLE",
     ],
 )
-def test_a_callback_that_is_not_there_is_found(settings: Any, path: str) -> None:
+def test_missing_callback_is_reported(settings: Any, path: str) -> None:
     settings.CHRONIKER_JOB_ERROR_CALLBACK = path
     assert callback_and_deadman_ids() == ["chroniker.E024"]
 
@@ -233,7 +233,7 @@ def test_a_callback_that_is_not_there_is_found(settings: Any, path: str) -> None
         "https://example.com/\n",
     ],
 )
-def test_a_url_that_cannot_be_fetched_is_found(settings: Any, url: str) -> None:
+def test_invalid_deadman_url_is_reported(settings: Any, url: str) -> None:
     settings.CHRONIKER_DEADMAN_URL = url
     assert callback_and_deadman_ids() == ["chroniker.E025"]
     messages = [str(message) for message in run_checks() if message.id == "chroniker.E025"]
@@ -249,7 +249,7 @@ def test_a_url_that_cannot_be_fetched_is_found(settings: Any, url: str) -> None:
         ("CHRONIKER_DEADMAN_TIMEOUT_SECONDS", 0, "chroniker.E002"),
     ],
 )
-def test_values_of_another_kind_are_found(
+def test_values_of_the_wrong_type_are_reported(
     settings: Any, name: str, value: Any, expected: str
 ) -> None:
     setattr(settings, name, value)

@@ -50,7 +50,7 @@ def read(directory: Path, text: str | bytes) -> str:
     return find_settings_module(manage)
 
 
-def test_the_settings_are_those_that_django_wrote_there(tmp_path: Path) -> None:
+def test_settings_are_read_from_a_generated_manage_py(tmp_path: Path) -> None:
     assert read(tmp_path, MANAGE.format(value="'shop.settings'")) == "shop.settings"
 
 
@@ -65,7 +65,7 @@ def test_the_settings_are_those_that_django_wrote_there(tmp_path: Path) -> None:
         "# Grüße 𝄞\nf('DJANGO_SETTINGS_MODULE', 'shop.settings')",
     ],
 )
-def test_the_settings_are_found_in_whatever_style(tmp_path: Path, text: str) -> None:
+def test_settings_are_found_in_any_quoting_style(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == "shop.settings"
 
 
@@ -87,11 +87,11 @@ def test_the_settings_are_found_in_whatever_style(tmp_path: Path, text: str) -> 
         "(" * 2000,
     ],
 )
-def test_a_file_that_names_none_is_no_error(tmp_path: Path, text: str) -> None:
+def test_manage_py_without_settings_is_no_error(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == ""
 
 
-def test_the_file_is_not_run(tmp_path: Path) -> None:
+def test_manage_py_is_not_executed(tmp_path: Path) -> None:
     text = f"open({str(tmp_path / 'ran')!r}, 'w')\nf('DJANGO_SETTINGS_MODULE', 'shop.settings')"
 
     assert read(tmp_path, text) == "shop.settings"
@@ -108,7 +108,7 @@ def test_missing_manage_py_is_no_error(tmp_path: Path) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-def test_no_text_is_an_error(tmp_path: Path, text: str) -> None:
+def test_any_text_is_read_without_error(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == ""
 
 
@@ -121,7 +121,9 @@ def test_no_text_is_an_error(tmp_path: Path, text: str) -> None:
     ],
     ids=["mark", "latin-1", "binary"],
 )
-def test_a_file_is_read_as_python_reads_it(tmp_path: Path, text: str | bytes, found: str) -> None:
+def test_manage_py_encoding_is_that_of_python(
+    tmp_path: Path, text: str | bytes, found: str
+) -> None:
     assert read(tmp_path, text) == found
 
 
@@ -225,7 +227,7 @@ def test_virtual_environment_with_broken_python_is_reported(tmp_path: Path) -> N
     error_line(chroniker("-e", str(tmp_path), cwd=tmp_path))
 
 
-def test_a_virtual_environment_is_entered_once_with_the_same_arguments(tmp_path: Path) -> None:
+def test_virtual_environment_is_entered_once_with_the_same_arguments(tmp_path: Path) -> None:
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\necho "through here: $*"\nexec {sys.executable} "$@"\n')
@@ -247,13 +249,13 @@ def test_invalid_arguments_show_the_usage(tmp_path: Path, arguments: list[str]) 
     assert "Traceback" not in ended.stderr
 
 
-def test_quiet_leaves_it_to_the_exit_code(tmp_path: Path) -> None:
+def test_quiet_prints_nothing_and_sets_the_exit_code(tmp_path: Path) -> None:
     ended = chroniker("-q", "-p", "nowhere", cwd=tmp_path)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
 
 
-def test_a_log_gets_what_is_wrong_with_the_time(tmp_path: Path) -> None:
+def test_log_file_gets_errors_with_the_time(tmp_path: Path) -> None:
     for _ in range(2):
         ended = chroniker("-l", "cron.log", "-p", "nowhere", cwd=tmp_path)
         assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
@@ -331,7 +333,7 @@ class TestProgram:
             (["-e", "/no/such/venv"], "there is no virtual environment in /no/such/venv"),
         ],
     )
-    def test_says_in_one_line_what_is_wrong(
+    def test_error_is_reported_in_one_line(
         self, site_env: dict[str, str], words: list[str], message: str
     ) -> None:
         ended = self.call(site_env, *words)
@@ -344,7 +346,7 @@ class TestProgram:
 @pytest.mark.cron
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_the_real_cron_daemon_runs_a_due_job_within_its_minute(
+def test_real_cron_daemon_runs_a_due_job_within_its_minute(
     site_env: dict[str, str], tmp_path: Path
 ) -> None:
     """Debian's cron, with the line that the README gives."""

@@ -21,9 +21,7 @@ from tests.support.machine import require
     [("LEASE_SECONDS", 7), ("ALLOWED_COMMANDS", ["noop"]), ("HOSTNAME", "shop-1"),
      ("MAX_PARALLEL", 1), ("SECRET_NAMES", {"x"}), ("METRICS_DURATION_BUCKETS", (1, 2))],
 )  # fmt: skip
-def test_a_setting_counts_from_when_it_is_set_to_when_it_is_taken_away(
-    name: str, value: Any
-) -> None:
+def test_setting_changes_take_effect_at_once(name: str, value: Any) -> None:
     before = getattr(conf, name)
 
     with override_settings(**{f"CHRONIKER_{name}": value}):
@@ -34,13 +32,13 @@ def test_a_setting_counts_from_when_it_is_set_to_when_it_is_taken_away(
 
 
 @pytest.mark.parametrize("value", [False, 0, "", [], ()])
-def test_a_value_that_is_false_is_a_value_all_the_same(value: Any) -> None:
+def test_false_value_overrides_the_default(value: Any) -> None:
     for name in ("ALLOWED_COMMANDS", "USE_PID", "KILL_GRACE_SECONDS", "LOG_FORMAT"):
         with override_settings(**{f"CHRONIKER_{name}": value}):
             assert getattr(conf, name) == value
 
 
-def test_computed_defaults_are_computed_each_time_and_shared_by_nobody() -> None:
+def test_computed_defaults_are_computed_on_each_access() -> None:
     hostname = conf.HOSTNAME
     assert hostname == socket.gethostname()
     conf.SECRET_NAMES.append("MINE")
@@ -76,7 +74,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077])
-def test_it_is_made_for_its_owner_alone(runtime_directory: Path, umask: int) -> None:
+def test_runtime_directory_is_private_to_its_owner(runtime_directory: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         assert runtime_dir() == str(runtime_directory)
@@ -86,7 +84,7 @@ def test_it_is_made_for_its_owner_alone(runtime_directory: Path, umask: int) -> 
     assert runtime_dir() == str(runtime_directory)
 
 
-def test_a_directory_of_somebody_else_is_refused(runtime_directory: Path) -> None:
+def test_directory_of_another_user_is_rejected(runtime_directory: Path) -> None:
     require("root")
     runtime_directory.mkdir(parents=True)
     os.chown(runtime_directory, 65534, 65534)
@@ -95,7 +93,7 @@ def test_a_directory_of_somebody_else_is_refused(runtime_directory: Path) -> Non
         runtime_dir()
 
 
-def test_a_file_in_its_place_is_an_error(runtime_directory: Path) -> None:
+def test_file_in_its_place_is_an_error(runtime_directory: Path) -> None:
     runtime_directory.parent.mkdir()
     runtime_directory.touch()
 
@@ -104,7 +102,7 @@ def test_a_file_in_its_place_is_an_error(runtime_directory: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [0o777, 0o770, 0o1777])
-def test_a_directory_that_others_can_write_to_is_refused_or_closed(
+def test_directory_writable_by_others_is_rejected_or_made_private(
     runtime_directory: Path, bits: int
 ) -> None:
     runtime_directory.mkdir(parents=True)
@@ -130,7 +128,7 @@ def test_foreign_symlink_is_rejected(runtime_directory: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("session", ["", "/run/user/7"])
-def test_by_default_ticks_of_cron_and_of_a_login_shell_meet(
+def test_cron_and_login_shell_use_the_same_default_directory(
     monkeypatch: pytest.MonkeyPatch, session: str
 ) -> None:
     name = f"chroniker-{os.geteuid()}"
@@ -138,7 +136,7 @@ def test_by_default_ticks_of_cron_and_of_a_login_shell_meet(
     assert default_runtime_dir() in (f"/run/{name}", f"/tmp/{name}")
 
 
-def test_the_pid_file_lies_there_too(runtime_directory: Path) -> None:
+def test_pid_file_is_in_the_runtime_directory(runtime_directory: Path) -> None:
     path = conf.PID_FILE
     assert path == str(runtime_directory / "cron.pid")
     with override_settings(CHRONIKER_PID_FILE="/else/where"):

@@ -29,7 +29,7 @@ from tests.support.types import RunTick
 
 
 @pytest.mark.django_db(transaction=True)
-def test_secrets_of_the_site_do_not_reach_the_database(run_tick: RunTick, settings: Any) -> None:
+def test_site_secrets_are_not_stored(run_tick: RunTick, settings: Any) -> None:
     settings.PAYMENT_API_KEY = "sk_live_abcdef0123456789"
     job = make_action_job("fail sk_live_abcdef0123456789")
     run_tick()
@@ -85,7 +85,7 @@ def test_secrets_never_appear_and_nothing_else_is_masked(
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
-def test_a_secret_in_two_writes_with_a_taking_between_them_is_masked(cut: int) -> None:
+def test_secret_split_by_a_drain_is_masked(cut: int) -> None:
     recorder, store = Recorder(STREAMS, 1000, Masker(["open sesame!"])), OutputStore()
     whole = b"say: open sesame! and enter"
     recorder.feed("stdout", whole[: 5 + cut])
@@ -98,9 +98,7 @@ def test_a_secret_in_two_writes_with_a_taking_between_them_is_masked(cut: int) -
 
 @pytest.mark.parametrize("where", range(-20, 5))
 @pytest.mark.parametrize("boundary", ["head", "tail", "piece"])
-def test_a_secret_across_a_boundary_is_masked_at_the_sizes_of_real_pipes(
-    where: int, boundary: str
-) -> None:
+def test_secret_across_a_pipe_boundary_is_masked(where: int, boundary: str) -> None:
     secret, limit, total = b"correct horse battery", 200_000, 700_000
     start = {"head": limit // 2, "tail": total - limit // 2, "piece": output.PIECE_BYTES}[boundary]
     data = bytearray(b"." * total)
@@ -114,7 +112,7 @@ def test_a_secret_across_a_boundary_is_masked_at_the_sizes_of_real_pipes(
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-def test_a_secret_in_wide_characters_is_masked_as_well_when_its_nuls_are_removed(
+def test_utf_16_secret_is_masked_after_nuls_are_removed(
     encoding: str,
 ) -> None:
     store, _ = run_steps(
@@ -126,7 +124,7 @@ def test_a_secret_in_wide_characters_is_masked_as_well_when_its_nuls_are_removed
     assert "".join(piece.text for piece in store.pieces) == f"say {MASK} now"
 
 
-def test_a_key_of_bytes_is_masked_where_it_is_no_text() -> None:
+def test_bytes_key_is_masked_in_binary_output() -> None:
     masker = Masker(find_secrets({"SIGNING_KEY": b"\xff\xfe\x00key\x00\x80\x81"}, {}))
     store, _ = run_steps(
         Recorder(STREAMS, 1000, masker), [("stdout", b"<\xff\xfe\x00key\x00\x80\x81>")]
@@ -135,7 +133,7 @@ def test_a_key_of_bytes_is_masked_where_it_is_no_text() -> None:
     assert [piece.text for piece in store.pieces] == [f"<{MASK}>"]
 
 
-def test_a_flood_of_a_secret_is_masked_wherever_it_is_cut() -> None:
+def test_repeated_secret_is_masked_wherever_it_is_cut() -> None:
     recorder, store = Recorder(STREAMS, 100_000, Masker(["hunter2"])), OutputStore()
     for number in range(400):
         recorder.feed("stdout", (b"hunter2" * 200)[number % 7 :])
@@ -160,7 +158,7 @@ def test_a_flood_of_a_secret_is_masked_wherever_it_is_cut() -> None:
         ("half of a pair: \ud83d", "half of a pair: \\ud83d"),
     ],
 )
-def test_mask_text_gives_text_that_every_database_takes(text: str, masked: str) -> None:
+def test_mask_text_returns_text_every_database_accepts(text: str, masked: str) -> None:
     given = Masker(["s3cret!"]).mask_text(text)
 
     assert given == masked
@@ -168,13 +166,13 @@ def test_mask_text_gives_text_that_every_database_takes(text: str, masked: str) 
 
 
 @pytest.mark.parametrize("text", ["caf\udce9.txt", "\ud83d", "a\0b"])
-def test_mask_text_does_so_where_there_are_no_secrets_too(text: str) -> None:
+def test_mask_text_without_secrets_returns_text_every_database_accepts(text: str) -> None:
     given = NO_SECRETS.mask_text(text)
 
     assert given.encode() and "\0" not in given
 
 
-def test_a_secret_that_no_encoding_knows_spoils_nothing() -> None:
+def test_secret_with_surrogates_is_no_error() -> None:
     masker = Masker(["\ud83d half", "", "s3cret!"])
 
     assert masker.mask_text("the s3cret!") == f"the {MASK}"
@@ -229,11 +227,11 @@ def test_secrets_are_found(site: dict[str, Any], secret: str) -> None:
         {"API_KEY": "      \n", "OTHER_TOKEN": b"\0\0\0\0\0\0\0x"},
     ],
 )
-def test_what_is_no_secret_is_not_found(site: dict[str, Any]) -> None:
+def test_other_settings_are_not_secrets(site: dict[str, Any]) -> None:
     assert find_secrets(site, {}) == set()
 
 
-def test_settings_that_contain_themselves_are_no_trap() -> None:
+def test_recursive_settings_end() -> None:
     site: dict[str, Any] = {"PASSWORD": "hunter22"}
     site["SELF"] = [site, site]
 

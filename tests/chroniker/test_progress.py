@@ -79,7 +79,7 @@ def test_every_64_bit_number_is_read_unchanged(
 @pytest.mark.parametrize(
     "value", [1.5, "7", None, MAX_VALUE + 1, -MAX_VALUE - 2, 10**30, [], b"1", 3 + 0j]
 )
-def test_what_is_no_whole_number_is_refused_and_the_last_figures_stay(
+def test_invalid_progress_is_rejected_and_the_last_value_stays(
     page: ProgressPage, value: Any
 ) -> None:
     update_progress(10, 4)
@@ -98,7 +98,7 @@ def test_outside_a_run_nothing_happens(outside_run: None) -> None:
     assert list(track(iter("abc"))) == ["a", "b", "c"]
 
 
-def test_a_call_takes_a_microsecond_or_so(page: ProgressPage) -> None:
+def test_progress_call_takes_about_a_microsecond(page: ProgressPage) -> None:
     def calls() -> float:
         begin = time.process_time()
         for done in range(20_000):
@@ -148,7 +148,7 @@ def _write_progress_and_exit(page: ProgressPage) -> None:
     os.kill(os.getpid(), 9)
 
 
-def test_the_last_figures_outlive_a_kill(run_in_fork: RunInFork) -> None:
+def test_last_progress_survives_sigkill(run_in_fork: RunInFork) -> None:
     page = ProgressPage()
 
     run_in_fork(_write_progress_and_exit, page).wait(10)
@@ -157,7 +157,7 @@ def test_the_last_figures_outlive_a_kill(run_in_fork: RunInFork) -> None:
     page.close()
 
 
-def test_a_page_gives_back_its_descriptor_and_memory() -> None:
+def test_closed_page_releases_descriptor_and_memory() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
         ProgressPage().close()
@@ -208,7 +208,7 @@ def test_track_counts_each_finished_item(
     assert read_progress(page) == (total, 3)
 
 
-def test_track_takes_a_total_that_is_given(page: ProgressPage) -> None:
+def test_track_uses_the_given_total(page: ProgressPage) -> None:
     rows = FakeRows(3)
     list(track(rows, total=7))
     assert read_progress(page) == (7, 3)
@@ -219,12 +219,12 @@ def test_track_takes_a_total_that_is_given(page: ProgressPage) -> None:
 
 
 @pytest.mark.parametrize("empty", [(), "", {}, range(0), iter(())])
-def test_track_over_nothing_is_done_at_once(page: ProgressPage, empty: Any) -> None:
+def test_track_of_an_empty_iterable_is_done(page: ProgressPage, empty: Any) -> None:
     assert list(track(empty)) == []
     assert read_progress(page) == (0, 0)
 
 
-def test_an_item_that_failed_is_not_done(page: ProgressPage) -> None:
+def test_failed_item_is_not_counted(page: ProgressPage) -> None:
     with pytest.raises(ZeroDivisionError):
         for item in track([3, 2, 1, 0, 5]):
             _ = 1 / item
@@ -232,7 +232,7 @@ def test_an_item_that_failed_is_not_done(page: ProgressPage) -> None:
     assert read_progress(page) == (5, 3)
 
 
-def test_leaving_a_loop_closes_what_was_iterated(page: ProgressPage) -> None:
+def test_leaving_the_loop_closes_the_iterator(page: ProgressPage) -> None:
     closed = []
 
     def numbers() -> Iterator[int]:
@@ -252,7 +252,7 @@ def test_leaving_a_loop_closes_what_was_iterated(page: ProgressPage) -> None:
     assert closed
 
 
-def test_an_error_of_the_iterable_is_passed_on(page: ProgressPage) -> None:
+def test_error_of_the_iterable_is_raised(page: ProgressPage) -> None:
     def broken() -> Iterator[int]:
         yield 1
         raise OSError("the disk is full")
@@ -263,7 +263,7 @@ def test_an_error_of_the_iterable_is_passed_on(page: ProgressPage) -> None:
     assert read_progress(page) == (5, 1)
 
 
-def test_track_refuses_a_total_that_is_no_number(page: ProgressPage) -> None:
+def test_track_rejects_a_total_that_is_not_a_number(page: ProgressPage) -> None:
     with pytest.raises(TypeError, match=r"whole numbers.*'many'"):
         list(track([1], total="many"))  # type: ignore[arg-type]
 
@@ -307,13 +307,13 @@ def test_line_is_clamped_to_database_range(line: bytes, parts: tuple[int, int] |
 
 
 @given(done=st.integers(0, MAX_VALUE), total=st.integers(0, MAX_VALUE))
-def test_a_line_that_is_written_is_read(done: int, total: int) -> None:
+def test_progress_line_round_trips(done: int, total: int) -> None:
     assert parse_line(f"{done}/{total}".encode()) == (total, done)
 
 
 @given(st.one_of(st.binary(), st.from_regex(rb"[-+_ 0-9/]*", fullmatch=True)))
 @example(b"1/" + b"9" * 30)
-def test_no_line_is_an_error(line: bytes) -> None:
+def test_any_line_is_parsed_without_error(line: bytes) -> None:
     parts = parse_line(line)
 
     assert parts is None or all(-MAX_VALUE - 1 <= number <= MAX_VALUE for number in parts)
@@ -341,7 +341,7 @@ def spawn(number: str, *inherited: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_fresh_interpreter_finds_its_page() -> None:
+def test_spawned_process_finds_its_page() -> None:
     page = ProgressPage()
 
     ended = spawn(str(page.fd), page.fd)
@@ -351,7 +351,7 @@ def test_a_fresh_interpreter_finds_its_page() -> None:
     page.close()
 
 
-def test_a_number_that_is_another_file_by_now_is_not_written(tmp_path: Any) -> None:
+def test_reused_descriptor_is_not_written(tmp_path: Any) -> None:
     file = os.open(tmp_path / "chroniker-progress", os.O_RDWR | os.O_CREAT)
     other = os.memfd_create("other")
     before = b"somebody's data" * 1000
@@ -366,7 +366,7 @@ def test_a_number_that_is_another_file_by_now_is_not_written(tmp_path: Any) -> N
         os.close(fd)
 
 
-def test_a_page_without_memory_is_none() -> None:
+def test_empty_page_is_ignored() -> None:
     empty = os.memfd_create("chroniker-progress")
 
     ended = spawn(str(empty), empty)
@@ -377,7 +377,7 @@ def test_a_page_without_memory_is_none() -> None:
 
 
 @pytest.mark.parametrize("number", ["", "999", "-1", "one", "../0", "²", "9" * 30])
-def test_a_number_that_is_none_is_no_page(number: str, monkeypatch: Any) -> None:
+def test_invalid_descriptor_is_ignored(number: str, monkeypatch: Any) -> None:
     monkeypatch.setenv(progress.PAGE_VARIABLE, number)
     monkeypatch.setattr(progress, "_page", None)
     monkeypatch.setattr(progress, "_page_searched", False)

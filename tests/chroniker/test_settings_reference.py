@@ -12,7 +12,7 @@ PAGE = REPO / "docs" / "reference" / "settings.md"
 MARK = "<!-- settings: written by tests/chroniker/test_settings_reference.py, run with WRITE=1 -->"
 
 
-def test_the_page_is_in_step_with_the_code() -> None:
+def test_page_matches_the_code() -> None:
     head = PAGE.read_text().partition(MARK)[0]
     text = f"{head}{MARK}\n\n{conf.settings_table([*conf.all_settings(), *metrics_settings()])}"
     if os.environ.get("WRITE"):

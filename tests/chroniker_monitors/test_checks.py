@@ -55,7 +55,7 @@ def test_wrong_metrics_settings_are_found(
     ("allowed", "expected"),
     [(None, []), (["check_monitor", "noop"], []), ({"noop"}, ["chroniker_monitors.W002"])],
 )
-def test_a_site_whose_monitors_cannot_run_is_warned(
+def test_disallowed_check_monitor_gives_a_warning(
     settings: Any, allowed: Any, expected: list[str]
 ) -> None:
     settings.CHRONIKER_ALLOWED_COMMANDS = allowed
@@ -64,7 +64,7 @@ def test_a_site_whose_monitors_cannot_run_is_warned(
     assert all("check_monitor" in message.msg and message.hint for message in messages)
 
 
-def test_they_run_with_manage_py_check(settings: Any) -> None:
+def test_checks_run_with_manage_py_check(settings: Any) -> None:
     settings.CHRONIKER_METRICS_MAX_JOBS = "many"
     assert "chroniker_monitors.E001" in [message.id for message in run_checks()]
 

@@ -40,7 +40,7 @@ def test_each_applicable_preset_is_created_and_reported(settings: Any) -> None:
         assert not monitor.probe.thresholds.warning_is_unreachable()
 
 
-def test_a_second_time_nothing_is_made_or_changed() -> None:
+def test_second_call_changes_nothing() -> None:
     add()
     Monitor.objects.filter(name="Disk space").update(enabled=False)
     before = Monitor.objects.count()
@@ -50,7 +50,7 @@ def test_a_second_time_nothing_is_made_or_changed() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "http://shop.example.com", "https://", "nonsense"])
-def test_without_https_there_is_no_certificate(settings: Any, url: str) -> None:
+def test_without_https_there_is_no_certificate_monitor(settings: Any, url: str) -> None:
     settings.CHRONIKER_SITE_URL = url
     assert not any("Certificate" in line for line in add())
 
@@ -63,7 +63,7 @@ def test_created_presets_measure() -> None:
     assert " | value=" in out.getvalue()
 
 
-def test_failed_checks_are_no_failed_runs_beside_their_own_alert() -> None:
+def test_failed_checks_are_not_alerted_twice() -> None:
     add()
     failed = Monitor.objects.get(name="Failed runs")
     for job in (Job.objects.get(name="Memory"), make_job()):

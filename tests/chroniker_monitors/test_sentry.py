@@ -63,7 +63,7 @@ def test_hashed_schedule_is_sent_resolved(name: str) -> None:
     assert parse(told["value"], zone="Europe/Berlin").upcoming(after) == meant.upcoming(after)
 
 
-def test_a_monitor_has_the_bounds_of_its_job() -> None:
+def test_sentry_monitor_has_the_limits_of_its_job() -> None:
     job = Job(
         name="import",
         schedule="0 3 * * *",
@@ -94,14 +94,14 @@ def test_a_monitor_has_the_bounds_of_its_job() -> None:
         ({"timeout_seconds": 10**8, "start_deadline_seconds": 10**8}, 40320, 40320),
     ],
 )
-def test_bounds_are_whole_minutes_that_sentry_takes(
+def test_limits_are_whole_minutes_that_sentry_accepts(
     fields: dict[str, Any], margin: int, runtime: int
 ) -> None:
     config = monitor_config(Job(name="import", schedule="@daily", timezone="UTC", **fields))
     assert (config["checkin_margin"], config["max_runtime"]) == (margin, runtime)
 
 
-def test_a_name_that_is_a_slug_stays_as_it_is() -> None:
+def test_name_that_is_a_slug_stays_as_it_is() -> None:
     assert make_slug("nightly-import") == "nightly-import"
     assert make_slug("nightly_import") == "nightly_import"
 
@@ -116,7 +116,7 @@ def test_a_name_that_is_a_slug_stays_as_it_is() -> None:
         ("Grüße", "Grusse", "grue", "gruße"),
     ],
 )
-def test_names_that_look_alike_have_slugs_of_their_own(names: tuple[str, ...]) -> None:
+def test_similar_names_have_distinct_slugs(names: tuple[str, ...]) -> None:
     slugs = [make_slug(name) for name in names]
     assert len(set(slugs)) == len(names)
     assert all(SLUG.fullmatch(slug) for slug in slugs)
@@ -125,11 +125,11 @@ def test_names_that_look_alike_have_slugs_of_their_own(names: tuple[str, ...]) -
 
 
 @given(st.text(max_size=200), st.text(max_size=60))
-def test_any_name_has_a_slug_that_sentry_takes(name: str, host: str) -> None:
+def test_any_name_has_a_slug_that_sentry_accepts(name: str, host: str) -> None:
     assert SLUG.fullmatch(make_slug(name, host))
 
 
-def test_the_hosts_of_a_job_have_slugs_of_their_own() -> None:
+def test_hosts_of_a_job_have_distinct_slugs() -> None:
     assert len({make_slug("clean"), make_slug("clean", "north"), make_slug("clean", "south")}) == 3
 
 

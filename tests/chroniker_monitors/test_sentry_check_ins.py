@@ -39,7 +39,7 @@ def statuses(recording_server: RecordingServer) -> list[str]:
         ("sleep 60", {"timeout_seconds": 1, "kill_grace_seconds": 0}, "timed_out", "error"),
     ],
 )
-def test_a_run_checks_in_when_it_starts_and_when_it_ends(
+def test_run_checks_in_at_start_and_end(
     sentry_tick: RunSentryTick,
     recording_server: RecordingServer,
     action: str,
@@ -126,7 +126,7 @@ def test_missed_slots_are_left_to_sentry(
 
 
 @pytest.mark.one_database
-def test_a_run_that_could_not_be_started_checks_in_as_an_error(
+def test_run_that_could_not_start_checks_in_as_error(
     sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
     make_action_job(command="no_such_command", args="")
@@ -135,7 +135,7 @@ def test_a_run_that_could_not_be_started_checks_in_as_an_error(
 
 
 @pytest.mark.one_database
-def test_a_job_without_a_schedule_has_no_monitor(
+def test_job_without_a_schedule_has_no_monitor(
     sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
     by_hand, scheduled = make_job(schedule=""), make_action_job(name="scheduled")
@@ -147,7 +147,7 @@ def test_a_job_without_a_schedule_has_no_monitor(
 
 
 @pytest.mark.one_database
-def test_a_job_that_is_disabled_and_run_by_hand_does_not_wake_its_monitor(
+def test_manual_run_of_a_disabled_job_sends_no_check_in(
     sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
     job = make_job(schedule="0 3 * * *", enabled=False)
@@ -157,7 +157,7 @@ def test_a_job_that_is_disabled_and_run_by_hand_does_not_wake_its_monitor(
 
 
 @pytest.mark.one_database
-def test_names_that_are_alike_for_sixty_characters_are_two_monitors(
+def test_names_equal_for_sixty_characters_are_two_monitors(
     sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
     for end in ("north", "south"):
@@ -170,7 +170,7 @@ def test_names_that_are_alike_for_sixty_characters_are_two_monitors(
 
 @pytest.mark.one_database
 @pytest.mark.slow
-def test_a_job_on_every_host_has_a_monitor_on_each(
+def test_job_on_every_host_has_a_monitor_on_each(
     sentry_tick: RunSentryTick, recording_server: RecordingServer, settings: Any
 ) -> None:
     make_action_job(name="clean", hostname="*")

@@ -36,7 +36,7 @@ CANARIES = {
         ("refuse 'no such file'", "CommandError", "no such file"),
     ],
 )
-def test_what_a_job_raised_is_an_event_with_job_run_host_and_command(
+def test_exception_of_a_job_is_an_event_with_its_context(
     sentry_tick: RunSentryTick,
     recording_server: RecordingServer,
     settings: Any,
@@ -69,7 +69,7 @@ def test_what_a_job_raised_is_an_event_with_job_run_host_and_command(
     assert event["environment"] == "tests"
 
 
-def test_a_hostile_name_is_a_tag_that_sentry_takes(
+def test_hostile_name_is_a_valid_tag(
     sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
     make_action_job("fail boom", name=f"<b>evil</b>\r\n\x1b[31m\u202e{'é' * 150}")
@@ -81,7 +81,7 @@ def test_a_hostile_name_is_a_tag_that_sentry_takes(
 
 
 @pytest.mark.parametrize("action", ["say hello", "leave 3", "exit_with_message 'no stock left'"])
-def test_a_job_that_left_by_itself_raised_nothing(
+def test_job_that_exits_sends_no_event(
     sentry_tick: RunSentryTick, recording_server: RecordingServer, action: str
 ) -> None:
     make_action_job(action)
@@ -91,7 +91,7 @@ def test_a_job_that_left_by_itself_raised_nothing(
 
 
 @pytest.mark.slow
-def test_many_jobs_that_fail_at_once_are_an_event_each(
+def test_simultaneous_failures_are_separate_events(
     sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
     jobs = [make_action_job(f"fail boom{n}") for n in range(8)]
@@ -112,7 +112,7 @@ def fill_the_queue() -> None:
     wait_until(lambda: threading.active_count() > 1, timeout=30)
 
 
-def test_a_job_sends_its_own_event_and_not_what_waits_in_the_scheduler(
+def test_job_does_not_send_events_queued_in_the_scheduler(
     sentry_tick: RunSentryTick, recording_server: RecordingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CHRONIKER_TEST_SENTRY_FLUSH", "2")
@@ -129,7 +129,7 @@ def test_a_job_sends_its_own_event_and_not_what_waits_in_the_scheduler(
 
 
 @pytest.mark.parametrize("name", CANARIES)
-def test_no_envelope_has_a_secret_in_it(
+def test_no_envelope_contains_a_secret(
     sentry_tick: RunSentryTick,
     recording_server: RecordingServer,
     settings: Any,

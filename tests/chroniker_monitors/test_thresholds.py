@@ -54,7 +54,7 @@ def test_each_operator_at_its_threshold(operator: str, bad: float, good: float) 
 
 
 @given(numbers, st.sampled_from(Operator.values), numbers, numbers)
-def test_critical_outweighs_warning(
+def test_critical_takes_precedence_over_warning(
     value: float, operator: str, warning: float, critical: float
 ) -> None:
     both = evaluate(value, operator, warning, critical)
@@ -63,7 +63,7 @@ def test_critical_outweighs_warning(
 
 
 @given(st.sampled_from(Operator.values), st.none() | numbers, st.none() | numbers)
-def test_what_is_no_number_is_unknown(
+def test_value_that_is_not_a_number_is_unknown(
     operator: str, warning: float | None, critical: float | None
 ) -> None:
     assert evaluate(math.nan, operator, warning, critical) is UNKNOWN
@@ -82,7 +82,7 @@ def test_without_thresholds_everything_is_ok(value: float, operator: str) -> Non
 
 
 @given(numbers, numbers, numbers, st.sampled_from([">", ">="]))
-def test_a_higher_value_is_never_better(
+def test_higher_value_is_never_better(
     value: float, warning: float, critical: float, operator: str
 ) -> None:
     bounds = Thresholds(operator, min(warning, critical), max(warning, critical))
@@ -90,7 +90,7 @@ def test_a_higher_value_is_never_better(
     assert rank(bounds.evaluate(higher)) >= rank(bounds.evaluate(value))
 
 
-def test_thresholds_out_of_order_are_noticed() -> None:
+def test_thresholds_in_the_wrong_order_are_reported() -> None:
     assert Thresholds(">", 90, 80).warning_is_unreachable()
     assert Thresholds("<", 10, 20).warning_is_unreachable()
     assert not Thresholds(">", 80, 90).warning_is_unreachable()
@@ -117,14 +117,14 @@ def test_thresholds_out_of_order_are_noticed() -> None:
         ("FFFUSS", 3, 2, [CRITICAL, UNKNOWN, OK]),
     ],
 )
-def test_runs_of_samples(
+def test_streaks_of_samples(
     samples: str, consecutive: int, recovery: int, changes: list[Severity]
 ) -> None:
     assert walk(samples, consecutive, recovery)[1] == changes
 
 
 @given(st.lists(severities), counts, counts)
-def test_a_change_is_never_to_the_same(
+def test_change_is_always_to_another_severity(
     samples: list[Severity], consecutive: int, recovery: int
 ) -> None:
     severity_state = SeverityState()
@@ -138,7 +138,7 @@ def test_a_change_is_never_to_the_same(
 
 
 @given(st.lists(severities), counts, counts)
-def test_nothing_is_alarmed_that_was_not_seen_often_enough(
+def test_alarm_needs_enough_consecutive_samples(
     samples: list[Severity], consecutive: int, recovery: int
 ) -> None:
     """Each rung by itself: it is reached by so many in a row, and left by so many in a row."""
@@ -167,7 +167,7 @@ def test_nothing_is_alarmed_that_was_not_seen_often_enough(
 
 
 @given(st.lists(severities), counts, counts, severities)
-def test_the_same_sample_again_and_again_is_believed(
+def test_repeated_sample_becomes_the_severity(
     samples: list[Severity], consecutive: int, recovery: int, last: Severity
 ) -> None:
     severity_state, _ = walk(
@@ -177,13 +177,13 @@ def test_the_same_sample_again_and_again_is_believed(
 
 
 @given(st.lists(severities))
-def test_with_counts_of_one_the_state_is_the_last_sample(samples: list[Severity]) -> None:
+def test_with_counts_of_one_severity_follows_the_last_sample(samples: list[Severity]) -> None:
     severity_state, _ = walk(samples)
     assert severity_state.severity is (samples[-1] if samples else OK)
 
 
 @given(st.lists(severities), counts, counts)
-def test_streaks_stay_below_what_they_wait_for(
+def test_streak_stays_below_its_limit(
     samples: list[Severity], consecutive: int, recovery: int
 ) -> None:
     severity_state, _ = walk(samples, consecutive, recovery)

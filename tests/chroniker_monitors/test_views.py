@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 TOKEN = "a-token-of-some-length"
 
 
-def test_url() -> None:
+def test_url_of_the_page() -> None:
     assert reverse("chroniker_monitors:metrics") == METRICS_URL
 
 
@@ -76,7 +76,7 @@ ACCESS: list[tuple[str, dict[str, Any], str, dict[str, str], int]] = [
     ("options", "address", "headers", "status"),
     [pytest.param(*case[1:], id=case[0]) for case in ACCESS],
 )
-def test_access(
+def test_access_rules(
     settings: Any, options: dict[str, Any], address: str, headers: dict[str, str], status: int
 ) -> None:
     for name, value in options.items():
@@ -124,7 +124,7 @@ def test_login_is_not_required(settings: Any) -> None:
         ("identity", False),
     ],
 )
-def test_gzip_where_it_is_accepted(accepted: str, packed: bool) -> None:
+def test_gzip_is_used_if_accepted(accepted: str, packed: bool) -> None:
     make_job(name="a")
     response = Client().get(METRICS_URL, headers={"accept-encoding": accepted})
     assert response.get("Content-Encoding") == ("gzip" if packed else None)

@@ -17,7 +17,7 @@ VARIABLE = re.compile(r"\$\{?(\w+)")
 OF_GRAFANA = {"__data", "__interval"}
 
 
-def test_there_are_four() -> None:
+def test_there_are_four_dashboards() -> None:
     assert set(BOARDS) == {
         "chroniker-fleet", "chroniker-job", "chroniker-monitors", "chroniker-hosts"
     }  # fmt: skip
@@ -25,7 +25,7 @@ def test_there_are_four() -> None:
 
 
 @every_board
-def test_head(board: Board) -> None:
+def test_dashboard_metadata(board: Board) -> None:
     assert board["schemaVersion"] >= 39
     assert board["editable"] is False
     assert board["tags"] == ["chroniker"]
@@ -61,7 +61,7 @@ def test_titles_and_ids_are_unique(board: Board) -> None:
 
 
 @every_board
-def test_panels_lie_within_the_grid_and_on_no_other(board: Board) -> None:
+def test_panels_fit_the_grid_without_overlap(board: Board) -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in board["panels"]:
         grid = panel["gridPos"]
@@ -119,7 +119,7 @@ def test_variables_are_explained_and_used(board: Board) -> None:
 
 
 @every_board
-def test_links_lead_to_the_other_three(board: Board) -> None:
+def test_links_point_to_the_other_dashboards(board: Board) -> None:
     leads = [re.match(r"/d/([\w-]+)\?", link["url"]) for link in board["links"]]
     assert {lead[1] for lead in leads if lead} == set(BOARDS) - {board["uid"]}
     for link in (found for links in _found(board, "links") for found in links):
@@ -140,7 +140,7 @@ def test_annotations_show_failed_runs_and_maintenance(board: Board) -> None:
 
 
 @every_board
-def test_tables_show_no_column_by_the_name_of_its_query(board: Board) -> None:
+def test_tables_rename_query_columns(board: Board) -> None:
     for panel in panels(board):
         if panel["type"] != "table":
             continue
@@ -188,7 +188,7 @@ def test_series_are_of_the_chosen_site(board: Board) -> None:
 
 
 @every_board
-def test_daily_jobs_show(board: Board) -> None:
+def test_daily_jobs_are_visible(board: Board) -> None:
     """Nothing that moves once a day is looked at through a window of minutes."""
     for query in queries(board):
         assert set(re.findall(r"\[([^\]]*)\]", query.expr)) <= {"1h:1m", "1d:10m", "7d:1h"}, (
@@ -197,7 +197,7 @@ def test_daily_jobs_show(board: Board) -> None:
 
 
 @every_board
-def test_bars_of_an_hour_are_an_hour_apart(board: Board) -> None:
+def test_hourly_bars_have_an_hour_interval(board: Board) -> None:
     for panel in panels(board):
         custom = panel["fieldConfig"]["defaults"].get("custom") or {}
         if custom.get("drawStyle") == "bars":

@@ -15,7 +15,7 @@ from tests.support.machine import REPO
 IMAGES = REPO / "docs" / "img"
 
 
-def test_files_are_in_step() -> None:
+def test_committed_files_are_up_to_date() -> None:
     """WRITE=1 builds them anew."""
     options = [] if os.environ.get("WRITE") else ["--check"]
     done = subprocess.run(

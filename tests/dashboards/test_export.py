@@ -44,7 +44,7 @@ def files(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in found}
 
 
-def test_everything_is_written(tmp_path: Path) -> None:
+def test_all_files_are_written(tmp_path: Path) -> None:
     run_export(tmp_path)
     written = files(tmp_path)
     shipped = {path.relative_to(REPO).as_posix() for path in FOLDER.rglob("*.json")}
@@ -56,7 +56,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
     assert "up to date" in run_export(tmp_path)
 
 
-def test_folder_is_made(tmp_path: Path) -> None:
+def test_folder_is_created(tmp_path: Path) -> None:
     run_export(tmp_path / "etc" / "monitoring")
     assert check(tmp_path / "etc" / "monitoring") == []
 
@@ -101,14 +101,14 @@ def test_site_url_is_by_default_that_of_the_settings(tmp_path: Path, settings: A
     assert f"{FLEET}: outdated" in check(tmp_path)
 
 
-def test_copy_may_be_compared_in_another_place(tmp_path: Path) -> None:
+def test_check_works_on_a_copied_folder(tmp_path: Path) -> None:
     """In a repository, say, that is deployed to where Grafana is."""
     run_export(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     assert check(tmp_path / "there") == []
 
 
-def test_one_part_alone(tmp_path: Path) -> None:
+def test_one_part_can_be_exported(tmp_path: Path) -> None:
     run_export(tmp_path, "--only=dashboards")
     assert {name.split("/")[0] for name in files(tmp_path)} == {"dashboards"}
     assert check(tmp_path) == []
@@ -124,7 +124,7 @@ def test_check_says_what_is_wrong_with_each_file(tmp_path: Path) -> None:
     assert f"{job}: outdated" in check(tmp_path, "--job=other")
 
 
-def test_check_of_an_empty_folder_misses_everything(tmp_path: Path) -> None:
+def test_check_of_an_empty_folder_reports_every_file(tmp_path: Path) -> None:
     assert f"{FLEET}: missing" in check(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -174,7 +174,7 @@ def test_file_no_longer_shipped_is_removed(tmp_path: Path) -> None:
     assert check(tmp_path) == []
 
 
-def test_note_cannot_name_files_outside_of_the_folder(tmp_path: Path) -> None:
+def test_manifest_cannot_name_files_outside_the_folder(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("as written")
     run_export(tmp_path / "copy")
@@ -187,7 +187,7 @@ def test_note_cannot_name_files_outside_of_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("note", ["", "[]", '{"files": 3}', '{"options": {}, "files": [1]}'])
-def test_note_that_cannot_be_read_is_an_error(tmp_path: Path, note: str) -> None:
+def test_unreadable_manifest_is_an_error(tmp_path: Path, note: str) -> None:
     (tmp_path / MANIFEST).write_text(note)
     with pytest.raises(CommandError, match="cannot be read"):
         run_export(tmp_path)
@@ -200,7 +200,7 @@ def test_note_that_cannot_be_read_is_an_error(tmp_path: Path, note: str) -> None
         "--folder={{x}}", "--datasource=$x", "--job=a\\b", "--only=both",
     ],
 )  # fmt: skip
-def test_value_that_would_break_a_file_is_refused(tmp_path: Path, option: str) -> None:
+def test_value_that_would_break_a_file_is_rejected(tmp_path: Path, option: str) -> None:
     with pytest.raises(CommandError):
         run_export(tmp_path, option)
     assert list(tmp_path.iterdir()) == []
@@ -212,20 +212,20 @@ def test_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         run_export(tmp_path / "file")
 
 
-def test_note_does_not_look_like_a_dashboard_or_a_rule(tmp_path: Path) -> None:
+def test_manifest_is_not_read_as_dashboard_or_rule(tmp_path: Path) -> None:
     run_export(tmp_path)
     assert not os.path.splitext(MANIFEST)[1]
     assert (tmp_path / MANIFEST).stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.prometheus
-def test_rules_of_a_site_are_rules(tmp_path: Path) -> None:
+def test_exported_rules_are_valid(tmp_path: Path) -> None:
     run_export(tmp_path, "--job=the shop: 1", "--runbooks-url=https://wiki.test/a?b=c&d=%20")
     done = run_promtool("check", "rules", tmp_path / "alerts" / RULES.name)
     assert done.returncode == 0, done.stderr
 
 
-def test_rules_have_the_job_and_the_addresses_of_the_site() -> None:
+def test_exported_rules_have_job_and_urls_of_the_site() -> None:
     options = ExportOptions(
         job="shop", grafana_url="https://g.test/sub/", runbooks_url="https://wiki.test/chroniker"
     )

@@ -122,7 +122,7 @@ def test_every_expression_returns_data(
 
 @every_board
 @pytest.mark.parametrize("site", ["chroniker", "churning"])
-def test_replicas_change_nothing(
+def test_replicas_do_not_change_results(
     prometheus: RecordedPrometheus, site: str, board: dict[str, Any]
 ) -> None:
     """Two of them, or one after the other; but for panels that show each instance."""
@@ -172,12 +172,12 @@ def test_fleet_shows_current_problems(prometheus: RecordedPrometheus) -> None:
     } == {("late", "start"): 0.67, ("long", "timeout"): 0.8, ("long", "expected"): 0.96}
 
 
-def test_chosen_jobs_alone_are_counted(prometheus: RecordedPrometheus) -> None:
+def test_only_selected_jobs_are_counted(prometheus: RecordedPrometheus) -> None:
     chosen = value(prometheus, "chroniker-fleet/Failing jobs/A", job_name="hourly|late")
     assert list(chosen.values()) == [0]
 
 
-def test_job_that_ran_once_a_day_shows(prometheus: RecordedPrometheus) -> None:
+def test_daily_job_is_visible(prometheus: RecordedPrometheus) -> None:
     for title in ("Busiest jobs, one day", "Slowest jobs, one day"):
         found = value(prometheus, f"chroniker-fleet/{title}/A")
         assert "daily" in names(found)
@@ -189,7 +189,7 @@ def test_job_that_ran_once_a_day_shows(prometheus: RecordedPrometheus) -> None:
     assert ratio == 1
 
 
-def test_where_nothing_is_known_no_zero_is_shown(prometheus: RecordedPrometheus) -> None:
+def test_unknown_values_are_not_shown_as_zero(prometheus: RecordedPrometheus) -> None:
     """Of a site that is not scraped, "0 jobs fail" would be a lie."""
     for query in queries(BOARDS["chroniker-fleet"]):
         if "vector(" not in query.expr and "/variable job" not in query.where:
@@ -229,7 +229,7 @@ def expand_recorded_rules(expr: str, within: tuple[str, ...] = ()) -> str:
     return re.sub(r"\b(\w+:\w+:\w+)(?:\[(\w+)\])?", expression, expr)
 
 
-def test_rules_are_answered(prometheus: RecordedPrometheus) -> None:
+def test_rules_return_data(prometheus: RecordedPrometheus) -> None:
     """What is recorded has data; alerts fire for those who have a reason, and only for them."""
     firing = set()
     for rule in rules():

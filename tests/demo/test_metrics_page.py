@@ -33,7 +33,7 @@ def get(site: DemoSite, accept: str) -> str:
     return page
 
 
-def test_promtool_and_the_strict_parser_take_it(demo: DemoSite) -> None:
+def test_promtool_and_strict_parser_accept_the_page(demo: DemoSite) -> None:
     text = get(demo, "text/plain")
     done = run_promtool("check", "metrics", text=text)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

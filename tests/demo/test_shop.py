@@ -80,7 +80,7 @@ def shop(migrated: Path, tmp_path: Path) -> Bookshop:
 
 
 @pytest.mark.slow
-def test_an_import_may_be_repeated_and_names_malformed_rows(shop: Bookshop) -> None:
+def test_import_is_idempotent_and_reports_malformed_rows(shop: Bookshop) -> None:
     first = shop.manage("import_sales")
     assert first.returncode == 0, first.stderr
     assert "4 new sales, 0 known, 5 malformed" in first.stdout
@@ -93,7 +93,7 @@ def test_an_import_may_be_repeated_and_names_malformed_rows(shop: Bookshop) -> N
 
 
 @pytest.mark.slow
-def test_an_import_without_one_good_row_fails(shop: Bookshop) -> None:
+def test_import_without_a_valid_row_fails(shop: Bookshop) -> None:
     (shop.directory / "sales.csv").write_text("receipt,sold_on,isbn,quantity,unit_price\nwhat?\n")
     ended = shop.manage("import_sales")
     assert ended.returncode == 1
@@ -101,7 +101,7 @@ def test_an_import_without_one_good_row_fails(shop: Bookshop) -> None:
 
 
 @pytest.mark.slow
-def test_the_report_adds_up_whole_cents_and_replaces_itself(shop: Bookshop) -> None:
+def test_report_adds_whole_cents_and_replaces_itself(shop: Bookshop) -> None:
     shop.manage("import_sales")
     for _ in range(2):
         assert "2 days, 23.63 €" in shop.manage("build_report").stdout
@@ -115,7 +115,7 @@ def test_the_report_adds_up_whole_cents_and_replaces_itself(shop: Bookshop) -> N
 
 
 @pytest.mark.slow
-def test_backups_open_and_only_the_last_are_kept(shop: Bookshop) -> None:
+def test_backups_are_readable_and_only_the_newest_are_kept(shop: Bookshop) -> None:
     for _ in range(3):
         ended = shop.manage("backup_database", "--keep=2")
         assert ended.returncode == 0, ended.stderr
@@ -126,7 +126,7 @@ def test_backups_open_and_only_the_last_are_kept(shop: Bookshop) -> None:
 
 
 @pytest.mark.slow
-def test_building_the_site_twice_changes_nothing(shop: Bookshop) -> None:
+def test_seeding_twice_changes_nothing(shop: Bookshop) -> None:
     tables = (
         "shop_book", "auth_user", "chroniker_job", "chroniker_jobdependency",
         "chroniker_monitors_probe", "chroniker_maintenance", "chroniker_job_subscribers",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 from pathlib import Path
 
@@ -119,6 +121,23 @@ def test_runbook_explains_every_reason() -> None:
     assert re.findall(r"(?m)^\| `(\w+)` \|", section) == list(BlockedReason.values)
     section = text.partition("## ChronikerJobMissedRuns")[2].partition("\n## ")[0]
     assert set(MissedReason.values) <= set(re.findall(r"`(\w+)`", section))
+
+
+@pytest.mark.parametrize("page", PAGES, **ids)
+def test_dotted_paths_that_are_named_exist(page: Path) -> None:
+    for path in re.findall(r"`(chroniker(?:_monitors)?(?:\.\w+){2,})", page.read_text()):
+        module, _, name = path.rpartition(".")
+        parent = importlib.import_module(module)
+        assert hasattr(parent, name) or importlib.util.find_spec(path), path
+
+
+def test_template_variables_that_are_named_exist() -> None:
+    text = (DOCS / "how-to" / "notifications.md").read_text()
+    named = re.findall(r"`(\w+)`", text.partition("Templates receive ")[2].partition(". ")[0])
+    source = (REPO / "chroniker" / "alerting" / "mail_context.py").read_text()
+    known = set(re.findall(r"""["'](\w+)["']""", source))
+    assert set(named) <= known
+    assert len(named) > 20
 
 
 def own_commands() -> list[str]:

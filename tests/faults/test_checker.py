@@ -61,7 +61,7 @@ def good() -> History:
     )
 
 
-def test_a_good_history_has_no_violation() -> None:
+def test_good_history_has_no_violation() -> None:
     assert check(good()) == []
     assert slots_of(good()) == 4
     assert figures(good())["statuses"] == {"succeeded": 1, "missed": 1}
@@ -151,7 +151,9 @@ OTHER = replace(RUN, run=3, slot=7 * SECOND)
         (lambda history: history.accepted_duplicates.append("x"), "uniqueness", "x"),
     ],
 )  # fmt: skip
-def test_each_breakage_is_seen(breakage: Callable[[History], Any], kind: str, words: str) -> None:
+def test_each_violation_is_reported(
+    breakage: Callable[[History], Any], kind: str, words: str
+) -> None:
     history = good()
     breakage(history)
     found = check(history)
@@ -161,7 +163,7 @@ def test_each_breakage_is_seen(breakage: Callable[[History], Any], kind: str, wo
     assert any(each.kind == kind and words in each.text for each in found), found
 
 
-def test_a_loss_with_a_cause_on_its_host_is_none() -> None:
+def test_loss_with_a_cause_on_its_host_is_no_violation() -> None:
     history = good()
     changed(1, status="lost")(history)
     history.faults = [Fault("kill_tick", SECOND, 2 * SECOND, "h2")]
@@ -185,7 +187,7 @@ def frozen(begin: float, end: float, host: str = "h1") -> list[dict[str, Any]]:
         (15.0, 15.5, "h9", False),  # another host was frozen
     ],
 )
-def test_an_overlap_is_allowed_for_a_second_after_a_thaw_of_the_holders_host(
+def test_overlap_is_allowed_for_a_second_after_the_host_thaws(
     thaw: float, end: float, host: str, allowed: bool
 ) -> None:
     journal = [
@@ -200,7 +202,7 @@ def test_an_overlap_is_allowed_for_a_second_after_a_thaw_of_the_holders_host(
         assert overlap.seconds == pytest.approx(end - thaw)
 
 
-def test_missed_slots_that_are_added_to_a_row_count_as_they_stand_at_last() -> None:
+def test_last_value_of_missed_slots_counts() -> None:
     history = good()
     added(RunChange("missed", replace(MISSED, missed_slots=4)))(history)
     state(next_slot=6 * SECOND, counters={**COUNTERS, "missed_downtime": 4})(history)

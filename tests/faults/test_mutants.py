@@ -35,7 +35,7 @@ def test_every_edit_finds_its_text(mutant: Mutant, run_in_fork: RunInFork) -> No
         for mutant, backend in PAIRS
     ],
 )
-def test_the_checker_catches(
+def test_checker_catches(
     fault_process: Callable[[str], FaultProcess], mutant: Mutant, backend: str
 ) -> None:
     for _ in range(3):  # a race has to be met

@@ -6,7 +6,7 @@ from tests.faults.plan import generate_plan
 from tests.faults.proxy import is_commit
 
 
-def test_the_same_seed_gives_the_same_faults() -> None:
+def test_same_seed_gives_the_same_faults() -> None:
     first = generate_plan(7, 60, ["h1", "h2"], 3.0, one_machine=False)
     assert first == generate_plan(7, 60, ["h1", "h2"], 3.0, one_machine=False)
     assert first != generate_plan(8, 60, ["h1", "h2"], 3.0, one_machine=False)
@@ -14,7 +14,7 @@ def test_the_same_seed_gives_the_same_faults() -> None:
 
 
 @pytest.mark.parametrize("one_machine", [True, False])
-def test_the_end_is_quiet(one_machine: bool) -> None:
+def test_plan_ends_without_faults(one_machine: bool) -> None:
     plan = generate_plan(7, 60, ["h1", "h2"], 3.0, one_machine=one_machine)
     assert plan.steps == sorted(plan.steps)
     assert all(1.0 <= step.at <= 57.0 for step in plan.steps)
@@ -31,5 +31,5 @@ def test_the_end_is_quiet(one_machine: bool) -> None:
         ("mysql", b"\x0e\0\0\0\x03SELECT COMMIT", False),
     ],
 )
-def test_a_commit_is_known_on_the_wire(vendor: str, data: bytes, commit: bool) -> None:
+def test_commit_is_recognized_on_the_wire(vendor: str, data: bytes, commit: bool) -> None:
     assert is_commit(vendor, data) is commit

@@ -18,7 +18,7 @@ SLOTS = 10_000 if LONG else 1_000
 @pytest.mark.parametrize(
     "backend", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in BACKENDS]
 )
-def test_every_promise_holds(fault_process: Callable[[str], FaultProcess], backend: str) -> None:
+def test_every_guarantee_holds(fault_process: Callable[[str], FaultProcess], backend: str) -> None:
     report = fault_process(backend).perform("random", seconds=SECONDS)
     assert report["violations"] == []
     assert report["slots"] >= SLOTS

@@ -47,7 +47,7 @@ def on(backend: str) -> Any:
     ("backend", "scenario"),
     [pytest.param(*pair, marks=on(pair[0]), id="-".join(pair)) for pair in PLAN],
 )
-def test_the_promises_hold(fault_process: GetFaultProcess, backend: str, scenario: str) -> None:
+def test_guarantees_hold(fault_process: GetFaultProcess, backend: str, scenario: str) -> None:
     report = fault_process(backend).perform(scenario)
     assert report["violations"] == []
     assert report["begun"] > 0
@@ -103,7 +103,7 @@ def test_ten_hosts_share_a_thousand_jobs(fault_process: GetFaultProcess) -> None
 
 @pytest.mark.xdist_group("postgres")
 @pytest.mark.skipif(not LONG, reason="`make faults-long`")
-def test_an_outage_of_a_week_costs_the_first_tick_less_than_a_second(
+def test_first_tick_after_a_week_of_downtime_takes_less_than_a_second(
     fault_process: GetFaultProcess,
 ) -> None:
     report = fault_process("postgres").perform("week_of_downtime")

@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 
-def test_the_schedule_is_explained_while_it_is_typed(live_server: Any, sign_in: SignIn) -> None:
+def test_schedule_preview_updates_while_typing(live_server: Any, sign_in: SignIn) -> None:
     def do(page: Any) -> None:
         page.goto(live_server.url + admin_url("job_add"))
         box = page.locator("#chroniker-preview")
@@ -54,7 +54,7 @@ def test_run_now_by_keyboard(live_server: Any, sign_in: SignIn) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_run_is_watched_until_it_ends(live_server: Any, sign_in: SignIn, scheme: Any) -> None:
+def test_running_run_is_followed_to_its_end(live_server: Any, sign_in: SignIn, scheme: Any) -> None:
     state = make_running(make_job())
     run = state.current_run
     assert run is not None

@@ -22,7 +22,7 @@ PAGES = ("incident", "notification", "maintenance", "digest")
 
 
 @pytest.mark.parametrize("model", PAGES)
-def test_every_page_opens_and_nothing_in_it_is_html_of_a_job(
+def test_every_page_opens_and_escapes_job_names(
     root: Client, django_user_model: Any, model: str
 ) -> None:
     job = make_job(name="<script>alert(1)</script>")
@@ -112,7 +112,7 @@ def test_retry_includes_pending_and_abandoned_but_not_sent(
 
 
 class TestMuting:
-    def test_needs_the_permission_to_make_windows(self, sign_in: SignIn) -> None:
+    def test_muting_requires_permission_to_add_windows(self, sign_in: SignIn) -> None:
         job = make_job()
         post_action(sign_in("view_job", "change_job"), "job", "mute_hour", job)
         assert not Maintenance.objects.exists()
@@ -123,7 +123,7 @@ class TestMuting:
         assert list(Job.objects.muted(utc_now())) == [job]
         assert b">muted<" in sign_in("view_job").get("/admin/chroniker/job/").content
 
-    def test_needs_csrf_and_post(self, sign_in: SignIn) -> None:
+    def test_muting_requires_csrf_and_post(self, sign_in: SignIn) -> None:
         job = make_job()
         client = sign_in("view_job", "add_maintenance", csrf=True)
         assert post_action(client, "job", "mute_hour", job).status_code == 403
@@ -174,7 +174,7 @@ def test_window_form_records_its_creator(root: Client) -> None:
     assert b"end must be after the start" in page.content
 
 
-def test_a_digest_with_an_unknown_zone_is_refused(root: Client, django_user_model: Any) -> None:
+def test_digest_with_an_unknown_zone_is_refused(root: Client, django_user_model: Any) -> None:
     user = django_user_model.objects.first()
     form = {"user": user.pk, "hour": 7, "timezone": "Mars/Olympus"}
     page = root.post(reverse("admin:chroniker_digest_add"), form)
@@ -185,7 +185,7 @@ def test_a_digest_with_an_unknown_zone_is_refused(root: Client, django_user_mode
 
 
 @pytest.mark.parametrize("model", PAGES)
-def test_lists_need_as_many_queries_for_many_rows_as_for_few(
+def test_list_query_count_is_independent_of_row_count(
     root: Client, django_user_model: Any, model: str
 ) -> None:
     from django.db import connection

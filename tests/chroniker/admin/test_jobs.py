@@ -48,13 +48,15 @@ def test_list_shows_running_jobs_and_progress(root: Client) -> None:
     ("done", "total", "shown"),
     [(9, 3, "(100 %)"), (-5, 10, "(0 %)"), (7, 0, "7"), (0, 10, "(0 %)")],
 )
-def test_impossible_progress_is_no_error(root: Client, done: int, total: int, shown: str) -> None:
+def test_impossible_progress_is_not_an_error(
+    root: Client, done: int, total: int, shown: str
+) -> None:
     job = make_job()
     make_running(job, parts_done=done, parts_total=total)
     assert shown in job_row(root, job)
 
 
-def test_progress_of_all_hosts_is_added_up(root: Client) -> None:
+def test_progress_is_summed_over_hosts(root: Client) -> None:
     job = make_job(hostname="*")
     for number, host in enumerate(("web1", "web2"), 1):
         make_running(job, host=host, lease_host=host, parts_done=number, parts_total=10)
@@ -89,7 +91,7 @@ def test_list_shows_blocked_reason(root: Client) -> None:
     assert "due A run is requested" in job_row(root, asked)
 
 
-def test_the_list_shows_the_last_run_and_the_next_in_the_zone_of_the_job(root: Client) -> None:
+def test_list_shows_last_and_next_run_in_the_zone_of_the_job(root: Client) -> None:
     job = make_job(schedule="0 9 * * *", timezone="Asia/Tokyo")
     run = make_run(job, status=RunStatus.FAILED)
     JobState.objects.create(
@@ -130,9 +132,7 @@ def test_the_list_shows_the_last_run_and_the_next_in_the_zone_of_the_job(root: C
         ("@daily", "Europe"),
     ],
 )
-def test_a_row_that_cannot_be_read_is_shown_everywhere(
-    root: Client, schedule: str, zone: str
-) -> None:
+def test_invalid_row_is_shown_on_every_page(root: Client, schedule: str, zone: str) -> None:
     job = make_job()
     Job.objects.filter(pk=job.pk).update(schedule=schedule, timezone=zone)
     JobState.objects.create(job=job, next_run_at=minutes_from_now(3))
@@ -147,7 +147,7 @@ def test_a_row_that_cannot_be_read_is_shown_everywhere(
     assert post_action(root, "job", "run_now", job, follow=False).status_code == 302
 
 
-def test_hostile_texts_are_only_texts(root: Client) -> None:
+def test_hostile_texts_are_escaped(root: Client) -> None:
     job = make_job(name=HOSTILE, description=HOSTILE, args=HOSTILE, schedule="@daily")
     state = make_running(job, host="", lease_host=HOSTILE, blocked_detail=HOSTILE)
     JobState.objects.filter(pk=state.pk).update(last_error=HOSTILE, last_status="failed")
@@ -171,7 +171,7 @@ def test_hostile_texts_are_only_texts(root: Client) -> None:
     assert escape(HOSTILE) in root.get(admin_url("run_change", run)).content.decode()
 
 
-def test_the_list_needs_as_many_queries_for_60_jobs_as_for_3(
+def test_job_list_query_count_is_the_same_for_60_jobs_and_3(
     root: Client, django_assert_num_queries: Any
 ) -> None:
     from django.db import connection
@@ -254,7 +254,7 @@ def test_run_now_requests_once_and_is_logged(root: Client) -> None:
     assert "Run now." in root.get(admin_url("job_history", job)).content.decode()
 
 
-def test_a_job_that_no_tick_has_seen_can_be_run(root: Client) -> None:
+def test_job_without_state_can_be_requested(root: Client) -> None:
     Host.objects.create(name="web1")
     Host.objects.create(name="web2")
     once, everywhere = make_job(), make_job(hostname="*")
@@ -298,7 +298,7 @@ def test_one_run_of_many_hosts_can_be_stopped(root: Client) -> None:
     assert LogEntry.objects.count() == 2  # of the run and of the job
 
 
-def test_enable_and_disable_change_only_that_and_are_noticed_by_the_scheduler(
+def test_enable_and_disable_change_only_one_field_and_reach_the_scheduler(
     root: Client,
 ) -> None:
     job = make_job(schedule="@daily")
@@ -369,7 +369,7 @@ def test_invalid_job_is_rejected_with_reason(
     assert not Job.objects.exists()
 
 
-def test_both_commands_are_refused(root: Client, settings: Any) -> None:
+def test_job_with_both_commands_is_rejected(root: Client, settings: Any) -> None:
     settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
     answer = root.post(admin_url("job_add"), {**JOB_FORM, "raw_command": "/bin/true"})
     assert "either a command or a raw command" in answer.content.decode()
@@ -409,13 +409,13 @@ def test_dependencies_are_editable_and_cycles_rejected(root: Client) -> None:
     assert JobDependency.objects.count() == 4
 
 
-def test_the_same_dependency_twice_is_refused(root: Client) -> None:
+def test_duplicate_dependency_is_rejected(root: Client) -> None:
     one, two = make_job(), make_job()
     assert root.post(admin_url("job_change", one), dependency(one, two, two)).status_code == 200
     assert not JobDependency.objects.exists()
 
 
-def test_the_page_of_a_job_shows_its_states_and_last_ten_runs(root: Client) -> None:
+def test_job_page_shows_states_and_last_ten_runs(root: Client) -> None:
     job = make_job(hostname="*", schedule="@daily")
     for host in ("web1", "web2"):
         JobState.objects.create(job=job, host=host, runs_total=812, last_error=f"broke on {host}")
@@ -461,7 +461,7 @@ def preview(client: Client, **query: str) -> dict[str, Any]:
     return result
 
 
-def test_the_preview_explains_and_names_times_in_the_zone(sign_in: SignIn) -> None:
+def test_preview_shows_description_and_times_in_the_zone(sign_in: SignIn) -> None:
     client = sign_in("add_job")
     shown = preview(client, schedule="30 9 * * *", zone="Asia/Tokyo")
     assert "09:30" in shown["explain"]
@@ -471,7 +471,7 @@ def test_the_preview_explains_and_names_times_in_the_zone(sign_in: SignIn) -> No
     assert preview(client, schedule="0 9 13 * FRI", zone="UTC")["warnings"]
 
 
-def test_the_preview_hashes_the_name(sign_in: SignIn) -> None:
+def test_preview_resolves_hashes_by_the_name(sign_in: SignIn) -> None:
     client = sign_in("change_job")
     shown = {
         preview(client, schedule="H H * * *", zone="UTC", name=name)["times"][0]
@@ -503,7 +503,7 @@ def test_preview_of_empty_schedule_is_manual(sign_in: SignIn) -> None:
 # --- deletion ---
 
 
-def test_deleting_counts_instead_of_loading_and_takes_everything(
+def test_deletion_counts_rows_instead_of_loading_them(
     root: Client, django_assert_max_num_queries: Any
 ) -> None:
     job = make_job()
@@ -530,7 +530,7 @@ def test_running_job_is_not_deleted(root: Client) -> None:
     assert Job.objects.count() == Run.objects.count() == 1
 
 
-def test_a_job_with_runs_is_deleted_only_by_those_who_may_delete_runs(sign_in: SignIn) -> None:
+def test_deleting_a_job_with_runs_requires_delete_run(sign_in: SignIn) -> None:
     job = make_job()
     make_run(job)
     url = admin_url("job_delete", job)

@@ -73,7 +73,7 @@ def test_each_button_requires_both_permissions(
 
 
 @pytest.mark.parametrize(("name", "row", "permissions"), POSTS)
-def test_buttons_are_post_only_and_need_the_token(
+def test_buttons_require_post_and_csrf_token(
     sign_in: SignIn, rows: dict[str, Any], name: str, row: str, permissions: tuple[str, str]
 ) -> None:
     url = admin_url(name, rows[row])
@@ -83,9 +83,7 @@ def test_buttons_are_post_only_and_need_the_token(
     assert LogEntry.objects.count() == 0
 
 
-def test_a_button_of_the_page_itself_carries_the_token(
-    sign_in: SignIn, rows: dict[str, Any]
-) -> None:
+def test_button_of_the_page_has_the_csrf_token(sign_in: SignIn, rows: dict[str, Any]) -> None:
     client = sign_in("view_job", "run_job", csrf=True)
     page = client.get(admin_url("job_change", rows["job"]))
     token = client.cookies["csrftoken"].value
@@ -135,9 +133,7 @@ def snapshot() -> list[Any]:
         ("disable", "change_job"),
     ],
 )
-def test_actions_are_offered_and_done_only_with_their_permission(
-    sign_in: SignIn, name: str, permission: str
-) -> None:
+def test_actions_require_their_permission(sign_in: SignIn, name: str, permission: str) -> None:
     job = make_job(enabled=name == "disable")
     make_running(job)
     others = {"run_job", "stop_job", "delete_job"} - {permission}
@@ -150,7 +146,7 @@ def test_actions_are_offered_and_done_only_with_their_permission(
     assert snapshot() != before
 
 
-def test_actions_need_the_token(sign_in: SignIn) -> None:
+def test_actions_require_csrf_token(sign_in: SignIn) -> None:
     job = make_job()
     client = sign_in("view_job", "run_job", csrf=True)
     assert post_action(client, "job", "run_now", job).status_code == 403
@@ -160,7 +156,7 @@ def test_actions_need_the_token(sign_in: SignIn) -> None:
 # --- raw commands ---
 
 
-def test_a_raw_command_cannot_be_smuggled_into_a_job(sign_in: SignIn, settings: Any) -> None:
+def test_raw_command_cannot_be_posted_without_permission(sign_in: SignIn, settings: Any) -> None:
     settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
     client = sign_in("view_job", "add_job", "change_job")
     assert 'name="raw_command"' not in client.get(admin_url("job_add")).content.decode()
@@ -173,7 +169,7 @@ def test_a_raw_command_cannot_be_smuggled_into_a_job(sign_in: SignIn, settings: 
     assert (job.command, job.raw_command) == ("noop", "")
 
 
-def test_without_the_right_a_job_without_command_is_refused_and_not_an_error(
+def test_without_raw_permission_a_job_without_command_is_rejected(
     sign_in: SignIn, settings: Any
 ) -> None:
     settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
@@ -184,9 +180,7 @@ def test_without_the_right_a_job_without_command_is_refused_and_not_an_error(
     assert not Job.objects.exists()
 
 
-def test_a_job_with_a_raw_command_is_only_viewed_without_the_right(
-    sign_in: SignIn, settings: Any
-) -> None:
+def test_without_raw_permission_a_raw_job_is_read_only(sign_in: SignIn, settings: Any) -> None:
     settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
     job = make_job(raw_command="/usr/bin/backup", enabled=False)
     client = sign_in("view_job", "change_job", "delete_job")
@@ -205,7 +199,7 @@ def test_a_job_with_a_raw_command_is_only_viewed_without_the_right(
     assert snapshot() == before
 
 
-def test_with_the_right_raw_commands_are_defined_and_edited(sign_in: SignIn, settings: Any) -> None:
+def test_with_raw_permission_raw_commands_can_be_edited(sign_in: SignIn, settings: Any) -> None:
     client = sign_in("view_job", "add_job", "change_job", "raw_job")
     form = {**JOB_FORM, "command": "", "raw_command": "/bin/true"}
     refused = client.post(admin_url("job_add"), form)
@@ -222,7 +216,7 @@ def test_with_the_right_raw_commands_are_defined_and_edited(sign_in: SignIn, set
 # --- what nobody may ---
 
 
-def test_state_and_history_cannot_be_written(root: Client) -> None:
+def test_state_and_history_are_read_only(root: Client) -> None:
     run = make_run(make_job())
     before = snapshot()
     assert root.get("/admin/chroniker/run/add/").status_code == 403
@@ -234,7 +228,7 @@ def test_state_and_history_cannot_be_written(root: Client) -> None:
     assert snapshot() == before
 
 
-def test_subscribers_are_listed_only_for_those_who_may_see_users(sign_in: SignIn) -> None:
+def test_subscribers_are_shown_only_with_view_user(sign_in: SignIn) -> None:
     assert 'name="subscribers"' not in page_of(sign_in("add_job"))
     assert 'name="subscribers"' in page_of(sign_in("add_job", "view_user"))
 
@@ -243,7 +237,7 @@ def page_of(client: Client) -> str:
     return client.get(admin_url("job_add")).content.decode()
 
 
-def test_runs_are_shown_on_the_job_only_to_those_who_may_view_them(sign_in: SignIn) -> None:
+def test_runs_are_shown_on_the_job_only_with_view_run(sign_in: SignIn) -> None:
     job = make_job()
     run = make_run(job)
     link = admin_url("run_change", run)

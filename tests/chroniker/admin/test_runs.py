@@ -59,7 +59,7 @@ def pre_texts(text: str) -> list[str]:
 # --- the list and the facts ---
 
 
-def test_the_list_shows_each_ending(root: Client) -> None:
+def test_list_shows_each_ending(root: Client) -> None:
     job = make_job(name="alpha")
     make_run(job, status=RunStatus.FAILED, exit_code=3, trigger="retry", ran_on="web7")
     make_run(job, status=RunStatus.FAILED, signal=9, duration_seconds=3725.0)
@@ -72,7 +72,7 @@ def test_the_list_shows_each_ending(root: Client) -> None:
         assert word in text
 
 
-def test_the_list_needs_as_many_queries_for_60_runs_as_for_3(root: Client) -> None:
+def test_run_list_query_count_is_the_same_for_60_runs_and_3(root: Client) -> None:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
@@ -87,7 +87,7 @@ def test_the_list_needs_as_many_queries_for_60_runs_as_for_3(root: Client) -> No
     assert count(2) == count(57) <= 10
 
 
-def test_the_list_is_filtered_and_searched(root: Client) -> None:
+def test_list_is_filtered_and_searched(root: Client) -> None:
     Host.objects.create(name="web1")
     alpha = make_run(make_job(name="alpha"), status="failed", error="needle", ran_on="web1")
     beta = make_run(make_job(name="beta"))
@@ -132,7 +132,7 @@ def test_output_is_interleaved_escaped_and_named_by_stream(root: Client, run: Ru
     assert "run-tail.js" not in text
 
 
-def test_a_newline_at_the_beginning_is_kept(root: Client, run: Run) -> None:
+def test_leading_newline_is_kept(root: Client, run: Run) -> None:
     make_output(run, ("stdout", "\n\nx"))
     assert pre_texts(page(root, run)) == ["\n\nx"]
 
@@ -153,7 +153,7 @@ def test_dropped_output_is_shown_at_each_position(root: Client, run: Run) -> Non
     assert gaps[2] not in page(root, run)
 
 
-def test_a_long_output_is_shown_from_its_end_and_downloaded_whole(root: Client, run: Run) -> None:
+def test_long_output_shows_its_end_and_downloads_whole(root: Client, run: Run) -> None:
     pieces = [("stdout", f"{number:06d}" + "x" * 993 + "\n") for number in range(1000)]
     make_output(run, ("stderr", "first words\n"), *pieces)
     text = page(root, run)
@@ -169,7 +169,7 @@ def test_a_long_output_is_shown_from_its_end_and_downloaded_whole(root: Client, 
     assert whole == "first words\n" + "".join(text for _, text in pieces)
 
 
-def test_bytes_that_were_escaped_do_not_make_the_page_longer(run: Run) -> None:
+def test_escaped_bytes_do_not_exceed_the_page_limit(run: Run) -> None:
     for number in range(4):
         OutputChunk.objects.create(
             run=run, stream="stdout", offset=number * 60_000, size=60_000,
@@ -180,13 +180,13 @@ def test_bytes_that_were_escaped_do_not_make_the_page_longer(run: Run) -> None:
     assert part.earlier
 
 
-def test_a_download_needs_few_chunks_in_memory(run: Run, django_assert_num_queries: Any) -> None:
+def test_download_holds_few_chunks_in_memory(run: Run, django_assert_num_queries: Any) -> None:
     make_output(run, *[("stdout", f"{number}\n") for number in range(120)])
     with django_assert_num_queries(4):
         assert "".join(run_output.iter_text(run)) == "".join(f"{n}\n" for n in range(120))
 
 
-def test_the_download_is_a_file_of_text_and_nothing_else(root: Client) -> None:
+def test_download_is_a_plain_text_attachment(root: Client) -> None:
     run = make_run(make_job(name=HOSTILE))
     make_output(run, ("stdout", "<b>Grüße</b> \ud7ff\n"))
     text, answer = download(root, run)
@@ -212,7 +212,7 @@ def test_one_stream_alone_can_be_downloaded(root: Client, run: Run, stream: str)
 # --- the live tail ---
 
 
-def test_the_tail_goes_on_where_the_page_ends(root: Client) -> None:
+def test_tail_continues_where_the_page_ends(root: Client) -> None:
     state = make_running(make_job(), parts_done=1, parts_total=4)
     run = state.current_run
     assert run is not None
@@ -314,13 +314,13 @@ def test_runs_are_deleted_with_their_output_and_counters_stay(root: Client, run:
     assert Job.objects.count() == 1
 
 
-def test_urls_have_names() -> None:
+def test_urls_are_named() -> None:
     assert reverse("admin:chroniker_run_tail", args=[7]) == "/admin/chroniker/run/7/tail/"
     assert reverse("admin:chroniker_run_output", args=[7]) == "/admin/chroniker/run/7/output.txt"
     assert reverse("admin:chroniker_job_run", args=[7]) == "/admin/chroniker/job/7/run/"
 
 
-def test_the_runs_of_a_job_can_be_linked_to_by_its_name(admin_client: Any) -> None:
+def test_run_list_can_be_filtered_by_job_name(admin_client: Any) -> None:
     """Dashboards and alerts know nothing of a job but its name."""
     job, other = make_job(name="nightly & report"), make_job(name="other one")
     for each in (job, other):

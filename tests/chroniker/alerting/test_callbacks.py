@@ -31,9 +31,7 @@ def calls(file: Path) -> list[list[str]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_it_is_called_for_runs_that_failed_and_for_no_others(
-    run_tick: RunTick, calls_file: Path
-) -> None:
+def test_callback_is_called_only_for_failed_runs(run_tick: RunTick, calls_file: Path) -> None:
     good = make_action_job()
     bad = make_action_job("fail boom")
     slow = make_action_job("sleep 60", timeout_seconds=1, kill_grace_seconds=0)
@@ -49,7 +47,7 @@ def test_it_is_called_for_runs_that_failed_and_for_no_others(
     assert found[refused.name][2:] == ["failed", "failed"]
 
 
-def test_it_is_called_for_a_run_that_was_lost(
+def test_callback_is_called_for_a_lost_run(
     run_tick: RunTick, start_tick: StartTick, calls_file: Path, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
@@ -69,7 +67,7 @@ def test_it_is_called_for_a_run_that_was_lost(
 
 
 @pytest.mark.one_database
-def test_it_is_not_called_for_a_run_that_a_person_stopped(
+def test_callback_is_not_called_for_a_stopped_run(
     start_tick: StartTick, calls_file: Path, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
@@ -83,7 +81,7 @@ def test_it_is_not_called_for_a_run_that_a_person_stopped(
 
 
 @pytest.mark.one_database
-def test_one_that_was_written_for_the_original_is_called_as_there(
+def test_legacy_callback_is_called_with_legacy_arguments(
     run_tick: RunTick, settings: Any, calls_file: Path
 ) -> None:
     settings.CHRONIKER_JOB_ERROR_CALLBACK = "tests.support.callbacks.record_legacy_call"
@@ -94,7 +92,7 @@ def test_one_that_was_written_for_the_original_is_called_as_there(
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("name", ["raise_value_error", "leave", "not_there"])
-def test_one_that_is_broken_harms_nothing(
+def test_broken_callback_does_not_affect_the_run(
     run_tick: RunTick, settings: Any, calls_file: Path, name: str
 ) -> None:
     settings.CHRONIKER_JOB_ERROR_CALLBACK = f"tests.support.callbacks.{name}"

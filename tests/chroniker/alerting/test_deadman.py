@@ -113,7 +113,7 @@ def tick_without_a_database() -> str:
 @pytest.mark.one_database
 @pytest.mark.slow
 @pytest.mark.parametrize("idle", [True, False])
-def test_a_server_that_hangs_holds_up_no_run_and_the_end_only_for_so_long(
+def test_hanging_server_delays_no_run_and_the_tick_only_briefly(
     run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any, idle: bool
 ) -> None:
     run_successful_tick(run_in_fork)  # the first tick of a host has more to do
@@ -128,7 +128,7 @@ def test_a_server_that_hangs_holds_up_no_run_and_the_end_only_for_so_long(
 
 
 @pytest.mark.one_database
-def test_a_run_is_recorded_while_a_server_hangs(
+def test_run_is_recorded_while_a_server_hangs(
     run_in_fork: RunInFork, recording_server: RecordingServer
 ) -> None:
     recording_server.mode = "hang"
@@ -168,7 +168,7 @@ def watched(settings: Any, tmp_path: Path, django_user_model: Any) -> Any:
 
 
 @pytest.mark.one_database
-def test_what_sends_mail_is_not_forked_while_the_thread_lives(
+def test_sender_is_not_forked_while_the_ping_thread_runs(
     run_in_fork: RunInFork,
     recording_server: RecordingServer,
     settings: Any,
@@ -194,7 +194,7 @@ def test_hanging_ping_does_not_block_mail_forever(
 
 
 @pytest.mark.one_database
-def test_a_loop_that_starts_its_first_run_forks_without_the_thread(
+def test_cronserver_forks_its_first_run_without_the_ping_thread(
     run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any, tmp_path: Path
 ) -> None:
     run_successful_tick(run_in_fork)  # so that the loop begins with an idle tick
@@ -240,7 +240,7 @@ def test_only_http_urls_are_pinged(run_in_fork: RunInFork, settings: Any, path: 
 
 
 @pytest.mark.one_database
-def test_a_server_that_hangs_is_asked_by_one_thread_at_a_time(
+def test_hanging_server_is_pinged_by_one_thread_at_a_time(
     recording_server: RecordingServer, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 30
@@ -259,7 +259,7 @@ def test_a_server_that_hangs_is_asked_by_one_thread_at_a_time(
 
 
 @pytest.mark.one_database
-def test_the_note_of_an_outage_is_kept_with_the_lock_files(
+def test_outage_is_recorded_beside_the_lock_files(
     run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any
 ) -> None:
     recording_server.mode = "fail"

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # --- without processes ---
 
 
-def test_it_is_tried_again_after_longer_and_longer_waits(mail_server: MailServer) -> None:
+def test_retries_wait_longer_each_time(mail_server: MailServer) -> None:
     timeline = timeline_of_failed_job()
     mail_server.refuse.add("*")
     waits = []
@@ -50,7 +50,7 @@ def test_delivery_is_abandoned_after_days_and_logged(mail_server: MailServer) ->
     assert mail_server.mails == []
 
 
-def test_one_refused_recipient_does_not_keep_the_others_waiting(mail_server: MailServer) -> None:
+def test_one_rejected_recipient_does_not_delay_the_others(mail_server: MailServer) -> None:
     mail_server.refuse.add("bob@example.com")
     timeline = timeline_of_failed_job("ann", "bob", "cleo")
     timeline.send()
@@ -62,7 +62,7 @@ def test_one_refused_recipient_does_not_keep_the_others_waiting(mail_server: Mai
     assert [str(mail["To"]) for mail in mail_server.mails][2:] == ["bob@example.com"]
 
 
-def test_dying_after_data_is_the_one_point_of_a_duplicate(mail_server: MailServer) -> None:
+def test_only_a_crash_after_data_can_duplicate_a_mail(mail_server: MailServer) -> None:
     """The server took the mail and its answer was lost: it is sent again, as the same mail."""
     timeline = timeline_of_failed_job()
     mail_server.die = 1
@@ -100,7 +100,7 @@ def test_mail_that_crashes_the_server_does_not_block_others(
     assert {str(mail["To"]) for mail in mail_server.mails} == {"ann@example.com", "bob@example.com"}
 
 
-def test_ends_that_wait_for_their_openings_do_not_keep_these_waiting(
+def test_resolutions_that_wait_do_not_delay_openings(
     mail_server: MailServer,
 ) -> None:
     """Each would be looked at again every few seconds, before what failed once."""
@@ -116,9 +116,7 @@ def test_ends_that_wait_for_their_openings_do_not_keep_these_waiting(
     assert mail_server.event_names() == ["opened"] * 30 + ["resolved"] * 30
 
 
-def test_nothing_is_sent_of_a_job_that_was_deleted_after_it_was_claimed(
-    mail_server: MailServer, settings: Any
-) -> None:
+def test_notification_of_a_deleted_job_is_not_sent(mail_server: MailServer, settings: Any) -> None:
     settings.CHRONIKER_NOTIFIERS = ["tests.support.notifiers.JobDeletingNotifier"]
     timeline = timeline_of_failed_job()
     timeline.advance(seconds=1).run_once(make_subscribed_job("bob"), "F")

@@ -47,7 +47,7 @@ def test_digest_covers_a_day_and_goes_only_to_its_subscriber(mail_server: MailSe
     assert "import <sales>" in text_of(mail) and "<sales>" not in html_of(mail)
 
 
-def test_a_quiet_day_makes_no_mail(mail_server: MailServer) -> None:
+def test_day_without_incidents_sends_no_digest(mail_server: MailServer) -> None:
     job = make_subscribed_job()
     Digest.objects.create(user=job.subscribers.get(), timezone="UTC")
     timeline = Timeline()
@@ -87,7 +87,7 @@ def test_next_digest_follows_local_time(hour: int, zone: str, after: str, expect
     assert next_time(hour, zone, moment) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
-def test_a_tick_writes_and_sends_it(run_tick: object, mail_server: MailServer) -> None:
+def test_tick_creates_and_sends_the_digest(run_tick: object, mail_server: MailServer) -> None:
     job = make_subscribed_job()
     now = datetime.now(UTC)
     timeline = Timeline()

@@ -38,7 +38,7 @@ def resolve_monitor(job: Job, now: datetime = START + MINUTE) -> Incident | None
     return run_transaction(lambda: resolve(job, "", IncidentKind.CONDITION, "ok again", now))
 
 
-def test_a_second_opening_is_the_same_incident() -> None:
+def test_second_opening_updates_the_same_incident() -> None:
     job = make_job()
     first = open_monitor(job, "warning", summary="80 %")
     second = open_monitor(job, "warning", START + MINUTE, summary="85 %")
@@ -80,7 +80,7 @@ def test_worsening_is_notified_and_improvement_is_not(mail_server: MailServer) -
     assert "Now critical" in mail_server.subjects()[1]
 
 
-def test_what_was_acknowledged_and_gets_worse_is_not_acknowledged_any_more() -> None:
+def test_worsening_clears_the_acknowledgement() -> None:
     job = make_subscribed_job()
     incident = open_monitor(job, "warning")
     Incident.objects.update(acknowledged_at=START, next_review_at=None)
@@ -145,7 +145,9 @@ def test_signals_are_sent_after_the_commit() -> None:
         assert len(opened) == 1
 
 
-def test_many_at_the_same_time_open_one(run_in_fork: RunInFork, mail_server: MailServer) -> None:
+def test_concurrent_openings_create_one_incident(
+    run_in_fork: RunInFork, mail_server: MailServer
+) -> None:
     job = make_subscribed_job()
     now = datetime.now(UTC)
 

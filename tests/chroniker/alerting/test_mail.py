@@ -48,7 +48,7 @@ def test_mail_has_all_facts_for_on_call(mail_server: MailServer, settings: Any) 
         assert "line 20\n" not in body
 
 
-def test_the_same_notification_is_always_the_same_mail(mail_server: MailServer) -> None:
+def test_same_notification_gives_the_same_mail(mail_server: MailServer) -> None:
     timeline = Timeline()
     timeline.run_once(make_subscribed_job(), "F")
     notification = Notification.objects.get()
@@ -73,7 +73,7 @@ HOSTILE_NAMES = [
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_a_hostile_name_makes_one_correct_mail(mail_server: MailServer, name: str) -> None:
+def test_hostile_name_gives_one_valid_mail(mail_server: MailServer, name: str) -> None:
     job = make_subscribed_job(name=name[:200])
     Timeline().run(job, "F")
     (mail,) = mail_server.mails
@@ -98,7 +98,7 @@ def test_a_hostile_name_makes_one_correct_mail(mail_server: MailServer, name: st
         "y" * 3_000_000,
     ],
 )
-def test_hostile_output_makes_one_correct_mail(mail_server: MailServer, stderr: str) -> None:
+def test_hostile_output_gives_one_valid_mail(mail_server: MailServer, stderr: str) -> None:
     job = make_subscribed_job()
     text = stderr.replace("\0", "")  # as what reads a run's pipes does
     Timeline().run(job, "F", stderr=text)
@@ -107,7 +107,7 @@ def test_hostile_output_makes_one_correct_mail(mail_server: MailServer, stderr: 
     assert len(mail.raw) < 100_000  # type: ignore[attr-defined]
 
 
-def test_five_megabytes_of_lines_are_twenty_lines(mail_server: MailServer) -> None:
+def test_long_output_is_cut_to_twenty_lines(mail_server: MailServer) -> None:
     job = make_subscribed_job()
     Timeline().run(job, "F", stderr="".join(f"{n} {'z' * 90}\n" for n in range(55_000)))
     (mail,) = mail_server.mails
@@ -127,7 +127,7 @@ def assert_harmless(mail: Any) -> None:
 
 
 @pytest.mark.one_database
-def test_a_command_and_a_runbook_that_no_form_has_seen_are_harmless(
+def test_unvalidated_command_and_runbook_are_escaped(
     mail_server: MailServer,
 ) -> None:
     job = make_subscribed_job()
@@ -140,7 +140,7 @@ def test_a_command_and_a_runbook_that_no_form_has_seen_are_harmless(
     assert "no\\x1b[2J\\u202esuch" in text_of(mail)
 
 
-def test_an_error_with_surrogates_can_be_stored_and_sent(mail_server: MailServer) -> None:
+def test_error_with_surrogates_can_be_stored_and_sent(mail_server: MailServer) -> None:
     from chroniker.alerting.incidents import open_or_update
     from chroniker.db.transactions import run_transaction
 
@@ -156,7 +156,7 @@ def test_an_error_with_surrogates_can_be_stored_and_sent(mail_server: MailServer
 # --- secrets ---
 
 
-def test_secrets_appear_nowhere_in_a_mail(mail_server: MailServer, settings: Any) -> None:
+def test_secrets_are_masked_everywhere_in_a_mail(mail_server: MailServer, settings: Any) -> None:
     settings.PAYMENT_API_KEY = "sk_live_canary_0123456789"
     canary = settings.PAYMENT_API_KEY
     job = make_subscribed_job(name=f"job {canary}", description=canary, email_on_success=True)
@@ -169,7 +169,7 @@ def test_secrets_appear_nowhere_in_a_mail(mail_server: MailServer, settings: Any
         assert canary not in str(mail["Subject"]) + str(mail["X-Chroniker-Job"])
 
 
-def test_secrets_of_a_real_run_appear_nowhere(
+def test_secrets_of_a_real_run_are_masked(
     run_tick: RunTick, mail_server: MailServer, settings: Any, monkeypatch: Any
 ) -> None:
     from datetime import UTC, datetime, timedelta
@@ -201,7 +201,7 @@ def test_secrets_of_a_real_run_appear_nowhere(
     assert "********" in text_of(mail)
 
 
-def test_a_secret_that_is_split_over_two_writes_appears_nowhere(
+def test_secret_split_over_two_writes_is_masked(
     run_tick: RunTick, mail_server: MailServer, settings: Any, monkeypatch: Any, client: Any
 ) -> None:
     from datetime import UTC, datetime, timedelta
@@ -238,7 +238,7 @@ def test_a_secret_that_is_split_over_two_writes_appears_nowhere(
 # --- pieces ---
 
 
-def test_who_it_comes_from(settings: Any) -> None:
+def test_sender_address(settings: Any) -> None:
     settings.DEFAULT_FROM_EMAIL = "Shop <shop@example.com>"
     assert sender() == "Shop <shop@example.com>"
     settings.CHRONIKER_EMAIL_SENDER = "Cron"
@@ -250,18 +250,18 @@ def test_who_it_comes_from(settings: Any) -> None:
     assert domain() == "example.com"
 
 
-def test_without_a_site_there_are_no_links() -> None:
+def test_without_site_url_there_are_no_links() -> None:
     assert site_url() == "" and admin_link(Job(pk=1)) == ""
 
 
-def test_a_runbook_that_is_no_web_address_is_no_link(mail_server: MailServer) -> None:
+def test_runbook_that_is_not_a_url_is_not_linked(mail_server: MailServer) -> None:
     job = make_subscribed_job()
     Job.objects.filter(pk=job.pk).update(runbook_url="javascript:alert(1)")
     Timeline().run(job, "F")
     assert "javascript" not in html_of(mail_server.mails[0])
 
 
-def test_a_site_overrides_templates(mail_server: MailServer, settings: Any, tmp_path: Any) -> None:
+def test_site_can_override_templates(mail_server: MailServer, settings: Any, tmp_path: Any) -> None:
     folder = tmp_path / "chroniker" / "mail"
     folder.mkdir(parents=True)
     (folder / "incident_subject.txt").write_text("{{ job_name }}\nbroke\n")
@@ -286,7 +286,7 @@ def test_a_site_overrides_templates(mail_server: MailServer, settings: Any, tmp_
     ],
 )
 @pytest.mark.parametrize("name", ["incident_subject.txt", "incident.txt", "opened.html"])
-def test_a_broken_template_of_a_site_costs_no_mail(
+def test_broken_site_template_falls_back_to_the_default(
     mail_server: MailServer,
     settings: Any,
     tmp_path: Any,
@@ -308,7 +308,7 @@ def test_a_broken_template_of_a_site_costs_no_mail(
     assert name in caplog.text
 
 
-def test_lines_and_texts_are_made_harmless() -> None:
+def test_control_characters_are_removed() -> None:
     assert one_line(" a\n b\t\x1b[0m ") == "a b \\x1b[0m"
     assert one_line("x" * 300) == "x" * 199 + "…"
     assert escape_controls("a\r\nb\rc\t\x07") == "a\nb\\x0dc\t\\x07"

@@ -56,7 +56,7 @@ def test_earlier_incident_is_resolved_in_window_without_reminder(
     assert mail_server.event_names() == ["opened", "resolved"]
 
 
-def test_a_window_that_is_ended_early_is_noticed_at_once(mail_server: MailServer) -> None:
+def test_window_that_is_ended_early_is_noticed_at_once(mail_server: MailServer) -> None:
     job = make_subscribed_job()
     timeline = Timeline()
     made = make_maintenance(timeline.now, 600, job)
@@ -81,7 +81,7 @@ def test_window_ended_by_raw_update_is_noticed_within_minutes(
     assert mail_server.event_names() == ["opened"]
 
 
-def test_a_window_that_only_mutes_starts_jobs(run_tick: RunTick) -> None:
+def test_window_that_only_mutes_starts_jobs(run_tick: RunTick) -> None:
     now = datetime.now(UTC)
     job = make_job(schedule="@every 1h", created_at=now - timedelta(minutes=61))
     make_maintenance(now, 60, job)

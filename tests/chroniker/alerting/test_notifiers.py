@@ -14,7 +14,7 @@ from tests.support.timeline import timeline_of_failed_job
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_channel_that_does_not_exist_is_an_error_and_not_an_end(
+def test_missing_notifier_is_an_error_and_is_retried(
     mail_server: MailServer, settings: Any
 ) -> None:
     settings.CHRONIKER_NOTIFIERS = ["no.such.Channel"]
@@ -25,7 +25,7 @@ def test_a_channel_that_does_not_exist_is_an_error_and_not_an_end(
 
 
 @pytest.mark.parametrize("channel", ["ProgrammingErrorNotifier", "OperationalErrorNotifier"])
-def test_a_channel_that_has_trouble_with_a_database_holds_nothing_else_back(
+def test_database_error_of_a_notifier_does_not_block_others(
     mail_server: MailServer, settings: Any, channel: str
 ) -> None:
     settings.CHRONIKER_NOTIFIERS = [f"tests.support.notifiers.{channel}"]

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
         ("FXS", 1, ["opened", "resolved"]),
     ],
 )
-def test_a_history_gives_exactly_these_mails(
+def test_sequence_of_runs_gives_exactly_these_mails(
     mail_server: MailServer, letters: str, failures: int, events: list[str]
 ) -> None:
     job = make_subscribed_job(failures_before_alert=failures)
@@ -44,7 +44,7 @@ def test_a_history_gives_exactly_these_mails(
     assert not Notification.objects.pending().exists()
 
 
-def test_an_incident_is_one_thread(mail_server: MailServer) -> None:
+def test_incident_is_one_thread(mail_server: MailServer) -> None:
     job = make_subscribed_job(reminder_hours=1)
     Timeline().run(job, "F" * 8 + "S")
     assert mail_server.event_names() == ["opened", "reminder", "resolved"]
@@ -54,7 +54,7 @@ def test_an_incident_is_one_thread(mail_server: MailServer) -> None:
     assert opened["References"] is None
 
 
-def test_reminders_come_every_so_many_hours_and_stop_when_acknowledged(
+def test_reminders_repeat_until_acknowledged(
     mail_server: MailServer,
 ) -> None:
     job = make_subscribed_job(reminder_hours=24)
@@ -73,7 +73,7 @@ def test_reminders_come_every_so_many_hours_and_stop_when_acknowledged(
     assert mail_server.event_names()[-1] == "resolved"
 
 
-def test_without_a_reminder_there_is_none(mail_server: MailServer) -> None:
+def test_without_reminder_hours_no_reminder_is_sent(mail_server: MailServer) -> None:
     job = make_subscribed_job(reminder_hours=None)
     timeline = Timeline()
     timeline.run(job, "F")
@@ -118,9 +118,7 @@ def test_failure_that_persists_after_flapping_is_notified(mail_server: MailServe
     assert mail_server.event_names()[6:] == ["resolved"]
 
 
-def test_an_odd_limit_ends_in_flapping_instead_of_a_recovery(
-    mail_server: MailServer, settings: Any
-) -> None:
+def test_odd_flapping_limit_ends_in_flapping(mail_server: MailServer, settings: Any) -> None:
     settings.CHRONIKER_FLAPPING_FLIPS = 3
     job = make_subscribed_job()
     timeline = Timeline()
@@ -131,7 +129,7 @@ def test_an_odd_limit_ends_in_flapping_instead_of_a_recovery(
     assert mail_server.event_names()[4:] == ["resolved"]
 
 
-def test_flips_of_yesterday_do_not_count(mail_server: MailServer) -> None:
+def test_changes_of_yesterday_do_not_count_as_flapping(mail_server: MailServer) -> None:
     job = make_subscribed_job()
     timeline = Timeline()
     timeline.run(job, "FSFS")
@@ -141,7 +139,7 @@ def test_flips_of_yesterday_do_not_count(mail_server: MailServer) -> None:
     assert len(mail_server.mails) == 8
 
 
-def test_each_of_forty_subscribers_gets_one_mail_and_nobody_sees_the_others(
+def test_forty_subscribers_get_separate_mails(
     mail_server: MailServer,
 ) -> None:
     names = [f"user{number}" for number in range(40)]
@@ -172,7 +170,7 @@ def test_failure_is_not_mailed_without_email_on_failure(mail_server: MailServer)
     assert Incident.objects.count() == 1, "but it is an incident all the same"
 
 
-def test_a_monitor_does_not_fail(mail_server: MailServer) -> None:
+def test_monitor_opens_no_failing_incident(mail_server: MailServer) -> None:
     job = make_subscribed_job(command="check_monitor")
     job.args = f"--job-id {job.pk}"  # as a monitor's job has it; see Monitor.save_with
     job.save()
@@ -180,7 +178,7 @@ def test_a_monitor_does_not_fail(mail_server: MailServer) -> None:
     assert not Incident.objects.exists()
 
 
-def test_a_disabled_job_has_no_open_incident(mail_server: MailServer) -> None:
+def test_disabled_job_has_no_open_incident(mail_server: MailServer) -> None:
     from chroniker.engine.planning import plan_changed_jobs
 
     job = make_subscribed_job()
@@ -194,7 +192,7 @@ def test_a_disabled_job_has_no_open_incident(mail_server: MailServer) -> None:
     assert not timeline.state(job).failing_incident
 
 
-def test_every_host_has_incidents_of_its_own(mail_server: MailServer) -> None:
+def test_incidents_are_separate_per_host(mail_server: MailServer) -> None:
     job = make_subscribed_job(hostname="*", name="backup")
     run_once, two = Timeline("web1"), None
     run_once.run(job, "F")

@@ -54,7 +54,7 @@ def test_job_started_meanwhile_is_not_overdue() -> None:
     assert not Incident.objects.exists()
 
 
-def test_a_changed_definition_ends_it(mail_server: MailServer) -> None:
+def test_changed_definition_resolves_the_incident(mail_server: MailServer) -> None:
     job = make_subscribed_job(hostname="gone", **DUE)
     timeline = Timeline().advance(minutes=10)
     timeline.evaluate_incidents()
@@ -147,7 +147,7 @@ def test_host_counts_as_new_after_a_gap() -> None:
     assert Host.objects.get().up_since == up_since
 
 
-def test_a_host_that_ticks_every_ten_minutes_is_not_new_each_time() -> None:
+def test_slowly_ticking_host_is_not_new_each_time() -> None:
     now = datetime.now(UTC)
     up_since = now - timedelta(days=1)
     Host.objects.create(

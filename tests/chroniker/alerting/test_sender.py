@@ -110,7 +110,7 @@ def test_while_mails_hang_leases_are_renewed(
     assert Run.objects.get(job=job).status == "succeeded"
 
 
-def test_a_mail_server_that_is_not_there_changes_nothing_for_the_run(
+def test_missing_mail_server_does_not_affect_the_run(
     run_tick: RunTick, settings: Any, mail_server: MailServer, free_port: int
 ) -> None:
     settings.EMAIL_PORT = free_port
@@ -120,7 +120,7 @@ def test_a_mail_server_that_is_not_there_changes_nothing_for_the_run(
     assert "ChannelDown" in Notification.objects.get().last_error
 
 
-def test_a_sender_dies_with_its_tick(
+def test_sender_dies_with_its_tick(
     start_tick: StartTick, settings: Any, mail_server: MailServer
 ) -> None:
     make_action_job("fail boom", subscribers=["ann"])
@@ -136,7 +136,7 @@ def test_a_sender_dies_with_its_tick(
     assert Notification.objects.get().next_attempt_at is not None
 
 
-def test_a_sender_that_takes_too_long_is_ended(
+def test_slow_sender_is_terminated(
     run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 1
@@ -148,7 +148,7 @@ def test_a_sender_that_takes_too_long_is_ended(
     assert Notification.objects.get(channel__endswith="HangingNotifier").sent_at is None
 
 
-def test_a_tick_that_is_killed_after_the_mail_was_taken_sends_it_once_more_as_the_same_mail(
+def test_mail_resent_after_a_killed_tick_has_the_same_message_id(
     start_tick: StartTick, run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = settings.CHRONIKER_EMAIL_TIMEOUT = 60
@@ -168,7 +168,7 @@ def test_a_tick_that_is_killed_after_the_mail_was_taken_sends_it_once_more_as_th
     assert Notification.objects.get().sent_at is not None
 
 
-def test_a_server_that_takes_a_mail_and_says_nothing_changes_nothing_for_the_run(
+def test_mail_server_without_reply_does_not_affect_the_run(
     run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
     settings.CHRONIKER_EMAIL_TIMEOUT = 1

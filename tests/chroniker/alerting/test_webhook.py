@@ -47,7 +47,7 @@ def test_webhook_has_the_same_facts_as_mail(
     assert opened["run"]["error"] == "ValueError: boom"
 
 
-def test_webhook_is_called_without_mail_subscribers(
+def test_webhook_needs_no_mail_subscribers(
     timeline: Timeline, webhook_receiver: WebhookReceiver
 ) -> None:
     job = make_subscribed_job(email_on_failure=False)
@@ -56,7 +56,7 @@ def test_webhook_is_called_without_mail_subscribers(
 
 
 @pytest.mark.parametrize("status", [500, 404, 302, 307])
-def test_any_other_answer_is_tried_again(
+def test_other_statuses_are_retried(
     timeline: Timeline, webhook_receiver: WebhookReceiver, status: int
 ) -> None:
     webhook_receiver.statuses = [status]

@@ -15,7 +15,7 @@ from chroniker.db.histograms import add_observation
 
 
 @given(seconds=st.floats(0, 1e6))
-def test_an_observation_counts_in_the_smallest_bucket_that_holds_it(seconds: float) -> None:
+def test_observation_counts_in_the_smallest_fitting_bucket(seconds: float) -> None:
     bounds = sorted(conf.METRICS_DURATION_BUCKETS)
     place = bisect_left(bounds, seconds)
 
@@ -33,7 +33,7 @@ def test_no_observation_below_the_highest_bound_is_lost(durations: list[float]) 
     assert sum(buckets.values()) == sum(s <= max(conf.METRICS_DURATION_BUCKETS) for s in durations)
 
 
-def test_what_was_counted_before_is_not_changed() -> None:
+def test_earlier_counts_are_not_changed() -> None:
     before = {"0.1": 1, "60.0": 2}
 
     after = add_observation(before, 42)
@@ -43,13 +43,13 @@ def test_what_was_counted_before_is_not_changed() -> None:
     assert add_observation(before, 1e9) == before
 
 
-def test_bounds_that_a_site_gives_up_keep_their_counts() -> None:
+def test_removed_bounds_keep_their_counts() -> None:
     with override_settings(CHRONIKER_METRICS_DURATION_BUCKETS=[300, 7]):
         assert add_observation({"60.0": 5}, 6.5) == {"60.0": 5, "7.0": 1}
         assert add_observation({"60.0": 5}, 7.5) == {"60.0": 5, "300.0": 1}
 
 
-def test_a_bound_reads_the_same_whether_it_is_whole_or_not() -> None:
+def test_whole_and_fractional_bounds_have_one_spelling() -> None:
     with override_settings(CHRONIKER_METRICS_DURATION_BUCKETS=(5,)):
         whole = add_observation({}, 1)
     with override_settings(CHRONIKER_METRICS_DURATION_BUCKETS=(5.0, math.inf)):

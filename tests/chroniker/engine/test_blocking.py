@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestDependencies:
-    def test_a_chain_runs_in_one_tick_and_in_order(self, run_tick: RunTick) -> None:
+    def test_chain_runs_in_one_tick_and_in_order(self, run_tick: RunTick) -> None:
         last, middle, first = make_due_job(name="c"), make_due_job(name="b"), make_due_job(name="a")
         JobDependency.objects.create(downstream=last, upstream=middle)
         JobDependency.objects.create(downstream=middle, upstream=first)
@@ -117,7 +117,7 @@ def test_manual_request_overrides_blocked_dependency_request(run_tick: RunTick) 
     assert Run.objects.get(job=then).status == "succeeded"
 
 
-def test_a_paused_job_is_not_started_and_says_why(run_tick: RunTick) -> None:
+def test_paused_job_is_not_started_and_has_a_reason(run_tick: RunTick) -> None:
     now = datetime.now(UTC)
     fields = {"schedule": "@every 1h", "created_at": now - timedelta(minutes=61)}
     paused, free = make_job(**fields), make_job(**fields)

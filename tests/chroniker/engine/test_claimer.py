@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestHosts:
-    def test_a_paused_host_starts_nothing(self, run_tick: RunTick) -> None:
+    def test_paused_host_starts_nothing(self, run_tick: RunTick) -> None:
         run_tick()
         Host.objects.update(paused=True)
         make_due_job()
@@ -50,7 +50,7 @@ class TestHosts:
         assert most == 3
 
 
-def test_a_late_start_is_recorded_as_late(run_tick: RunTick, monkeypatch: Any) -> None:
+def test_late_start_is_recorded_as_late(run_tick: RunTick, monkeypatch: Any) -> None:
     monkeypatch.setattr("chroniker.engine.claimer._CLAIM_WINDOW_SECONDS", 0.5)
     for n in range(2):
         make_action_job("sleep 1.5", name=f"job {n}", priority=-n)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestRetries:
-    def test_double_their_delay_and_end(self, run_tick: RunTick) -> None:
+    def test_retry_delay_doubles_until_retries_are_used_up(self, run_tick: RunTick) -> None:
         job = make_action_job("leave 1", max_retries=2, retry_delay_seconds=100)
         run_tick()
         delays = []
@@ -68,9 +68,7 @@ class TestRequests:
         assert list(Run.objects.filter(job=job).order_by("id").values_list("attempt", flat=True)) \
             == [1, 2]  # fmt: skip
 
-    def test_a_stop_request_of_an_earlier_run_does_not_stop_the_next(
-        self, run_tick: RunTick
-    ) -> None:
+    def test_stop_request_of_an_earlier_run_does_not_stop_the_next(self, run_tick: RunTick) -> None:
         job = make_action_job("sleep 1.5")
         run_tick(only=frozenset())
         JobState.objects.filter(job=job).update(stop_requested_at=now())
@@ -142,7 +140,7 @@ class TestExclusion:
             assert runs.values("scheduled_for").distinct().count() == 50
 
 
-def test_a_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick) -> None:
+def test_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick) -> None:
     first = make_action_job("leave 1", max_retries=1, retry_delay_seconds=1000)
     then = make_job(command="act", args="leave 1", max_retries=2, retry_delay_seconds=1000)
     JobDependency.objects.create(
@@ -158,7 +156,7 @@ def test_a_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick
     assert list(attempts) == sorted(set(attempts)) and len(attempts) >= 2
 
 
-def test_a_disabled_job_is_not_retried(
+def test_disabled_job_is_not_retried(
     run_tick: RunTick, start_tick: StartTick, tmp_path: Path
 ) -> None:
     job = make_action_job("leave 1", max_retries=3, retry_delay_seconds=1000)

@@ -65,7 +65,7 @@ def test_each_ending_has_its_status_and_a_message(
     assert run.max_rss_bytes is not None and run.max_rss_bytes > 2**20
 
 
-def test_stderr_is_failure_only_where_the_job_says_so(run_tick: RunTick) -> None:
+def test_stderr_is_failure_only_if_configured(run_tick: RunTick) -> None:
     strict, lenient = (
         make_action_job("write_stderr x", stderr_is_failure=True),
         make_action_job("write_stderr x"),

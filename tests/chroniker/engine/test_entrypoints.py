@@ -14,7 +14,7 @@ from tests.support.types import RunInFork, StartTick
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_with_a_pid_file_ticks_wait_for_one_another(
+def test_ticks_with_a_pid_file_wait_for_each_other(
     start_tick: StartTick, settings: Any, tmp_path: Path, run_in_fork: RunInFork
 ) -> None:
     settings.CHRONIKER_USE_PID = True

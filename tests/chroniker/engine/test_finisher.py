@@ -17,7 +17,7 @@ from tests.support.types import StartTick
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_finish_survives_the_loss_of_the_connection(
+def test_end_of_run_is_recorded_after_a_lost_connection(
     start_tick: StartTick, tmp_path: Path
 ) -> None:
     if connection.vendor == "sqlite":

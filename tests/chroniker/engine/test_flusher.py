@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 class TestProgress:
-    def test_is_visible_while_the_job_is_in_a_transaction(
+    def test_progress_is_visible_while_the_job_is_in_a_transaction(
         self, start_tick: StartTick, settings: Any, tmp_path: Path, start_method: str
     ) -> None:
         settings.CHRONIKER_START_METHOD = start_method

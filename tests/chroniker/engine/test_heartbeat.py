@@ -12,7 +12,7 @@ from tests.support.types import RunTick
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_the_host_is_known_by_its_ticks(run_tick: RunTick, settings: Any) -> None:
+def test_tick_records_its_host(run_tick: RunTick, settings: Any) -> None:
     settings.CHRONIKER_HOSTNAME = "web1"
     assert run_tick().output == ""
     host = Host.objects.get()

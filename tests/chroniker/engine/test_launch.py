@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestExclusion:
-    def test_with_lock_files_a_job_whose_process_lives_on_is_not_started(
+    def test_job_with_a_held_lock_file_is_not_started(
         self, run_tick: RunTick, settings: Any, tmp_path: Path
     ) -> None:
         settings.CHRONIKER_CHECK_LOCK_FILE = True
@@ -36,7 +36,7 @@ class TestExclusion:
         assert Run.objects.order_by("id").last().status == "succeeded"  # type: ignore[union-attr]
 
     @pytest.mark.one_database
-    def test_a_lock_file_that_cannot_be_had_fails_its_run_and_not_the_tick(
+    def test_unusable_lock_file_fails_the_run_and_not_the_tick(
         self, run_tick: RunTick, settings: Any, tmp_path: Path
     ) -> None:
         settings.CHRONIKER_CHECK_LOCK_FILE = True

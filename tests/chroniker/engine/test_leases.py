@@ -17,7 +17,7 @@ from tests.support.types import RunTick, StartTick
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_lease_that_ran_out_is_lost_and_its_owner_writes_nothing(
+def test_owner_of_an_expired_lease_writes_nothing(
     start_tick: StartTick, run_tick: RunTick, tmp_path: Path, settings: Any
 ) -> None:
     if connection.vendor == "sqlite":
@@ -48,7 +48,7 @@ def test_a_lease_that_ran_out_is_lost_and_its_owner_writes_nothing(
     assert Run.objects.get(pk=run.pk).ended_at == run.ended_at
 
 
-def test_a_long_write_of_a_job_does_not_cost_its_lease(run_tick: RunTick, settings: Any) -> None:
+def test_long_write_transaction_does_not_lose_the_lease(run_tick: RunTick, settings: Any) -> None:
     """On SQLite a job that writes for longer than the lease keeps everybody else from writing."""
     settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3

@@ -27,7 +27,7 @@ def test_streams_are_kept_apart_and_nothing_is_added(run_tick: RunTick) -> None:
     assert stored_output(Run.objects.get(job=logged), "log") == "INFO bookshop.import 42 rows\n"
 
 
-def test_output_that_is_not_to_be_kept_is_not_kept(run_tick: RunTick) -> None:
+def test_output_is_not_stored_if_disabled(run_tick: RunTick) -> None:
     job = make_action_job("say secret plans", log_stdout=False)
     run_tick()
     run = Run.objects.get(job=job)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestPlanning:
-    def test_a_new_job_counts_from_its_creation(self, run_tick: RunTick) -> None:
+    def test_new_job_counts_from_its_creation(self, run_tick: RunTick) -> None:
         created = now() - timedelta(minutes=30)
         job = make_job(schedule="@every 1h", created_at=created)
         run_tick()
@@ -28,9 +28,7 @@ class TestPlanning:
         assert not Job.objects.needing_planning().exists()
 
     @pytest.mark.parametrize("how", ["save", "update", "bulk_update"])
-    def test_a_changed_schedule_counts_from_the_tick_that_notices(
-        self, run_tick: RunTick, how: str
-    ) -> None:
+    def test_changed_schedule_counts_from_the_next_tick(self, run_tick: RunTick, how: str) -> None:
         job = make_job(schedule="@every 10h", created_at=now() - timedelta(hours=9))
         run_tick()
         job.schedule = "@every 2h"
@@ -47,7 +45,7 @@ class TestPlanning:
         assert next_run is not None
         assert timedelta() <= next_run - before - timedelta(hours=2) < timedelta(seconds=30)
 
-    def test_an_old_form_cannot_hide_a_change(self, run_tick: RunTick) -> None:
+    def test_stale_form_cannot_hide_a_schedule_change(self, run_tick: RunTick) -> None:
         job = make_job(schedule="@every 10h")
         run_tick()
         old = Job.objects.get(pk=job.pk)
@@ -129,7 +127,7 @@ class TestSlots:
         assert state.missed_deadline == 10 and state.lease_token is None
         assert state.next_run_at == created + timedelta(minutes=11)
 
-    def test_slots_that_passed_while_it_ran_are_an_overlap(
+    def test_slots_during_a_run_are_skipped_as_overlap(
         self, start_tick: StartTick, tmp_path: Path
     ) -> None:
         started = tmp_path / "started"
@@ -156,7 +154,7 @@ class TestSlots:
         ran = rows.exclude(status="missed").count()
         assert ran + sum(rows.values_list("missed_slots", flat=True)) == slots
 
-    def test_a_clock_that_was_set_back_does_not_stop_the_job(self, run_tick: RunTick) -> None:
+    def test_clock_set_back_does_not_stop_the_job(self, run_tick: RunTick) -> None:
         job = make_due_job()
         run_tick()
         state = JobState.objects.get(job=job)
@@ -168,7 +166,7 @@ class TestSlots:
         ]  # fmt: skip
 
 
-def test_a_hosts_jobs_are_planned_even_if_its_first_tick_died(
+def test_hosts_jobs_are_planned_even_if_its_first_tick_died(
     run_tick: RunTick, settings: Any
 ) -> None:
     from chroniker.engine.heartbeat import record_heartbeat

@@ -150,7 +150,7 @@ def test_other_tick_does_not_reap_a_slow_tick(
     assert Run.objects.get(job=job).status == "succeeded"
 
 
-def test_a_stopped_tick_on_this_machine_is_ended_and_its_run_lost(
+def test_suspended_tick_on_this_machine_is_killed_and_its_run_lost(
     start_tick: StartTick, run_tick: RunTick, settings: Any, tmp_path: Path
 ) -> None:
     settings.CHRONIKER_LEASE_SECONDS = 1

@@ -178,7 +178,7 @@ def test_pruning_keeps_counters_and_running_runs(prune: Callable[[Job], None]) -
     assert (state.current_run, state.lease_token, state.last_run) == (running, TOKEN, None)
 
 
-def test_only_so_many_runs_of_a_job_are_kept(run_tick: RunTick) -> None:
+def test_max_runs_kept_is_enforced(run_tick: RunTick) -> None:
     job, other = make_job(max_runs_kept=3), make_job(max_runs_kept=None)
     run_tick()
     for _ in range(6):
@@ -189,7 +189,7 @@ def test_only_so_many_runs_of_a_job_are_kept(run_tick: RunTick) -> None:
     assert JobState.objects.get(job=job).runs_total == 6
 
 
-def test_old_incidents_are_cleaned_with_their_notifications_but_nothing_that_is_open(
+def test_old_resolved_incidents_are_deleted_with_their_notifications(
     mail_server: MailServer,
 ) -> None:
     old, waiting, still = (make_subscribed_job(name) for name in ("ann", "bob", "cleo"))

@@ -38,13 +38,13 @@ class TestIdleTick:
         Scheduler().run()
         assert len(self.queries()) <= 4
 
-    def test_is_silent(self, run_tick: RunTick) -> None:
+    def test_idle_tick_prints_nothing(self, run_tick: RunTick) -> None:
         make_job(schedule="@every 1h")
         run_tick()
         assert run_tick().output == ""
 
 
-def test_a_sigterm_waits_for_the_jobs(start_tick: StartTick, tmp_path: Path) -> None:
+def test_sigterm_waits_for_the_jobs(start_tick: StartTick, tmp_path: Path) -> None:
     started = tmp_path / "started"
     job = make_action_job(f"sleep 1.5 {started}")
     tick = start_tick()
@@ -54,7 +54,7 @@ def test_a_sigterm_waits_for_the_jobs(start_tick: StartTick, tmp_path: Path) -> 
     assert Run.objects.get(job=job).status == "succeeded"
 
 
-def test_a_sigterm_stops_the_jobs_after_the_grace_time(
+def test_sigterm_stops_the_jobs_after_the_grace_time(
     start_tick: StartTick, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_KILL_GRACE_SECONDS = 1

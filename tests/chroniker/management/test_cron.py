@@ -47,25 +47,25 @@ class TestCron:
         ]  # fmt: skip
         assert not Run.objects.exists()
 
-    def test_jobs_restricts_it(self, manage: RunManage) -> None:
+    def test_jobs_option_selects_jobs(self, manage: RunManage) -> None:
         one, two, _three = make_due_job(), make_due_job(), make_due_job()
         assert manage("cron", "--jobs", f"{one.pk},{two.name}").returncode == 0
         assert {run.job_id for run in Run.objects.all()} == {one.pk, two.pk}
 
-    def test_force_run_runs_what_is_not_due(self, manage: RunManage) -> None:
+    def test_force_run_runs_jobs_that_are_not_due(self, manage: RunManage) -> None:
         job = make_job(schedule="@every 1h")
         assert manage("cron", "--jobs", str(job.pk), "--force-run").returncode == 0
         assert Run.objects.get(job=job).trigger == "manual"
 
-    def test_force_run_of_everything_is_refused(self, manage: RunManage) -> None:
+    def test_force_run_without_jobs_is_rejected(self, manage: RunManage) -> None:
         ended = manage("cron", "--force-run")
         assert ended.returncode == 1 and "--jobs" in ended.stderr
 
-    def test_an_unknown_job_is_named(self, manage: RunManage) -> None:
+    def test_unknown_job_is_reported_by_name(self, manage: RunManage) -> None:
         ended = manage("cron", "--jobs", "nobody")
         assert ended.returncode == 1 and "nobody" in ended.stderr
 
-    def test_sync_runs_one_after_the_other(self, manage: RunManage) -> None:
+    def test_sync_runs_jobs_in_sequence(self, manage: RunManage) -> None:
         for _ in range(3):
             make_action_job("sleep 0.2")
         manage("cron", "--sync")
@@ -75,7 +75,7 @@ class TestCron:
             assert one.ended_at <= next_one.started_at  # type: ignore[operator]
 
     @pytest.mark.parametrize("words", DATABASE_COMMANDS, ids=" ".join)
-    def test_an_unreachable_database_is_one_clear_line(
+    def test_unreachable_database_is_reported_in_one_line(
         self, manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
     ) -> None:
         env = dict(site_env)
@@ -89,7 +89,7 @@ class TestCron:
         assert "The database cannot be reached" in ended.stderr
 
     @pytest.mark.parametrize("words", [["cron"], ["run_job", "1"]], ids=" ".join)
-    def test_an_unmigrated_database_is_one_clear_line(
+    def test_unmigrated_database_is_reported_in_one_line(
         self, manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
     ) -> None:
         if connection.vendor != "sqlite":
@@ -100,7 +100,7 @@ class TestCron:
         assert len(ended.stderr.splitlines()) == 1
         assert "manage.py migrate" in ended.stderr
 
-    def test_an_unsafe_runtime_directory_is_one_clear_line(
+    def test_unsafe_runtime_directory_is_reported_in_one_line(
         self, manage: RunManage, site_env: dict[str, str], tmp_path: Path
     ) -> None:
         make_due_job()
@@ -119,7 +119,7 @@ class TestCron:
         assert "CHRONIKER_RUNTIME_DIR" in ended.stderr
 
     @pytest.mark.one_database
-    def test_a_directory_that_takes_no_lock_file_is_one_clear_line(
+    def test_unwritable_lock_directory_is_reported_in_one_line(
         self, run_in_fork: RunInFork, settings: Any
     ) -> None:
         settings.CHRONIKER_RUNTIME_DIR = "/sys"  # root's, and nobody can make a file there
@@ -135,7 +135,7 @@ class TestCron:
 
     @pytest.mark.one_database
     @pytest.mark.parametrize("place", ["", "no/such/directory/cron.pid"])
-    def test_a_pid_file_that_cannot_be_locked_is_one_clear_line(
+    def test_unusable_pid_file_is_reported_in_one_line(
         self, settings: Any, tmp_path: Path, place: str
     ) -> None:
         settings.CHRONIKER_USE_PID = True

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestCleaning:
-    def test_deletes_old_runs_with_their_output_and_moves_no_counter(
+    def test_deletes_old_runs_with_output_and_keeps_counters(
         self, manage: RunManage, run_tick: RunTick
     ) -> None:
         job = make_action_job("say hello")

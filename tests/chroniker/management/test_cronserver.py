@@ -32,7 +32,7 @@ class TestCronserver:
         )
         assert len(slots) == len(set(slots))
 
-    def test_starts_the_next_while_a_long_one_runs(
+    def test_starts_due_jobs_while_a_long_job_runs(
         self, start_manage: StartManage, tmp_path: Path
     ) -> None:
         started = tmp_path / "started"
@@ -46,7 +46,7 @@ class TestCronserver:
         server.send_signal(signal.SIGTERM)
         assert server.wait(15) == 0
 
-    def test_survives_a_database_that_goes_away(self, start_manage: StartManage) -> None:
+    def test_survives_a_database_outage(self, start_manage: StartManage) -> None:
         if connection.vendor == "sqlite":
             pytest.skip("an SQLite file has no connection to kill")
         job = make_job(schedule="@every 1s")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestRunJob:
-    def test_runs_it_shows_what_it_wrote_and_exits_0(self, manage: RunManage) -> None:
+    def test_prints_the_output_and_exits_0(self, manage: RunManage) -> None:
         job = make_job(command="act", args="say hello", enabled=False)
         ended = manage("run_job", job.name)
         assert ended.returncode == 0
@@ -44,7 +44,7 @@ class TestRunJob:
         tick.wait(30)
         assert Run.objects.filter(job=job).count() == 1
 
-    def test_of_several_and_of_an_unknown_one(self, manage: RunManage) -> None:
+    def test_several_and_unknown_names_are_reported(self, manage: RunManage) -> None:
         one, two = make_job(), make_job()
         assert manage("run_job", one.name, two.name, "-q").returncode == 0
         assert Run.objects.count() == 2
@@ -52,7 +52,7 @@ class TestRunJob:
         assert ended.returncode == 1 and "There is no job nobody" in ended.stderr
 
 
-def test_run_job_runs_the_job_of_that_name_and_once(manage: RunManage) -> None:
+def test_runs_the_named_job_once(manage: RunManage) -> None:
     other = make_due_job(schedule="@every 1s")
     named = make_job(name=str(other.pk), command="act", args="say named")
     ended = manage("run_job", f" {other.pk} ")

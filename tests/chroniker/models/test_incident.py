@@ -15,7 +15,7 @@ from tests.support.timeline import START
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_every_database_refuses_a_second_open_incident() -> None:
+def test_database_rejects_a_second_open_incident() -> None:
     job = make_job()
     fields: dict[str, Any] = {
         "job": job, "kind": "condition", "severity": "info", "opened_at": START, "last_seen_at": START,

@@ -14,7 +14,7 @@ from tests.support.timeline import Timeline
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_window_without_jobs_is_for_all(mail_server: MailServer) -> None:
+def test_window_without_jobs_covers_all_jobs(mail_server: MailServer) -> None:
     job = make_subscribed_job()
     timeline = Timeline()
     make_maintenance(timeline.now, 60)
@@ -23,7 +23,7 @@ def test_a_window_without_jobs_is_for_all(mail_server: MailServer) -> None:
     assert list(Job.objects.muted(timeline.now)) == [job]
 
 
-def test_a_window_whose_only_job_is_deleted_does_not_become_one_for_all() -> None:
+def test_window_whose_only_job_is_deleted_covers_no_job() -> None:
     run_once, other = make_job(), make_job()
     now = datetime.now(UTC)
     make_maintenance(now, 60, run_once, pause=True)
@@ -36,7 +36,9 @@ def test_a_window_whose_only_job_is_deleted_does_not_become_one_for_all() -> Non
 @pytest.mark.parametrize(
     ("starts", "ends", "muted"), [(-60, -1, False), (-60, 1, True), (1, 60, False), (0, 1, True)]
 )
-def test_a_window_is_from_its_start_to_its_end(starts: int, ends: int, muted: bool) -> None:
+def test_window_includes_its_start_and_excludes_its_end(
+    starts: int, ends: int, muted: bool
+) -> None:
     job = make_job()
     now = datetime(2026, 3, 1, tzinfo=UTC)
     Maintenance.objects.create(
@@ -46,7 +48,7 @@ def test_a_window_is_from_its_start_to_its_end(starts: int, ends: int, muted: bo
     assert not Job.objects.paused(now).exists()
 
 
-def test_a_window_has_to_end_after_it_starts() -> None:
+def test_window_must_end_after_it_starts() -> None:
     from django.core.exceptions import ValidationError
 
     now = datetime.now(UTC)

@@ -12,7 +12,7 @@ from tests.factories import make_job
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_the_database_refuses_a_second_running_row() -> None:
+def test_database_rejects_a_second_running_run() -> None:
     job = make_job()
     Run.objects.create(job=job, scheduled_for=now())
     with pytest.raises(IntegrityError), transaction.atomic():

@@ -14,9 +14,7 @@ from tests.support.types import StartTick
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_an_edit_while_it_runs_and_the_counters_are_both_kept(
-    start_tick: StartTick, tmp_path: Path
-) -> None:
+def test_edit_during_a_run_keeps_the_counters(start_tick: StartTick, tmp_path: Path) -> None:
     started = tmp_path / "started"
     job = make_action_job(f"sleep 1.5 {started}")
     form = Job.objects.get(pk=job.pk)  # as a form that was opened before the run ended

@@ -17,9 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.mark.one_database
-def test_nothing_is_written_into_files_of_a_job_that_closed_ours(
-    run_tick: RunTick, tmp_path: Path
-) -> None:
+def test_output_is_not_written_into_files_the_job_opened(run_tick: RunTick, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     job = make_action_job(f"fail_with_own_files {mine}")
     run_tick()
@@ -30,7 +28,7 @@ def test_nothing_is_written_into_files_of_a_job_that_closed_ours(
 
 
 @pytest.mark.parametrize("name", ["no_such_command", "shell"])
-def test_an_unknown_or_refused_command_is_a_failed_run_that_says_why(
+def test_unknown_or_refused_command_fails_the_run_with_a_reason(
     run_tick: RunTick, name: str
 ) -> None:
     job = make_due_job(command=name)
@@ -48,14 +46,14 @@ def test_invalid_arguments_fail_with_the_parser_error(run_tick: RunTick) -> None
     assert "action" in run.error or "unrecognized" in run.error
 
 
-def test_arguments_with_an_open_quote_fail_the_run_and_not_the_tick(run_tick: RunTick) -> None:
+def test_unbalanced_quote_fails_the_run_and_not_the_tick(run_tick: RunTick) -> None:
     bad, good = make_action_job("say 'open"), make_action_job("say fine")
     assert run_tick().exit_code == 0
     assert "quote" in Run.objects.get(job=bad).error
     assert Run.objects.get(job=good).status == "succeeded"
 
 
-def test_a_traceback_begins_in_the_command(run_tick: RunTick) -> None:
+def test_traceback_starts_in_the_command(run_tick: RunTick) -> None:
     job = make_action_job("fail boom")
     run_tick()
     text = stored_output(Run.objects.get(job=job), "stderr")
@@ -65,14 +63,14 @@ def test_a_traceback_begins_in_the_command(run_tick: RunTick) -> None:
 
 
 class TestRawCommands:
-    def test_are_refused_unless_the_site_allows_them(self, run_tick: RunTick) -> None:
+    def test_raw_command_is_refused_unless_allowed(self, run_tick: RunTick) -> None:
         job = make_due_job(raw_command="/bin/echo hello")
         run_tick()
         run = Run.objects.get(job=job)
         assert run.status == "failed"
         assert "CHRONIKER_ALLOW_RAW_COMMANDS" in run.error
 
-    def test_run_without_a_shell(self, run_tick: RunTick, settings: Any) -> None:
+    def test_raw_command_runs_without_a_shell(self, run_tick: RunTick, settings: Any) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
         job = make_due_job(raw_command="echo 'a b' $HOME", args="; exit 3")
         run_tick()
@@ -80,7 +78,7 @@ class TestRawCommands:
         assert run.status == "succeeded"
         assert stored_output(run, "stdout") == "a b $HOME ; exit 3\n"
 
-    def test_that_do_not_exist_say_so(self, run_tick: RunTick, settings: Any) -> None:
+    def test_missing_program_is_reported(self, run_tick: RunTick, settings: Any) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
         job = make_due_job(raw_command="/no/such/program")
         run_tick()
@@ -89,7 +87,7 @@ class TestRawCommands:
         assert "No such file" in run.error
 
     @pytest.mark.one_database
-    def test_a_closed_pipe_ends_a_program_as_in_a_shell(
+    def test_closed_pipe_ends_a_program_as_in_a_shell(
         self, run_tick: RunTick, settings: Any
     ) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
@@ -99,7 +97,7 @@ class TestRawCommands:
         assert (run.status, stored_output(run, "stderr")) == ("succeeded", "")
         assert stored_output(run, "stdout") == "y\n"
 
-    def test_report_progress_by_lines(self, run_tick: RunTick, settings: Any) -> None:
+    def test_raw_command_reports_progress_by_lines(self, run_tick: RunTick, settings: Any) -> None:
         settings.CHRONIKER_ALLOW_RAW_COMMANDS = True
         script = 'for i in 1 2 3; do echo $i/7 >&"$CHRONIKER_PROGRESS_FD"; done'
         job = make_due_job(raw_command="bash -c", args=f"'{script}'")
@@ -108,7 +106,7 @@ class TestRawCommands:
         assert (run.status, run.parts_done, run.parts_total) == ("succeeded", 3, 7)
 
 
-def test_a_console_handler_of_the_site_is_not_stderr(run_tick: RunTick) -> None:
+def test_console_handler_of_the_site_is_not_stderr(run_tick: RunTick) -> None:
     handler = logging.StreamHandler()  # made with the stderr of then, as by LOGGING
     logger = logging.getLogger("bookshop")
     logger.addHandler(handler)

@@ -70,7 +70,7 @@ def tick(
 # --- one lock -------------------------------------------------------------------------------
 
 
-def test_a_lock_is_held_by_one_and_taken_again_when_released(tmp_path: Path) -> None:
+def test_lock_is_exclusive_and_free_after_release(tmp_path: Path) -> None:
     first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
 
     assert first.acquire(wait=False)
@@ -82,7 +82,7 @@ def test_a_lock_is_held_by_one_and_taken_again_when_released(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == []
 
 
-def test_releasing_twice_or_never_having_had_it_is_no_error(tmp_path: Path) -> None:
+def test_release_is_idempotent(tmp_path: Path) -> None:
     lock = FileLock(tmp_path / "lock")
     lock.release()
     assert lock.acquire(wait=False)
@@ -102,7 +102,7 @@ def test_waiting_takes_the_lock_when_it_comes_free(tmp_path: Path) -> None:
     second.release()
 
 
-def test_a_refused_lock_leaves_no_descriptor_behind(tmp_path: Path) -> None:
+def test_refused_lock_leaks_no_descriptor(tmp_path: Path) -> None:
     held = FileLock(tmp_path / "lock")
     assert held.acquire(wait=False)
     before = len(os.listdir("/proc/self/fd"))
@@ -112,7 +112,7 @@ def test_a_refused_lock_leaves_no_descriptor_behind(tmp_path: Path) -> None:
     held.release()
 
 
-def test_a_note_replaces_what_an_earlier_owner_noted(tmp_path: Path) -> None:
+def test_note_replaces_what_an_earlier_owner_noted(tmp_path: Path) -> None:
     lock = FileLock(tmp_path / "lock")
     (tmp_path / "lock").write_text("a much longer note of somebody else")
     assert lock.acquire(wait=False)
@@ -123,7 +123,7 @@ def test_a_note_replaces_what_an_earlier_owner_noted(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_a_lock_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_lock_file_is_private_to_its_owner(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         lock = FileLock(tmp_path / "lock")
@@ -134,7 +134,7 @@ def test_a_lock_file_is_its_owners_alone(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_a_program_that_is_executed_does_not_hold_the_lock(tmp_path: Path) -> None:
+def test_executed_program_does_not_inherit_the_lock(tmp_path: Path) -> None:
     lock = FileLock(tmp_path / "lock")
     assert lock.acquire(wait=False)
     code = f"import os; print([os.path.realpath(f'/proc/self/fd/{lock.fd}')])"
@@ -148,7 +148,7 @@ def test_a_program_that_is_executed_does_not_hold_the_lock(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("target", ["victim", "nowhere"])
-def test_a_symbolic_link_is_not_followed(tmp_path: Path, target: str) -> None:
+def test_symbolic_link_is_not_followed(tmp_path: Path, target: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / target)
@@ -160,7 +160,7 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path, target: str) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_directory_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+def test_missing_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         FileLock(tmp_path / "nowhere" / "lock").acquire(wait=False)
 
@@ -168,7 +168,7 @@ def test_a_directory_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
 # --- owners ---------------------------------------------------------------------------------
 
 
-def test_an_owner_is_alive_until_the_last_that_inherited_its_lock_is_killed(
+def test_owner_is_alive_while_any_child_holds_its_lock(
     tick: Callable[..., tuple[ForkedProcess, list[int]]], locks: Path
 ) -> None:
     forked, pids = tick(children=3)
@@ -188,7 +188,7 @@ def test_an_owner_is_alive_until_the_last_that_inherited_its_lock_is_killed(
     assert not owner_is_dead(str(locks), name), "nobody knows any more"
 
 
-def test_an_owner_is_alive_while_it_is_stopped(
+def test_suspended_owner_is_alive(
     tick: Callable[..., tuple[ForkedProcess, list[int]]], locks: Path
 ) -> None:
     _, [pid] = tick()
@@ -208,7 +208,7 @@ def test_an_owner_is_alive_while_it_is_stopped(
     assert not owner_is_stopped(name)
 
 
-def test_another_process_that_got_the_number_of_a_dead_owner_is_not_the_owner(
+def test_reused_pid_of_a_dead_owner_is_not_the_owner(
     run_in_fork: RunInFork,
 ) -> None:
     stranger = run_in_fork(signal.pause)
@@ -219,7 +219,7 @@ def test_another_process_that_got_the_number_of_a_dead_owner_is_not_the_owner(
     assert not owner_is_stopped(f"tick-{stranger.pid}-0123456789abcdef.lock")
 
 
-def test_two_owners_of_one_process_are_two(locks: Path) -> None:
+def test_two_owners_in_one_process_are_distinct(locks: Path) -> None:
     first, second = OwnerLock(str(locks)), OwnerLock(str(locks))
 
     assert first.name != second.name
@@ -248,7 +248,7 @@ def test_foreign_and_missing_names_are_not_dead_owners(
     assert os.listdir(locks) == ["victim"], "looking makes no files"
 
 
-def test_what_is_no_file_of_ours_is_not_a_dead_owner(tmp_path: Path, locks: Path) -> None:
+def test_foreign_file_is_not_a_dead_owner(tmp_path: Path, locks: Path) -> None:
     (tmp_path / "victim").write_text("precious")
     (locks / "tick-1-link.lock").symlink_to(tmp_path / "victim")
     (locks / "tick-1-dangling.lock").symlink_to(tmp_path / "nowhere")
@@ -265,5 +265,5 @@ def test_what_is_no_file_of_ours_is_not_a_dead_owner(tmp_path: Path, locks: Path
 @pytest.mark.parametrize(
     "name", ["tick", "tick-", "tick-x-1.lock", "tick--1", "tick-0-1", "tick-1"]
 )
-def test_a_name_without_a_process_is_not_stopped(name: str) -> None:
+def test_owner_without_a_process_is_not_suspended(name: str) -> None:
     assert not owner_is_stopped(name)

@@ -44,7 +44,7 @@ few_examples = settings(max_examples=40, deadline=None)
 @example(done=[("stdout", b"\xc3"), (TAKE, b""), ("stdout", b"\xa9")], size=None)
 @example(done=[("stdout", b"a"), (TAKE, b""), ("stdout", b"\xc3"), (TAKE, b""),
                ("stdout", b"\xa9")], size=None)  # fmt: skip
-def test_output_within_the_limit_is_stored_as_it_would_decode_in_one(
+def test_output_within_the_limit_is_stored_unchanged(
     done: list[tuple[str, bytes]], size: int | None
 ) -> None:
     with small_pieces(size):
@@ -92,14 +92,14 @@ def test_head_and_tail_hold_at_the_sizes_of_real_pipes(
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3])
-def test_a_limit_of_next_to_nothing_keeps_next_to_nothing(limit: int) -> None:
+def test_tiny_limit_keeps_almost_nothing(limit: int) -> None:
     store, written = run_steps(Recorder(STREAMS, limit, NO_SECRETS), [("stdout", b"x" * 200_000)])
 
     check_stored(store, written, limit, ())
     assert sum(piece.size for piece in store.pieces) == limit
 
 
-def test_pieces_stay_below_what_a_database_takes_at_once() -> None:
+def test_pieces_stay_below_the_size_a_database_accepts() -> None:
     recorder = Recorder(STREAMS, 2**20, Masker(["a secret"]))
     recorder.feed("stdout", b"\xff" * 2**20)
 
@@ -109,7 +109,7 @@ def test_pieces_stay_below_what_a_database_takes_at_once() -> None:
     assert max(len(piece.text) for piece in pieces) <= 4 * output.PIECE_BYTES
 
 
-def test_nothing_is_taken_where_nothing_was_written() -> None:
+def test_nothing_is_drained_without_output() -> None:
     recorder = Recorder(STREAMS, 1000, NO_SECRETS)
 
     assert recorder.take() == OutputBatch()
@@ -119,7 +119,7 @@ def test_nothing_is_taken_where_nothing_was_written() -> None:
     assert recorder.take(final=True) == OutputBatch()
 
 
-def test_totals_count_what_was_written_and_not_what_is_kept() -> None:
+def test_totals_count_written_bytes_and_not_stored_bytes() -> None:
     recorder = Recorder(("stdout",), 10, NO_SECRETS)
 
     recorder.feed("stdout", b"\0" * 1000)
@@ -130,7 +130,7 @@ def test_totals_count_what_was_written_and_not_what_is_kept() -> None:
 
 @pytest.mark.parametrize("block", [100, 65536, 2**20])
 @pytest.mark.parametrize("takes", [False, True])
-def test_a_flood_costs_bounded_memory(block: int, takes: bool) -> None:
+def test_large_output_needs_bounded_memory(block: int, takes: bool) -> None:
     limit = 2**18
     recorder = Recorder(STREAMS, limit, Masker(["some secret"]))
     tracemalloc.start()
@@ -162,7 +162,7 @@ def sequence(pieces: Sequence[OutputPiece]) -> list[tuple[str, str]]:
     takes=st.sets(st.integers(0, 59)),
     size=st.sampled_from((None, 8)),
 )
-def test_streams_come_in_the_order_in_which_they_were_written(
+def test_streams_keep_the_order_of_writing(
     writes: list[tuple[str, str]], takes: set[int], size: int | None
 ) -> None:
     with small_pieces(size):
@@ -179,7 +179,7 @@ def test_streams_come_in_the_order_in_which_they_were_written(
     assert sequence(store.pieces) == wanted
 
 
-def test_beyond_the_declared_number_of_switches_each_stream_is_still_in_order() -> None:
+def test_each_stream_stays_in_order_beyond_the_switch_limit() -> None:
     recorder = Recorder(STREAMS, 2**20, NO_SECRETS)
     bound = output._MAX_SWITCHES
     lines = [(STREAMS[number % 2], f"{number}\n") for number in range(5 * bound)]
@@ -194,7 +194,7 @@ def test_beyond_the_declared_number_of_switches_each_stream_is_still_in_order() 
         assert whole == "".join(text for stream, text in lines if stream == name)
 
 
-def test_a_flood_does_not_come_before_what_was_written_earlier() -> None:
+def test_large_output_does_not_precede_earlier_output() -> None:
     recorder = Recorder(STREAMS, 2**18, NO_SECRETS)
     recorder.feed("stderr", b"starting\n")
     recorder.feed("stdout", b"first\n")
@@ -215,7 +215,7 @@ def test_a_flood_does_not_come_before_what_was_written_earlier() -> None:
 @given(
     done=recorder_steps(fail=True), limit=st.integers(1, 2000), size=st.sampled_from((None, 8, 64)),
 )  # fmt: skip
-def test_what_is_put_back_is_neither_lost_nor_doubled(
+def test_returned_output_is_neither_lost_nor_duplicated(
     done: list[tuple[str, bytes]], limit: int, size: int | None
 ) -> None:
     with small_pieces(size):
@@ -223,7 +223,7 @@ def test_what_is_put_back_is_neither_lost_nor_doubled(
         check_stored(store, written, limit, ())
 
 
-def test_what_is_put_back_stays_bounded_through_a_long_outage() -> None:
+def test_returned_output_stays_bounded_in_a_long_outage() -> None:
     limit = 2**17
     recorder = Recorder(STREAMS, limit, NO_SECRETS)
     sizes = []
@@ -265,7 +265,7 @@ def seconds(function: Callable[[], object], repeat: int = 3) -> float:
 
 
 @pytest.mark.parametrize("kind", ["ascii", "characters", "small limit"])
-def test_throwing_a_flood_away_costs_no_more_than_copying_it(kind: str) -> None:
+def test_discarding_output_is_as_fast_as_copying_it(kind: str) -> None:
     # Three bytes each: the head would end in the middle of one.
     block = ("€" * 21845 if kind == "characters" else "x" * 65536).encode()
     count = 200 * 2**20 // len(block)

@@ -20,7 +20,7 @@ from tests.support.types import RunTick, StartTick
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_timeout_ends_the_run(run_tick: RunTick) -> None:
+def test_timeout_ends_the_run(run_tick: RunTick) -> None:
     job = make_action_job("sleep 60", timeout_seconds=1, kill_grace_seconds=5)
     ended = run_tick()
     run = Run.objects.get(job=job)
@@ -31,7 +31,7 @@ def test_a_timeout_ends_the_run(run_tick: RunTick) -> None:
     assert ended.seconds < 30  # of the sixty that it would have slept
 
 
-def test_a_stop_request_ends_the_run(start_tick: StartTick, tmp_path: Path) -> None:
+def test_stop_request_ends_the_run(start_tick: StartTick, tmp_path: Path) -> None:
     started = tmp_path / "started"
     job = make_action_job(f"sleep 60 {started}")
     tick = start_tick()
@@ -113,7 +113,7 @@ def test_sigkill_of_tick_leaves_no_process_and_counts_once(
     assert JobState.objects.get(job=job).runs_total == 2
 
 
-def test_a_daemon_that_outlives_its_job_is_ended_with_it(run_tick: RunTick, tmp_path: Path) -> None:
+def test_daemon_left_by_a_job_is_killed(run_tick: RunTick, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     script = f"setsid sleep 300 & echo $! > {pid}"
     job = make_due_job(raw_command=f"sh -c '{script}'")
@@ -124,7 +124,7 @@ def test_a_daemon_that_outlives_its_job_is_ended_with_it(run_tick: RunTick, tmp_
     assert not is_alive(int(pid.read_text()))
 
 
-def test_a_memory_limit_ends_in_a_memory_error(run_tick: RunTick) -> None:
+def test_memory_limit_gives_a_memory_error(run_tick: RunTick) -> None:
     job = make_action_job("allocate 400", memory_limit_mb=200)
     run_tick()
     run = Run.objects.get(job=job)

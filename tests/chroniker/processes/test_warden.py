@@ -206,7 +206,7 @@ def test_signal_is_reported(start_warden: Callable[..., WardenRun]) -> None:
     assert (ending["code"], ending["signal"], ending["reason"]) == (None, 9, "")
 
 
-def test_a_job_that_could_not_be_started_says_why(start_warden: Callable[..., WardenRun]) -> None:
+def test_start_failure_is_reported_with_its_reason(start_warden: Callable[..., WardenRun]) -> None:
     def job() -> int:
         raise FileNotFoundError("no such program")
 
@@ -217,7 +217,7 @@ def test_a_job_that_could_not_be_started_says_why(start_warden: Callable[..., Wa
     assert {"error": "The job could not be started: no such program"} in run.messages()
 
 
-def test_a_job_has_the_time_and_the_cpu_it_used_counted(
+def test_wall_time_and_cpu_time_are_measured(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     def job() -> int:
@@ -243,7 +243,7 @@ def test_end_of_job_that_closed_its_files_is_reported(
     assert start_warden(job).wait()["code"] == 7
 
 
-def test_a_job_has_no_end_of_control_and_nothing_on_its_stdin(
+def test_job_inherits_no_control_pipe_and_an_empty_stdin(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     def job() -> int:
@@ -266,7 +266,7 @@ def test_a_job_has_no_end_of_control_and_nothing_on_its_stdin(
 
 
 @pytest.mark.parametrize("number", [0, 1, 4])
-def test_what_a_job_leaves_running_is_counted_and_ended(
+def test_leftover_processes_are_counted_and_killed(
     start_warden: Callable[..., WardenRun], number: int
 ) -> None:
     def job() -> int:
@@ -290,7 +290,7 @@ def test_leftovers_ignoring_sigterm_are_killed(start_warden: Callable[..., Warde
     assert run.wait()["leftovers"] == 2
 
 
-def test_a_child_that_has_ended_already_is_no_leftover(
+def test_child_that_has_exited_is_not_a_leftover(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     def job() -> int:
@@ -306,7 +306,7 @@ def test_a_child_that_has_ended_already_is_no_leftover(
 # --- the supervisor dies --------------------------------------------------------------------
 
 
-def test_when_the_supervisor_dies_a_tree_that_ignores_sigterm_is_dead_within_two_seconds(
+def test_tree_ignoring_sigterm_dies_within_two_seconds_of_its_supervisor(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     def seconds() -> float:
@@ -325,7 +325,7 @@ def test_when_the_supervisor_dies_a_tree_that_ignores_sigterm_is_dead_within_two
     assert any(seconds() < 2 for _ in range(3))  # a busy machine may be late now and then
 
 
-def test_a_job_that_obeys_ends_at_once_when_the_supervisor_dies(
+def test_job_obeying_sigterm_ends_at_once_when_the_supervisor_dies(
     start_warden: Callable[..., WardenRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(warden, "ORPHAN_GRACE_SECONDS", 30)
@@ -338,7 +338,7 @@ def test_a_job_that_obeys_ends_at_once_when_the_supervisor_dies(
     assert run.wait()["code"] == 5
 
 
-def test_a_supervisor_that_dies_while_a_job_has_its_grace_shortens_it(
+def test_death_of_the_supervisor_shortens_the_grace_time(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     run = start_warden(run_ignoring_sigterm, grace=30)
@@ -354,7 +354,7 @@ def test_a_supervisor_that_dies_while_a_job_has_its_grace_shortens_it(
 # --- the lease ------------------------------------------------------------------------------
 
 
-def test_at_the_end_of_its_lease_a_run_is_killed_at_once(
+def test_run_is_killed_when_its_lease_ends(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     run = start_warden(run_until_sigterm, grace=30, lease=boottime() + 60)
@@ -369,7 +369,7 @@ def test_at_the_end_of_its_lease_a_run_is_killed_at_once(
     assert b"bye" not in run.read("stdout"), "there is no time to say goodbye"
 
 
-def test_a_lease_that_ends_takes_the_whole_tree(start_warden: Callable[..., WardenRun]) -> None:
+def test_end_of_lease_kills_the_whole_tree(start_warden: Callable[..., WardenRun]) -> None:
     run = start_warden(run_tree_ignoring_sigterm, grace=30, lease=boottime() + 60)
     wait_until_started(run, 4)
     tree = psutil.Process(run.warden.pid).children(recursive=True)
@@ -380,7 +380,7 @@ def test_a_lease_that_ends_takes_the_whole_tree(start_warden: Callable[..., Ward
     assert not any(process.is_running() for process in tree)
 
 
-def test_a_lease_that_has_ended_before_the_start_starts_nothing_for_long(
+def test_run_with_an_expired_lease_is_killed_soon_after_its_start(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     run = start_warden(sleep_on, lease=boottime() - 100)
@@ -389,7 +389,7 @@ def test_a_lease_that_has_ended_before_the_start_starts_nothing_for_long(
     assert run.wait()["reason"] == "lease"
 
 
-def test_a_lease_is_extended_and_shortened(start_warden: Callable[..., WardenRun]) -> None:
+def test_lease_can_be_extended_and_shortened(start_warden: Callable[..., WardenRun]) -> None:
     first = boottime() + STARTUP_SECONDS
     run = start_warden(sleep_on, lease=first)
     run.send(f"L {first + 60}\n".encode())
@@ -415,7 +415,7 @@ def test_control_messages_may_arrive_in_pieces(start_warden: Callable[..., Warde
 # --- time limits and stops ------------------------------------------------------------------
 
 
-def test_at_its_timeout_a_job_is_asked_to_end(start_warden: Callable[..., WardenRun]) -> None:
+def test_job_gets_sigterm_at_its_timeout(start_warden: Callable[..., WardenRun]) -> None:
     run = start_warden(run_until_sigterm, timeout=STARTUP_SECONDS, grace=30)
 
     ending = run.wait()
@@ -424,7 +424,7 @@ def test_at_its_timeout_a_job_is_asked_to_end(start_warden: Callable[..., Warden
     assert run.read("stdout") == b"up\nbye\n"
 
 
-def test_a_job_that_ignores_its_timeout_is_killed_after_its_grace(
+def test_job_ignoring_its_timeout_is_killed_after_the_grace_time(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     ending = start_warden(run_tree_ignoring_sigterm, timeout=STARTUP_SECONDS, grace=0.4).wait()
@@ -433,7 +433,7 @@ def test_a_job_that_ignores_its_timeout_is_killed_after_its_grace(
     assert STARTUP_SECONDS + 0.4 <= ending["seconds"] < SHORT_TIMEOUT
 
 
-def test_a_job_without_grace_is_killed_at_its_timeout(
+def test_job_without_grace_time_is_killed_at_its_timeout(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     ending = start_warden(run_ignoring_sigterm, timeout=STARTUP_SECONDS, grace=0).wait()
@@ -443,7 +443,7 @@ def test_a_job_without_grace_is_killed_at_its_timeout(
 
 
 @pytest.mark.parametrize("why", ["timeout", "stop"])
-def test_a_grandchild_has_its_grace_although_its_parent_obeyed_at_once(
+def test_grandchild_gets_the_grace_time_after_its_parent_ended(
     start_warden: Callable[..., WardenRun], why: str
 ) -> None:
     """A shell that runs a program, as raw commands often are."""
@@ -468,7 +468,7 @@ def test_a_grandchild_has_its_grace_although_its_parent_obeyed_at_once(
     assert b"tidied up" in run.read("stdout")
 
 
-def test_a_stop_gives_the_job_its_grace_and_asks_once(
+def test_stop_sends_one_sigterm_and_waits_the_grace_time(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     run = start_warden(run_ignoring_sigterm, grace=0.5)
@@ -486,7 +486,7 @@ def test_a_stop_gives_the_job_its_grace_and_asks_once(
     assert ending["seconds"] >= 0.5
 
 
-def test_sigterm_to_the_warden_is_a_stop(start_warden: Callable[..., WardenRun]) -> None:
+def test_sigterm_to_the_warden_stops_the_job(start_warden: Callable[..., WardenRun]) -> None:
     run = start_warden(run_until_sigterm)
     wait_until_started(run)
 
@@ -497,7 +497,7 @@ def test_sigterm_to_the_warden_is_a_stop(start_warden: Callable[..., WardenRun])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE])
-def test_other_signals_are_not_for_the_warden(
+def test_warden_ignores_other_signals(
     start_warden: Callable[..., WardenRun], number: signal.Signals
 ) -> None:
     run = start_warden(run_until_sigterm)
@@ -508,7 +508,7 @@ def test_other_signals_are_not_for_the_warden(
     assert run.wait()["code"] == 5
 
 
-def test_a_stopped_job_is_killed_at_its_timeout(start_warden: Callable[..., WardenRun]) -> None:
+def test_suspended_job_is_killed_at_its_timeout(start_warden: Callable[..., WardenRun]) -> None:
     run = start_warden(sleep_on, timeout=STARTUP_SECONDS, grace=0.2)
     wait_until_started(run)
     os.kill(run.job_pid(), signal.SIGSTOP)
@@ -518,7 +518,7 @@ def test_a_stopped_job_is_killed_at_its_timeout(start_warden: Callable[..., Ward
     assert (ending["reason"], ending["signal"]) == ("timeout", 9)
 
 
-def test_a_stopped_job_is_killed_at_the_end_of_its_lease(
+def test_suspended_job_is_killed_when_its_lease_ends(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     run = start_warden(sleep_on, lease=boottime() + 60)
@@ -532,7 +532,9 @@ def test_a_stopped_job_is_killed_at_the_end_of_its_lease(
 # --- hostile jobs ---------------------------------------------------------------------------
 
 
-def test_a_tree_that_goes_on_forking_is_ended_whole(start_warden: Callable[..., WardenRun]) -> None:
+def test_tree_that_keeps_forking_is_killed_completely(
+    start_warden: Callable[..., WardenRun],
+) -> None:
     """At most 50 processes, each in a session of its own; whoever is left forks the next one."""
     tokens_read, tokens = os.pipe()
     os.write(tokens, b"." * 50)
@@ -573,7 +575,7 @@ def test_when_the_warden_is_killed_the_job_dies_with_it(
     assert [list(message) for message in run.messages()] == [["pid"]]
 
 
-def test_a_job_that_signals_its_group_does_not_reach_its_warden(
+def test_job_that_signals_its_group_does_not_reach_its_warden(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     def job() -> int:
@@ -583,7 +585,7 @@ def test_a_job_that_signals_its_group_does_not_reach_its_warden(
     assert start_warden(job).wait()["signal"] == 9
 
 
-def test_a_job_that_floods_a_pipe_that_nobody_reads_is_ended_all_the_same(
+def test_job_blocked_on_a_full_pipe_is_still_killed(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     def job() -> int:
@@ -593,7 +595,7 @@ def test_a_job_that_floods_a_pipe_that_nobody_reads_is_ended_all_the_same(
     assert start_warden(job, timeout=0.3, grace=0.2).wait()["reason"] == "timeout"
 
 
-def test_a_status_pipe_that_nobody_reads_any_more_is_no_reason_to_live(
+def test_warden_exits_when_its_status_pipe_is_closed(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     run = start_warden(sleep_on, grace=1)
@@ -608,7 +610,7 @@ def test_a_status_pipe_that_nobody_reads_any_more_is_no_reason_to_live(
 # --- limits ---------------------------------------------------------------------------------
 
 
-def test_a_job_is_as_nice_as_it_should_be_and_its_warden_is_not(
+def test_niceness_applies_to_the_job_and_not_to_the_warden(
     start_warden: Callable[..., WardenRun],
 ) -> None:
     run = start_warden(lambda: os.nice(0), nice=7)
@@ -617,7 +619,7 @@ def test_a_job_is_as_nice_as_it_should_be_and_its_warden_is_not(
     assert run.wait()["code"] == before + 7
 
 
-def test_memory_beyond_the_limit_is_refused_and_what_is_mapped_does_not_count(
+def test_memory_limit_applies_to_the_heap_and_not_to_mappings(
     start_warden: Callable[..., WardenRun], tmp_path: Path
 ) -> None:
     large = tmp_path / "large"

@@ -41,12 +41,12 @@ def test_slots_of_cron_expressions(text: str, expected: list[str]) -> None:
     assert slots(text, 2) == expected
 
 
-def test_a_leap_day_on_a_weekday_is_found_across_a_century_without_one() -> None:
+def test_leap_day_on_a_weekday_is_found_across_2100() -> None:
     schedule = parse("0 0 29 2 */7", zone="UTC")
     assert schedule.next(datetime(2088, 3, 1, tzinfo=UTC)) == datetime(2128, 2, 29, tzinfo=UTC)
 
 
-def test_a_schedule_ends_with_its_last_year() -> None:
+def test_schedule_ends_with_its_last_year() -> None:
     schedule = parse("0 0 31 12 * 0 2027", zone="UTC")
     assert schedule.upcoming(NOW) == [datetime(2027, 12, 31, tzinfo=UTC)]
     assert schedule.latest(NOW, datetime(2040, 1, 1, tzinfo=UTC)) == datetime(
@@ -55,7 +55,7 @@ def test_a_schedule_ends_with_its_last_year() -> None:
     assert schedule.count(NOW, datetime(2040, 1, 1, tzinfo=UTC)) == 1
 
 
-def test_a_hashed_job_has_the_same_slots_always() -> None:
+def test_hashed_job_has_the_same_slots_always() -> None:
     # These values must never change: they would move every hashed job of every site.
     assert slots("H H * * *", 1, name="nightly import") == ["Wed 03 Jun 2026 20:32:00"]
     assert slots("H/15 * * * *", 2, name="nightly import") == [
@@ -72,7 +72,7 @@ def test_names_spread_over_hour_and_minute() -> None:
     assert len(times) > 250
 
 
-def test_a_hashed_day_of_the_month_is_one_that_every_month_has() -> None:
+def test_hashed_day_of_month_exists_in_every_month() -> None:
     for n in range(60):
         schedule = parse("0 0 H * *", zone="UTC", name=f"job {n}")
         assert schedule.count(NOW, NOW.replace(year=2027)) == 12
@@ -87,6 +87,6 @@ def test_hashed_steps_keep_their_number(text: str, count: int) -> None:
         assert schedule.count(NOW, NOW + timedelta(days=1)) == count
 
 
-def test_a_job_without_hashes_does_not_depend_on_its_name() -> None:
+def test_job_without_hashes_does_not_depend_on_its_name() -> None:
     assert parse("5 4 * * *", zone="UTC", name="a") == parse("5 4 * * *", zone="UTC", name="b")
     assert parse("H 4 * * *", zone="UTC", name="a") != parse("H 4 * * *", zone="UTC", name="b")

@@ -41,7 +41,7 @@ def test_cycle_is_found_exactly_if_no_order_exists(edges: Edges) -> None:
 @quick
 @given(given_order=st.permutations(range(5)), edges=arbitrary_edges)
 @example(given_order=[1, 2, 3, 4, 0], edges=[(1, 2)])
-def test_the_order_is_the_first_of_all_that_respect_the_dependencies(
+def test_order_is_the_smallest_that_respects_the_dependencies(
     given_order: list[int], edges: Edges
 ) -> None:
     # permutations() come in the order of what they are given: the first that fits is the nearest.
@@ -50,7 +50,7 @@ def test_the_order_is_the_first_of_all_that_respect_the_dependencies(
     assert topological_order(given_order, edges) == list(wanted or given_order)
 
 
-def test_keys_that_are_given_twice_come_once() -> None:
+def test_duplicate_keys_come_once() -> None:
     assert topological_order(["b", "a", "b"], [("b", "a")]) == ["a", "b"]
 
 
@@ -59,7 +59,7 @@ def test_empty_graph_has_no_cycle() -> None:
     assert topological_order([], [("a", "b")]) == []
 
 
-def test_a_long_chain_is_no_deep_recursion() -> None:
+def test_long_chain_needs_no_deep_recursion() -> None:
     edges = [(number, number + 1) for number in range(20_000)]
 
     assert find_cycle(edges) == []

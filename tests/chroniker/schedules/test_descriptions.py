@@ -49,7 +49,7 @@ from chroniker.schedules import parse
         ("", "Only manually, or after a job that it depends on"),
     ],
 )  # fmt: skip
-def test_sentences(text: str, sentence: str) -> None:
+def test_descriptions(text: str, sentence: str) -> None:
     assert parse(text, zone="Europe/Berlin").explain() == sentence
 
 
@@ -73,6 +73,6 @@ def test_ambiguous_schedule_gives_warning(text: str, warning: str) -> None:
     "text", ["", "@daily", "*/15 8-18 * * MON-FRI", "0 0 L * *", "@every 90m", "RRULE:FREQ=DAILY",
              "0 0 31 1,3 *", "0 0 */2 * MON", "H/15 * * * *", "0 0 30 * * 0"],
 )  # fmt: skip
-def test_there_is_no_warning_without_a_reason(text: str) -> None:
+def test_unambiguous_schedule_gives_no_warning(text: str) -> None:
     found = parse(text, zone="UTC", name="x").warnings()
     assert found == [] or (text == "0 0 30 * * 0" and "day 30" in found[0])

@@ -30,7 +30,7 @@ def test_intervals(text: str, seconds: int, sentence: str) -> None:
     assert schedule.explain() == sentence
 
 
-def test_an_interval_counts_from_the_slot_before() -> None:
+def test_interval_counts_from_the_previous_slot() -> None:
     schedule = parse("@every 40m", zone="UTC")
     created = NOW + timedelta(microseconds=123)
     assert schedule.count(created, created + timedelta(hours=2)) == 3

@@ -9,7 +9,7 @@ from chroniker.schedules import jitter
 from tests.support.schedules import NOW
 
 
-def test_jitter_is_within_its_bounds_and_always_the_same() -> None:
+def test_jitter_is_bounded_and_deterministic() -> None:
     slots = [NOW + timedelta(minutes=n) for n in range(500)]
     found = [jitter("nightly", slot, 30) for slot in slots]
     assert found == [

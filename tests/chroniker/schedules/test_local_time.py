@@ -87,7 +87,7 @@ def test_slots_of_a_night_with_a_change(
     assert schedule.latest(after, until) == slots[-1]
 
 
-def test_a_fixed_time_is_not_due_again_in_the_second_pass() -> None:
+def test_fixed_time_is_not_due_again_in_the_repeated_hour() -> None:
     schedule = parse("30 2 * * *", zone="Europe/Berlin")
     second_pass = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)
     assert schedule.next(second_pass) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)

@@ -151,9 +151,7 @@ def test_next_is_always_later_and_a_whole_utc_slot(drawn: tuple[Schedule, dateti
 
 @quick
 @given(schedules(), st.integers(0, 3 * 24 * 3600))
-def test_next_never_goes_back_as_time_goes_on(
-    drawn: tuple[Schedule, datetime], seconds: int
-) -> None:
+def test_next_is_monotonic(drawn: tuple[Schedule, datetime], seconds: int) -> None:
     schedule, after = drawn
     assume(schedule.kind != "interval")  # a chain, not a grid
     later = after + timedelta(seconds=seconds)
@@ -167,7 +165,7 @@ def test_next_never_goes_back_as_time_goes_on(
 
 @quick
 @given(schedules(), st.integers(0, 4 * 24 * 60))
-def test_latest_and_count_agree_with_going_from_slot_to_slot(
+def test_latest_and_count_agree_with_iteration(
     drawn: tuple[Schedule, datetime], minutes: int
 ) -> None:
     schedule, after = drawn
@@ -183,7 +181,7 @@ def test_latest_and_count_agree_with_going_from_slot_to_slot(
 
 @quick
 @given(schedules(), st.integers(0, 900), st.integers(0, 900))
-def test_counts_of_adjoining_spans_add_up(
+def test_counts_of_adjacent_spans_add_up(
     drawn: tuple[Schedule, datetime], days: int, more_days: int
 ) -> None:
     schedule, after = drawn
@@ -197,7 +195,7 @@ def test_counts_of_adjoining_spans_add_up(
 
 @settings(quick, max_examples=100)
 @given(st.data(), st.sampled_from(ZONES), night_expressions())
-def test_slots_are_those_of_someone_who_watches_the_wall(
+def test_slots_agree_with_a_simulation_of_local_time(
     data: st.DataObject, zone: str, text: str
 ) -> None:
     start = data.draw(moments(zone)).replace(second=0)
@@ -254,7 +252,7 @@ def test_five_fields_agree_with_cronsim(data: st.DataObject, zone: str, text: st
     st.sampled_from(("", "L", "15W", "31W", "1W", "L5", "2#5", "MON-WED#1", "22-4", "FRI-MON")),
     moments("UTC"),
 )
-def test_the_syntax_of_croniter_gives_the_slots_of_croniter(
+def test_syntax_of_croniter_gives_the_slots_of_croniter(
     text: str, more: str, special: str, after: datetime
 ) -> None:
     parts = text.split()
@@ -427,7 +425,7 @@ alphabet = "0123456789*/-,#?@LWHRhr()wdms MONFRIJAn:;=TZ\n\t\x00é٣"
 @example("* * * * jan#1")
 @example("DTSTART:00010101T000000 RRULE:FREQ=DAILY")
 @example("RRULE:FREQ=YEARLY;BYDAY=53MO;INTERVAL=99")
-def test_any_text_is_either_refused_with_a_reason_or_works(text: str) -> None:
+def test_any_text_is_valid_or_rejected_with_a_reason(text: str) -> None:
     try:
         schedule = parse(text, zone="Europe/Berlin")
     except ScheduleError as refusal:

@@ -30,7 +30,7 @@ def test_slots_of_recurrences(text: str, expected: list[str]) -> None:
     assert slots(text, 2) == [f"{day} 00:00:00" for day in expected]
 
 
-def test_count_until_and_exdate_end_and_thin_a_recurrence() -> None:
+def test_count_until_and_exdate_limit_a_recurrence() -> None:
     counted = (
         "DTSTART:20260601T090000\nRRULE:FREQ=DAILY;COUNT=5\nEXDATE:20260604T090000,20260604T100000"
     )
@@ -46,11 +46,11 @@ def test_count_until_and_exdate_end_and_thin_a_recurrence() -> None:
     assert schedule.count(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)) == 4
 
 
-def test_times_in_utc_are_turned_into_those_of_the_zone() -> None:
+def test_utc_times_are_converted_to_the_zone() -> None:
     text = "DTSTART:20260101T090000Z RRULE:FREQ=DAILY"
     assert slots(text, 1, zone="Asia/Tokyo") == ["Wed 03 Jun 2026 09:00:00"]
 
 
-def test_a_far_off_start_costs_nothing() -> None:
+def test_distant_start_is_cheap() -> None:
     schedule = parse("DTSTART:19000101T000000 RRULE:FREQ=SECONDLY;INTERVAL=7;BYHOUR=3", zone="UTC")
     assert schedule.next(datetime(2190, 1, 1, tzinfo=UTC))

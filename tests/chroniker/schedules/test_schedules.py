@@ -111,16 +111,14 @@ REFUSED = (
 
 
 @pytest.mark.parametrize(("text", "reason"), REFUSED)
-def test_what_cannot_work_is_refused_with_the_reason_and_what_would_be_accepted(
-    text: str, reason: str
-) -> None:
+def test_invalid_schedule_is_rejected_with_reason_and_suggestion(text: str, reason: str) -> None:
     with pytest.raises(ScheduleError) as refusal:
         parse(text, zone="UTC")
     assert reason in str(refusal.value)
     assert "Accepted" in str(refusal.value)
 
 
-def test_a_schedule_in_the_past_is_refused_by_the_moment_that_is_given() -> None:
+def test_schedule_without_future_slots_is_rejected() -> None:
     text = "0 0 1 1 * 0 2030"
     assert parse(text, zone="UTC", after=datetime(2029, 1, 1, tzinfo=UTC))
     with pytest.raises(ScheduleError, match="never fires after 2031-01-01"):
@@ -128,7 +126,7 @@ def test_a_schedule_in_the_past_is_refused_by_the_moment_that_is_given() -> None
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berln", "", "Europe", "../secret", "\x00", "CET+1"])
-def test_an_unknown_zone_is_refused(zone: str) -> None:
+def test_unknown_zone_is_refused(zone: str) -> None:
     with pytest.raises(ScheduleError, match="is not a known time zone"):
         parse("@daily", zone=zone)
 
@@ -138,7 +136,7 @@ def test_misspelled_zone_gets_a_suggestion() -> None:
         parse("@daily", zone="Europe/Berln")
 
 
-def test_a_zone_is_accepted_by_name_and_as_such() -> None:
+def test_zone_is_accepted_by_name_and_as_such() -> None:
     assert parse("@daily", zone="Asia/Tokyo") == parse("@daily", zone=ZoneInfo("Asia/Tokyo"))
 
 
@@ -154,13 +152,13 @@ def test_naive_datetimes_are_refused(text: str) -> None:
         jitter("a", naive, 3)
 
 
-def test_the_zone_of_the_moment_asked_about_does_not_matter() -> None:
+def test_zone_of_the_argument_does_not_matter() -> None:
     schedule = parse("30 2 * * *", zone="Europe/Berlin")
     elsewhere = NOW.astimezone(timezone(timedelta(hours=-7, minutes=-30)))
     assert schedule.next(elsewhere) == schedule.next(NOW) == datetime(2026, 6, 4, 0, 30, tzinfo=UTC)
 
 
-def test_fractions_of_a_second_neither_repeat_nor_lose_a_slot() -> None:
+def test_fractions_of_a_second_neither_repeat_nor_skip_a_slot() -> None:
     schedule = parse("* * * * *", zone="UTC")
     minute = datetime(2026, 6, 3, 5, 8, tzinfo=UTC)
     moment = timedelta(microseconds=1)
@@ -173,7 +171,7 @@ def test_fractions_of_a_second_neither_repeat_nor_lose_a_slot() -> None:
 
 
 @pytest.mark.parametrize("text", ["* * * * *", "0 0 * * *", "RRULE:FREQ=MONTHLY", "@every 10d"])
-def test_the_ends_of_time_are_no_error(text: str) -> None:
+def test_minimum_and_maximum_datetimes_are_no_error(text: str) -> None:
     schedule = parse(text, zone="America/New_York")
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     assert schedule.next(last) is None

@@ -48,7 +48,7 @@ def test_next_is_at_least_five_times_as_fast_as_croniter(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["* * * * *", "* * * * * *", "RRULE:FREQ=MINUTELY", "@every 1m"])
-def test_a_week_is_counted_without_going_through_it(text: str) -> None:
+def test_counting_a_week_does_not_iterate(text: str) -> None:
     schedule = parse(text, zone=ZONE)
     one = seconds(lambda: schedule.next(AFTER), 200)
     assert schedule.count(AFTER, AFTER + WEEK) >= 10_080
@@ -56,7 +56,7 @@ def test_a_week_is_counted_without_going_through_it(text: str) -> None:
     assert seconds(lambda: schedule.latest(AFTER, AFTER + WEEK), 100) < 20 * one
 
 
-def test_ten_years_are_counted_in_less_than_a_thousandth_of_a_walk() -> None:
+def test_counting_ten_years_is_a_thousand_times_faster_than_iterating() -> None:
     schedule = parse("* * * * *", zone=ZONE)
     until = AFTER.replace(year=2036)
     one = seconds(lambda: schedule.next(AFTER), 200)
@@ -65,14 +65,14 @@ def test_ten_years_are_counted_in_less_than_a_thousandth_of_a_walk() -> None:
     assert seconds(lambda: schedule.count(AFTER, until), 2) * 1000 < number * one
 
 
-def test_the_latest_slot_of_a_long_downtime_is_found_at_once() -> None:
+def test_latest_slot_of_a_long_downtime_is_found_quickly() -> None:
     schedule = parse("0 0 29 2 *", zone=ZONE)
     one = seconds(lambda: schedule.next(AFTER), 200)
     until = datetime(2027, 12, 31, tzinfo=UTC)
     assert seconds(lambda: schedule.latest(datetime(1990, 1, 1, tzinfo=UTC), until), 100) < 20 * one
 
 
-def test_an_impossible_schedule_is_refused_before_anyone_waits() -> None:
+def test_impossible_schedule_is_rejected_quickly() -> None:
     for text in (
         "0 0 31 2 *",
         "RRULE:FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30",
@@ -88,7 +88,7 @@ def test_an_impossible_schedule_is_refused_before_anyone_waits() -> None:
         assert process_time() - start < 5
 
 
-def test_a_rare_time_between_many_steps_is_found_at_once() -> None:
+def test_rare_time_between_many_steps_is_found_quickly() -> None:
     """Between two of them lie four years of seven seconds each."""
     start = process_time()
     rule = "RRULE:FREQ=SECONDLY;INTERVAL=7;BYHOUR=3;BYMINUTE=0;BYSECOND=5;BYMONTH=2;BYMONTHDAY=29"

@@ -148,7 +148,7 @@ def test_test_now_works_without_scripts(live_server: Any, sign_in: SignIn, tmp_p
     assert Monitor.objects.get().description == ""
 
 
-def test_the_fields_that_can_be_chosen_follow_the_model(live_server: Any, sign_in: SignIn) -> None:
+def test_offered_fields_follow_the_model(live_server: Any, sign_in: SignIn) -> None:
 
     def do(page: Any) -> None:
         page.goto(f"{live_server.url}{monitor_admin_url('add')}?kind=records")

@@ -54,7 +54,7 @@ def test_board_shows_state_of_each_monitor(root: Client) -> None:
     assert b"style=" not in re.sub(rb"<header.*?</header>", b"", page.content, flags=re.S)
 
 
-def test_the_worst_come_first(root: Client) -> None:
+def test_worst_severity_is_listed_first(root: Client) -> None:
     for name, severity in (
         ("a", Severity.OK), ("b", Severity.WARNING), ("c", Severity.UNKNOWN),
         ("d", Severity.CRITICAL),
@@ -81,7 +81,7 @@ def test_the_worst_come_first(root: Client) -> None:
         ({"q": "disk"}, {"cold"}),
     ],
 )
-def test_it_is_narrowed(root: Client, query: dict[str, str], names: set[str]) -> None:
+def test_board_can_be_filtered(root: Client, query: dict[str, str], names: set[str]) -> None:
     make_monitor_state(make_monitor(name="hot"), Severity.CRITICAL)
     make_monitor_state(make_monitor("disk", name="cold"))
     make_monitor(name="new")
@@ -89,7 +89,7 @@ def test_it_is_narrowed(root: Client, query: dict[str, str], names: set[str]) ->
     assert {monitor.name for monitor in page.context["cl"].result_list} == names
 
 
-def test_its_queries_do_not_grow(root: Client, django_assert_num_queries: Any) -> None:
+def test_board_query_count_is_constant(root: Client, django_assert_num_queries: Any) -> None:
     from django.test.utils import CaptureQueriesContext
 
     def number() -> int:
@@ -107,7 +107,7 @@ def test_its_queries_do_not_grow(root: Client, django_assert_num_queries: Any) -
     assert number() == before
 
 
-def test_each_host_counts_and_one_of_yesterday_does_not(root: Client) -> None:
+def test_board_counts_current_hosts_only(root: Client) -> None:
     monitor = make_monitor(hostname="*")
     make_monitor_state(monitor, Severity.CRITICAL)  # from when it ran on any one host
     make_monitor_state(monitor, Severity.OK, host="web1")
@@ -143,7 +143,7 @@ def test_invalid_threshold_does_not_break_the_board(root: Client, unit: str, bou
 
 
 @pytest.mark.parametrize("bound", ["nan", "inf", "-inf", "1e999"])
-def test_a_threshold_is_a_finite_number(root: Client, tmp_path: Path, bound: str) -> None:
+def test_threshold_is_a_finite_number(root: Client, tmp_path: Path, bound: str) -> None:
     page = root.post(
         f"{monitor_admin_url('add')}?kind=test_gauge", gauge_data(tmp_path, probe_critical=bound)
     )
@@ -162,7 +162,7 @@ def test_actions_are_those_of_jobs(root: Client, name: str) -> None:
         assert LogEntry.objects.count() == 1
 
 
-def test_a_page_whose_language_has_commas_draws_the_same(root: Client, settings: Any) -> None:
+def test_chart_is_the_same_in_a_locale_with_decimal_commas(root: Client, settings: Any) -> None:
     make_monitor_state(make_monitor(), recent_values=[[1.25, 0], [2.5, 2]])
     plain = re.findall(
         r"<svg.*?</svg>", root.get(monitor_admin_url("changelist")).content.decode(), re.S
@@ -178,7 +178,7 @@ def test_a_page_whose_language_has_commas_draws_the_same(root: Client, settings:
 # --- defining one ---
 
 
-def test_first_the_kind_then_its_form(root: Client) -> None:
+def test_kind_is_chosen_before_the_form(root: Client) -> None:
     kinds = root.get(monitor_admin_url("add"))
     assert b'href="?kind=disk"' in kinds.content
     form = root.get(monitor_admin_url("add"), {"kind": "disk"}).context["adminform"].form
@@ -194,7 +194,7 @@ def test_unknown_kind_is_rejected(root: Client) -> None:
     assert not Job.objects.exists()
 
 
-def test_a_monitor_is_defined(root: Client, tmp_path: Path) -> None:
+def test_monitor_is_created(root: Client, tmp_path: Path) -> None:
     response = root.post(
         f"{monitor_admin_url('add')}?kind=test_gauge",
         gauge_data(tmp_path, probe_unit="V"),
@@ -210,7 +210,7 @@ def test_a_monitor_is_defined(root: Client, tmp_path: Path) -> None:
     assert (probe.unit, probe.ping_uuid) == ("V", None)
 
 
-def test_a_monitor_is_changed_and_its_state_is_not(root: Client, tmp_path: Path) -> None:
+def test_changing_a_monitor_keeps_its_state(root: Client, tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path, consecutive=2)
     make_monitor_state(monitor, Severity.CRITICAL)
     data = gauge_data(tmp_path, name="renamed", probe_critical="", probe_operator="<",
@@ -224,7 +224,7 @@ def test_a_monitor_is_changed_and_its_state_is_not(root: Client, tmp_path: Path)
     assert MonitorState.objects.get().severity == Severity.CRITICAL
 
 
-def test_a_longer_time_limit_is_not_cut_by_that_of_the_run(root: Client, tmp_path: Path) -> None:
+def test_longer_probe_timeout_extends_the_timeout_of_the_run(root: Client, tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path)
     assert monitor.timeout_seconds == 30
     data = gauge_data(tmp_path, probe_timeout="90", timeout_seconds="30")
@@ -247,7 +247,7 @@ def test_a_longer_time_limit_is_not_cut_by_that_of_the_run(root: Client, tmp_pat
         ("name", "", "required"),
     ],
 )
-def test_what_cannot_be_is_refused_at_its_field(
+def test_invalid_value_is_reported_at_its_field(
     root: Client, tmp_path: Path, field: str, value: str, said: str
 ) -> None:
     page = root.post(
@@ -258,7 +258,7 @@ def test_what_cannot_be_is_refused_at_its_field(
     assert not Job.objects.exists()
 
 
-def test_what_the_kind_refuses_is_said_at_its_parameter(root: Client) -> None:
+def test_invalid_parameter_is_reported_at_its_field(root: Client) -> None:
     page = root.post(
         f"{monitor_admin_url('add')}?kind=disk", form_data(param_path="/", param_measure="colour")
     )
@@ -267,15 +267,13 @@ def test_what_the_kind_refuses_is_said_at_its_parameter(root: Client) -> None:
     assert not Job.objects.exists()
 
 
-def test_a_site_that_does_not_allow_the_command_says_so(
-    root: Client, tmp_path: Path, settings: Any
-) -> None:
+def test_disallowed_check_monitor_is_reported(root: Client, tmp_path: Path, settings: Any) -> None:
     settings.CHRONIKER_ALLOWED_COMMANDS = ["noop"]
     page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", gauge_data(tmp_path))
     assert "CHRONIKER_ALLOWED_COMMANDS" in str(page.context["adminform"].form.non_field_errors())
 
 
-def test_a_heartbeat_gets_its_address_and_its_threshold(root: Client) -> None:
+def test_heartbeat_gets_url_and_threshold(root: Client) -> None:
     data = form_data(param_period_seconds="3600", param_grace_seconds="600", probe_warning="")
     root.post(f"{monitor_admin_url('add')}?kind=heartbeat", data)
     probe = Probe.objects.get()
@@ -287,7 +285,7 @@ def test_a_heartbeat_gets_its_address_and_its_threshold(root: Client) -> None:
     assert Probe.objects.get().ping_uuid == probe.ping_uuid
 
 
-def test_a_heartbeat_without_a_schedule_would_notice_nothing(root: Client) -> None:
+def test_heartbeat_without_a_schedule_is_rejected(root: Client) -> None:
     page = root.post(
         f"{monitor_admin_url('add')}?kind=heartbeat", form_data(schedule="", probe_warning="")
     )
@@ -322,7 +320,7 @@ def test_its_chart_shows_values_and_thresholds(root: Client, span: str) -> None:
     assert b"<caption" in page.content or b"<details>" in page.content
 
 
-def test_a_page_without_samples_says_so(root: Client) -> None:
+def test_page_without_samples_says_so(root: Client) -> None:
     monitor = make_monitor()
     assert "No sample yet" in visible_text(root.get(monitor_admin_url("change", monitor)))
     make_monitor_state(monitor)
@@ -331,7 +329,7 @@ def test_a_page_without_samples_says_so(root: Client) -> None:
     )
 
 
-def test_what_was_sent_with_a_ping_is_shown_as_text(root: Client, client: Client) -> None:
+def test_ping_body_is_escaped(root: Client, client: Client) -> None:
     monitor = make_heartbeat_monitor()
     client.post(f"/ping/{monitor.probe.ping_uuid}/3", b"<script>alert(1)</script>", "text/plain")
     page = root.get(monitor_admin_url("change", monitor))
@@ -360,7 +358,7 @@ EVIL = '"><script>alert(1)</script>'
 SHORT_EVIL = "<b onclick=x>"
 
 
-def test_whatever_is_written_is_shown_as_text(root: Client, sign_in: SignIn) -> None:
+def test_stored_texts_are_escaped(root: Client, sign_in: SignIn) -> None:
     monitor = make_monitor(
         name=f"name {EVIL}", description=EVIL, unit=SHORT_EVIL, hostname="*",
         params={"path": f"/{EVIL}"},
@@ -395,7 +393,7 @@ def test_whatever_is_written_is_shown_as_text(root: Client, sign_in: SignIn) -> 
     assert "&lt;script&gt;alert(1)" in pages[0].content.decode()
 
 
-def test_a_monitor_of_a_kind_that_is_gone_can_be_seen_and_deleted(root: Client) -> None:
+def test_monitor_of_a_removed_kind_can_be_viewed_and_deleted(root: Client) -> None:
     monitor = make_monitor()
     Probe.objects.update(kind="gone")
     assert "gone" in visible_text(root.get(monitor_admin_url("changelist")))
@@ -418,7 +416,9 @@ def test_a_monitor_of_a_kind_that_is_gone_can_be_seen_and_deleted(root: Client) 
         ("preview", "add_monitor"),
     ],
 )
-def test_each_page_asks_for_its_permission(sign_in: SignIn, name: str, permission: str) -> None:
+def test_each_monitor_page_requires_its_permission(
+    sign_in: SignIn, name: str, permission: str
+) -> None:
     row = make_monitor() if name in ("change", "delete", "history") else None
     assert (
         sign_in("view_job", "add_job", "change_job").get(monitor_admin_url(name, row)).status_code
@@ -428,7 +428,7 @@ def test_each_page_asks_for_its_permission(sign_in: SignIn, name: str, permissio
     assert Client().get(monitor_admin_url(name, row)).status_code == 302
 
 
-def test_a_viewer_sees_the_definition_and_changes_nothing(sign_in: SignIn, tmp_path: Path) -> None:
+def test_viewer_sees_the_definition_and_changes_nothing(sign_in: SignIn, tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path)
     viewer = sign_in("view_monitor")
     page = viewer.get(monitor_admin_url("change", monitor))
@@ -468,7 +468,7 @@ def test_sql_needs_a_permission_of_its_own(sign_in: SignIn) -> None:
     assert trusted.get(url).status_code == 200
 
 
-def test_a_command_is_for_those_who_may_define_jobs(sign_in: SignIn) -> None:
+def test_command_probe_requires_permission_to_add_jobs(sign_in: SignIn) -> None:
     """Else "Test now" would run any of them for somebody who may run nothing."""
     url = f"{monitor_admin_url('add')}?kind=command"
     data = form_data(param_command="check", param_mode="stderr", _test="1")
@@ -489,7 +489,7 @@ SECRET_PAGE = {
 
 
 @pytest.mark.parametrize("test", [{}, {"_test": "1"}])
-def test_what_is_secret_is_sent_to_no_other_host(sign_in: SignIn, test: dict[str, str]) -> None:
+def test_secret_is_not_sent_to_another_host(sign_in: SignIn, test: dict[str, str]) -> None:
     """Whoever may change a monitor need not know its secrets, and is not to learn them so."""
     headers = "Authorization: Bearer hunter2"
     url = "https://shop.example.com/"
@@ -502,7 +502,7 @@ def test_what_is_secret_is_sent_to_no_other_host(sign_in: SignIn, test: dict[str
     assert Probe.objects.get().params == {"url": url, "headers": headers}
 
 
-def test_what_is_secret_stays_with_its_host(sign_in: SignIn) -> None:
+def test_secret_is_kept_only_for_its_host(sign_in: SignIn) -> None:
     headers = "Authorization: Bearer hunter2"
     params = {"url": "https://shop.example.com/", "headers": headers}
     monitor = make_monitor("http", params=params)
@@ -516,7 +516,7 @@ def test_what_is_secret_stays_with_its_host(sign_in: SignIn) -> None:
     assert (found["url"], found["headers"]) == ("https://new.example.net/", "X-Key: 1")
 
 
-def test_deleting_takes_its_history_along(root: Client) -> None:
+def test_deleting_a_monitor_deletes_its_history(root: Client) -> None:
     monitor = make_monitor()
     make_monitor_state(monitor)
     Sample.objects.create(job_id=monitor.pk, at=utc_now(), severity=0)
@@ -526,7 +526,7 @@ def test_deleting_takes_its_history_along(root: Client) -> None:
     assert not (Job.objects.exists() or Sample.objects.exists() or MonitorState.objects.exists())
 
 
-def test_the_fields_of_a_model_are_for_those_who_define(sign_in: SignIn) -> None:
+def test_model_fields_require_permission_to_define_monitors(sign_in: SignIn) -> None:
     assert sign_in("view_monitor").get(monitor_admin_url("fields")).status_code == 403
     keeper = sign_in("add_monitor")
     assert keeper.post(monitor_admin_url("fields")).status_code == 405

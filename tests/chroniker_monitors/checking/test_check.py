@@ -30,7 +30,7 @@ from tests.support.types import RunTick
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outside_a_run")]
 
 
-def test_a_rename_changes_nothing_else(tmp_path: Path) -> None:
+def test_renaming_changes_nothing_else(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path)
     Monitor.objects.filter(pk=monitor.pk).update(name='new "name" -x')
     assert run_check_monitor(*Monitor.objects.get().args.split())[0] == 0
@@ -38,7 +38,7 @@ def test_a_rename_changes_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("told", ["50", "85", "95"])
-def test_a_run_succeeds_whatever_it_measures(tmp_path: Path, run_tick: RunTick, told: str) -> None:
+def test_run_succeeds_whatever_it_measures(tmp_path: Path, run_tick: RunTick, told: str) -> None:
     monitor = make_gauge_monitor(tmp_path, told)
     run_tick(only=frozenset({monitor.pk}), force=True)
     run = Run.objects.get()
@@ -66,7 +66,7 @@ def test_run_fails_with_the_probe_error(tmp_path: Path, run_tick: RunTick) -> No
         ("sleep 60", "timed_out", ""),
     ],
 )  # fmt: skip
-def test_a_probe_that_was_killed_is_unknown(
+def test_killed_probe_is_unknown(
     tmp_path: Path, run_tick: RunTick, told: str, status: str, word: str
 ) -> None:
     monitor = make_gauge_monitor(tmp_path, told, timeout_seconds=300)
@@ -94,9 +94,7 @@ def test_each_host_has_a_state_of_its_own(tmp_path: Path, run_tick: RunTick, set
     assert monitor_state(monitor, "web2").samples_total == 2
 
 
-def test_another_jobs_run_is_no_run_of_the_monitor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_of_another_job_is_not_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monitor, job = make_gauge_monitor(tmp_path, 95), make_job()
     run = Run.objects.create(job=job, scheduled_for=utc_now())
     monkeypatch.setitem(os.environ, "CHRONIKER_RUN_ID", str(run.pk))
@@ -104,7 +102,7 @@ def test_another_jobs_run_is_no_run_of_the_monitor(
     assert monitor_state(monitor).last_run_id is None
 
 
-def test_a_check_is_not_missed_where_another_came_right_after_it(client: Client) -> None:
+def test_check_followed_by_another_is_still_recorded(client: Client) -> None:
     monitor = make_heartbeat_monitor()
     run = Run.objects.create(job_id=monitor.pk, scheduled_for=utc_now(), started_at=utc_now())
     measure_and_record(monitor, monitor.probe, "", now=utc_now(), run_id=run.pk)
@@ -127,9 +125,7 @@ def test_stopped_check_records_no_measurement(run_tick: RunTick) -> None:
 @pytest.mark.one_database
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-def test_a_fresh_interpreter_knows_that_it_is_a_run(
-    tmp_path: Path, run_tick: RunTick, settings: Any
-) -> None:
+def test_spawned_check_finds_its_run(tmp_path: Path, run_tick: RunTick, settings: Any) -> None:
     settings.CHRONIKER_START_METHOD = "spawn"
     monitor = make_gauge_monitor(tmp_path, 95)
     run_tick(only=frozenset({monitor.pk}), force=True)

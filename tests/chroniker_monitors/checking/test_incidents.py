@@ -36,12 +36,14 @@ OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICA
         (OK, Measurement(OK, 50.0, "calm", "V"), "ok, 50 V: calm"),
     ],
 )
-def test_the_summary_says_the_short_first(after: Severity, taken: Measurement, words: str) -> None:
+def test_summary_starts_with_the_short_facts(
+    after: Severity, taken: Measurement, words: str
+) -> None:
     probe = Probe(kind="test_gauge", operator=">", warning=80, critical=90)
     assert summarize_change(probe, SeverityChange(CRITICAL, after), taken) == words
 
 
-def test_the_summary_carries_what_a_command_wrote_to_stderr() -> None:
+def test_summary_includes_stderr_of_the_command() -> None:
     probe = Probe(kind="command", operator=">", critical=0)
     stderr = "three orders have no address:\n  1041\n  1042\n  1050"
     said = summarize_change(probe, SeverityChange(OK, CRITICAL), Measurement(CRITICAL, 1.0, stderr))
@@ -66,7 +68,7 @@ def incidents_of(monitor: Monitor) -> list[Any]:
 
 
 @pytest.mark.django_db
-def test_three_bad_samples_open_one_incident_and_a_good_one_ends_it(tmp_path: Path) -> None:
+def test_three_bad_samples_open_one_incident_and_a_good_one_resolves_it(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path, consecutive=3)
     opened = []
     for told in "FFFFS":
@@ -80,7 +82,7 @@ def test_three_bad_samples_open_one_incident_and_a_good_one_ends_it(tmp_path: Pa
 
 
 @pytest.mark.django_db
-def test_two_bad_samples_of_three_are_silence(tmp_path: Path) -> None:
+def test_two_bad_samples_of_three_open_no_incident(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path, consecutive=3)
     for told in "FFSFFS":
         set_gauge(tmp_path, 95 if told == "F" else 50)
@@ -89,7 +91,7 @@ def test_two_bad_samples_of_three_are_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
-def test_an_incident_follows_its_severity(tmp_path: Path) -> None:
+def test_incident_follows_its_severity(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path)
     seen = []
     for told in ("85", "95", "raise cut", "95", "50"):
@@ -104,7 +106,7 @@ def test_an_incident_follows_its_severity(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
-def test_a_failing_ping_opens_one_and_a_good_one_ends_it(client: Any) -> None:
+def test_failing_ping_opens_an_incident_and_a_good_one_resolves_it(client: Any) -> None:
     monitor = make_heartbeat_monitor()
     address = f"/ping/{monitor.probe.ping_uuid}/"
     client.post(f"{address}3", b"disk full", "text/plain")
@@ -117,7 +119,7 @@ def test_a_failing_ping_opens_one_and_a_good_one_ends_it(client: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failing_probe_opens_one_incident_and_not_two(tmp_path: Path, run_tick: RunTick) -> None:
+def test_failing_probe_opens_one_incident_and_not_two(tmp_path: Path, run_tick: RunTick) -> None:
     monitor = make_gauge_monitor(tmp_path, "raise the wire is cut")
     run_tick(only=frozenset({monitor.pk}), force=True)
     (incident,) = incidents_of(monitor)
@@ -160,9 +162,7 @@ def test_bad_monitor_is_notified_again_when_reenabled(tmp_path: Path, run_tick: 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_checks_a_monitor_beside_it_fails_as_any_job(
-    tmp_path: Path, run_tick: RunTick
-) -> None:
+def test_job_that_runs_check_monitor_fails_like_any_job(tmp_path: Path, run_tick: RunTick) -> None:
     monitor = make_gauge_monitor(tmp_path, 95, name="volts")
     job = make_job(command="check_monitor", args="volts")
     run_tick(only=frozenset({job.pk}), force=True)

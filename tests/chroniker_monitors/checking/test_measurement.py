@@ -22,7 +22,7 @@ def raising(error: BaseException) -> Callable[[], Any]:
     return call
 
 
-def test_a_value_comes_with_message_unit_and_latency() -> None:
+def test_value_comes_with_message_unit_and_latency() -> None:
     found = measure_call(lambda: Reading(3, "all\nis  well"))
     assert found.has_value
     assert (found.value, found.message, found.unit, found.error) == (
@@ -39,14 +39,14 @@ def test_a_value_comes_with_message_unit_and_latency() -> None:
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, -math.inf, None, True, "5", 1 + 2j, [1], 10**400]
 )
-def test_what_is_no_finite_number_is_an_error(value: Any) -> None:
+def test_value_that_is_not_finite_is_an_error(value: Any) -> None:
     found = measure_call(lambda: Reading(value))
     assert found.value is None and not found.has_value
     assert found.error
 
 
 @pytest.mark.parametrize("returned", [None, 5, {"value": 5}])
-def test_what_is_no_reading_is_an_error(returned: Any) -> None:
+def test_result_that_is_not_a_reading_is_an_error(returned: Any) -> None:
     assert "instead of a Reading" in measure_call(lambda: returned).error
 
 
@@ -74,7 +74,7 @@ def test_what_is_no_reading_is_an_error(returned: Any) -> None:
         (GeneratorExit(), "GeneratorExit"),
     ],
 )
-def test_every_error_becomes_a_sentence(error: BaseException, said: str) -> None:
+def test_every_error_is_a_message(error: BaseException, said: str) -> None:
     found = measure_call(raising(error))
     assert found.value is None
     assert said in found.error
@@ -85,7 +85,7 @@ def test_keyboard_interrupt_is_not_swallowed() -> None:
         measure_call(raising(KeyboardInterrupt()))
 
 
-def test_an_error_is_one_line_of_bounded_length_that_databases_take() -> None:
+def test_error_is_one_short_line_that_databases_accept() -> None:
     found = measure_call(raising(ProbeError("a\0b\x1b[31m\r\n" + "ü\ud800" * 1000)))
     assert len(found.error) == 500 and found.error.endswith("…")
     assert found.error.startswith("ab[31m ü")
@@ -101,7 +101,7 @@ def test_secrets_are_masked(settings: Any) -> None:
     assert "horse" not in found.error
 
 
-def test_what_is_stored_and_no_longer_valid_is_an_error_like_any_other() -> None:
+def test_stored_parameters_that_became_invalid_are_an_error() -> None:
     assert "no kind of monitor 'gone'" in measure_kind("gone", {}, timeout=1).error
     assert "path" in measure_kind("disk", {"path": "relative"}, timeout=1).error
     assert measure_kind("disk", {}, timeout=20).has_value

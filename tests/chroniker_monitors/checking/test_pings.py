@@ -39,7 +39,7 @@ def later(seconds: float) -> Any:
 
 
 @pytest.mark.parametrize("method", ["get", "head", "post"])
-def test_a_good_ping_is_taken_by_each_method(client: Client, method: str) -> None:
+def test_success_ping_is_accepted_by_each_method(client: Client, method: str) -> None:
     monitor = make_heartbeat_monitor()
     response = getattr(client, method)(address(monitor))
     assert response.status_code == 200
@@ -57,7 +57,7 @@ def test_other_methods_change_nothing(client: Client, method: str) -> None:
     assert not MonitorState.objects.exists()
 
 
-def test_no_cookie_and_no_token_is_asked_for() -> None:
+def test_ping_requires_no_cookie_and_no_csrf_token() -> None:
     monitor = make_heartbeat_monitor()
     response = Client(enforce_csrf_checks=True).post(address(monitor), b"x", "text/plain")
     assert response.status_code == 200
@@ -66,7 +66,7 @@ def test_no_cookie_and_no_token_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("told", "code"), [("fail", None), ("1", 1), ("137", 137), ("255", 255)])
-def test_a_failure_is_critical_at_once(client: Client, told: str, code: int | None) -> None:
+def test_failure_ping_is_critical_at_once(client: Client, told: str, code: int | None) -> None:
     monitor = make_heartbeat_monitor(consecutive=5)
     client.get(address(monitor))
     client.post(address(monitor, told), b"disk full\n", "text/plain")
@@ -77,7 +77,7 @@ def test_a_failure_is_critical_at_once(client: Client, told: str, code: int | No
 
 
 @pytest.mark.parametrize("told", ["", "0"])
-def test_a_good_ping_recovers_at_once(client: Client, told: str) -> None:
+def test_success_ping_recovers_at_once(client: Client, told: str) -> None:
     monitor = make_heartbeat_monitor(recovery=5)
     client.get(address(monitor, "fail"))
     client.get(address(monitor, told))
@@ -85,7 +85,7 @@ def test_a_good_ping_recovers_at_once(client: Client, told: str) -> None:
     assert check(monitor) is Severity.OK
 
 
-def test_silence_is_critical_beyond_period_and_grace(client: Client) -> None:
+def test_missing_ping_is_critical_after_period_and_grace(client: Client) -> None:
     monitor = make_heartbeat_monitor(period=1000, grace=500)
     assert check(monitor) is Severity.OK
     client.get(address(monitor))
@@ -98,14 +98,14 @@ def test_silence_is_critical_beyond_period_and_grace(client: Client) -> None:
         assert check(monitor) is Severity.OK
 
 
-def test_one_that_was_never_pinged_is_late_after_its_definition() -> None:
+def test_heartbeat_that_was_never_pinged_becomes_late() -> None:
     monitor = make_heartbeat_monitor(period=100, grace=50)
     with later(200):
         assert check(monitor) is Severity.CRITICAL
     assert monitor_state(monitor).message.startswith("no ping yet")
 
 
-def test_start_is_no_sample_and_gives_the_duration(client: Client) -> None:
+def test_start_ping_records_no_sample_and_gives_the_duration(client: Client) -> None:
     monitor = make_heartbeat_monitor()
     client.get(address(monitor, "start"))
     state = monitor_state(monitor)
@@ -120,7 +120,7 @@ def test_start_is_no_sample_and_gives_the_duration(client: Client) -> None:
     assert monitor_state(monitor).latency_seconds is None  # it did not say when that one began
 
 
-def test_ten_kilobytes_of_the_body_are_kept(client: Client) -> None:
+def test_ping_body_is_cut_to_ten_kilobytes(client: Client) -> None:
     monitor = make_heartbeat_monitor()
     client.post(address(monitor), b"a\0" + b"\xff" + b"x" * 100_000, "application/octet-stream")
     body = monitor_state(monitor).last_ping_body
@@ -128,13 +128,13 @@ def test_ten_kilobytes_of_the_body_are_kept(client: Client) -> None:
     assert len(body) == MAX_BODY_BYTES - 2 + len("\\xff")
 
 
-def test_a_form_is_kept_as_it_was_sent(client: Client) -> None:
+def test_form_body_is_stored_unchanged(client: Client) -> None:
     monitor = make_heartbeat_monitor()
     client.post(address(monitor), "rows=3", content_type="application/x-www-form-urlencoded")
     assert monitor_state(monitor).last_ping_body == "rows=3"
 
 
-def test_a_secret_in_a_body_is_masked(client: Client, settings: Any) -> None:
+def test_secret_in_the_ping_body_is_masked(client: Client, settings: Any) -> None:
     settings.BACKUP_PASSWORD = "hunter2hunter2"
     monitor = make_heartbeat_monitor()
     client.post(address(monitor, "fail"), b"login hunter2hunter2 refused", "text/plain")
@@ -142,7 +142,7 @@ def test_a_secret_in_a_body_is_masked(client: Client, settings: Any) -> None:
     assert "hunter2" not in state.last_ping_body + state.message
 
 
-def test_the_address_reveals_nothing(client: Client) -> None:
+def test_ping_url_reveals_nothing(client: Client) -> None:
     disk, other = make_monitor(), uuid.uuid4()
     Probe.objects.filter(job=disk).update(ping_uuid=other)  # of a kind that nobody pings
     elsewhere = client.get("/no-such-page/")
@@ -160,13 +160,13 @@ def test_the_address_reveals_nothing(client: Client) -> None:
 
 
 @pytest.mark.parametrize("told", ["256", "999999999999999999999", "-1", "start/", "stop", "0x1"])
-def test_nothing_but_pings_is_accepted(client: Client, told: str) -> None:
+def test_other_paths_are_not_found(client: Client, told: str) -> None:
     monitor = make_heartbeat_monitor()
     assert client.get(address(monitor, told)).status_code == 404
     assert not MonitorState.objects.exists()
 
 
-def test_too_many_pings_are_refused_and_change_nothing(client: Client) -> None:
+def test_excess_pings_are_rejected_and_change_nothing(client: Client) -> None:
     monitor = make_heartbeat_monitor()
     now = utc_now()
     MonitorState.objects.create(
@@ -182,14 +182,14 @@ def test_too_many_pings_are_refused_and_change_nothing(client: Client) -> None:
         assert client.get(address(monitor)).status_code == 200
 
 
-def test_a_ping_costs_few_queries(client: Client, django_assert_max_num_queries: Any) -> None:
+def test_ping_costs_few_queries(client: Client, django_assert_max_num_queries: Any) -> None:
     monitor = make_heartbeat_monitor()
     client.get(address(monitor))
     with django_assert_max_num_queries(7):  # with the savepoint around them in a test
         client.get(address(monitor))
 
 
-def test_the_address_stays_when_the_monitor_is_saved_again() -> None:
+def test_saving_a_monitor_keeps_its_ping_url() -> None:
     monitor = make_heartbeat_monitor()
     before = monitor.probe.ping_uuid
     monitor.save_with_probe(monitor.probe)
@@ -197,7 +197,7 @@ def test_the_address_stays_when_the_monitor_is_saved_again() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_fifty_pings_at_a_time_are_all_counted() -> None:
+def test_fifty_concurrent_pings_are_all_counted() -> None:
     monitor = make_heartbeat_monitor()
     path = address(monitor)
 
@@ -214,6 +214,6 @@ def test_fifty_pings_at_a_time_are_all_counted() -> None:
     assert monitor_state(monitor).pings_in_window == 50
 
 
-def test_pings_have_an_address_of_their_own_in_the_urls() -> None:
+def test_ping_url_has_a_name() -> None:
     names = {key for key in get_resolver("chroniker_monitors.urls").reverse_dict if key}
     assert {"ping", "ping_start", "ping_fail", "ping_exit_code"} <= names

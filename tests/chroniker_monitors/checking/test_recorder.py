@@ -30,7 +30,7 @@ def test_state_and_sample_agree(tmp_path: Path) -> None:
     assert state.samples_total == 1
 
 
-def test_the_state_survives_between_processes(tmp_path: Path) -> None:
+def test_state_persists_between_processes(tmp_path: Path) -> None:
     """FFFF-S with three in a row: one change up and one recovery; FF-S: silence."""
     monitor = make_gauge_monitor(tmp_path, consecutive=3)
     seen = []
@@ -52,7 +52,7 @@ def test_since_is_when_the_severity_was_reached(tmp_path: Path) -> None:
     assert monitor_state(monitor).since == monitor_state(monitor).last_sample_at
 
 
-def test_a_secret_of_the_site_is_masked(tmp_path: Path, settings: Any) -> None:
+def test_secret_of_the_site_is_masked(tmp_path: Path, settings: Any) -> None:
     settings.BROKER_PASSWORD = "hunter2hunter2"
     monitor = make_gauge_monitor(tmp_path, "raise amqp://me:hunter2hunter2@queue refused")
     _, line = run_check_monitor(monitor.name)
@@ -61,13 +61,13 @@ def test_a_secret_of_the_site_is_masked(tmp_path: Path, settings: Any) -> None:
     assert "hunter2" not in monitor_state(monitor).error + Sample.objects.get().error
 
 
-def test_a_long_message_is_cut_and_not_refused(tmp_path: Path) -> None:
+def test_long_message_is_truncated(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path, "95 " + "ä" * 5000)
     assert run_check_monitor(monitor.name)[0] == 2
     assert len(monitor_state(monitor).message) == 500
 
 
-def test_old_samples_go(tmp_path: Path) -> None:
+def test_old_samples_are_deleted(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path, sample_days=2)
     now = utc_now()
     Sample.objects.bulk_create(
@@ -84,7 +84,7 @@ def test_old_samples_go(tmp_path: Path) -> None:
     assert Sample.objects.count() == 48  # 47 whole hours and the new one
 
 
-def test_it_costs_few_queries(tmp_path: Path, django_assert_max_num_queries: Any) -> None:
+def test_recording_needs_few_queries(tmp_path: Path, django_assert_max_num_queries: Any) -> None:
     monitor = make_gauge_monitor(tmp_path)
     run_check_monitor(monitor.name)
     with django_assert_max_num_queries(8):  # with the savepoint around them in a test

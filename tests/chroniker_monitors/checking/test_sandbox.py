@@ -48,7 +48,7 @@ def test_unsaved_form_can_be_tested(
 
 
 @pytest.mark.no_leftovers
-def test_a_probe_that_hangs_is_ended_in_time(root: Client, tmp_path: Path) -> None:
+def test_hanging_probe_is_killed_in_time(root: Client, tmp_path: Path) -> None:
     (tmp_path / "gauge").write_text("sleep 300")
     data = gauge_data(tmp_path, probe_timeout="0.5", _test="1")
     page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", data)
@@ -56,7 +56,7 @@ def test_a_probe_that_hangs_is_ended_in_time(root: Client, tmp_path: Path) -> No
     assert "0.5 s" in visible_text(page)
 
 
-def test_what_a_probe_writes_is_not_held_by_the_site(tmp_path: Path) -> None:
+def test_output_of_a_probe_is_not_buffered_by_the_site(tmp_path: Path) -> None:
     (tmp_path / "gauge").write_text("flood 64")
     tracemalloc.start()
     try:

@@ -17,7 +17,7 @@ from tests.support.metrics_page import scrape_threads
 from tests.support.processes import wait_until
 
 
-def test_those_who_come_meanwhile_share_the_next_result() -> None:
+def test_concurrent_callers_share_the_next_result() -> None:
     """Not the present one, which may have been read before they came."""
     calls: list[int] = []
     go = threading.Event()
@@ -81,7 +81,7 @@ def test_hanging_call_is_bounded_by_the_deadline() -> None:
     assert shared("default", 42, 5) == 42
 
 
-def test_hanging_calls_are_left_behind_but_not_without_end() -> None:
+def test_number_of_abandoned_calls_is_limited() -> None:
     release = threading.Event()
     calls: list[int] = []
 

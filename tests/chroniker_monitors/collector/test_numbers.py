@@ -38,12 +38,12 @@ def test_buckets_become_cumulative(
     assert cumulative([json.dumps(buckets)], [count], BOUNDS) == [expected]
 
 
-def test_no_bounds_leave_only_infinity() -> None:
+def test_without_bounds_only_infinity_remains() -> None:
     assert cumulative(['{"1": 2}'], [2], ()) == [[2]]
 
 
 @given(st.lists(st.floats(0, 1e7), max_size=30))
-def test_what_the_scheduler_counts_is_what_is_shown(durations: list[float]) -> None:
+def test_exported_counts_are_those_of_the_scheduler(durations: list[float]) -> None:
     bounds = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0)
     buckets: dict[str, int] = {}
     for duration in durations:
@@ -52,13 +52,13 @@ def test_what_the_scheduler_counts_is_what_is_shown(durations: list[float]) -> N
     assert counts == [sum(d <= bound for d in durations) for bound in (*bounds, float("inf"))]
 
 
-def test_bound_of_many_digits_is_found_again(settings: Any) -> None:
+def test_bound_with_many_digits_round_trips(settings: Any) -> None:
     settings.CHRONIKER_METRICS_DURATION_BUCKETS = [1, 1234567]
     buckets = add_observation({}, 1_000_000)
     assert cumulative([json.dumps(buckets)], [1], (1.0, 1234567.0)) == [[0, 1, 1]]
 
 
-def test_rows_keep_apart() -> None:
+def test_rows_are_independent() -> None:
     rows = ['{"1": 2}', None, "{}"]
     assert cumulative(rows, [2, None, 3], BOUNDS) == [[0, 2, 2, 2], [0] * 4, [0, 0, 0, 3]]
 
@@ -76,7 +76,7 @@ def test_rows_keep_apart() -> None:
         "FREQ=DAILY",
     ],
 )
-def test_kind_is_what_the_parser_finds(text: str) -> None:
+def test_exported_kind_agrees_with_the_parser(text: str) -> None:
     kind = parse(text, zone="UTC", name="x").kind
     assert schedule_kind(text) == {"manual": "none"}.get(kind, kind)
 
@@ -95,10 +95,10 @@ NAIVE_DATETIME = datetime(2026, 5, 4, 12, 0, 0, 250_001)
         (NAIVE_DATETIME, None, NAIVE_DATETIME.timestamp()),  # USE_TZ = False
     ],
 )
-def test_moments_are_seconds_since_1970(moment: Any, zone: Any, expected: float) -> None:
+def test_timestamps_are_unix_seconds(moment: Any, zone: Any, expected: float) -> None:
     assert timestamps([moment, None], zone) == [expected, 0]
 
 
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2099, 1, 1)))
-def test_the_short_way_gives_the_same_second(moment: datetime) -> None:
+def test_fast_conversion_gives_the_same_second(moment: datetime) -> None:
     assert timestamps([moment], UTC) == [moment.replace(tzinfo=UTC).timestamp()]

@@ -34,7 +34,7 @@ from tests.support.types import AssertNumQueries
 pytestmark = pytest.mark.django_db
 
 
-def test_job_that_never_ran_is_there_at_zero() -> None:
+def test_job_that_never_ran_is_exported_with_zeros() -> None:
     make_job(name="new")
     page = MetricsPage()
     assert page("chroniker_job_runs_total", job_name="new") == 0
@@ -121,7 +121,7 @@ def make_monitor(name: str, *, hostname: str = "", **fields: Any) -> Monitor:
     return Monitor.objects.get(pk=job.pk)
 
 
-def test_monitor_is_there_from_the_start_without_a_value() -> None:
+def test_new_monitor_is_exported_without_a_value() -> None:
     make_monitor("new", unit="%", operator="<", warning=20)
     make_job(name="no monitor")
     page = MetricsPage()
@@ -165,7 +165,7 @@ def test_unknown_monitor_has_no_value() -> None:
     assert not page.samples_named("chroniker_monitor_value")
 
 
-def test_monitor_on_every_host_has_the_hosts_of_today() -> None:
+def test_monitor_on_every_host_has_current_hosts_only() -> None:
     Host.objects.create(name="web1")
     Host.objects.create(name="web2")
     monitor = make_monitor("disk", hostname="*")
@@ -281,7 +281,7 @@ def test_definition_and_state_are_exported() -> None:
     assert page("chroniker_build_info", version=chroniker.__version__) == 1
 
 
-def test_time_that_is_not_now_is_zero() -> None:
+def test_missing_timestamp_is_zero() -> None:
     job = make_job(name="a")
     run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
     make_job_state(job, current_run=run, last_started_at=NOON)  # nobody owns it
@@ -307,14 +307,14 @@ def test_blocked_job_exports_the_reason() -> None:
     assert values == expected | {"dependency": 1.0}
 
 
-def test_raw_command_keeps_its_arguments_secret() -> None:
+def test_raw_command_is_exported_without_arguments() -> None:
     make_job(name="a", raw_command="/usr/bin/curl -u me:secret https://x")
     page = scrape()
     assert 'command="/usr/bin/curl"' in page
     assert "secret" not in page
 
 
-def test_only_jobs_of_every_host_have_a_host() -> None:
+def test_only_every_host_jobs_have_a_host_label() -> None:
     everywhere = make_job(name="everywhere", hostname="*")
     make_job_state(everywhere, host="web1", runs_total=1)
     make_job_state(everywhere, host="web2", runs_total=2)
@@ -344,7 +344,7 @@ def test_histograms_can_be_left_out(settings: Any) -> None:
     assert "chroniker_job_duration_seconds_bucket" in scrape()
 
 
-def test_other_bounds_count_from_the_next_scrape(settings: Any) -> None:
+def test_changed_bounds_apply_from_the_next_scrape(settings: Any) -> None:
     make_job_state(make_job(name="a"), duration_buckets={"5": 2, "60": 1}, duration_count=4)
     assert MetricsPage()("chroniker_job_duration_seconds_bucket", job_name="a", le="5.0") == 2
     settings.CHRONIKER_METRICS_DURATION_BUCKETS = [10, 100]

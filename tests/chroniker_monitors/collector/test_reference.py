@@ -14,14 +14,14 @@ DOCUMENT = REPO / "docs" / "reference" / "metrics.md"
 FAMILIES = [family for families in LEVELS.values() for family in families]
 
 
-def test_reference_is_in_step() -> None:
+def test_reference_matches_the_code() -> None:
     """python -m chroniker_monitors.collector.reference docs/reference/metrics.md"""
     text = DOCUMENT.read_text()
     assert replace_table(text) == text
 
 
-def test_document_without_a_place_for_it_is_refused() -> None:
-    with pytest.raises(ValueError, match="lacks"):
+def test_document_without_markers_is_rejected() -> None:
+    with pytest.raises(ValueError, match="has no"):
         replace_table("# Metrics\n")
 
 

@@ -36,7 +36,7 @@ def test_deleted_renamed_and_moved_jobs_leave_no_series() -> None:
     assert MetricsPage()("chroniker_job_runs_total", job_name="moved") == 0
 
 
-def test_every_change_is_seen_at_the_next_scrape() -> None:
+def test_every_change_is_exported_at_the_next_scrape() -> None:
     state = make_job_state(make_job(name="a"))
     for runs in (1, 2, 5):
         JobState.objects.filter(pk=state.pk).update(
@@ -48,7 +48,7 @@ def test_every_change_is_seen_at_the_next_scrape() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 200])
-def test_two_queries_whatever_the_number_of_jobs(
+def test_scrape_needs_two_queries_for_any_number_of_jobs(
     number: int, django_assert_num_queries: AssertNumQueries
 ) -> None:
     jobs = Job.objects.bulk_create([Job(name=f"job {n}", command="noop") for n in range(number)])
@@ -70,7 +70,7 @@ def test_jobs_over_the_limit_are_dropped_and_counted(settings: Any) -> None:
         assert page("chroniker_job_enabled", job_name="a") == 1
 
 
-def test_rows_that_make_no_sense_never_give_an_error() -> None:
+def test_invalid_rows_are_no_error() -> None:
     make_job_state(make_job(name="a"), duration_buckets=["nonsense"], duration_count=2)
     page = MetricsPage()
     assert page("chroniker_collector_up") == 1

@@ -57,7 +57,7 @@ class ScrapingThread(threading.Thread):
 
 
 @pytest.mark.slow
-def test_twenty_scrapes_at_once_while_ten_jobs_a_second_end(busy_site: str) -> None:
+def test_twenty_concurrent_scrapes_while_ten_jobs_per_second_end(busy_site: str) -> None:
     jobs = [make_job(name=f"job {n}") for n in range(12)]
     stop = threading.Event()
     scrapers = [ScrapingThread(busy_site, stop, openmetrics=bool(n % 2)) for n in range(SCRAPERS)]
@@ -108,7 +108,7 @@ def check(page: MetricsPage, jobs: int) -> None:
     assert len(lines) == len(set(lines))
 
 
-def test_twenty_scrapes_at_once_cost_few_readings(transactional_db: None) -> None:
+def test_twenty_concurrent_scrapes_share_few_reads(transactional_db: None) -> None:
     """Two queries a reading, and no reading for a scrape that came while another waited."""
     for n in range(20):
         make_job(name=f"job {n}")

@@ -41,7 +41,7 @@ PROMETHEUS_3 = (
         (";;,,;q", TEXT_TYPE),
     ],
 )
-def test_format_is_what_the_scraper_likes_best(accept: str, expected: str) -> None:
+def test_format_is_the_preferred_one_of_the_scraper(accept: str, expected: str) -> None:
     response = Client().get(METRICS_URL, headers={"accept": accept})
     assert response["Content-Type"] == expected
     assert response.content.endswith(b"# EOF\n") == (expected == OPENMETRICS_TYPE)

@@ -80,7 +80,7 @@ def test_missing_multiprocess_directory_affects_only_its_metrics(
     done = subprocess.run([sys.executable, "-c", code], env=env, cwd=REPO, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert b"chroniker_collector_up 1.0" in done.stdout
-    assert b"is no directory" in done.stderr
+    assert b"is not a directory" in done.stderr
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from tests.support.metrics_page import OPENMETRICS, MetricsPage, scrape
 pytestmark = pytest.mark.django_db
 
 
-def test_strict_parser_takes_the_page(settings: Any) -> None:
+def test_strict_parser_accepts_the_page(settings: Any) -> None:
     job = make_job(name='a"b\n} evil 1', hostname="*")
     make_job_state(job, host="w\\eb", runs_total=10**12, duration_buckets={"1": 10**7})
     families = {f.name: f for f in text_string_to_metric_families(scrape(accept=OPENMETRICS))}
@@ -94,7 +94,7 @@ def test_collector_that_raises_is_left_out(
     assert caplog.text.count("A collector failed") == 2
 
 
-def test_value_that_is_no_number_is_left_out(own_registry: CollectorRegistry) -> None:
+def test_value_that_is_not_a_number_is_left_out(own_registry: CollectorRegistry) -> None:
     broken = Collector()
     broken.collect = lambda: iter([GaugeMetricFamily("bookshop_x", "X.", "many")])  # type: ignore[method-assign, arg-type]
     own_registry.register(broken)
@@ -103,7 +103,7 @@ def test_value_that_is_no_number_is_left_out(own_registry: CollectorRegistry) ->
     assert "chroniker_collector_up 1.0" in text
 
 
-def test_no_family_is_there_twice(
+def test_each_family_is_exported_once(
     default_registry: CollectorRegistry, own_registry: CollectorRegistry
 ) -> None:
     default_registry.register(ChronikerCollector())

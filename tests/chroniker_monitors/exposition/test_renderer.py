@@ -179,7 +179,7 @@ def render_with_prometheus_client(snap: Snapshot, config: MetricsConfig, form: F
 @given(
     tables, monitors, st.lists(hosts, max_size=3, unique_by=lambda h: h[0]), contracts, st.data()
 )
-def test_every_byte_is_prometheus_clients(
+def test_output_is_identical_to_prometheus_client(
     table: list[Any],
     watched: list[Any],
     machines: list[Any],
@@ -226,11 +226,11 @@ def test_hostile_name_stays_one_sample(name: str) -> None:
 @example(1_777_896_000.0000001)
 @example(4294967295.999999)
 @example(999_999.9999999999)
-def test_numbers_are_written_as_go_does(number: float) -> None:
+def test_numbers_are_formatted_as_in_go(number: float) -> None:
     assert format_number(number).decode() == floatToGoString(number)
 
 
-def test_row_that_did_not_change_is_not_written_again() -> None:
+def test_unchanged_row_is_not_rendered_again() -> None:
     job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True, "muted": 0}
     job |= {"expected_seconds": None, "timeout_seconds": None, "start_deadline_seconds": None}
     job["failures_before_alert"] = 1

@@ -34,7 +34,7 @@ def test_output_and_exit_code_follow_nagios_plugins(
     assert run_check_monitor("volts") == (code, line)
 
 
-def test_a_failing_probe_is_unknown_and_not_zero(tmp_path: Path) -> None:
+def test_failing_probe_is_unknown_and_not_zero(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path, "raise the wire is cut", name="volts")
     code, line = run_check_monitor("volts")
     assert code == 3
@@ -47,13 +47,13 @@ def test_a_failing_probe_is_unknown_and_not_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("told", ["nan", "inf", "-inf"])
-def test_what_is_no_number_is_unknown(tmp_path: Path, told: str) -> None:
+def test_value_that_is_not_a_number_is_unknown(tmp_path: Path, told: str) -> None:
     monitor = make_gauge_monitor(tmp_path, told, name="volts")
     assert run_check_monitor("volts")[0] == 3
     assert monitor_state(monitor).recent_values == [[None, 3]]
 
 
-def test_parameters_that_no_kind_takes_are_unknown(tmp_path: Path) -> None:
+def test_invalid_parameters_are_unknown(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path, name="volts")
     monitor.probe.kind = "no_such_kind"
     monitor.probe.save()
@@ -62,7 +62,7 @@ def test_parameters_that_no_kind_takes_are_unknown(tmp_path: Path) -> None:
     assert "no_such_kind" in line
 
 
-def test_an_unknown_name_is_said_with_code_3() -> None:
+def test_unknown_monitor_exits_with_code_3() -> None:
     job = make_job(name="nightly")
     for arguments in (["nightly"], ["--job-id", str(job.pk)]):
         with pytest.raises(CommandError, match="There is no monitor") as refused:
@@ -70,7 +70,7 @@ def test_an_unknown_name_is_said_with_code_3() -> None:
         assert refused.value.returncode == 3
 
 
-def test_a_dry_run_records_nothing(tmp_path: Path) -> None:
+def test_dry_run_records_nothing(tmp_path: Path) -> None:
     make_gauge_monitor(tmp_path, "95", name="volts")
     assert run_check_monitor("volts", "--dry-run")[0] == 2
     assert not MonitorState.objects.exists()

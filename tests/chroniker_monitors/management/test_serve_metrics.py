@@ -66,7 +66,7 @@ def test_server_needs_no_web_site(serve: Any) -> None:
         assert time.monotonic() - began < 8  # a busy machine; held up, it would be ten and more
 
 
-def test_server_asks_for_the_token(serve: Any, monkeypatch: Any, tmp_path: Path) -> None:
+def test_server_requires_the_token(serve: Any, monkeypatch: Any, tmp_path: Path) -> None:
     (tmp_path / "site_with_token.py").write_text(
         "from tests.settings import *\nCHRONIKER_METRICS_TOKEN = 'a-token-of-some-length'\n"
     )
@@ -119,12 +119,12 @@ def test_server_speaks_tls(serve: Any, certificate: tuple[Path, Path]) -> None:
         (("--keyfile", "key.pem"), "requires --certfile"),
     ],
 )
-def test_certificate_that_is_none_is_an_error(options: tuple[str, ...], message: str) -> None:
+def test_invalid_certificate_is_an_error(options: tuple[str, ...], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         call_command("serve_metrics", "--port", "0", *options)
 
 
-def test_port_that_is_taken_is_an_error() -> None:
+def test_port_in_use_is_an_error() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(CommandError, match="Cannot listen"),
@@ -132,6 +132,6 @@ def test_port_that_is_taken_is_an_error() -> None:
         call_command("serve_metrics", "--port", str(taken.getsockname()[1]))
 
 
-def test_port_that_is_none_is_an_error() -> None:
+def test_invalid_port_is_an_error() -> None:
     with pytest.raises(CommandError, match="Cannot listen"):
         call_command("serve_metrics", "--port", "99999999")

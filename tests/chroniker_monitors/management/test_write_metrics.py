@@ -16,7 +16,7 @@ from tests.support.metrics_page import MetricsPage
 
 
 @pytest.mark.django_db
-def test_file_has_our_metrics_only(tmp_path: Path) -> None:
+def test_file_has_only_metrics_of_chroniker(tmp_path: Path) -> None:
     """node_exporter's own python_ and process_ metrics would collide with those of a process."""
     make_job_state(make_job(name="a"), runs_total=3)
     file = tmp_path / "chroniker.prom"
@@ -41,14 +41,14 @@ def test_readers_see_the_old_file_or_the_new(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", ["no/such/folder.prom", "folder"])
-def test_file_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) -> None:
+def test_unwritable_file_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(CommandError, match="Cannot write"):
         call_command("write_metrics", str(tmp_path / name))
     assert os.listdir(tmp_path) == ["folder"]
 
 
-def test_file_says_that_the_database_is_down(transactional_db: None, tmp_path: Path) -> None:
+def test_file_reports_that_the_database_is_down(transactional_db: None, tmp_path: Path) -> None:
     file = tmp_path / "chroniker.prom"
     with (
         replace_default_connection(postgres_wrapper(free_port())),

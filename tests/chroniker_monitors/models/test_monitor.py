@@ -41,7 +41,7 @@ def test_only_jobs_with_a_probe_are_monitors_in_every_query() -> None:
     assert other.description == ""
 
 
-def test_a_deleted_monitor_takes_everything_with_it_and_nothing_else() -> None:
+def test_deleting_a_monitor_deletes_only_its_own_rows() -> None:
     from django.utils.timezone import now
 
     job, other = make_monitor_without_probe("disk"), make_job(name="nightly")
@@ -54,7 +54,7 @@ def test_a_deleted_monitor_takes_everything_with_it_and_nothing_else() -> None:
     assert not Sample.objects.exists()
 
 
-def test_a_heartbeat_has_an_address_a_threshold_and_no_hosts() -> None:
+def test_heartbeat_has_url_and_threshold_and_no_hosts() -> None:
     monitor = make_heartbeat_monitor(period=100, grace=50, hostname="*", operator="<", warning=120)
     probe = Probe.objects.get()
     assert (probe.operator, probe.warning, probe.critical) == (">", 120, 150)
@@ -63,7 +63,7 @@ def test_a_heartbeat_has_an_address_a_threshold_and_no_hosts() -> None:
     assert Monitor.objects.get().hostname == ""
 
 
-def test_what_no_probe_takes_is_not_defined() -> None:
+def test_invalid_parameters_define_no_monitor() -> None:
     with pytest.raises(UnknownKind):
         Monitor.objects.define(name="a", kind="no_such_kind")
     with pytest.raises(ParamsInvalid):
@@ -71,7 +71,7 @@ def test_what_no_probe_takes_is_not_defined() -> None:
     assert not Job.objects.exists()
 
 
-def test_a_monitor_is_a_job_that_checks_itself() -> None:
+def test_monitor_is_a_job_that_runs_check_monitor() -> None:
     monitor = make_monitor(timeout_seconds=45, schedule="@every 1m")
     job = Job.objects.get()
     assert (job.command, job.args) == ("check_monitor", f"--job-id {job.pk}")
@@ -83,7 +83,7 @@ def test_a_monitor_is_a_job_that_checks_itself() -> None:
     monitor.full_clean()
 
 
-def test_the_package_itself_offers_monitors() -> None:
+def test_package_exports_monitor() -> None:
     import chroniker_monitors
 
     assert chroniker_monitors.Monitor is Monitor

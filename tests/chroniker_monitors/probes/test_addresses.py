@@ -36,16 +36,16 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize("text", NEVER)
-def test_what_is_not_public_is_never_reached(text: str) -> None:
+def test_private_addresses_are_never_reached(text: str) -> None:
     assert not is_allowed(ipaddress.ip_address(text))
 
 
 @pytest.mark.parametrize("text", PUBLIC)
-def test_what_is_public_may_be_reached(text: str) -> None:
+def test_public_addresses_may_be_reached(text: str) -> None:
     assert is_allowed(ipaddress.ip_address(text))
 
 
-def test_the_site_opens_networks(settings: Any) -> None:
+def test_allowed_networks_setting_opens_networks(settings: Any) -> None:
     settings.CHRONIKER_MONITORS_ALLOWED_NETWORKS = ["10.1.0.0/16", "fd00::/8"]
     assert is_allowed(ipaddress.ip_address("10.1.2.3"))
     assert is_allowed(ipaddress.ip_address("fd00::1"))
@@ -64,7 +64,7 @@ def test_the_site_opens_networks(settings: Any) -> None:
         "a\0.com", "localhost:80", "*.example.com",
     ],
 )  # fmt: skip
-def test_what_is_no_host_as_people_write_it_is_refused(host: str) -> None:
+def test_malformed_host_is_rejected(host: str) -> None:
     with pytest.raises(AddressRefused):
         normalize_host(host)
 
@@ -77,13 +77,13 @@ def test_what_is_no_host_as_people_write_it_is_refused(host: str) -> None:
         ("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("::1", "::1"), ("3com", "3com"),
     ],
 )  # fmt: skip
-def test_names_and_addresses_are_taken(host: str, name: str) -> None:
+def test_host_names_and_addresses_are_accepted(host: str, name: str) -> None:
     assert normalize_host(host) == name
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls", "http"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
-def test_no_kind_reaches_the_host_it_runs_on(kind: str, host: str) -> None:
+def test_no_kind_reaches_its_own_host(kind: str, host: str) -> None:
     with serve_socket(send_nothing) as port:
         params: dict[str, Any] = {"host": host, "port": port}
         if kind == "http":
@@ -92,12 +92,12 @@ def test_no_kind_reaches_the_host_it_runs_on(kind: str, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0177.0.0.1", "0x7f.1"])
-def test_other_ways_to_write_an_address_are_refused_with_the_form(host: str) -> None:
+def test_unusual_spellings_of_addresses_are_rejected(host: str) -> None:
     assert "four decimal numbers" in build_errors("tcp", host=host, port=80)["host"]
     assert "four decimal numbers" in build_errors("http", url=f"http://{host}/")["url"]
 
 
-def test_a_name_that_changes_its_address_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dns_rebinding_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rebinding: a public address for whoever checks, loopback for whoever connects."""
     answers = [["1.1.1.1"], ["127.0.0.1"]]
     asked = []
@@ -122,7 +122,7 @@ def test_a_name_that_changes_its_address_gains_nothing(monkeypatch: pytest.Monke
     assert len(connected) == 1
 
 
-def test_of_several_addresses_only_those_allowed_are_tried(
+def test_only_allowed_addresses_of_a_name_are_tried(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHRONIKER_MONITORS_ALLOWED_NETWORKS = ["127.0.0.1/32"]

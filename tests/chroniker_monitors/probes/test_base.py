@@ -38,7 +38,7 @@ class ExampleProbe(BaseProbe):
         return Reading(1)
 
 
-def test_what_is_given_is_taken_and_the_rest_has_its_default() -> None:
+def test_given_parameters_are_used_and_others_have_defaults() -> None:
     probe = probe_from_params(
         ExampleProbe, {"text": " a ", "ratio": 2, "colour": "red", "lines": "a\r\nb"}
     )
@@ -78,7 +78,7 @@ def test_what_is_given_is_taken_and_the_rest_has_its_default() -> None:
         ("text", "params", "JSON object"),
     ],
 )
-def test_what_cannot_be_is_refused_with_a_reason(params: Any, name: str, part: str) -> None:
+def test_invalid_parameter_is_rejected_with_a_reason(params: Any, name: str, part: str) -> None:
     with pytest.raises(ParamsInvalid) as caught:
         probe_from_params(ExampleProbe, params)
     assert list(caught.value.errors) == [name]
@@ -86,13 +86,13 @@ def test_what_cannot_be_is_refused_with_a_reason(params: Any, name: str, part: s
     assert part in str(caught.value)
 
 
-def test_every_wrong_parameter_is_named_at_once() -> None:
+def test_all_invalid_parameters_are_reported_together() -> None:
     with pytest.raises(ParamsInvalid) as caught:
         probe_from_params(ExampleProbe, {"number": 99, "flag": "yes", "other": 1})
     assert set(caught.value.errors) == {"text", "number", "flag", "other"}
 
 
-def test_fields_tell_all_that_a_form_needs() -> None:
+def test_fields_have_everything_a_form_needs() -> None:
     found = {field.name: field for field in param_fields(ExampleProbe)}
     assert list(found) == ["text", "lines", "number", "ratio", "colour", "flag", "phrase"]
     assert found["text"].required and found["text"].default is None
@@ -104,7 +104,7 @@ def test_fields_tell_all_that_a_form_needs() -> None:
     assert found["text"].options() == []
 
 
-def test_choices_are_those_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choices_are_computed_on_each_access(monkeypatch: pytest.MonkeyPatch) -> None:
     (colour,) = (field for field in param_fields(ExampleProbe) if field.name == "colour")
     assert colour.options() == [("red", "Red"), ("green", "Green")]
     monkeypatch.setattr(f"{__name__}._colours", ["blue"])
@@ -112,7 +112,7 @@ def test_choices_are_those_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert probe_from_params(ExampleProbe, {"text": "a", "colour": "blue"})
 
 
-def test_a_secret_is_not_shown_with_the_probe() -> None:
+def test_secret_is_not_shown_with_the_probe() -> None:
     assert "hunter22" not in repr(
         probe_from_params(ExampleProbe, {"text": "a", "phrase": "hunter22"})
     )

@@ -23,22 +23,22 @@ from tests.support.measurement import (
 # --- report ---------------------------------------------------------------------------------
 
 
-def test_a_command_reports_a_value_and_a_message() -> None:
+def test_command_reports_a_value_and_a_message() -> None:
     found = measure_value("command", command="report", args="41.5 --message 'all is well'")
     assert (found.value, found.message) == (41.5, "all is well")
 
 
-def test_the_last_report_counts_also_one_from_a_thread() -> None:
+def test_last_report_counts_even_from_a_thread() -> None:
     assert measured_number("command", command="report", args="1 2 3") == 3
     assert measured_number("command", command="report", args="1 2 --thread") == 2
 
 
-def test_a_command_that_reports_nothing_is_unknown() -> None:
+def test_command_that_reports_nothing_is_unknown() -> None:
     assert "must call Monitor.report" in measure_error("command", command="noop")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "text"])
-def test_a_report_that_is_no_number_is_unknown(value: str) -> None:
+def test_report_that_is_not_a_number_is_unknown(value: str) -> None:
     assert "takes a" in measure_error("command", command="report", args=value)
 
 
@@ -62,14 +62,14 @@ def test_reports_are_collected_by_the_innermost_monitor() -> None:
 # --- stderr ---------------------------------------------------------------------------------
 
 
-def test_stderr_means_that_somebody_has_to_look() -> None:
+def test_output_on_stderr_gives_one() -> None:
     found = measure_value("command", command="act", args="complain 'stock is low'", mode="stderr")
     assert (found.value, found.message) == (1, "stock is low")
     found = measure_value("command", command="act", args="say fine", mode="stderr")
     assert (found.value, found.message) == (0, "act wrote nothing to stderr")
 
 
-def test_stderr_of_programs_that_it_starts_counts(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stderr_of_child_programs_counts(capfd: pytest.CaptureFixture[str]) -> None:
     before = sys.stderr
     found = measure_value("command", command="warn_below", args="'from below'", mode="stderr")
     assert (found.value, found.message) == (1, "from below")
@@ -78,7 +78,7 @@ def test_stderr_of_programs_that_it_starts_counts(capfd: pytest.CaptureFixture[s
     assert sys.stderr is before
 
 
-def test_logging_is_no_complaint(capfd: pytest.CaptureFixture[str]) -> None:
+def test_logging_is_not_output_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     """As in a job, where log records have a stream of their own."""
     root = logging.getLogger()
     console = logging.StreamHandler(sys.stderr)
@@ -95,7 +95,7 @@ def test_logging_is_no_complaint(capfd: pytest.CaptureFixture[str]) -> None:
     assert "all is well" in capfd.readouterr().err
 
 
-def test_a_flood_of_stderr_is_a_bounded_message() -> None:
+def test_long_stderr_gives_a_bounded_message() -> None:
     found = measure_value("command", command="act", args=f"complain {'x' * 10_000}", mode="stderr")
     assert found.value == 1 and len(found.message) == 500
 
@@ -114,11 +114,11 @@ def test_a_flood_of_stderr_is_a_bounded_message() -> None:
         ("--no-such-option", "CommandError: Error: "),
     ],
 )
-def test_a_command_that_fails_is_unknown(mode: str, args: str, said: str) -> None:
+def test_command_that_fails_is_unknown(mode: str, args: str, said: str) -> None:
     assert said in measure_error("command", command="act", args=args, mode=mode)
 
 
-def test_a_command_that_never_ends_is_unknown_in_time() -> None:
+def test_endless_command_is_unknown_in_time() -> None:
     for mode in ("report", "stderr"):
         said = measure_error("command", timeout=0.3, command="act", args="sleep 300", mode=mode)
         assert said.startswith("No result within 0.3 s.")
@@ -132,15 +132,15 @@ def test_a_command_that_never_ends_is_unknown_in_time() -> None:
         ("check_monitor", "cannot run check_monitor"), ("", "required"),
     ],
 )  # fmt: skip
-def test_only_commands_that_jobs_may_run(command: str, said: str) -> None:
+def test_only_allowed_commands_run(command: str, said: str) -> None:
     assert said in build_errors("command", command=command)["command"]
 
 
-def test_arguments_that_cannot_be_split_are_refused() -> None:
+def test_invalid_command_arguments_are_rejected() -> None:
     assert "close each quote" in build_errors("command", command="noop", args="'a")["args"]
 
 
-def test_a_command_that_is_no_longer_allowed_does_not_run(settings: Any) -> None:
+def test_command_that_became_disallowed_does_not_run(settings: Any) -> None:
     params = {"command": "report", "args": "5"}
     assert measure_kind("command", params, timeout=20).value == 5
     with override_settings(CHRONIKER_ALLOWED_COMMANDS=["noop"]):

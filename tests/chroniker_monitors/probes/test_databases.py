@@ -27,7 +27,7 @@ ENGINES = {"postgresql": "postgres", "mysql": "root"}
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_database_answers() -> None:
+def test_database_has_a_latency() -> None:
     found = measure_value("database")
     assert 0 < (found.value or 0) < 20
     assert (found.unit, found.message) == (
@@ -37,7 +37,7 @@ def test_a_database_answers() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_connection_of_its_own_is_measured_and_closed() -> None:
+def test_probe_opens_and_closes_its_own_connection() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     before = connections["default"].connection
@@ -48,7 +48,7 @@ def test_a_connection_of_its_own_is_measured_and_closed() -> None:
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 @pytest.mark.django_db
 @pytest.mark.one_database
-def test_a_database_that_is_not_there_is_unknown(engine: str) -> None:
+def test_missing_database_is_unknown(engine: str) -> None:
     _needs_driver(engine)
     with aliases(engine, ENGINES[engine], "shop", {"away": free_port()}):
         said = measure_error("database", alias="away")
@@ -59,7 +59,7 @@ def test_a_database_that_is_not_there_is_unknown(engine: str) -> None:
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 @pytest.mark.django_db
 @pytest.mark.one_database
-def test_a_database_that_says_nothing_is_unknown_in_time(engine: str) -> None:
+def test_unresponsive_database_is_unknown_in_time(engine: str) -> None:
     _needs_driver(engine)
     with (
         serve_socket(send_nothing) as port,
@@ -73,14 +73,14 @@ def test_a_database_that_says_nothing_is_unknown_in_time(engine: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.one_database
-def test_a_file_that_is_missing_is_unknown_and_not_made(tmp_path: Path) -> None:
+def test_missing_sqlite_file_is_unknown_and_not_created(tmp_path: Path) -> None:
     path = tmp_path / "gone.sqlite3"
     with aliases("sqlite3", "", str(path), {"gone": 0}):
         assert measure_error("database", alias="gone") == f"There is no file {path}."
     assert not path.exists()
 
 
-def test_an_alias_is_one_of_the_sites() -> None:
+def test_unknown_alias_is_rejected() -> None:
     assert "not one of: default" in build_errors("database", alias="other")["alias"]
     assert "not one of: default" in build_errors("migrations", alias="other")["alias"]
 
@@ -93,7 +93,7 @@ def _needs_driver(engine: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_without_a_replica_there_is_nothing_to_measure() -> None:
+def test_without_a_replica_lag_is_unknown() -> None:
     said = measure_error("database", measure="replication_lag")
     expected = {
         "postgresql": "No replica is connected to this primary",
@@ -118,7 +118,7 @@ def lag_error(alias: str) -> str:
 @pytest.mark.timeout(300)
 @pytest.mark.django_db
 @pytest.mark.one_database
-def test_a_replica_of_postgres_falls_behind_and_catches_up() -> None:
+def test_replica_of_postgres_falls_behind_and_catches_up() -> None:
     pytest.importorskip("psycopg")
     with postgres_pair() as pair:
         run(pair.primary, "CREATE TABLE numbers (number integer)")
@@ -150,7 +150,7 @@ def test_a_replica_of_postgres_falls_behind_and_catches_up() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.django_db
 @pytest.mark.one_database
-def test_a_replica_of_mariadb_falls_behind_stops_and_catches_up() -> None:
+def test_replica_of_mariadb_falls_behind_stops_and_catches_up() -> None:
     with mariadb_pair() as pair:
         assert "Replication is not running" in lag_error(pair.replica)
         assert "This server is not a replica" in lag_error(pair.primary)
@@ -198,7 +198,7 @@ def test_all_migrations_are_applied() -> None:
 
 
 @pytest.mark.django_db
-def test_a_migration_that_is_missing_is_named() -> None:
+def test_unapplied_migration_is_named() -> None:
     recorder = MigrationRecorder(connection)
     recorder.record_unapplied("sessions", "0001_initial")
     found = measure_value("migrations")
@@ -206,14 +206,14 @@ def test_a_migration_that_is_missing_is_named() -> None:
 
 
 @pytest.mark.django_db
-def test_a_history_that_cannot_be_is_unknown() -> None:
+def test_inconsistent_migration_history_is_unknown() -> None:
     recorder = MigrationRecorder(connection)
     recorder.record_unapplied("auth", "0001_initial")
     assert "inconsistent" in measure_error("migrations")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_asking_for_migrations_makes_no_table() -> None:
+def test_checking_migrations_creates_no_table() -> None:
     measured_number("migrations")
     with connection.cursor() as cursor:
         assert "django_migrations" in connection.introspection.table_names(cursor)

@@ -27,14 +27,14 @@ ENTRIES = {
 }
 
 
-def test_every_kind_has_an_entry_and_no_other() -> None:
+def test_documented_kinds_are_the_registered_kinds() -> None:
     assert set(ENTRIES) == set(registry.SHIPPED)
     for kind in registry.SHIPPED:
         assert f"[`{kind}`](#{kind})" in TEXT
 
 
 @pytest.mark.parametrize("kind", sorted(registry.SHIPPED))
-def test_its_parameters_and_defaults_are_those_of_the_code(kind: str) -> None:
+def test_documented_parameters_and_defaults_match_the_code(kind: str) -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", ENTRIES[kind], re.M)
     documented = {name: default.strip("` ") for name, default in rows}
     found = fields(kind)
@@ -51,7 +51,7 @@ def test_its_parameters_and_defaults_are_those_of_the_code(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(registry.SHIPPED))
-def test_it_says_what_makes_it_unknown(kind: str) -> None:
+def test_entry_says_when_the_result_is_unknown(kind: str) -> None:
     assert "nknown: " in ENTRIES[kind] or kind == "heartbeat"
 
 
@@ -68,13 +68,13 @@ LOCAL = sorted(set(registry.SHIPPED) - {"http", "tls", "tcp", "queue", "heartbea
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("kind", LOCAL)
-def test_examples_that_need_nobody_else(kind: str, settings: Any) -> None:
+def test_local_examples_run(kind: str, settings: Any) -> None:
     settings.CHRONIKER_MONITORS_SQL_ALIAS = "default"
     found = measure(build(*example(kind)), timeout=30)
     assert found.has_value, found
 
 
-def test_examples_of_the_network(authority: CertificateAuthority) -> None:
+def test_network_examples_run(authority: CertificateAuthority) -> None:
     build(*example("http"))
     build(*example("tls"))
     with serve_http(authority.issue(30, "localhost")) as web_server:
@@ -87,13 +87,13 @@ def test_examples_of_the_network(authority: CertificateAuthority) -> None:
         assert measure(build(kind, params | {"port": port}), timeout=30).has_value
 
 
-def test_examples_of_queues_and_heartbeats_can_be_built(settings: Any) -> None:
+def test_queue_and_heartbeat_examples_can_be_built(settings: Any) -> None:
     settings.CELERY_BROKER_URL = "redis://127.0.0.1/0"
     build(*example("queue"))
     build(*example("heartbeat"))
 
 
-def test_the_kind_of_ones_own_runs(
+def test_custom_kind_example_runs(
     kinds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)

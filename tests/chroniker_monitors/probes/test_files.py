@@ -29,7 +29,7 @@ def write(path: Path, age: float = 0, size: int = 0) -> Path:
     return path
 
 
-def test_the_newest_file_counts(tmp_path: Path) -> None:
+def test_newest_file_counts(tmp_path: Path) -> None:
     write(tmp_path / "shop-1.gz", age=90_000, size=10)
     newest = write(tmp_path / "shop-2.gz", age=3600, size=20)
     write(tmp_path / "other.gz", age=5, size=30)
@@ -42,14 +42,14 @@ def test_the_newest_file_counts(tmp_path: Path) -> None:
     assert measured_number("file", pattern=pattern, measure="count") == 2
 
 
-def test_a_file_gets_old_and_is_renewed(tmp_path: Path) -> None:
+def test_age_grows_until_the_file_is_renewed(tmp_path: Path) -> None:
     path = write(tmp_path / "backup.sql", age=100_000)
     assert measured_number("file", pattern=str(path)) > 86_400
     write(path)
     assert measured_number("file", pattern=str(path)) < 60
 
 
-def test_stars_go_down_into_directories_and_leave_out_what_is_no_file(tmp_path: Path) -> None:
+def test_double_star_descends_and_skips_directories(tmp_path: Path) -> None:
     write(tmp_path / "a/b/c.log", age=50)
     (tmp_path / "a/b/d.log").mkdir()
     (tmp_path / "a/gone.log").symlink_to(tmp_path / "nowhere")
@@ -57,24 +57,24 @@ def test_stars_go_down_into_directories_and_leave_out_what_is_no_file(tmp_path: 
     assert measured_number("file", pattern=str(tmp_path / "a/*/c.log")) == pytest.approx(50, abs=30)
 
 
-def test_a_file_of_the_future_has_no_negative_age(tmp_path: Path) -> None:
+def test_file_from_the_future_has_age_zero(tmp_path: Path) -> None:
     assert measured_number("file", pattern=str(write(tmp_path / "a", age=-5000))) == 0
 
 
-def test_no_file_is_unknown_and_not_age_zero(tmp_path: Path) -> None:
+def test_missing_file_is_unknown_and_not_age_zero(tmp_path: Path) -> None:
     for measure_ in ("age_seconds", "size_bytes"):
         said = measure_error("file", pattern=str(tmp_path / "*.gz"), measure=measure_)
         assert said == f"No file matches {tmp_path}/*.gz ({tmp_path} exists)."
     assert measured_number("file", pattern=str(tmp_path / "*.gz"), measure="count") == 0
 
 
-def test_no_directory_is_unknown_and_not_zero_files(tmp_path: Path) -> None:
+def test_missing_directory_is_unknown_and_not_zero_files(tmp_path: Path) -> None:
     for pattern in ("gone/*.gz", "gone/backup.gz"):
         said = measure_error("file", pattern=str(tmp_path / pattern), measure="count")
         assert said == f"No such file or directory: {tmp_path}/gone."
 
 
-def test_a_directory_that_may_not_be_read_is_unknown_and_not_zero_files(
+def test_unreadable_directory_is_unknown_and_not_zero_files(
     tmp_path: Path, run_in_fork: RunInFork
 ) -> None:
     require("root")
@@ -104,10 +104,10 @@ def test_too_many_files_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("pattern", ["backup.gz", "./*.gz", "~/x"])
-def test_a_pattern_begins_at_the_root(pattern: str) -> None:
+def test_pattern_must_be_absolute(pattern: str) -> None:
     assert "absolute path" in build_errors("file", pattern=pattern)["pattern"]
 
 
-def test_a_pattern_is_needed() -> None:
+def test_pattern_is_required() -> None:
     assert FileProbe.kind == "file"
     assert "required" in build_errors("file")["pattern"]

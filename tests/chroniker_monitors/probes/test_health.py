@@ -68,7 +68,7 @@ class NotACheck:
         ("odd", 2, "Unexpected Result: got 5"),
     ],
 )
-def test_a_verdict_is_a_value(outcome: str, value: int, message: str) -> None:
+def test_health_check_result_is_a_value(outcome: str, value: int, message: str) -> None:
     found = measure_value(
         "health", check=f"{HERE}.SimpleCheck", options=f'{{"outcome": "{outcome}"}}'
     )
@@ -76,18 +76,18 @@ def test_a_verdict_is_a_value(outcome: str, value: int, message: str) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "said"), [("unknown", "cannot tell"), ("bug", "division")])
-def test_a_check_that_breaks_is_unknown(outcome: str, said: str) -> None:
+def test_broken_health_check_is_unknown(outcome: str, said: str) -> None:
     params = {"check": f"{HERE}.SimpleCheck", "options": f'{{"outcome": "{outcome}"}}'}
     assert said in measure_error("health", **params)
 
 
-def test_a_check_that_never_ends_is_unknown_in_time() -> None:
+def test_endless_health_check_is_unknown_in_time() -> None:
     for check, options in (("SimpleCheck", '{"outcome": "slow"}'), ("SlowCheck", "")):
         said = measure_error("health", timeout=0.5, check=f"{HERE}.{check}", options=options)
         assert said.startswith("No result within 0.5 s.")
 
 
-def test_a_check_that_ships_with_the_package() -> None:
+def test_shipped_health_check_runs() -> None:
     assert measured_number("health", check="health_check.checks.Cache") == 0
     said = measure_value(
         "health", check="health_check.checks.Cache", options='{"alias": "default"}'
@@ -109,7 +109,7 @@ def test_a_check_that_ships_with_the_package() -> None:
         ("healthy_check.Check", "not in health_check"),
     ],
 )
-def test_what_is_no_check_is_refused_and_nothing_else_imported(check: str, said: str) -> None:
+def test_path_that_is_not_a_health_check_is_rejected(check: str, said: str) -> None:
     assert said in build_errors("health", check=check)["check"]
 
 
@@ -122,5 +122,5 @@ def test_what_is_no_check_is_refused_and_nothing_else_imported(check: str, said:
         ('{"run": 1}', "has no option run"),
     ],
 )
-def test_options_that_it_does_not_take_are_refused(options: str, said: str) -> None:
+def test_unknown_health_check_options_are_rejected(options: str, said: str) -> None:
     assert said in build_errors("health", check=f"{HERE}.SimpleCheck", options=options)["options"]

@@ -32,7 +32,7 @@ from tests.support.probe_servers import (
 )
 
 
-def test_a_page_has_a_latency(web_server: WebServer) -> None:
+def test_page_has_a_latency(web_server: WebServer) -> None:
     found = measure_value("http", url=web_server.answer("/"))
     assert 0 < (found.value or 0) < 20
     assert found.unit == "seconds"
@@ -40,18 +40,18 @@ def test_a_page_has_a_latency(web_server: WebServer) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404, 503])
-def test_a_status_is_a_value_whatever_it_is(web_server: WebServer, status: int) -> None:
+def test_any_status_is_a_value(web_server: WebServer, status: int) -> None:
     assert measured_number("http", url=web_server.answer("/", status), measure="status") == status
 
 
-def test_a_status_that_is_not_expected_is_no_latency(web_server: WebServer) -> None:
+def test_unexpected_status_gives_no_latency(web_server: WebServer) -> None:
     url = web_server.answer("/", 503)
     assert measure_error("http", url=url) == "The status was 503, expected 200-299."
     assert measured_number("http", url=url, expected_status="200, 500-599") > 0
     assert measured_number("http", url=url, measure="as_expected") == 0
 
 
-def test_a_text_is_expected(web_server: WebServer) -> None:
+def test_expected_text_is_required(web_server: WebServer) -> None:
     url = web_server.answer("/", body="Grüße".encode())
     assert measured_number("http", url=url, expected_text="Grüße", measure="as_expected") == 1
     assert measured_number("http", url=url, expected_text="bye", measure="as_expected") == 0
@@ -65,7 +65,7 @@ def test_a_text_is_expected(web_server: WebServer) -> None:
         (b'{"0": 3}', "0", 3), (b'{"a": -1e3}', "a", -1000),
     ],
 )  # fmt: skip
-def test_a_number_comes_from_json(
+def test_number_is_read_from_json(
     web_server: WebServer, body: bytes, path: str, value: float
 ) -> None:
     assert (
@@ -93,7 +93,7 @@ def test_json_without_that_number_is_unknown(
     assert said in measure_error("http", url=url, measure="json", json_path=path)
 
 
-def test_headers_are_sent_and_shown_to_nobody(web_server: WebServer) -> None:
+def test_headers_are_sent_and_never_shown(web_server: WebServer) -> None:
     headers = "Authorization: Bearer staple-99\nAccept: text/html"
     url = web_server.answer("/", 401)
     said = measure_error("http", url=url, headers=headers, expected_text="Bearer staple-99")
@@ -102,14 +102,14 @@ def test_headers_are_sent_and_shown_to_nobody(web_server: WebServer) -> None:
     assert "staple-99" not in said
 
 
-def test_head_asks_for_no_body(web_server: WebServer) -> None:
+def test_head_request_reads_no_body(web_server: WebServer) -> None:
     assert (
         measured_number("http", url=web_server.answer("/"), method="HEAD", measure="status") == 200
     )
     assert web_server.requests[0][0] == "HEAD"
 
 
-def test_a_path_and_a_query_arrive_as_they_are(web_server: WebServer) -> None:
+def test_path_and_query_are_sent_unchanged(web_server: WebServer) -> None:
     measured_number("http", url=web_server.answer("/a%20b/%C3%BC?x=1&y=%26"), measure="status")
     assert web_server.requests[0][1] == "/a%20b/%C3%BC?x=1&y=%26"
 
@@ -126,7 +126,7 @@ def test_redirects_are_followed_and_counted(web_server: WebServer) -> None:
     assert measured_number("http", url=url, max_redirects=0, measure="status") == 302
 
 
-def test_redirects_in_a_circle_end(web_server: WebServer) -> None:
+def test_redirect_loop_ends(web_server: WebServer) -> None:
     url = web_server.answer("/", 301, Location="/")
     assert "more than 5 redirects" in measure_error("http", url=url)
     assert len(web_server.requests) == 6
@@ -147,14 +147,14 @@ def test_redirects_in_a_circle_end(web_server: WebServer) -> None:
         ("http://:80/", "has no host"),
     ],
 )
-def test_a_redirect_leads_nowhere_that_could_not_be_asked_for(
+def test_redirect_to_a_forbidden_address_is_refused(
     web_server: WebServer, location: str, said: str
 ) -> None:
     assert said in measure_error("http", url=web_server.answer("/", 302, Location=location))
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
-def test_no_proxy_of_the_environment_stands_between(
+def test_proxy_of_the_environment_is_ignored(
     web_server: WebServer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """It would connect to whatever it is asked for, also where no monitor may."""
@@ -186,7 +186,7 @@ def test_headers_go_to_no_other_host(web_server: WebServer) -> None:
         "http://exa mple.com", "unix:///run/docker.sock",
     ],
 )  # fmt: skip
-def test_what_is_no_web_address_is_refused_with_the_form(url: str) -> None:
+def test_malformed_url_is_rejected(url: str) -> None:
     assert "url" in build_errors("http", url=url)
 
 
@@ -203,20 +203,20 @@ def test_what_is_no_web_address_is_refused_with_the_form(url: str) -> None:
         ({"max_redirects": 11}, "max_redirects"),
     ],
 )  # fmt: skip
-def test_what_does_not_go_together_is_refused(params: dict[str, Any], name: str) -> None:
+def test_conflicting_parameters_are_rejected(params: dict[str, Any], name: str) -> None:
     assert list(build_errors("http", url="http://example.com/", **params)) == [name]
 
 
 # --- servers that fail, and that mean harm --------------------------------------------------
 
 
-def test_nobody_there_is_unknown(loopback: None) -> None:
+def test_refused_connection_is_unknown(loopback: None) -> None:
     port = free_port()
     assert "Nothing listens there" in measure_error("http", url=f"http://localhost:{port}/")
 
 
 @pytest.mark.parametrize("talk", [send_nothing, send_slow_body, send_slow_headers])
-def test_the_whole_request_has_one_time_limit(loopback: None, talk: Callable[..., None]) -> None:
+def test_whole_request_has_one_time_limit(loopback: None, talk: Callable[..., None]) -> None:
     with serve_socket(talk) as port:
         began = time.monotonic()
         said = measure_error("http", timeout=0.6, url=f"http://localhost:{port}/")
@@ -224,7 +224,7 @@ def test_the_whole_request_has_one_time_limit(loopback: None, talk: Callable[...
     assert said.startswith("No result within 0.6 s.")
 
 
-def test_a_gigabyte_is_not_read(loopback: None) -> None:
+def test_huge_body_is_not_read(loopback: None) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with serve_socket(send_endless_body) as port:
         said = measure_error("http", url=f"http://localhost:{port}/")
@@ -232,12 +232,12 @@ def test_a_gigabyte_is_not_read(loopback: None) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
 
 
-def test_what_speaks_no_http_is_unknown(loopback: None) -> None:
+def test_server_that_does_not_speak_http_is_unknown(loopback: None) -> None:
     with serve_socket(close_immediately) as port:
         assert "invalid HTTP response" in measure_error("http", url=f"http://localhost:{port}/")
 
 
-def test_a_server_that_hangs_up_is_unknown(loopback: None) -> None:
+def test_server_that_hangs_up_is_unknown(loopback: None) -> None:
     with serve_socket(lambda connection, over: None) as port:
         assert measure_error("http", url=f"http://localhost:{port}/")
 
@@ -245,26 +245,28 @@ def test_a_server_that_hangs_up_is_unknown(loopback: None) -> None:
 # --- tls ------------------------------------------------------------------------------------
 
 
-def test_a_trusted_certificate_is_let_pass(authority: CertificateAuthority) -> None:
+def test_trusted_certificate_is_accepted(authority: CertificateAuthority) -> None:
     with serve_http(authority.issue(30)) as web_server:
         assert measured_number("http", url=web_server.answer("/"), measure="status") == 200
 
 
 @pytest.mark.parametrize(("days", "hosts"), [(-1, "localhost"), (30, "other.example.com")])
-def test_any_other_is_not(authority: CertificateAuthority, days: float, hosts: str) -> None:
+def test_untrusted_certificate_is_unknown(
+    authority: CertificateAuthority, days: float, hosts: str
+) -> None:
     with serve_http(authority.issue(days, hosts)) as web_server:
         assert "certificate" in measure_error("http", url=web_server.answer("/"))
     assert web_server.requests == []
 
 
-def test_an_unknown_authority_is_not(authority: CertificateAuthority, settings: Any) -> None:
+def test_unknown_authority_is_unknown(authority: CertificateAuthority, settings: Any) -> None:
     settings.CHRONIKER_MONITORS_CA_FILE = ""
     with serve_http(authority.issue(30)) as web_server:
         assert "certificate" in measure_error("http", url=web_server.answer("/"))
     assert web_server.requests == []
 
 
-def test_a_slow_drip_under_tls_ends_in_time(authority: CertificateAuthority) -> None:
+def test_slow_tls_response_ends_in_time(authority: CertificateAuthority) -> None:
     context = authority.issue(30)
 
     def talk(connection: Any, over: Any) -> None:
@@ -276,7 +278,7 @@ def test_a_slow_drip_under_tls_ends_in_time(authority: CertificateAuthority) -> 
     assert said.startswith("No result within 1 s.")
 
 
-def test_an_address_of_ipv6_is_fetched(loopback: None) -> None:
+def test_ipv6_url_is_fetched(loopback: None) -> None:
     if not has_ipv6():
         pytest.skip("no IPv6 on loopback")
     with serve_http(host="::1") as server:

@@ -52,7 +52,7 @@ def put(queue: Any, number: int) -> None:
             producer.publish("{}", exchange=queue.name, routing_key=queue.name, priority=3)
 
 
-def test_the_length_of_a_queue(queue: Any) -> None:
+def test_queue_length_is_measured(queue: Any) -> None:
     assert measured_number("queue", queue=queue.name) == 0, "declared, and empty"
     put(queue, 3)
     found = measure_value("queue", queue=queue.name)
@@ -62,7 +62,7 @@ def test_the_length_of_a_queue(queue: Any) -> None:
     assert measured_number("queue", queue=queue.name) == 0
 
 
-def test_measuring_takes_nothing_and_makes_nothing(broker: str) -> None:
+def test_measuring_consumes_and_creates_nothing(broker: str) -> None:
     name = f"chroniker-test-{uuid.uuid4().hex}"
     for _ in range(2):
         said = measure_error("queue", queue=name)
@@ -70,7 +70,7 @@ def test_measuring_takes_nothing_and_makes_nothing(broker: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_broker_that_is_not_there_is_unknown(settings: Any, scheme: str) -> None:
+def test_missing_broker_is_unknown(settings: Any, scheme: str) -> None:
     port = free_port()
     settings.CHRONIKER_MONITORS_BROKERS = {"default": f"{scheme}://me:hunter22@127.0.0.1:{port}/"}
     said = measure_error("queue")
@@ -79,13 +79,13 @@ def test_a_broker_that_is_not_there_is_unknown(settings: Any, scheme: str) -> No
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_broker_that_says_nothing_is_unknown_in_time(settings: Any, scheme: str) -> None:
+def test_unresponsive_broker_is_unknown_in_time(settings: Any, scheme: str) -> None:
     with serve_socket(send_nothing) as port:
         settings.CHRONIKER_MONITORS_BROKERS = {"default": f"{scheme}://127.0.0.1:{port}/"}
         assert measure_error("queue", timeout=1).startswith("No result within 1 s.")
 
 
-def test_a_wrong_password_is_unknown_and_not_shown(settings: Any) -> None:
+def test_wrong_password_is_unknown_and_not_shown(settings: Any) -> None:
     require("rabbitmq")
     url = URLS["rabbitmq"].replace("guest:guest", "guest:hunter22")
     settings.CHRONIKER_MONITORS_BROKERS = {"default": url}
@@ -93,7 +93,7 @@ def test_a_wrong_password_is_unknown_and_not_shown(settings: Any) -> None:
     assert "ACCESS_REFUSED" in said and "hunter22" not in said
 
 
-def test_a_queue_of_another_exchange_is_known_by_its_name(settings: Any) -> None:
+def test_queue_of_another_exchange_is_known_by_its_name(settings: Any) -> None:
     require("redis")
     settings.CHRONIKER_MONITORS_BROKERS = {"default": URLS["redis"]}
     name = f"chroniker-test-{uuid.uuid4().hex}"
@@ -108,13 +108,13 @@ def test_a_queue_of_another_exchange_is_known_by_its_name(settings: Any) -> None
             bound.exchange.delete()
 
 
-def test_celerys_broker_is_the_default_one(settings: Any) -> None:
+def test_celery_broker_is_the_default(settings: Any) -> None:
     require("redis")
     settings.CELERY_BROKER_URL = URLS["redis"]
     assert "There is no queue" in measure_error("queue", queue=uuid.uuid4().hex)
 
 
-def test_only_brokers_that_the_site_names_are_asked(settings: Any) -> None:
+def test_only_configured_brokers_are_used(settings: Any) -> None:
     assert "no choices" in build_errors("queue")["broker"]
     settings.CHRONIKER_MONITORS_BROKERS = {"main": URLS["redis"]}
     assert "not one of: main" in build_errors("queue", broker="redis://127.0.0.1/")["broker"]

@@ -72,7 +72,7 @@ def test_conditions(runs: list[Run], filters: str, rows: int) -> None:
     assert count(filters) == rows
 
 
-def test_exceptions_leave_rows_out(runs: list[Run]) -> None:
+def test_exclusions_leave_rows_out(runs: list[Run]) -> None:
     assert count("", exclude="exit_code = 1\nexit_code = 2") == 3
     assert count("status = failed", exclude="scheduled_for__lt = now-90m") == 1
 
@@ -86,7 +86,7 @@ def test_exceptions_leave_rows_out(runs: list[Run]) -> None:
         ("newest_seconds", "scheduled_for", 1, "seconds"),
     ],
 )  # fmt: skip
-def test_measures(runs: list[Run], measure: str, field: str, value: float, unit: str) -> None:
+def test_aggregates(runs: list[Run], measure: str, field: str, value: float, unit: str) -> None:
     found = measure_value("records", model="chroniker.Run", measure=measure, field=field)
     assert found.value == pytest.approx(value, abs=60 if unit == "seconds" else 1e-6)
     assert found.unit == unit
@@ -97,7 +97,7 @@ def test_measures(runs: list[Run], measure: str, field: str, value: float, unit:
     ("measure", "field", "value"),
     [("count", "", 0), ("sum", "exit_code", 0), ("oldest_seconds", "scheduled_for", 0)],
 )
-def test_no_rows_are_nothing_where_that_means_something(
+def test_no_rows_are_zero_for_counts_and_sums(
     db: None, measure: str, field: str, value: float
 ) -> None:
     params = {"model": "chroniker.Run", "measure": measure, "field": field}
@@ -110,7 +110,7 @@ def test_no_rows_are_nothing_where_that_means_something(
     [("avg", "exit_code"), ("min", "exit_code"), ("max", "exit_code"),
      ("newest_seconds", "scheduled_for")],
 )  # fmt: skip
-def test_no_rows_are_unknown_where_it_does_not(db: None, measure: str, field: str) -> None:
+def test_no_rows_are_unknown_for_other_aggregates(db: None, measure: str, field: str) -> None:
     params = {"model": "chroniker.Run", "measure": measure, "field": field}
     assert "when_empty" in measure_error("records", **params)
     assert measured_number("records", **params, when_empty=7.5) == 7.5
@@ -125,7 +125,7 @@ def test_measuring_changes_nothing(runs: list[Run]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_missing_table_is_unknown_and_not_zero_rows() -> None:
+def test_missing_table_is_unknown_and_not_zero_rows() -> None:
     with connection.schema_editor() as editor:
         editor.alter_db_table(Run, "chroniker_run", "chroniker_run_gone")
     try:
@@ -138,7 +138,7 @@ def test_a_missing_table_is_unknown_and_not_zero_rows() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_table_that_is_locked_is_unknown_in_time() -> None:
+def test_locked_table_is_unknown_in_time() -> None:
     lock = {
         "postgresql": ("BEGIN", "LOCK TABLE chroniker_run"),
         "mysql": ("LOCK TABLES chroniker_run WRITE",),
@@ -184,7 +184,7 @@ REFUSED_LOOKUPS = [
 
 @pytest.mark.parametrize("text", REFUSED_LOOKUPS)
 @pytest.mark.parametrize("name", ["filters", "exclude"])
-def test_what_is_not_on_the_list_cannot_be_asked(name: str, text: str) -> None:
+def test_models_that_are_not_listed_are_rejected(name: str, text: str) -> None:
     assert name in build_errors("records", model="chroniker.Run", **{name: text})
 
 
@@ -198,7 +198,7 @@ def test_what_is_not_on_the_list_cannot_be_asked(name: str, text: str) -> None:
         "job__isnull = perhaps", "job = nightly", "exit_code__in = " + ",".join(["1"] * 1001),
     ],
 )  # fmt: skip
-def test_a_value_of_another_type_is_refused(text: str) -> None:
+def test_value_of_another_type_is_refused(text: str) -> None:
     assert "filters" in build_errors("records", model="chroniker.Run", filters=text)
 
 
@@ -215,7 +215,7 @@ def test_models_that_cannot_be_counted_are_refused(label: str) -> None:
     assert list(build_errors("records", model=label)) == ["model"]
 
 
-def test_the_models_to_choose_from_hold_no_secrets() -> None:
+def test_offered_models_hold_no_secrets() -> None:
     (model,) = (field for field in fields("records") if field.name == "model")
     labels = [value for value, _ in model.options()]
     assert {"chroniker.Job", "chroniker.Run", "chroniker.Host"} <= set(labels)
@@ -225,7 +225,7 @@ def test_the_models_to_choose_from_hold_no_secrets() -> None:
         assert not any(is_secret(name.name) for name in found._meta.concrete_fields)
 
 
-def test_the_site_names_models(settings: Any, db: None) -> None:
+def test_models_setting_adds_models(settings: Any, db: None) -> None:
     settings.CHRONIKER_MONITORS_MODELS = ["auth.User", "chroniker.host"]
     get_user_model().objects.create_user("ann", password="correct horse")
     assert measured_number("records", model="auth.User", filters="is_active = true") == 1
@@ -239,19 +239,19 @@ def test_the_site_names_models(settings: Any, db: None) -> None:
     assert "password" not in field_names("auth.User")
 
 
-def test_no_relation_leads_to_users_even_where_the_site_counts_them(settings: Any) -> None:
+def test_lookups_never_reach_users(settings: Any) -> None:
     settings.CHRONIKER_MONITORS_MODELS = ["auth.User", "admin.LogEntry"]
     refused = build_errors("records", model="admin.LogEntry", filters="user__username = ann")
     assert "does not allow" in refused["filters"]
     assert "filters" in build_errors("records", model="admin.LogEntry", filters="user__email = a")
 
 
-def test_no_relation_leads_to_a_model_that_may_not_be_counted(settings: Any) -> None:
+def test_lookups_never_reach_models_that_are_not_allowed(settings: Any) -> None:
     settings.CHRONIKER_MONITORS_MODELS = ["chroniker.Run"]
     assert "filters" in build_errors("records", model="chroniker.Run", filters="job__name = a")
 
 
-def test_a_model_that_is_no_longer_allowed_is_unknown(settings: Any, runs: list[Run]) -> None:
+def test_model_that_became_disallowed_is_unknown(settings: Any, runs: list[Run]) -> None:
     params = {"model": "chroniker.Run"}
     assert measure_kind("records", params, timeout=20).value == 5
     settings.CHRONIKER_MONITORS_MODELS = ["chroniker.Job"]
@@ -269,7 +269,7 @@ def test_a_model_that_is_no_longer_allowed_is_unknown(settings: Any, runs: list[
         ({"measure": "median"}, "measure"), ({"database": "other"}, "database"),
     ],
 )  # fmt: skip
-def test_what_does_not_go_together_is_refused(params: dict[str, Any], name: str) -> None:
+def test_conflicting_parameters_are_rejected(params: dict[str, Any], name: str) -> None:
     assert name in build_errors("records", model="chroniker.Run", **params)
 
 
@@ -282,7 +282,7 @@ def test_what_does_not_go_together_is_refused(params: dict[str, Any], name: str)
         "iban", "session_data", "session", "cookie", "nonce",
     ],
 )  # fmt: skip
-def test_names_that_tell_of_secrets(name: str) -> None:
+def test_field_names_that_look_like_secrets(name: str) -> None:
     assert is_secret(name)
 
 
@@ -290,7 +290,7 @@ def test_names_that_tell_of_secrets(name: str) -> None:
     "name", ["name", "status", "monkey", "keyword", "pinned", "passed", "hashtag", "created",
              "compass", "spin", "salted_caramel"],
 )  # fmt: skip
-def test_names_that_do_not(name: str) -> None:
+def test_field_names_that_do_not_look_like_secrets(name: str) -> None:
     assert not is_secret(name)
 
 
@@ -319,7 +319,7 @@ def test_relative_times(settings: Any, text: str, expected: str | None) -> None:
     assert found == (datetime.fromisoformat(expected) if expected else None)
 
 
-def test_days_are_days_of_the_calendar_and_hours_are_hours(settings: Any) -> None:
+def test_days_are_calendar_days_and_hours_are_elapsed_hours(settings: Any) -> None:
     settings.TIME_ZONE = "Europe/Berlin"
     after_spring = datetime(2026, 3, 29, 10, tzinfo=UTC)  # noon; clocks went from 2 to 3
     assert parse_relative("now-1d", after_spring) == datetime(2026, 3, 28, 11, tzinfo=UTC)

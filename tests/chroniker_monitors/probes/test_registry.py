@@ -30,14 +30,14 @@ SHIPPED = {
 }  # fmt: skip
 
 
-def test_every_kind_that_ships_is_there_in_order() -> None:
+def test_shipped_kinds_are_listed_in_order() -> None:
     names = list(probe_kinds())
     assert names == sorted(names)
     assert set(names) >= SHIPPED == set(registry.SHIPPED)
 
 
 @pytest.mark.parametrize("kind", ["nope", "", "Disk", "disk ", None, ["disk"]])
-def test_a_kind_that_nobody_registers_is_unknown(kind: Any) -> None:
+def test_unregistered_kind_is_unknown(kind: Any) -> None:
     with pytest.raises(UnknownKind, match="There is no kind of monitor"):
         build(kind, {})
 
@@ -47,7 +47,7 @@ def test_misspelled_kind_gets_a_suggestion() -> None:
         kind_class("memroy")
 
 
-def test_a_site_registers_a_kind_of_its_own(kinds: None) -> None:
+def test_site_can_register_its_own_kind(kinds: None) -> None:
     @register_probe
     @dataclass(frozen=True, slots=True, kw_only=True)
     class AnswerProbe(BaseProbe):
@@ -63,13 +63,13 @@ def test_a_site_registers_a_kind_of_its_own(kinds: None) -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "Upper", "9lives", "with space", "a" * 33, "disk"])
-def test_a_kind_needs_a_name_that_is_its_own(kinds: None, kind: str) -> None:
+def test_kind_name_must_be_its_own(kinds: None, kind: str) -> None:
     cls = dataclass(frozen=True, kw_only=True)(type("Bad", (BaseProbe,), {"kind": kind}))
     with pytest.raises(ValueError, match="kind"):
         register_probe(cls)
 
 
-def test_two_classes_cannot_be_one_kind(kinds: None) -> None:
+def test_kind_cannot_be_registered_by_two_classes(kinds: None) -> None:
     first, second = (
         dataclass(frozen=True, kw_only=True)(type(name, (BaseProbe,), {"kind": "twin"}))
         for name in ("Castor", "Pollux")
@@ -80,7 +80,7 @@ def test_two_classes_cannot_be_one_kind(kinds: None) -> None:
         register_probe(second)
 
 
-def test_what_is_no_dataclass_or_no_probe_is_refused_at_once(kinds: None) -> None:
+def test_class_that_is_not_a_probe_dataclass_is_rejected(kinds: None) -> None:
     with pytest.raises(TypeError, match="dataclass"):
         register_probe(type("Plain", (BaseProbe,), {"kind": "plain"}))
     with pytest.raises(TypeError, match="not a subclass"):
@@ -121,7 +121,7 @@ print(len(probe_kinds()))
 """
 
 
-def test_packages_bring_kinds_by_entry_points_and_a_broken_one_is_only_logged(
+def test_entry_points_register_kinds_and_broken_ones_are_logged(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "weather_probes.py").write_text(PACKAGE)
@@ -153,11 +153,11 @@ print([name for name in {HEAVY!r} if name in loaded])
 """
 
 
-def test_what_is_heavy_is_imported_only_by_what_needs_it(tmp_path: Path) -> None:
+def test_heavy_imports_happen_only_on_use(tmp_path: Path) -> None:
     assert _python(LIGHT, tmp_path).stdout.strip() == "[]"
 
 
-def test_what_is_preloaded_is_there_before_the_fork(tmp_path: Path) -> None:
+def test_preloaded_modules_are_imported_before_the_fork(tmp_path: Path) -> None:
     code = (
         "import sys, django\ndjango.setup()\nfrom chroniker_monitors.probes import preload\n"
         "preload(['queue', 'nope', 'disk'])\nprint('kombu' in sys.modules)\n"

@@ -23,7 +23,7 @@ from tests.support.probe_servers import (
 # --- tcp ------------------------------------------------------------------------------------
 
 
-def test_a_port_that_answers_has_a_latency(loopback: None) -> None:
+def test_open_port_has_a_latency(loopback: None) -> None:
     with serve_socket(send_nothing) as port:
         found = measure_value("tcp", host="localhost", port=port)
     assert 0 < (found.value or 0) < 20
@@ -31,19 +31,19 @@ def test_a_port_that_answers_has_a_latency(loopback: None) -> None:
     assert "answers on port" in found.message
 
 
-def test_a_port_that_nobody_listens_on_is_unknown(loopback: None) -> None:
+def test_closed_port_is_unknown(loopback: None) -> None:
     port = free_port()
     said = measure_error("tcp", host="127.0.0.1", port=port)
     assert said == f"Connection refused: 127.0.0.1:{port}. Nothing listens there."
 
 
-def test_a_name_that_nobody_knows_is_unknown() -> None:
+def test_unknown_host_name_is_unknown() -> None:
     said = measure_error("tcp", host="no-such-host.invalid", port=80)
     assert "no-such-host.invalid" in said and "resolved" in said
 
 
 @pytest.mark.parametrize(("port", "part"), [(0, "at least 1"), (65536, "at most 65535")])
-def test_a_port_has_a_range(port: int, part: str) -> None:
+def test_port_outside_the_range_is_rejected(port: int, part: str) -> None:
     assert part in build_errors("tcp", host="example.com", port=port)["port"]
 
 
@@ -51,7 +51,7 @@ def test_a_port_has_a_range(port: int, part: str) -> None:
 
 
 @pytest.mark.parametrize("days", [5, 90, -3])
-def test_the_days_until_a_certificate_expires(authority: CertificateAuthority, days: float) -> None:
+def test_days_until_the_certificate_expires(authority: CertificateAuthority, days: float) -> None:
     with serve_http(authority.issue(days)) as web_server:
         found = measure_value("tls", host="localhost", port=web_server.port)
     assert found.value == pytest.approx(days, abs=0.05)
@@ -60,7 +60,7 @@ def test_the_days_until_a_certificate_expires(authority: CertificateAuthority, d
     assert "localhost" in found.message
 
 
-def test_a_certificate_of_another_name_is_unknown_whatever_its_date(
+def test_certificate_for_another_name_is_unknown(
     authority: CertificateAuthority,
 ) -> None:
     for days in (30, -3):
@@ -73,14 +73,12 @@ def test_a_certificate_of_another_name_is_unknown_whatever_its_date(
         assert named == pytest.approx(days, abs=0.05)
 
 
-def test_an_address_can_be_in_the_certificate(authority: CertificateAuthority) -> None:
+def test_certificate_for_an_ip_address_is_accepted(authority: CertificateAuthority) -> None:
     with serve_http(authority.issue(30)) as web_server:
         assert measured_number("tls", host="127.0.0.1", port=web_server.port) > 29
 
 
-def test_an_authority_that_nobody_trusts_is_unknown(
-    authority: CertificateAuthority, settings: Any
-) -> None:
+def test_untrusted_authority_is_unknown(authority: CertificateAuthority, settings: Any) -> None:
     for days in (30, -3):
         with serve_http(authority.issue(days)) as web_server:
             settings.CHRONIKER_MONITORS_CA_FILE = ""
@@ -96,14 +94,14 @@ def test_expired_intermediate_is_reported(authority: CertificateAuthority) -> No
         )
 
 
-def test_what_speaks_no_tls_is_unknown(loopback: None) -> None:
+def test_server_that_does_not_speak_tls_is_unknown(loopback: None) -> None:
     with serve_http() as web_server:
         assert "The TLS handshake with localhost" in measure_error(
             "tls", host="localhost", port=web_server.port
         )
 
 
-def test_a_server_that_says_nothing_is_unknown_in_time(loopback: None) -> None:
+def test_unresponsive_server_is_unknown_in_time(loopback: None) -> None:
     with serve_socket(send_nothing) as port:
         said = measure_error("tls", timeout=0.3, host="localhost", port=port)
     assert said.startswith("No result within 0.3 s.")

@@ -61,7 +61,7 @@ def numbers() -> list[int]:
         ("SELECT /* why */ 4", 4), ("SELECT avg(number) FROM probe_numbers", 2),
     ],
 )  # fmt: skip
-def test_a_statement_gives_a_number(table: None, statement: str, value: float | None) -> None:
+def test_statement_returns_a_number(table: None, statement: str, value: float | None) -> None:
     if value is None:
         assert "one statement" in build_errors("sql", statement=statement)["statement"]
         return
@@ -83,7 +83,7 @@ def test_a_statement_gives_a_number(table: None, statement: str, value: float | 
         ("SELECT (1", "Database error"),
     ],
 )
-def test_anything_else_is_unknown(table: None, statement: str, said: str) -> None:
+def test_other_results_are_unknown(table: None, statement: str, said: str) -> None:
     found = measure_error("sql", statement=statement)
     assert said in found
 
@@ -138,7 +138,7 @@ REACHING = [
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("statement", [*WRITES, *STACKED_STATEMENTS, *REACHING])
-def test_what_is_no_mere_select_is_refused_with_the_form(statement: str) -> None:
+def test_statement_that_is_not_a_select_is_rejected(statement: str) -> None:
     assert build_errors("sql", statement=statement)["statement"]
 
 
@@ -153,7 +153,7 @@ def test_harmless_lookalikes_are_accepted(statement: str) -> None:
 
 
 @pytest.mark.parametrize("statement", [*HARMLESS, *STACKED_STATEMENTS])
-def test_and_the_database_refuses_what_the_form_would_let_pass(
+def test_database_refuses_statements_that_pass_validation(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the first lock taken away, the others hold."""
@@ -168,7 +168,7 @@ def test_and_the_database_refuses_what_the_form_would_let_pass(
 
 
 @pytest.mark.parametrize("statement", STACKED_STATEMENTS)
-def test_and_brackets_keep_statements_from_being_stacked(
+def test_brackets_prevent_stacked_statements(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = f"SELECT * FROM (\n{statement}\n) AS chroniker_probe LIMIT 2"
@@ -178,7 +178,7 @@ def test_and_brackets_keep_statements_from_being_stacked(
 
 
 @pytest.mark.parametrize("statement", [text for text in STACKED_STATEMENTS if "AS a" not in text])
-def test_and_the_driver_takes_one_statement(
+def test_driver_accepts_one_statement(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nothing else in the way, not even the transaction."""
@@ -204,7 +204,7 @@ WRITING_SELECTS = {
 }
 
 
-def test_a_select_that_writes_is_refused_by_the_database(
+def test_select_that_writes_is_refused_by_the_database(
     table: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chroniker_monitors.probes.sql._FORBIDDEN_FUNCTIONS", _never_matches)
@@ -247,7 +247,7 @@ ENDLESS = {
 }
 
 
-def test_a_statement_ends_with_its_time_limit() -> None:
+def test_statement_ends_with_its_time_limit() -> None:
     began = time.monotonic()
     said = measure_error("sql", timeout=1, statement=ENDLESS[connection.vendor])
     assert said.startswith("No result within 1 s.")
@@ -257,7 +257,7 @@ def test_a_statement_ends_with_its_time_limit() -> None:
 
 
 @pytest.mark.one_database
-def test_a_file_that_somebody_locks_is_unknown_in_time(settings: Any, tmp_path: Path) -> None:
+def test_locked_sqlite_file_is_unknown_in_time(settings: Any, tmp_path: Path) -> None:
     """SQLite itself waits for locks, and hears no alarm while it does."""
     path = tmp_path / "shop.sqlite3"
     with contextlib.closing(sqlite3.connect(path)) as other:
@@ -292,7 +292,7 @@ def _running() -> int:
         time.sleep(0.05)
 
 
-def test_the_sites_own_connection_is_as_it_was(table: None) -> None:
+def test_connection_of_the_site_is_unchanged(table: None) -> None:
     measured_number("sql", statement="SELECT 1")
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO probe_numbers VALUES (4)")
@@ -302,7 +302,7 @@ def test_the_sites_own_connection_is_as_it_was(table: None) -> None:
 # --- who may --------------------------------------------------------------------------------
 
 
-def test_it_is_off_until_the_site_names_a_database(settings: Any) -> None:
+def test_sql_probe_is_disabled_without_an_alias(settings: Any) -> None:
     probe = SqlProbe(statement="SELECT 1")
     del settings.CHRONIKER_MONITORS_SQL_ALIAS
     assert "CHRONIKER_MONITORS_SQL_ALIAS" in build_errors("sql", statement="SELECT 1")["statement"]
@@ -311,6 +311,6 @@ def test_it_is_off_until_the_site_names_a_database(settings: Any) -> None:
     assert "not in DATABASES" in measure(probe, timeout=5).error
 
 
-def test_it_needs_a_permission_of_its_own() -> None:
+def test_sql_probe_requires_its_own_permission() -> None:
     assert kind_class("sql").permission == "chroniker_monitors.use_sql_probe"
     assert kind_class("disk").permission == ""

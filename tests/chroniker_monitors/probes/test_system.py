@@ -44,7 +44,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", directory], check=True)
 
 
-def test_a_disk_fills_up_and_is_emptied_again(small_disk: Path) -> None:
+def test_disk_usage_rises_and_falls(small_disk: Path) -> None:
     path = str(small_disk)
     assert measured_number("disk", path=path) == 0
     (small_disk / "half").write_bytes(bytes(MEGABYTE // 2))
@@ -71,19 +71,19 @@ def test_inodes_run_out_on_their_own(small_disk: Path) -> None:
     assert measured_number("disk", path=path) < 10
 
 
-def test_a_disk_agrees_with_the_python_library(tmp_path: Path) -> None:
+def test_disk_usage_agrees_with_shutil(tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)
     free = measured_number("disk", path=str(tmp_path), measure="free_bytes")
     assert free == pytest.approx(usage.free, rel=0.05, abs=64 * MEGABYTE)
 
 
-def test_a_path_that_is_not_there_is_unknown() -> None:
+def test_missing_path_is_unknown() -> None:
     said = measure_error("disk", path="/no/such/place")
     assert said == "No such file or directory: /no/such/place."
 
 
 @pytest.mark.parametrize("path", ["", "relative/path", "~/backups", "C:\\"])
-def test_a_path_begins_at_the_root(path: str) -> None:
+def test_path_must_be_absolute(path: str) -> None:
     assert "absolute path" in build_errors("disk", path=path)["path"]
 
 
@@ -106,11 +106,11 @@ def test_swap_is_zero_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize("minutes", ["1", "5", "15"])
-def test_load_is_for_each_core(minutes: str) -> None:
+def test_load_is_per_core(minutes: str) -> None:
     assert 0 <= measured_number("load", minutes=minutes) < 1000
 
 
-def test_a_busy_process_is_seen_in_the_cpu() -> None:
+def test_busy_process_raises_cpu_usage() -> None:
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         wait_until(lambda: psutil.Process(busy.pid).cpu_times().user > 0.05)
@@ -133,7 +133,7 @@ MEMORY_HOG = (
 )
 
 
-def test_a_process_that_eats_memory(tmp_path: Path) -> None:
+def test_memory_of_a_process_is_measured(tmp_path: Path) -> None:
     mark = tmp_path.name
     assert measured_number("process", name=f"eater-{mark}", match="cmdline") == 0
     eater = subprocess.Popen(
@@ -165,7 +165,7 @@ def test_a_process_that_eats_memory(tmp_path: Path) -> None:
         eater.communicate()
 
 
-def test_processes_are_found_by_the_programs_name() -> None:
+def test_processes_are_found_by_program_name() -> None:
     sleeper = subprocess.Popen(["sleep", "300"])
     try:
         wait_until(lambda: psutil.Process(sleeper.pid).name() == "sleep")
@@ -186,7 +186,7 @@ print(measure(build("process", params), timeout=20).value)
 """
 
 
-def test_a_probe_does_not_count_itself() -> None:
+def test_probe_does_not_count_itself() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SELF_COUNTING, "marked-itself"],
         env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": str(REPO)},
@@ -197,7 +197,7 @@ def test_a_probe_does_not_count_itself() -> None:
     assert done.stdout == "0.0\n", done.stderr
 
 
-def test_the_age_of_nothing_is_unknown() -> None:
+def test_age_without_processes_is_unknown() -> None:
     said = measure_error("process", name="no-such-program", measure="oldest_seconds")
     assert "No process matches 'no-such-program'" in said
     assert "measure the number" in said

@@ -46,7 +46,7 @@ def catch_once() -> Reading:
 
 
 @pytest.mark.parametrize("call", [sleep_forever, spin_forever, catch_everything, catch_once])
-def test_the_time_limit_ends_what_looks_at_no_clock(call: Callable[[], Any]) -> None:
+def test_time_limit_ends_a_busy_loop(call: Callable[[], Any]) -> None:
     began = time.monotonic()
     found = measure_call(call, timeout=0.2)
     assert found.value is None
@@ -54,7 +54,7 @@ def test_the_time_limit_ends_what_looks_at_no_clock(call: Callable[[], Any]) -> 
     assert 0.2 <= found.latency_seconds <= time.monotonic() - began < 20
 
 
-def test_the_time_limit_ends_a_call_that_never_comes_back() -> None:
+def test_time_limit_ends_a_blocking_call() -> None:
     release = threading.Event()
     found = measure_call(lambda: call_with_timeout(release.wait), timeout=0.2)
     release.set()
@@ -87,7 +87,7 @@ def test_foreign_alarm_still_fires() -> None:
         signal.signal(signal.SIGALRM, handler)
 
 
-def test_measuring_within_a_measurement_keeps_both_limits() -> None:
+def test_nested_measurement_keeps_both_limits() -> None:
     def outer() -> Reading:
         inner = measure_call(sleep_forever, timeout=0.1)
         assert inner.error == "No result within 0.1 s."
@@ -97,7 +97,7 @@ def test_measuring_within_a_measurement_keeps_both_limits() -> None:
     assert measure_call(outer, timeout=0.4).error == "No result within 0.4 s."
 
 
-def test_in_a_thread_there_is_no_alarm_and_a_late_value_is_none() -> None:
+def test_late_value_in_a_thread_is_discarded() -> None:
     found: list[Measurement] = []
 
     def late() -> Reading:
