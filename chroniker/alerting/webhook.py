@@ -49,7 +49,7 @@ class Webhook(Notifier):
 
 
 def build_payload(notification: Notification, masker: Masker) -> dict[str, object]:
-    """The body of the request, version 1. Later releases only add fields."""
+    """The body of the request: type, timestamp and data. Later releases only add fields."""
     job, incident, run = notification.job, notification.incident, notification.run
     job_payload = job and {
         "id": job.pk,
@@ -57,13 +57,14 @@ def build_payload(notification: Notification, masker: Masker) -> dict[str, objec
         "url": admin_link(job),
     }
     return {
-        "version": 1,
-        "event": notification.event,
-        "created_at": notification.created_at.isoformat(),
-        "job": job_payload,
-        "runbook_url": runbook_link(job),
-        "incident": _incident_payload(incident, notification, masker) if incident else None,
-        "run": _run_payload(run, masker) if run else None,
+        "type": f"{'incident' if incident else 'run'}.{notification.event}",
+        "timestamp": notification.created_at.isoformat(),
+        "data": {
+            "job": job_payload,
+            "runbook_url": runbook_link(job),
+            "incident": _incident_payload(incident, notification, masker) if incident else None,
+            "run": _run_payload(run, masker) if run else None,
+        },
     }
 
 

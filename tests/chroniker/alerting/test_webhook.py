@@ -35,9 +35,10 @@ def test_webhook_has_the_same_facts_as_mail(
     payloads: list[Any] = [
         verify(SECRET, headers, body) for headers, body in webhook_receiver.requests
     ]
-    assert [payload["event"] for payload in payloads] == ["opened", "resolved"]
+    types = [payload["type"] for payload in payloads]
+    assert types == ["incident.opened", "incident.resolved"]
     assert len(mail_server.mails) == 4
-    opened, resolved = payloads
+    opened, resolved = (payload["data"] for payload in payloads)
     assert opened["job"]["name"] == "till"
     assert opened["incident"]["severity"] == "warning"
     assert opened["incident"]["resolved_at"] is None
