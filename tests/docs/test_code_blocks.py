@@ -145,9 +145,14 @@ def test_webhook_example_has_the_fields_of_the_code() -> None:
         ),
         Masker(set()),
     )
-    assert list(example) == list(sent)
-    for part in ("job", "incident", "run"):
-        assert list(example[part]) == list(sent[part])  # type: ignore[call-overload]
+    assert field_names(example) == field_names(sent)
+
+
+def field_names(payload: object) -> object:
+    """The names in a payload, nested as they are."""
+    if not isinstance(payload, dict):
+        return None
+    return {name: field_names(value) for name, value in payload.items()}
 
 
 @pytest.mark.parametrize("block", blocks_in("schedule"), ids=lambda block: block.where)
