@@ -210,12 +210,12 @@ class Conf:
         "user for the login at the mail server. Empty: `DEFAULT_FROM_EMAIL`.",
     )  # fmt: skip
     EMAIL_SUBJECT_PREFIX = setting("[Chroniker] ", str, doc="The prefix of mail subjects.")
-    EMAIL_TIMEOUT = computed(
-        lambda: settings.EMAIL_TIMEOUT or 10,
+    EMAIL_TIMEOUT: float | None = computed(
+        lambda: None,
         int,
         float,
         doc="Timeout for one reply of the mail server, seconds.",
-        shown="`EMAIL_TIMEOUT`, or 10",
+        shown="that of the site (`EMAIL_TIMEOUT`, or `timeout` in `MAILERS`), or 10",
         minimum=0.1,
     )
     EMAIL_TO_ADMINS = setting(

@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 from django.template.backends.django import DjangoTemplates
 from django.template.loader import select_template
@@ -22,6 +23,7 @@ from chroniker.masking import Masker, site_secrets
 from chroniker.models import Notification
 
 from .links import site_url
+from .mail_backend import connect
 from .mail_context import MailContext, build_context
 from .notifiers import ChannelDown, Notifier
 from .outbox import notification_key
@@ -51,11 +53,12 @@ class Mail(Notifier):
         message = build(notification, self._masker)
         try:
             if self._connection is None:
-                self._connection = _connect()
+                self._connection = connect()
                 self._connection.open()  # otherwise it is opened and closed for each mail
-            message.connection = self._connection
-            if not message.send():
+            if not self._connection.send_messages([message]):
                 raise OSError("the mail backend sent nothing")
+        except ImproperlyConfigured as error:
+            raise ChannelDown(f"the mail settings of the site cannot be used: {error}") from error
         except (smtplib.SMTPServerDisconnected, smtplib.SMTPConnectError, TimeoutError) as error:
             raise ChannelDown(f"the mail server closed the connection: {error}") from error
         except smtplib.SMTPAuthenticationError as error:
@@ -64,17 +67,6 @@ class Mail(Notifier):
             raise  # it rejects this mail, and may accept another one
         except OSError as error:
             raise ChannelDown(f"the mail server cannot be reached: {error}") from error
-
-
-def _connect() -> BaseEmailBackend:
-    user = conf.EMAIL_HOST_USER
-    differs = user and settings.EMAIL_HOST_USER and user != settings.EMAIL_HOST_USER
-    connection: BaseEmailBackend = get_connection(
-        fail_silently=False,
-        timeout=conf.EMAIL_TIMEOUT,
-        **({"username": user} if differs else {}),
-    )
-    return connection
 
 
 def build(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
