@@ -1,4 +1,4 @@
-"""The site's mail backend: from ``MAILERS`` (Django 6.1), or from the older ``EMAIL_*`` settings."""
+"""The site's mail backend, from ``MAILERS`` (Django 6.1) or from ``EMAIL_*``."""
 
 from __future__ import annotations
 

@@ -21,11 +21,15 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import IO
 
+from chroniker import startup
+
 SPEC_VARIABLE = "CHRONIKER_SPEC"
 REPORT_VARIABLE = "CHRONIKER_REPORT_FD"
 LOG_VARIABLE = "CHRONIKER_LOG_FD"
 PATH_VARIABLE = "CHRONIKER_OUTER_PYTHONPATH"
 """Environment variable: the original PYTHONPATH, for programs that a spawned job starts."""
+MANAGE_VARIABLE = "CHRONIKER_MANAGE_PY"
+"""Environment variable: the ``manage.py`` that a spawned job starts Django with."""
 _MAX_REPORT = 3000  # bytes; below PIPE_BUF (4096 on Linux), so one write is atomic: pipe(7)
 
 
@@ -271,9 +275,7 @@ def main() -> None:
     )
     sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        import django
-
-        django.setup()
+        startup.start_django(os.environ.pop(MANAGE_VARIABLE, ""), spec.command)
     except BaseException as raised:
         traceback.print_exc()
         _report_error(report, f"Django could not be set up: {type(raised).__name__}: {raised}")

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
-from chroniker import progress
+from chroniker import progress, startup
 
 from . import child, warden
 
@@ -218,6 +218,7 @@ def _exec_job(start_request: StartRequest, pipes: warden.Pipes) -> int:
         environ[child.REPORT_VARIABLE] = str(pipes.status)
         environ[child.LOG_VARIABLE] = str(pipes.log)
         environ[progress.PAGE_VARIABLE] = str(pipes.page)
+        environ[child.MANAGE_VARIABLE] = startup.find_manage_py()
         environ[child.PATH_VARIABLE] = environ.get("PYTHONPATH", "")
         environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         os.execv(sys.executable, [sys.executable, "-m", "chroniker.processes.child"])

@@ -23,9 +23,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+from chroniker import startup
 from chroniker.processes.process_tree import descendants, signal_processes
 from chroniker.processes.warden import become_subreaper, die_with_parent
-from chroniker_monitors.enums import Severity
+from chroniker_monitors.enums import COMMAND, Severity
 from chroniker_monitors.exceptions import SandboxBusy
 from chroniker_monitors.thresholds import Thresholds
 
@@ -40,6 +41,7 @@ STARTUP_SECONDS = 30.0
 MAX_SANDBOXES = 4
 """The limit of one process of the site: each sandbox is an interpreter, started by a click."""
 _MAX_RESULT_BYTES = 1_000_000
+_MANAGE_VARIABLE = "CHRONIKER_MANAGE_PY"
 
 _sandboxes = threading.BoundedSemaphore(MAX_SANDBOXES)
 
@@ -141,6 +143,7 @@ def _environment() -> dict[str, str]:
     return {
         **os.environ,
         **({"DJANGO_SETTINGS_MODULE": module} if module else {}),
+        _MANAGE_VARIABLE: startup.find_manage_py(),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
 
@@ -163,9 +166,7 @@ def main() -> None:
     os.dup2(null_fd, 0)
     os.dup2(null_fd, 1)  # the result pipe must not receive what a probe prints
 
-    import django
-
-    django.setup()
+    startup.start_django(os.environ.pop(_MANAGE_VARIABLE, ""), COMMAND)
     measurement = _run_guarded(request)
     with os.fdopen(result_data, "w") as pipe:
         json.dump(asdict(measurement), pipe)
