@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO, cast
 
+from . import prometheus_files
 from .startup import SETTINGS_VARIABLE, start_django
 
 _REEXEC_VARIABLE = "_CHRONIKER_VIRTUALENV"
@@ -90,6 +91,7 @@ def _tick(options: argparse.Namespace) -> None:
                 "settings module with -s"
             )
         manage = ""
+    prometheus_files.leave()
     gc.disable()  # nothing that is imported becomes garbage
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured

@@ -15,6 +15,8 @@ from typing import Generic, TypeVar, cast
 
 from django.conf import settings
 
+from .identity import site_identity
+
 T = TypeVar("T")
 
 
@@ -76,11 +78,11 @@ class Conf:
     )
     USE_PID = setting(False, bool, doc="Whether a tick waits for the previous tick on this host.")
     PID_FILE = computed(
-        lambda: os.path.join(runtime_dir(), "cron.pid"),
+        lambda: os.path.join(runtime_dir(), f"cron-{site_identity()}.pid"),
         str,
         doc="The file that `CHRONIKER_USE_PID` locks. The kernel releases the lock, so it is never "
         "stale.",
-        shown="`cron.pid` in `CHRONIKER_RUNTIME_DIR`",
+        shown="`cron-SITE.pid` in `CHRONIKER_RUNTIME_DIR`; SITE stands for the site's database",
     )
     RUNTIME_DIR = computed(
         lambda: default_runtime_dir(),
@@ -281,7 +283,13 @@ def default_runtime_dir() -> str:
 def runtime_dir() -> str:
     """Return :attr:`Conf.RUNTIME_DIR`, and create it if missing, with access for its owner only."""
     path: str = conf.RUNTIME_DIR
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"The directory for lock files, {path}, cannot be created: {error.strerror}. Set "
+            "CHRONIKER_RUNTIME_DIR to a directory that the user who runs the jobs can write to."
+        ) from error
     facts = os.lstat(path)  # do not follow a link that another user may have created
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
         raise PermissionError(

@@ -78,7 +78,7 @@ def _run_manage(manage: str, command: str, settings: str) -> bool:
 
     started = False
 
-    def execute(utility: ManagementUtility) -> None:
+    def execute(self: ManagementUtility) -> None:
         nonlocal started
         if settings:
             os.environ[SETTINGS_VARIABLE] = settings

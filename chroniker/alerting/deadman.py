@@ -20,6 +20,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from chroniker.conf import conf, runtime_dir
+from chroniker.identity import site_identity
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def _log_success(url: str) -> None:
 def _marker(url: str) -> Path:
     """The file that exists during an outage of ``url``."""
     digest = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
-    return Path(runtime_dir()) / f"deadman-{digest[:16]}.down"
+    return Path(runtime_dir()) / f"deadman-{site_identity()}-{digest[:16]}.down"
 
 
 def _host(url: str) -> str:

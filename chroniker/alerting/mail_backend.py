@@ -32,5 +32,5 @@ def connect() -> BaseEmailBackend:
 
 def _site_backend() -> BaseEmailBackend:
     if hasattr(settings, "MAILERS"):
-        return cast("BaseEmailBackend", mail.mailers.default)  # type: ignore[attr-defined]
+        return mail.mailers.default
     return mail.get_connection(fail_silently=False)

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from django.db import DatabaseError, InterfaceError
 
+from chroniker import prometheus_files
 from chroniker.conf import conf
 from chroniker.models import Notification
 
@@ -133,6 +134,7 @@ def _run_sender(
             signal.signal(number, signal.SIG_DFL)
         for fd in fds_to_close:
             os.close(fd)
+        prometheus_files.leave()
         if os.getppid() == parent:
             deliver(now, seconds)
             code = 0

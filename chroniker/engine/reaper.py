@@ -15,6 +15,7 @@ from chroniker.conf import conf, runtime_dir
 from chroniker.db.clock import database_now_plus
 from chroniker.db.transactions import is_outage, run_transaction
 from chroniker.enums import RunStatus
+from chroniker.identity import site_identity
 from chroniker.models import JobDependency, JobState, Run
 from chroniker.processes.locks import FileLock, owner_is_dead, owner_is_stopped, remove_owner_lock
 from chroniker.processes.running_child import Outcome
@@ -29,8 +30,8 @@ _LOST = "Lost: the scheduler on {host} {why}. How far the job came is unknown."
 
 
 def job_lock(state: int) -> FileLock:
-    """The lock that a run holds where CHRONIKER_CHECK_LOCK_FILE is on."""
-    return FileLock(Path(runtime_dir()) / f"job-{state}.lock")
+    """The lock that a run of this site holds where CHRONIKER_CHECK_LOCK_FILE is on."""
+    return FileLock(Path(runtime_dir()) / f"job-{site_identity()}-{state}.lock")
 
 
 def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:

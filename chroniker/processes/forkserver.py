@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
-from chroniker import progress, startup
+from chroniker import progress, prometheus_files, startup
 
 from . import child, warden
 
@@ -134,6 +134,7 @@ def _run_server(connection: socket.socket) -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        prometheus_files.leave()
         gc.disable()
         gc.freeze()
         warden.become_subreaper()  # becomes the parent of what a killed warden leaves behind

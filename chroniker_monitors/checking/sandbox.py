@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-from chroniker import startup
+from chroniker import prometheus_files, startup
 from chroniker.processes.process_tree import descendants, signal_processes
 from chroniker.processes.warden import become_subreaper, die_with_parent
 from chroniker_monitors.enums import COMMAND, Severity
@@ -140,12 +140,14 @@ def _environment() -> dict[str, str]:
     from django.conf import settings
 
     module = getattr(settings, "SETTINGS_MODULE", None)
-    return {
+    environment = {
         **os.environ,
         **({"DJANGO_SETTINGS_MODULE": module} if module else {}),
         _MANAGE_VARIABLE: startup.find_manage_py(),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
+    prometheus_files.drop_variables(environment)
+    return environment
 
 
 def _parse_result(result_data: bytes) -> Measurement | None:

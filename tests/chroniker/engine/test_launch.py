@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chroniker.engine.reaper import job_lock
 from chroniker.models import JobState, Run
 from tests.factories import make_action_job, make_due, make_due_job
 from tests.support.runs import stored_output
@@ -26,7 +27,7 @@ class TestExclusion:
         job = make_due_job()
         run_tick(only=frozenset())
         state = JobState.objects.get(job=job)
-        with open(tmp_path / f"job-{state.pk}.lock", "w") as file:
+        with open(job_lock(state.pk).path, "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             run_tick()
             run = Run.objects.get(job=job)
@@ -43,7 +44,7 @@ class TestExclusion:
         settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
         job, other = make_due_job(), make_due_job()
         run_tick(only=frozenset())
-        (tmp_path / f"job-{JobState.objects.get(job=job).pk}.lock").mkdir()
+        job_lock(JobState.objects.get(job=job).pk).path.mkdir()
         assert run_tick().exit_code == 0
         run = Run.objects.get(job=job)
         assert run.status == "failed" and "cannot be locked" in run.error
