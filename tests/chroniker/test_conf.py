@@ -138,6 +138,6 @@ def test_cron_and_login_shell_use_the_same_default_directory(
 
 
 def test_pid_file_is_in_the_runtime_directory(runtime_directory: Path) -> None:
-    assert conf.PID_FILE == str(runtime_directory / f"cron-{site_identity()}.pid")
+    assert str(runtime_directory / f"cron-{site_identity()}.pid") == conf.PID_FILE
     with override_settings(CHRONIKER_PID_FILE="/else/where"):
         assert conf.PID_FILE == "/else/where"

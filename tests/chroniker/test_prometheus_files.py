@@ -43,7 +43,9 @@ class Command(BaseCommand):
 
 
 @pytest.fixture
-def site(site_env: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+def site(
+    site_env: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> dict[str, str]:
     """The environment of a site whose web workers share their metrics."""
     (tmp_path / "multi_settings.py").write_text(
         SETTINGS.format(method=getattr(request, "param", "fork"))

@@ -18,7 +18,6 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.support.machine import free_port
 
-
 _OLD_NAMES = {"username": "HOST_USER", "password": "HOST_PASSWORD"}
 
 

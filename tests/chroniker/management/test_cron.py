@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 
 from chroniker.models import JobDependency, Run
 from tests.factories import make_action_job, make_due_job, make_job
@@ -17,11 +16,6 @@ from tests.support.machine import REPO
 from tests.support.types import RunInFork, RunManage
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-DATABASE_COMMANDS = [
-    ["cron"], ["cron", "--jobs", "1"], ["cron", "--dry-run"], ["run_job", "1"], ["job_chain", "1"],
-    ["cron_clean", "days", "1"],
-]  # fmt: skip
 
 
 class TestCron:
@@ -73,32 +67,6 @@ class TestCron:
         assert len(runs) == 3
         for one, next_one in itertools.pairwise(runs):
             assert one.ended_at <= next_one.started_at  # type: ignore[operator]
-
-    @pytest.mark.parametrize("words", DATABASE_COMMANDS, ids=" ".join)
-    def test_unreachable_database_is_reported_in_one_line(
-        self, manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
-    ) -> None:
-        env = dict(site_env)
-        if connection.vendor == "sqlite":
-            env["CHRONIKER_TEST_DB_NAME"] = str(tmp_path / "no" / "such" / "directory" / "db")
-        else:
-            env.update(PGPORT="1", MYSQL_PORT="1")
-        ended = manage(*words, env=env)
-        assert (ended.returncode, ended.stdout) == (1, "")
-        assert len(ended.stderr.splitlines()) == 1
-        assert "The database cannot be reached" in ended.stderr
-
-    @pytest.mark.parametrize("words", [["cron"], ["run_job", "1"]], ids=" ".join)
-    def test_unmigrated_database_is_reported_in_one_line(
-        self, manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
-    ) -> None:
-        if connection.vendor != "sqlite":
-            pytest.skip("an empty database is made for SQLite only; the words are those of each")
-        env = {**site_env, "CHRONIKER_TEST_DB_NAME": str(tmp_path / "empty.sqlite3")}
-        ended = manage(*words, env=env)
-        assert ended.returncode == 1
-        assert len(ended.stderr.splitlines()) == 1
-        assert "manage.py migrate" in ended.stderr
 
     def test_unsafe_runtime_directory_is_reported_in_one_line(
         self, manage: RunManage, site_env: dict[str, str], tmp_path: Path
