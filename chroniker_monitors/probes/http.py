@@ -14,8 +14,9 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
 from .addresses import connect, normalize_host
-from .base import BaseProbe, Reading, import_modules, param
+from .base import BaseProbe, Reading, import_modules
 from .error_messages import explain_os
+from .params import param
 from .registry import register_probe
 from .sockets import load_authorities
 

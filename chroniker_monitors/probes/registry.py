@@ -18,7 +18,8 @@ from typing import TypeVar
 
 from chroniker_monitors.exceptions import UnknownKind
 
-from .base import BaseProbe, ParamField, param_fields, probe_from_params
+from .base import BaseProbe
+from .params import ParamField, param_fields, probe_from_params
 
 logger = logging.getLogger(__name__)
 

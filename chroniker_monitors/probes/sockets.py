@@ -11,8 +11,9 @@ from typing import ClassVar
 from chroniker_monitors.exceptions import AddressRefused, ParamsInvalid, ProbeError
 
 from .addresses import connect, normalize_host
-from .base import BaseProbe, Reading, import_modules, param
+from .base import BaseProbe, Reading, import_modules
 from .error_messages import explain_os
+from .params import param
 from .registry import register_probe
 
 _EXPIRED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
