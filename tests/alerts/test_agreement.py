@@ -56,9 +56,9 @@ INCIDENT_BY_ALERT = {
     "ChronikerJobFlapping": "flapping",
     "ChronikerJobOverdue": "overdue, warning",
     "ChronikerMonitorSilent": "overdue, warning",
-    "ChronikerMonitorWarning": "monitor, warning",
-    "ChronikerMonitorUnknown": "monitor, warning",
-    "ChronikerMonitorCritical": "monitor, critical",
+    "ChronikerMonitorWarning": "condition, warning",
+    "ChronikerMonitorUnknown": "condition, warning",
+    "ChronikerMonitorCritical": "condition, critical",
 }
 INCIDENT_BY_INHIBITING_ALERT = {
     # What Alertmanager sends in its place: of these the site knows no other word.
