@@ -116,10 +116,10 @@ class Masker:
     def mask_text(self, text: str) -> str:
         """Return ``text`` with its secrets masked, in a form that every database accepts."""
         data = _encode(text)
-        return _masked(data, self.spans(data), 0, len(data))
+        return mask_spans(data, self.spans(data), 0, len(data))
 
 
-def _masked(data: bytes, spans: list[tuple[int, int]], first: int, last: int) -> str:
+def mask_spans(data: bytes, spans: list[tuple[int, int]], first: int, last: int) -> str:
     """Return ``data[first:last]`` as text, with a mask for each of ``spans`` that begins there."""
     parts: list[str] = []
     at = first
@@ -186,8 +186,8 @@ def _collect_secrets(
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             name = str(key)
-            looks = secret or name.upper() in wanted or bool(_SECRET_NAME.search(name))
-            _collect_secrets(inner, wanted, found, secret=looks, depth=depth + 1)
+            is_secret = secret or name.upper() in wanted or bool(_SECRET_NAME.search(name))
+            _collect_secrets(inner, wanted, found, secret=is_secret, depth=depth + 1)
     elif isinstance(value, list | tuple | set | frozenset):
         for inner in value:
             _collect_secrets(inner, wanted, found, secret=secret, depth=depth + 1)
