@@ -1,4 +1,4 @@
-"""From a job that fails to the people who are told, by real programs all the way."""
+"""From a failing job to the notified people, with real programs only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_failure_and_recovery_are_each_notified_once(
     start_manage: StartManage,
     tmp_path: Path,
 ) -> None:
-    """A job, then a host, then the site: each fails for real, and is told by mail and webhook."""
+    """A job, a host and the site fail for real; mail and webhook report each."""
     require("alertmanager")
     job = make_job(name="nightly import", command="act", args="fail no such table")
     tied = make_job(name="tied to web1", schedule="@every 2s", hostname="web1")
@@ -58,7 +58,7 @@ def test_failure_and_recovery_are_each_notified_once(
         address = site.enter_context(run_gunicorn(site_env, tmp_path, "--threads=2"))
         web1 = start_manage("cronserver", "1", env=SITE | {"TEST_HOSTNAME": "web1"})
         start_manage("cronserver", "1", env=SITE | {"TEST_HOSTNAME": "web2"})
-        # Jobs without a host that ticks would be told, too.
+        # Jobs without a ticking host would alert, too.
         wait_until(
             lambda: Host.objects.filter(last_tick_at__isnull=False).count() == 2,
             timeout=TIMEOUT_SECONDS,
@@ -108,7 +108,7 @@ def test_failure_and_recovery_are_each_notified_once(
         wait_for_post("ChronikerMetricsDown", ("/on-call", FIRING))
         wait_for_mail("[firing] Chroniker's metrics are down")
 
-        # And nothing of it twice, nor of what follows from it.
+        # Nothing is notified twice, and no dependent alert.
         assert {(labels["alertname"], how) for _, how, labels in told.posts} == {
             ("ChronikerJobFailing", FIRING),
             ("ChronikerJobFailing", RESOLVED),
@@ -125,7 +125,7 @@ def test_failure_and_recovery_are_each_notified_once(
 
 
 def assert_each_rule_has_data(asked: PrometheusServer, often: Job) -> None:
-    """No rule of the file stumbles over real series, and what is not about trouble has data."""
+    """Every rule evaluates on real series, and recording rules have data."""
     wait_until(
         lambda: JobState.objects.get(job=often).duration_count >= 5,
         timeout=TIMEOUT_SECONDS,

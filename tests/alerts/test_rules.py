@@ -1,4 +1,4 @@
-"""The rules as files: what promtool and amtool say, and what they cannot know."""
+"""The rule files: what promtool and amtool report, and what they do not check."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_promtool_tests(file: Path) -> None:
 
 
 def test_groups_are_evaluated_in_their_order() -> None:
-    """Otherwise promtool takes any order, and the later group is now and then a minute behind."""
+    """Without an order promtool chooses one, and a later group may lag a minute behind."""
     groups = [group["name"] for group in load(RULES)["groups"]]
     for file in TESTS:
         assert load(file)["group_eval_order"] == groups, file.name
@@ -90,7 +90,7 @@ def test_alert_has_summary_description_and_links(alert: dict[str, Any]) -> None:
     link = urlsplit(told["dashboard_url"])
     assert (link.scheme, link.netloc) == ("https", "grafana.example")
     assert link.path.removeprefix("/d/") in DASHBOARDS
-    # Whatever a job is called.
+    # For any job name.
     for value in re.findall(r"=(\{\{.*?\}\})", told["dashboard_url"]):
         assert value.endswith("| urlquery }}")
 
@@ -160,7 +160,7 @@ def test_recording_rules_survive_a_scrape_gap() -> None:
 
 @each_alert
 def test_disabled_and_muted_jobs_do_not_alert(alert: dict[str, Any]) -> None:
-    """By what it is recorded from; that it works is among promtool's tests."""
+    """Checked by its expression; promtool's tests check the result."""
     recorded = {record["record"]: record["expr"] for record in records()}
 
     def made_from(names: set[str]) -> set[str]:
@@ -176,7 +176,7 @@ def test_disabled_and_muted_jobs_do_not_alert(alert: dict[str, Any]) -> None:
 
 
 def test_only_rules_about_the_scrape_name_its_job() -> None:
-    """So that a site can replace it as text."""
+    """A site can then replace it as text."""
     text = RULES.read_text()
     naming = [alert["alert"] for alert in alerts() if 'job="chroniker"' in alert["expr"]]
     assert naming == ["ChronikerMetricsDown", "ChronikerMetricsAbsent"]

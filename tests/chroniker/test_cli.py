@@ -1,4 +1,4 @@
-"""The program of the cron line: what it reads, and how it says what is wrong."""
+"""The program of the crontab line: what it reads, and its error messages."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def chroniker(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedPro
 
 
 def error_line(ended: subprocess.CompletedProcess[str]) -> str:
-    """The one line that says what is wrong."""
+    """The one line of the error message."""
     assert ended.returncode == 1, ended.stderr
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1, ended.stderr
@@ -274,7 +274,7 @@ def test_unwritable_log_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.django_db(transaction=True)
 class TestProgram:
-    """The console script, as the cron line calls it: no environment to speak of."""
+    """Run the console script as cron does, with almost no environment."""
 
     def call(self, site_env: dict[str, str], *words: str, **kwargs: Any) -> Any:
         env = {
@@ -349,7 +349,7 @@ class TestProgram:
 def test_real_cron_daemon_runs_a_due_job_within_its_minute(
     site_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Debian's cron, with the line that the README gives."""
+    """Debian's cron with the line of the README."""
     from tests.support.cron_daemon import run_cron_daemon
 
     (tmp_path / "manage.py").write_text(

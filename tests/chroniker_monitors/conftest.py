@@ -1,4 +1,4 @@
-"""Ticks of a site that uses Sentry, in forks, and the servers that they talk to."""
+"""Ticks of a site with Sentry, in forks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.testapp.apps import DSN_VARIABLE, init_sentry
 def tick_with_sentry(
     dsn: str, options: dict[str, Any], before: Callable[[], None] | None = None
 ) -> float:
-    """A tick and the end of its process; how long the tick itself took, seconds."""
+    """Run a tick and the exit handlers; the duration of the tick in seconds."""
     from chroniker.engine.scheduler import Scheduler
 
     atexit._clear()  # the test runner's
@@ -42,7 +42,7 @@ def start_sentry_tick(
 ) -> Callable[..., ForkedProcess]:
     """``start_sentry_tick(dsn="", before=None, **options)``: a tick of a site with Sentry.
 
-    Sentry is ``recording_server`` unless told otherwise; ``before`` is called before the tick begins.
+    Sentry is ``recording_server`` by default; ``before`` is called before the tick starts.
     """
 
     def start(
@@ -55,7 +55,7 @@ def start_sentry_tick(
 
 @pytest.fixture
 def sentry_tick(start_sentry_tick: StartSentryTick) -> Callable[..., ProcessResult]:
-    """The same, waited for."""
+    """The same, but wait for the end of the tick."""
 
     def run(dsn: str = "", **options: Any) -> ProcessResult:
         ended = start_sentry_tick(dsn, **options).wait(60)

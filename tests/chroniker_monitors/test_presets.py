@@ -1,4 +1,4 @@
-"""``add_starter_monitors``: what nearly every site wants, made once."""
+"""``add_starter_monitors`` creates the preset monitors once."""
 
 from __future__ import annotations
 

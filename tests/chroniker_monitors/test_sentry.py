@@ -1,4 +1,4 @@
-"""How a job is described to Sentry: pure, no database."""
+"""The description of a job for Sentry; no database is needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def interval(value: int, unit: str) -> dict[str, Any]:
         ("@daily", crontab("0 0 * * *")),
         ("0 3 1,15 * ?", crontab("0 3 1,15 * *")),
         ("0 3 * * * 0", crontab("0 3 * * *")),
-        ("0 3 * * * 30", None),  # half a minute past
+        ("0 3 * * * 30", None),  # 30 seconds after the minute
         ("0 3 * * * 0 2030", None),
         ("0 3 L * *", None),
         ("0 3 * * 5#2", None),
@@ -88,7 +88,7 @@ def test_sentry_monitor_has_the_limits_of_its_job() -> None:
 @pytest.mark.parametrize(
     ("fields", "margin", "runtime"),
     [
-        ({}, 5, 40320),  # nothing bounds it, so nothing may call it too long
+        ({}, 5, 40320),  # without a limit Sentry must not report it as too long
         ({"expected_seconds": 61}, 5, 2),
         ({"start_deadline_seconds": 1}, 1, 40320),
         ({"timeout_seconds": 10**8, "start_deadline_seconds": 10**8}, 40320, 40320),
@@ -120,7 +120,7 @@ def test_similar_names_have_distinct_slugs(names: tuple[str, ...]) -> None:
     slugs = [make_slug(name) for name in names]
     assert len(set(slugs)) == len(names)
     assert all(SLUG.fullmatch(slug) for slug in slugs)
-    # Nor is a name taken that looks like the slug of another.
+    # A name that looks like the slug of another job gets another slug.
     assert not set(slugs) & {make_slug(slug) for slug in slugs if slug not in names}
 
 

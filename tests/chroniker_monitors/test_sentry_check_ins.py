@@ -1,4 +1,4 @@
-"""Check-ins as a real HTTP server receives them, for every way in which a run can end."""
+"""Check-ins, as a real HTTP server receives them, for every ending of a run."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_cron_command_reports_to_sentry_and_prints_nothing(
 
 
 def record_threads_at_fork() -> None:
-    """From here on this process and its forks write down how many threads forked."""
+    """Print the number of other threads at each fork of this process and its children."""
     os.register_at_fork(
         before=lambda: print("forked with threads:", threading.active_count() - 1, flush=True)
     )
@@ -214,14 +214,14 @@ def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
     settings: Any,
     tmp_path: Path,
 ) -> None:
-    """What is to be told first, of lost runs and missed slots, waits for the fork as well."""
+    """Check-ins about lost runs and missed slots also wait until after the fork."""
     settings.CHRONIKER_DEADMAN_URL = f"{recording_server.url}/ping"
     started = tmp_path / "started"
     lost = make_action_job(f"sleep 300 {started}")
     first = start_sentry_tick()
     wait_until(started.exists, timeout=30)
     jobs = [make_action_job(), make_action_job("fail boom")]
-    late = make_action_job(schedule="@every 7s")  # and many slots missed
+    late = make_action_job(schedule="@every 7s")  # with many missed slots
     first.kill(signal.SIGKILL)
     first.wait()
 
@@ -260,8 +260,8 @@ def test_failing_sentry_changes_no_outcome_and_delays_no_tick(
     assert Run.objects.get(job=good).status == "succeeded"
     run = Run.objects.get(job=bad)
     assert (run.status, run.error) == ("failed", "ValueError: boom")
-    # The server would hang for two minutes, and the SDK try for half of one. The job waits two
-    # seconds for its event; so does the process of the tick, when all is done.
+    # The server hangs for two minutes, and the SDK tries for 30 seconds. The job waits two
+    # seconds for its event, as does the process of the tick at its end.
     assert run.duration_seconds is not None and run.duration_seconds < 20
     assert ended.value < 20
     assert ended.seconds < 25

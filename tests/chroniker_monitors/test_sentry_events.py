@@ -1,4 +1,4 @@
-"""What jobs raise, as events: recognisable, complete, and without secrets."""
+"""Exceptions of jobs as Sentry events: complete and without secrets."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_simultaneous_failures_are_separate_events(
 
 
 def fill_the_queue() -> None:
-    """What a site's own code may do in the tick, before anything is forked."""
+    """What code of the site may do in the tick before the first fork."""
     import sentry_sdk
 
     for number in range(3):
@@ -119,7 +119,7 @@ def test_job_does_not_send_events_queued_in_the_scheduler(
     recording_server.mode = "hang"
     job = make_action_job("fail boom")
     sentry_tick(before=fill_the_queue)
-    # The thread of the tick hangs at its first message, and with it all that the tick has to say.
+    # The thread of the tick hangs at its first message, so all its messages wait.
     told = [
         event["tags"].get("chroniker.job") for event in recording_server.events if "tags" in event
     ]

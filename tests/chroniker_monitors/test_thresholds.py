@@ -1,4 +1,4 @@
-"""Operators, rungs, streaks: by example and by property."""
+"""Operators, severities and streaks, by example and by property."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ counts = st.integers(1, 5)
 def walk(
     samples: str | Sequence[Severity], consecutive: int = 1, recovery: int = 1
 ) -> tuple[SeverityState, list[Severity]]:
-    """Where one stands at the end, and each severity that was changed to."""
+    """The final severity, and each severity change."""
     severity_state, changes = SeverityState(), []
     for sample in samples:
         measured = WORDS[sample] if isinstance(sample, str) else sample
@@ -71,7 +71,7 @@ def test_value_that_is_not_a_number_is_unknown(
 
 @pytest.mark.parametrize("operator", Operator.values)
 def test_nan_threshold_is_ignored(operator: str) -> None:
-    """Compared with NaN all would be well for ever."""
+    """Comparisons with NaN would always be ok."""
     assert evaluate(5, operator, None, math.nan) is UNKNOWN
     assert evaluate(5, operator, math.nan, None) is UNKNOWN
 
@@ -141,7 +141,7 @@ def test_change_is_always_to_another_severity(
 def test_alarm_needs_enough_consecutive_samples(
     samples: list[Severity], consecutive: int, recovery: int
 ) -> None:
-    """Each rung by itself: it is reached by so many in a row, and left by so many in a row."""
+    """Each severity is reached and left after its number of consecutive samples."""
     severity_state = SeverityState()
     for number, sample in enumerate(samples, 1):
         before, seen = severity_state, samples[:number]
@@ -156,7 +156,7 @@ def test_alarm_needs_enough_consecutive_samples(
             last = seen[-recovery:]
             assert len(last) == recovery
             assert all(rank(s) <= rank(change.after) for s in last)
-        # and it is reached no later than that
+        # it is reached no later than that
         for severity in (WARNING, UNKNOWN, CRITICAL):
             if rank(before.severity) >= rank(severity):
                 continue

@@ -1,4 +1,4 @@
-"""Deliberate breakages, one at a time: the checker must see each, or it would see nothing.
+"""Deliberate defects, one at a time: the checker has to report each of them.
 
 A mutant is a small edit of the product's source, made in the memory of the ticks of the fake
 hosts; no file is changed. An edit whose text is no longer found fails, so that mutants follow the
@@ -27,7 +27,7 @@ first line is not indented), and the breakage."""
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A breakage, the experiment that is to expose it, and what the checker then says."""
+    """A defect, the experiment that exposes it, and the violation that the checker reports."""
 
     name: str
     meaning: str
@@ -43,7 +43,7 @@ class Mutant:
 
 @contextmanager
 def without_uniqueness() -> Iterator[None]:
-    """The constraints on runs and states are gone."""
+    """Remove the constraints on runs and states."""
     from chroniker.models import JobState, Run
 
     gone = [
@@ -199,7 +199,7 @@ MUTANTS = (
         "orphans_live",
         "a guard does not notice that its scheduler is dead",
         "killed_ticks",
-        ("sqlite",),  # elsewhere the end of the lease kills the run in time all the same
+        ("sqlite",),  # elsewhere the end of the lease still kills the run in time
         frozenset({"leftover", "overlap"}),
         (("warden._Warden._read_control", "self.orphaned = True\n        self._terminate(",
           "return (0,\n        "),),
@@ -237,7 +237,7 @@ def named(name: str) -> Mutant:
 
 @contextmanager
 def applied(name: str, experiment: Experiment) -> Iterator[None]:
-    """Let the ticks of the lab's hosts be broken, for this block."""
+    """Apply a defect to the ticks of the fake hosts for this block."""
     mutant = named(name)
 
     def prepare() -> None:
@@ -253,7 +253,7 @@ def applied(name: str, experiment: Experiment) -> Iterator[None]:
 
 
 def apply(edit: Edit) -> None:
-    """Change a function in this process. Raises LookupError where its source reads otherwise."""
+    """Replace a function in this process. Raises LookupError if its source has another text."""
     where, old, new = edit
     module_name, *path = where.split(".")
     module = importlib.import_module(f"chroniker.{module_name}")
@@ -267,7 +267,7 @@ def apply(edit: Edit) -> None:
     space: dict[str, Any] = {}
     exec(compile(source.replace(old, new), module.__file__ or "", "exec"), vars(module), space)
     changed = space[path[-1]]
-    if "super()" in source:  # outside its class there is no cell for it
+    if "super()" in source:  # outside its class there is no cell for super()
         raise LookupError(f"{where} uses super()")
     for other in list(sys.modules.values()):
         if getattr(other, "__name__", "").startswith("chroniker"):

@@ -1,4 +1,4 @@
-"""CHRONIKER_JOB_ERROR_CALLBACK: called once for each failed run, and harmless."""
+"""CHRONIKER_JOB_ERROR_CALLBACK is called once for each failed run, and its errors are contained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mail says, and that nothing a job is called or prints can make it harmful."""
+"""The content of mails; names and output of jobs cannot break or misuse them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_hostile_name_gives_one_valid_mail(mail_server: MailServer, name: str) -
 )
 def test_hostile_output_gives_one_valid_mail(mail_server: MailServer, stderr: str) -> None:
     job = make_subscribed_job()
-    text = stderr.replace("\0", "")  # as what reads a run's pipes does
+    text = stderr.replace("\0", "")  # as the reader of the pipes of a run does
     Timeline().run(job, "F", stderr=text)
     (mail,) = mail_server.mails
     assert_harmless(mail)

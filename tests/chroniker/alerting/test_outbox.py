@@ -1,4 +1,4 @@
-"""What happens to jobs, and the mails that come of it: exactly these, each once, in one thread."""
+"""Sequences of runs give exactly the expected mails, each once, in one mail thread."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_success_without_incident_needs_no_query(
 
 
 def test_resolution_is_notified_after_a_late_opening(mail_server: MailServer) -> None:
-    """The server was away for the whole of an incident: both mails come, in order."""
+    """The mail server was down during the incident: both mails are sent later, in order."""
     job = make_subscribed_job()
     timeline = Timeline()
     mail_server.refuse.add("*")

@@ -106,7 +106,7 @@ class TestExclusion:
     def test_two_ticks_at_the_same_instant_run_each_slot_once(
         self, run_in_fork: RunInFork, tmp_path: Path
     ) -> None:
-        """Fifty times two ticks that are released together, over three jobs."""
+        """Fifty rounds of two simultaneous ticks over three jobs."""
         jobs = [make_due_job() for _ in range(3)]
         barrier = multiprocessing.get_context("fork").Barrier(2)
 

@@ -32,7 +32,7 @@ class TestProgress:
                 job=job, parts_total=77, parts_done=13, progress_at__isnull=False
             ).exists()
         )
-        assert time.monotonic() - began < 4  # two, and what a busy machine adds
+        assert time.monotonic() - began < 4  # two, plus some on a busy machine
         assert Run.objects.get(job=job).status == "running"
         seen.touch()
         tick.wait(20)

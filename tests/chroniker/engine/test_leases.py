@@ -35,7 +35,7 @@ def test_owner_of_an_expired_lease_writes_nothing(
     os.kill(tick.pid, signal.SIGSTOP)
     from tests.support.processes import is_alive
 
-    wait_until(lambda: not is_alive(pid), timeout=20)  # its warden keeps the promise
+    wait_until(lambda: not is_alive(pid), timeout=20)  # its warden killed it
     settings.CHRONIKER_HOSTNAME = "web2"
     wait_until(lambda: JobState.objects.stale().exists(), timeout=20)
     run_tick()
@@ -49,7 +49,7 @@ def test_owner_of_an_expired_lease_writes_nothing(
 
 
 def test_long_write_transaction_does_not_lose_the_lease(run_tick: RunTick, settings: Any) -> None:
-    """On SQLite a job that writes for longer than the lease keeps everybody else from writing."""
+    """On SQLite a write transaction longer than the lease blocks every other writer."""
     settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.3
     job = make_action_job("hold_write_transaction 4")

@@ -266,7 +266,7 @@ def seconds(function: Callable[[], object], repeat: int = 3) -> float:
 
 @pytest.mark.parametrize("kind", ["ascii", "characters", "small limit"])
 def test_discarding_output_is_as_fast_as_copying_it(kind: str) -> None:
-    # Three bytes each: the head would end in the middle of one.
+    # Three bytes per character: the head would end inside one.
     block = ("€" * 21845 if kind == "characters" else "x" * 65536).encode()
     count = 200 * 2**20 // len(block)
     limit = 4096 if kind == "small limit" else 2**20

@@ -23,7 +23,7 @@ def evaluate(
     limit: float = 660,
     **state: object,
 ) -> Measurement:
-    """Evaluate at noon a heartbeat that was pinged so many seconds before, or never (None)."""
+    """Evaluate at noon a heartbeat last pinged so many seconds ago, or never (None)."""
     pinged_at = None if since_ping is None else NOON - timedelta(seconds=since_ping)
     return evaluate_heartbeat(
         MonitorState(last_success_ping_at=pinged_at, **state),

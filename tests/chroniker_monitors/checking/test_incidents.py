@@ -1,4 +1,4 @@
-"""A monitor's incidents: one that opens and one that ends, whatever the samples between do."""
+"""Incidents of monitors: opened, updated and resolved by samples."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_bad_monitor_is_notified_again_when_reenabled(tmp_path: Path, run_tick: 
         run_tick()
     assert [incident.is_open for incident in incidents_of(monitor)] == [False]
     set_gauge(tmp_path, 50)
-    check(monitor)  # on its way back: nothing to open an incident for
+    check(monitor)  # recovering: no incident is opened
     assert len(incidents_of(monitor)) == 1
     set_gauge(tmp_path, 95)
     check(monitor)
@@ -178,7 +178,7 @@ def test_removed_probe_closes_the_incident(tmp_path: Path) -> None:
     Probe.objects.filter(pk=monitor.pk).delete()
     assert [incident.is_open for incident in incidents_of(monitor)] == [False]
     assert [incident.is_open for incident in incidents_of(other)] == [True]
-    record_check(monitor, monitor.probe, "", now=utc_now())  # which had begun before
+    record_check(monitor, monitor.probe, "", now=utc_now())  # which started before
     assert [incident.is_open for incident in incidents_of(monitor)] == [False]
     other.delete()
     assert not incidents_of(other)

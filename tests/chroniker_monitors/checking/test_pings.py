@@ -1,4 +1,4 @@
-"""Heartbeats: what outside jobs tell, and what their silence tells."""
+"""Heartbeats: pings of external jobs, and missing pings."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_failure_ping_is_critical_at_once(client: Client, told: str, code: int |
     state = monitor_state(monitor)
     assert (state.severity, state.last_ping_exit_code) == (Severity.CRITICAL, code)
     assert "disk full" in state.message
-    assert check(monitor) is Severity.CRITICAL  # until it tells otherwise
+    assert check(monitor) is Severity.CRITICAL  # until the next ping
 
 
 @pytest.mark.parametrize("told", ["", "0"])
@@ -117,7 +117,9 @@ def test_start_ping_records_no_sample_and_gives_the_duration(client: Client) -> 
     assert latency is not None
     assert 29 < latency < 90
     client.get(address(monitor))
-    assert monitor_state(monitor).latency_seconds is None  # it did not say when that one began
+    assert (
+        monitor_state(monitor).latency_seconds is None
+    )  # without a start ping there is no duration
 
 
 def test_ping_body_is_cut_to_ten_kilobytes(client: Client) -> None:
@@ -144,7 +146,7 @@ def test_secret_in_the_ping_body_is_masked(client: Client, settings: Any) -> Non
 
 def test_ping_url_reveals_nothing(client: Client) -> None:
     disk, other = make_monitor(), uuid.uuid4()
-    Probe.objects.filter(job=disk).update(ping_uuid=other)  # of a kind that nobody pings
+    Probe.objects.filter(job=disk).update(ping_uuid=other)  # of a kind without pings
     elsewhere = client.get("/no-such-page/")
     for unknown in (
         f"/ping/{uuid.uuid4()}/", f"/ping/{uuid.uuid4()}/start", f"/ping/{other}/",

@@ -31,7 +31,7 @@ def test_state_and_sample_agree(tmp_path: Path) -> None:
 
 
 def test_state_persists_between_processes(tmp_path: Path) -> None:
-    """FFFF-S with three in a row: one change up and one recovery; FF-S: silence."""
+    """FFFF-S with three in a row gives one change and one recovery; FF-S gives none."""
     monitor = make_gauge_monitor(tmp_path, consecutive=3)
     seen = []
     for told in "FFSFFFFS":

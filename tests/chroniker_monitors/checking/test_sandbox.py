@@ -1,4 +1,4 @@
-"""``Test now``: an unsaved form is tried in a guarded process, and nothing is recorded."""
+"""``Test now`` runs the probe of an unsaved form in a limited process and records nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_unsaved_form_can_be_tested(
     root: Client, tmp_path: Path, told: str, words: list[str]
 ) -> None:
     (tmp_path / "gauge").write_text(told)
-    data = gauge_data(tmp_path, name="", _test="1")  # the name can wait
+    data = gauge_data(tmp_path, name="", _test="1")  # a name is not needed yet
     page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", data)
     answer = page.content.decode().partition('id="chroniker-tested"')[2].partition("</div>")[0]
     shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer))

@@ -284,7 +284,7 @@ def test_definition_and_state_are_exported() -> None:
 def test_missing_timestamp_is_zero() -> None:
     job = make_job(name="a")
     run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
-    make_job_state(job, current_run=run, last_started_at=NOON)  # nobody owns it
+    make_job_state(job, current_run=run, last_started_at=NOON)  # without an owner
     assert MetricsPage()("chroniker_job_start_timestamp_seconds", job_name="a") == 0
 
 
@@ -324,10 +324,10 @@ def test_only_every_host_jobs_have_a_host_label() -> None:
     assert page.samples_named("chroniker_job_runs_total") == {
         frozenset({("job_name", "everywhere"), ("host", "web1")}): 1,
         frozenset({("job_name", "everywhere"), ("host", "web2")}): 2,
-        frozenset({("job_name", "everywhere"), ("host", "web3")}): 0,  # it did not tick since
+        frozenset({("job_name", "everywhere"), ("host", "web3")}): 0,  # no tick since then
         frozenset({("job_name", "there")}): 3,
     }
-    # What people defined is the same on every host, and is joined by the job's name.
+    # The definition is the same on every host and is joined by the job name.
     assert page.samples_named("chroniker_job_enabled") == {
         frozenset({("job_name", "everywhere")}): 1,
         frozenset({("job_name", "there")}): 1,

@@ -159,7 +159,7 @@ def test_replica_of_mariadb_falls_behind_stops_and_catches_up() -> None:
 
         run(pair.primary, "CREATE DATABASE shop", "CREATE TABLE shop.numbers (number integer)")
         wait_until(lambda: _has_table(pair.replica), timeout=60)
-        # A reader on the replica holds the table while the next change of it waits.
+        # A reader on the replica locks the table while the next change waits.
         blocker = connect(pair.replica)
         try:
             with blocker.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""docs/reference/probes.md describes each kind as it is, and its examples run."""
+"""docs/reference/probes.md matches the code, and its examples run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Web pages: what is measured, what is expected, and what a hostile server cannot do."""
+"""The http probe: measurements, expectations and hostile servers."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_redirect_to_a_forbidden_address_is_refused(
 def test_proxy_of_the_environment_is_ignored(
     web_server: WebServer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """It would connect to whatever it is asked for, also where no monitor may."""
+    """A proxy would connect to any address, even to forbidden ones."""
     monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     assert measured_number("http", url=web_server.answer("/"), measure="status") == 200
 

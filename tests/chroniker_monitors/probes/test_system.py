@@ -1,4 +1,4 @@
-"""Disk, memory, swap, load, CPU and processes of this very machine."""
+"""Disk, memory, swap, load, CPU and processes of this machine."""
 
 from __future__ import annotations
 

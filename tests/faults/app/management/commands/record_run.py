@@ -1,4 +1,4 @@
-"""The job of the fault tests: whatever else it does, it keeps its own books."""
+"""The job of the fault tests: it records its own run outside of the product."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Command(BaseCommand):
         time.sleep(amount)
 
     def daemonise(self, amount: float) -> None:
-        """Leave a grandchild in a session of its own, which ignores SIGTERM and has the lock."""
+        """Leave a grandchild in its own session that ignores SIGTERM and holds the lock."""
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
@@ -77,13 +77,13 @@ class Command(BaseCommand):
             time.sleep(amount / 20)
 
     def talk(self, amount: float) -> None:
-        """A line of output every tenth of a second."""
+        """Print a line every tenth of a second."""
         for number in range(max(1, int(amount * 10))):
             sys.stdout.write(f"line {number}\n")
             time.sleep(0.1)
 
     def write(self, amount: float) -> None:
-        """Hold a write transaction; on SQLite nobody else can write meanwhile."""
+        """Hold a write transaction; on SQLite no other process can write meanwhile."""
         with transaction.atomic():
             Job.objects.filter(name=os.environ["CHRONIKER_JOB_NAME"]).update(description="written")
             time.sleep(amount)
