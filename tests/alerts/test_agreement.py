@@ -67,7 +67,7 @@ INCIDENT_BY_INHIBITING_ALERT = {
 }
 
 Key = tuple[str, str]
-"""A job's name and its host slot."""
+"""A job name and its placement."""
 
 
 @dataclass

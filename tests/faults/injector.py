@@ -405,8 +405,8 @@ class FaultInjector:
         self._kill(self.hosts[step.host].roles().forkservers)
 
     def _kill_warden(self, step: Step) -> None:
-        # One whose zygote was killed before is left alone: nobody is left then whom what the job
-        # has daemonised could fall to (docs/explanation/guarantees.md names this as not promised).
+        # A warden whose fork server was killed before is left alone: daemons of its job would have
+        # no parent to end them (docs/explanation/guarantees.md names this as not guaranteed).
         roles = self.hosts[step.host].roles()
         guarded = [pid for forkserver in roles.forkservers for pid in proc_children(forkserver)]
         warden = self._pick([pid for pid in roles.wardens if pid in guarded])

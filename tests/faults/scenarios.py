@@ -47,7 +47,7 @@ class Experiment:
         created: datetime | None = None,
         **fields: Any,
     ) -> Any:
-        """Define a job that records its runs, ``every`` so many seconds, created ``ago`` seconds."""
+        """Define a job that records its runs ``every`` so many seconds, created ``ago`` seconds."""
         from chroniker.models import Job
 
         if created is None:
@@ -305,7 +305,7 @@ def crashes(experiment: Experiment) -> History:
 
 
 def lost_claim_commits(experiment: Experiment) -> History:
-    """A claim's COMMIT succeeds, its reply is lost, and the database is down for most of a lease."""
+    """A claim's COMMIT succeeds without a reply; the database is down for most of a lease."""
     for number in range(6):
         experiment.job(f"long {number}", "sleep 3", every=2)
     steps = []
@@ -441,7 +441,8 @@ SCENARIOS: dict[str, Callable[..., History]] = {
         scenario.__name__: scenario
         for scenario in (
             simultaneous_ticks, calm, crashes, lost_claim_commits, downtime, frozen_hosts,
-            frozen_ticks, full_disk, killed_ticks, killed_wardens, killed_forkservers, long_writer, lost_commits,
+            frozen_ticks, full_disk, killed_ticks, killed_wardens, killed_forkservers,
+            long_writer, lost_commits,
             pruned, skewed, ten_hosts, together, week_of_downtime,
         )
     },

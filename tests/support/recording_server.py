@@ -38,8 +38,7 @@ class _RecordingHandler(BaseHTTPRequestHandler):
 
 
 class RecordingServer(ThreadingHTTPServer):
-    """Keeps what it is sent; ``mode`` is how it answers: "ok", "fail", "hang",
-    or "drip", a byte at a time."""
+    """Records requests; ``mode`` is "ok", "fail", "hang" or "drip" (a byte at a time)."""
 
     daemon_threads = True
     request_queue_size = 128

@@ -170,10 +170,8 @@ def test_failure_is_not_mailed_without_email_on_failure(mail_server: MailServer)
     assert Incident.objects.count() == 1, "but it is an incident all the same"
 
 
-def test_monitor_opens_no_failing_incident(mail_server: MailServer) -> None:
-    job = make_subscribed_job(command="check_monitor")
-    job.args = f"--job-id {job.pk}"  # as a monitor's job has it; see Monitor.save_with
-    job.save()
+def test_job_whose_failures_open_no_incidents_has_none(mail_server: MailServer) -> None:
+    job = make_subscribed_job(failures_open_incidents=False)
     Timeline().run(job, "FFS")
     assert not Incident.objects.exists()
 

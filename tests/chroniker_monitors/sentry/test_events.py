@@ -8,16 +8,25 @@ from typing import Any
 import pytest
 
 from chroniker.models import Run
+from chroniker_monitors.sentry.events import mask_event
 from tests.factories import make_action_job
 from tests.support.processes import wait_until
 from tests.support.recording_server import RecordingServer
 from tests.support.types import RunSentryTick
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.one_database,
-    pytest.mark.usefixtures("own_runtime_dir"),
-]
+pytestmark = pytest.mark.one_database
+
+
+def test_every_text_of_an_event_is_masked() -> None:
+    def mask(text: str) -> str:
+        return text.replace("secret", "********")
+
+    event = {"a secret": ["secret", ("secret", 1)], "n": None, "deep": {"er": {"secret": 1.5}}}
+    assert mask_event(event, mask) == {
+        "a ********": ["********", ("********", 1)],
+        "n": None,
+        "deep": {"er": {"********": 1.5}},
+    }
 
 
 CANARIES = {

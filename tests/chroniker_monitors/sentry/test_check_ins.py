@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,18 +13,91 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from chroniker.models import JobState, Run
+from chroniker.models import Job, JobState, Run
+from chroniker_monitors.sentry.check_ins import make_slug, monitor_config
 from tests.factories import make_action_job, make_job
 from tests.support.machine import free_port
 from tests.support.processes import wait_until
 from tests.support.recording_server import RecordingServer
 from tests.support.types import RunManage, RunSentryTick, StartSentryTick
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("own_runtime_dir"),
-]
+SLUG = re.compile(r"(?![0-9]+$)[a-z0-9_-]{1,50}")
+
+
+def test_sentry_monitor_has_the_limits_of_its_job() -> None:
+    job = Job(
+        name="import",
+        schedule="0 3 * * *",
+        timezone="Europe/Berlin",
+        start_deadline_seconds=600,
+        jitter_seconds=90,
+        timeout_seconds=3600,
+        kill_grace_seconds=30,
+        expected_seconds=60,
+        failures_before_alert=3,
+    )
+    assert monitor_config(job) == {
+        "schedule": {"type": "crontab", "value": "0 3 * * *"},
+        "timezone": "Europe/Berlin",
+        "checkin_margin": 12,
+        "max_runtime": 61,
+        "failure_issue_threshold": 3,
+        "recovery_threshold": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "margin", "runtime"),
+    [
+        ({}, 5, 40320),  # without a limit Sentry must not report it as too long
+        ({"expected_seconds": 61}, 5, 2),
+        ({"start_deadline_seconds": 1}, 1, 40320),
+        ({"timeout_seconds": 10**8, "start_deadline_seconds": 10**8}, 40320, 40320),
+    ],
+)
+def test_limits_are_whole_minutes_that_sentry_accepts(
+    fields: dict[str, Any], margin: int, runtime: int
+) -> None:
+    config = monitor_config(Job(name="import", schedule="@daily", timezone="UTC", **fields))
+    assert (config["checkin_margin"], config["max_runtime"]) == (margin, runtime)
+
+
+def test_name_that_is_a_slug_stays_as_it_is() -> None:
+    assert make_slug("nightly-import") == "nightly-import"
+    assert make_slug("nightly_import") == "nightly_import"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Nightly import", "nightly import", "nightly-import", "nightly, import"),
+        ("x" * 60 + "a", "x" * 60 + "b", "x" * 50, "x" * 51),
+        ("月次", "週次", "日次"),
+        ("2024", "-2024", "", "-"),
+        ("Grüße", "Grusse", "grue", "gruße"),
+    ],
+)
+def test_similar_names_have_distinct_slugs(names: tuple[str, ...]) -> None:
+    slugs = [make_slug(name) for name in names]
+    assert len(set(slugs)) == len(names)
+    assert all(SLUG.fullmatch(slug) for slug in slugs)
+    # A name that looks like the slug of another job gets another slug.
+    assert not set(slugs) & {make_slug(slug) for slug in slugs if slug not in names}
+
+
+@given(st.text(max_size=200), st.text(max_size=60))
+def test_any_name_has_a_slug_that_sentry_accepts(name: str, host: str) -> None:
+    assert SLUG.fullmatch(make_slug(name, host))
+
+
+def test_hosts_of_a_job_have_distinct_slugs() -> None:
+    assert len({make_slug("clean"), make_slug("clean", "north"), make_slug("clean", "south")}) == 3
+
+
+# --- as Sentry receives them ---
 
 
 def statuses(recording_server: RecordingServer) -> list[str]:
