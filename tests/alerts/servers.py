@@ -28,7 +28,7 @@ class ReceivedAlerts:
     """The notifications that receivers got."""
 
     posts: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    """By webhook: who was told, ``firing`` or ``resolved``, and the labels of the alert."""
+    """By webhook: receiver, ``firing`` or ``resolved``, and the labels of the alert."""
     mails: list[str] = field(default_factory=list)
     """By mail: the subjects."""
 

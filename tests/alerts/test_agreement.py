@@ -205,7 +205,7 @@ class ComparedSite:
         plan_for_new_host("web2", START)
         self.open: dict[Key, dict[str, str]] = {}
         self.mails: dict[str, dict[int, str]] = {name: {} for name in HISTORY}
-        self.told: list[dict[Key, set[str]]] = []
+        self.source_states: list[dict[Key, set[str]]] = []
         """By minute: what is wrong by the mails, where no window wants silence."""
         self.series: dict[str, dict[int, float]] = {}
         """What was scraped, by minute."""
@@ -274,7 +274,7 @@ class ComparedSite:
                 standing[kind] = f"{kind}, {mail['X-Chroniker-Severity']}"
         self.mail_server.reset()
         muted = set(Job.objects.muted(self.timeline.now).values_list("name", flat=True))
-        self.told.append(
+        self.source_states.append(
             {
                 key: set() if key[0] in muted else {*kinds.values()}
                 for key, kinds in self.open.items()
@@ -318,15 +318,15 @@ def sent(jobs: list[str]) -> str:
             for matcher in rule[f"{side}_matchers"]
         )
         expr += f" unless ({target} and on ({', '.join(rule['equal'])}) {source})"
-    for told in set(tells.values()):
-        names = "|".join(name for name, tale in tells.items() if tale == told)
-        expr = f'label_replace({expr}, "told", "{told}", "alertname", "{names}")'
+    for source_state in set(tells.values()):
+        names = "|".join(name for name, tale in tells.items() if tale == source_state)
+        expr = f'label_replace({expr}, "source_state", "{source_state}", "alertname", "{names}")'
     # A mail names the placement; an alert also names the only host that may run the job.
     tied = "|".join(
         name for name, job_history in HISTORY.items() if job_history.job.get("hostname") != "*"
     )
     expr = f'label_replace({expr}, "host", "", "job_name", "{tied}")'
-    return f"group by (job_name, host, told) ({expr})"
+    return f"group by (job_name, host, source_state) ({expr})"
 
 
 def values(scraped: dict[int, float]) -> str:
@@ -340,13 +340,15 @@ def values(scraped: dict[int, float]) -> str:
     return " ".join(texts)
 
 
-def rule_test_queries(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, list[str], set[str]]]:
+def rule_test_queries(
+    source_states: list[dict[Key, set[str]]],
+) -> Iterator[tuple[int, list[str], set[str]]]:
     """For each minute, the jobs without a recent event, and their current state."""
 
     def of(name: str, minute: int) -> set[tuple[str, str]]:
         return {
             (host, tale)
-            for (job, host), tales in told[minute].items()
+            for (job, host), tales in source_states[minute].items()
             if job == name
             for tale in tales
         }
@@ -355,7 +357,7 @@ def rule_test_queries(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, li
         near = range(minute - ALLOWED_LAG, minute + ALLOWED_LAG + 1)
         jobs = [name for name in HISTORY if all(of(name, at) == of(name, minute) for at in near)]
         standing = {
-            f'{{{f"""host="{host}", """ if host else ""}job_name="{name}", told="{tale}"}}'
+            f'{{{f"""host="{host}", """ if host else ""}job_name="{name}", source_state="{tale}"}}'
             for name in jobs
             for host, tale in of(name, minute)
         }
@@ -363,10 +365,10 @@ def rule_test_queries(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, li
 
 
 def assert_agreement(
-    site: ComparedSite, told: list[dict[Key, set[str]]], folder: Path, every: int = 1
+    site: ComparedSite, source_states: list[dict[Key, set[str]]], folder: Path, every: int = 1
 ) -> str:
     """The error of promtool if Alertmanager would send something else; empty if it agrees."""
-    asked = list(rule_test_queries(told))[::every]
+    asked = list(rule_test_queries(source_states))[::every]
     test = {
         "interval": "1m",
         "input_series": [
@@ -414,9 +416,11 @@ def test_mail_and_prometheus_alert_on_the_same_jobs_at_the_same_time(
     site = ComparedSite(mail_server)
     site.play_history()
     assert site.mails == {name: job_history.mails for name, job_history in HISTORY.items()}
-    assert assert_agreement(site, site.told, tmp_path) == ""
+    assert assert_agreement(site, site.source_states, tmp_path) == ""
     # The comparison is not empty: it fails for mails that come ten minutes later.
-    said = assert_agreement(site, ([{}] * 10 + site.told)[:HISTORY_MINUTES], tmp_path, every=2)
+    said = assert_agreement(
+        site, ([{}] * 10 + site.source_states)[:HISTORY_MINUTES], tmp_path, every=2
+    )
     assert disagreements(said) == {
         name for name, job_history in HISTORY.items() if job_history.mails
     }
@@ -425,5 +429,5 @@ def test_mail_and_prometheus_alert_on_the_same_jobs_at_the_same_time(
 def test_mail_and_prometheus_agree_on_severity() -> None:
     """The severities of the mails are compared above."""
     severities = {alert["alert"]: alert["labels"]["severity"] for alert in alerts()}
-    for name, told in INCIDENT_BY_ALERT.items():
-        assert told == "flapping" or told.endswith(f", {severities[name]}"), name
+    for name, event in INCIDENT_BY_ALERT.items():
+        assert event == "flapping" or event.endswith(f", {severities[name]}"), name

@@ -52,7 +52,7 @@ def test_failure_and_recovery_are_each_notified_once(
     job = make_job(name="nightly import", command="act", args="fail no such table")
     tied = make_job(name="tied to web1", schedule="@every 2s", hostname="web1")
     with contextlib.ExitStack() as stack:
-        told, smtp, webhooks = stack.enter_context(run_receivers())
+        received, smtp, webhooks = stack.enter_context(run_receivers())
         alertmanager = stack.enter_context(Alertmanager.telling(tmp_path, smtp, webhooks))
         site = stack.enter_context(contextlib.ExitStack())
         address = site.enter_context(run_gunicorn(site_env, tmp_path, "--threads=2"))
@@ -69,13 +69,16 @@ def test_failure_and_recovery_are_each_notified_once(
             try:
                 wait_until(predicate, timeout=TIMEOUT_SECONDS, interval=0.2, message=what)
             except AssertionError as error:
-                raise AssertionError(f"{error}\n{told}") from error
+                raise AssertionError(f"{error}\n{received}") from error
 
         def wait_for_post(alertname: str, *posts: tuple[str, str]) -> None:
-            wait(lambda: told.by_webhook(alertname) == list(posts), f"{alertname}: {posts}")
+            wait(lambda: received.by_webhook(alertname) == list(posts), f"{alertname}: {posts}")
 
         def wait_for_mail(*subjects: str) -> None:
-            wait(lambda: [s for s in told.mails if s in subjects] == list(subjects), str(subjects))
+            wait(
+                lambda: [s for s in received.mails if s in subjects] == list(subjects),
+                str(subjects),
+            )
 
         # A job.
         run_soon(job)
@@ -109,14 +112,14 @@ def test_failure_and_recovery_are_each_notified_once(
         wait_for_mail("[firing] Chroniker's metrics are down")
 
         # Nothing is notified twice, and no dependent alert.
-        assert {(labels["alertname"], how) for _, how, labels in told.posts} == {
+        assert {(labels["alertname"], how) for _, how, labels in received.posts} == {
             ("ChronikerJobFailing", FIRING),
             ("ChronikerJobFailing", RESOLVED),
             ("ChronikerHostNotTicking", FIRING),
             ("ChronikerMetricsDown", FIRING),
         }
-        assert len(told.posts) == 4
-        assert sorted(told.mails) == [
+        assert len(received.posts) == 4
+        assert sorted(received.mails) == [
             "[firing] Chroniker's metrics are down",
             "[firing] nightly import is failing",
             "[firing] web1 is not ticking",

@@ -79,19 +79,19 @@ def test_example_of_alertmanager_names_alerts_that_exist() -> None:
 
 @each_alert
 def test_alert_has_summary_description_and_links(alert: dict[str, Any]) -> None:
-    name, told = alert["alert"], alert["annotations"]
+    name, annotations = alert["alert"], alert["annotations"]
     assert name.startswith("Chroniker")
     assert alert["labels"] == {"severity": alert["labels"]["severity"]}
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
-    assert set(told) == {"summary", "description", "runbook_url", "dashboard_url"}
-    assert told["runbook_url"] == f"https://docs.example/runbooks.md#{name.lower()}"
-    assert told["description"].endswith((".", "?"))
-    assert not told["summary"].endswith(".")
-    link = urlsplit(told["dashboard_url"])
+    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert annotations["runbook_url"] == f"https://docs.example/runbooks.md#{name.lower()}"
+    assert annotations["description"].endswith((".", "?"))
+    assert not annotations["summary"].endswith(".")
+    link = urlsplit(annotations["dashboard_url"])
     assert (link.scheme, link.netloc) == ("https", "grafana.example")
     assert link.path.removeprefix("/d/") in DASHBOARDS
     # For any job name.
-    for value in re.findall(r"=(\{\{.*?\}\})", told["dashboard_url"]):
+    for value in re.findall(r"=(\{\{.*?\}\})", annotations["dashboard_url"]):
         assert value.endswith("| urlquery }}")
 
 

@@ -27,10 +27,10 @@ def add() -> list[str]:
 
 def test_each_applicable_preset_is_created_and_reported(settings: Any) -> None:
     settings.CHRONIKER_SITE_URL = "https://shop.example.com:8443/"
-    told = add()
-    assert len(told) == len(list(iter_presets())) == 6
+    reported = add()
+    assert len(reported) == len(list(iter_presets())) == 6
     kinds = probe_kinds()
-    for starter, line in zip(iter_presets(), told, strict=True):
+    for starter, line in zip(iter_presets(), reported, strict=True):
         made = starter.kind in kinds
         assert line == f"{starter.name}: created" or not made, line
         assert Monitor.objects.filter(name=starter.name).exists() == made

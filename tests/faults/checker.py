@@ -408,7 +408,7 @@ def _check_run_log(history: History, runs: dict[int, RunFacts]) -> Iterator[Viol
             ):
                 yield Violation("early", f"run {run.run} began {early:.3f} s before its slot")
             elif run.status == "missed":
-                yield Violation("journal", f"run {run.run} began and is told as missed")
+                yield Violation("journal", f"run {run.run} began and is recorded as missed")
         elif entry["what"] == "end":
             ended[entry["run"]] = entry["ok"]
         elif entry["what"] == "tick_failed":
@@ -421,12 +421,14 @@ def _check_run_log(history: History, runs: dict[int, RunFacts]) -> Iterator[Viol
         if run.job not in books:
             continue
         if run.status == "succeeded" and ended.get(key) is not True:
-            yield Violation("journal", f"run {key} is told as succeeded, but did not say so itself")
+            yield Violation(
+                "journal", f"run {key} is recorded as succeeded, but the job did not record success"
+            )
         if run.status == "failed" and run.signal is None:
             if ended.get(key):
-                yield Violation("journal", f"run {key} succeeded and is told as failed")
+                yield Violation("journal", f"run {key} succeeded and is recorded as failed")
             if run.exit_code is None and begun[key]:
-                yield Violation("journal", f"run {key} began and is told as never started")
+                yield Violation("journal", f"run {key} began and is recorded as never started")
 
 
 def _check_causes(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:

@@ -217,13 +217,13 @@ def _run_init(config: HostConfig, close_inherited: Callable[[], None]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ticks: set[int] = set()
     next_tick = time.monotonic()
-    told = False
+    signalled = False
     while not ending or ticks:
         for pid in _reap():
             ticks.discard(pid)
         now = time.monotonic()
-        if ending and not told:
-            told = True
+        if ending and not signalled:
+            signalled = True
             for pid in ticks:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)

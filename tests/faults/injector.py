@@ -182,7 +182,7 @@ class FaultInjector:
         while (now := time.monotonic()) < began + plan.seconds:
             self._run_due_actions(now)
             for name, host in list(self.hosts.items()):
-                if host.ended():  # it must not end unless it is told to
+                if host.ended():  # it must not end unless it is stopped
                     self.leftovers.append(f"init of {name} ended")
                     self.start_host(name)
             self._reap_helpers()
@@ -300,10 +300,10 @@ class FaultInjector:
         for state in leased.select_related("job"):
             log = self.directory / f"{state.lease_host}.log"
             lines = log.read_text(errors="replace").splitlines()
-            told = [line for line in lines if str(state.current_run_id) in line]
+            reported = [line for line in lines if str(state.current_run_id) in line]
             self.stuck.append(
                 f"{state.job} is still leased to {state.lease_host} at the end by run "
-                f"{state.current_run_id}, of which its log says: {told}"
+                f"{state.current_run_id}, of which its log says: {reported}"
             )
 
     def _orphaned_pids(self) -> list[int]:
@@ -645,11 +645,11 @@ def _start_of(pid: int) -> str:
 
 
 def _describe_processes(pids: list[int]) -> list[str]:
-    told = []
+    reported = []
     for pid in pids:
         try:
             stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            told.append(f"{pid} (state {stat[0]}, parent {stat[1]}, session {stat[3]})")
+            reported.append(f"{pid} (state {stat[0]}, parent {stat[1]}, session {stat[3]})")
         except (OSError, IndexError):
-            told.append(f"{pid} (gone)")
-    return told
+            reported.append(f"{pid} (gone)")
+    return reported

@@ -191,7 +191,11 @@ MUTANTS = (
                 "lease_token__isnull=False, lease_expires_at__lt=StatementNow()",
                 "lease_token__isnull=False",
             ),
-            ("engine.completion:end_run", "mine = mine.filter(lease_expires_at__lt=StatementNow())", "pass"),
+            (
+                "engine.completion:end_run",
+                "mine = mine.filter(lease_expires_at__lt=StatementNow())",
+                "pass",
+            ),
         ),
     ),
     Mutant(
@@ -200,8 +204,13 @@ MUTANTS = (
         "killed_ticks",
         ("sqlite",),  # elsewhere the end of the lease still kills the run in time
         frozenset({"leftover", "overlap"}),
-        (("processes.warden:_Warden._read_control", "self.orphaned = True\n        self._terminate(",
-          "return (0,\n        "),),
+        (
+            (
+                "processes.warden:_Warden._read_control",
+                "self.orphaned = True\n        self._terminate(",
+                "return (0,\n        ",
+            ),
+        ),
     ),
     Mutant(
         "takes_from_the_living",
@@ -217,7 +226,13 @@ MUTANTS = (
         "calm",
         ("sqlite",),
         frozenset({"cause", "overlap", "journal"}),
-        (("processes.locks:owner_is_dead", "if not lock.acquire(wait=False, create=False):", "if False:"),),
+        (
+            (
+                "processes.locks:owner_is_dead",
+                "if not lock.acquire(wait=False, create=False):",
+                "if False:",
+            ),
+        ),
     ),
     Mutant(
         "missed_forgotten",

@@ -216,8 +216,8 @@ def test_success_without_incident_needs_no_query(
     with CaptureQueriesContext(connection) as captured:
         timeline.end(item, "S")
     statements = [query["sql"] for query in captured.captured_queries]
-    told = [s for s in statements if "incident" in s.lower() and "UPDATE" not in s]
-    assert not told
+    reported = [s for s in statements if "incident" in s.lower() and "UPDATE" not in s]
+    assert not reported
     writes = [s for s in statements if s.startswith(("UPDATE", "INSERT"))]
     assert len(writes) == 2, "the state and the run"
 

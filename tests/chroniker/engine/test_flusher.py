@@ -22,10 +22,10 @@ class TestProgress:
         self, start_tick: StartTick, settings: Any, tmp_path: Path, start_method: str
     ) -> None:
         settings.CHRONIKER_START_METHOD = start_method
-        told, seen = tmp_path / "told", tmp_path / "seen"
-        job = make_action_job(f"progress_in_transaction {told} {seen}")
+        reported, seen = tmp_path / "reported", tmp_path / "seen"
+        job = make_action_job(f"progress_in_transaction {reported} {seen}")
         tick = start_tick()
-        wait_until(told.exists, timeout=20)
+        wait_until(reported.exists, timeout=20)
         began = time.monotonic()
         wait_until(
             lambda: JobState.objects.filter(

@@ -139,11 +139,11 @@ def test_executed_program_does_not_inherit_the_lock(tmp_path: Path) -> None:
     assert lock.acquire(wait=False)
     code = f"import os; print([os.path.realpath(f'/proc/self/fd/{lock.fd}')])"
 
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", code], close_fds=False, capture_output=True, text=True, check=True
     )
 
-    assert "lock" not in told.stdout
+    assert "lock" not in reported.stdout
     lock.release()
 
 

@@ -202,10 +202,14 @@ def test_large_output_does_not_precede_earlier_output() -> None:
     for _ in range(20):
         recorder.feed("stdout", b"x" * 65536)
 
-    told = sequence(recorder.take(final=True).pieces)
+    reported = sequence(recorder.take(final=True).pieces)
 
-    assert told[:3] == [("stderr", "starting\n"), ("stdout", "first\n"), ("stderr", "careful\n")]
-    assert {stream for stream, _ in told[3:]} == {"stdout"}
+    assert reported[:3] == [
+        ("stderr", "starting\n"),
+        ("stdout", "first\n"),
+        ("stderr", "careful\n"),
+    ]
+    assert {stream for stream, _ in reported[3:]} == {"stdout"}
 
 
 # --- what could not be stored ---------------------------------------------------------------

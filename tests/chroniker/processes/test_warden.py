@@ -63,8 +63,8 @@ class WardenRun:
         return [json.loads(line) for line in self.read().splitlines()]
 
     def job_pid(self) -> int:
-        told: int = wait_until(self.messages, 20)[0]["pid"]
-        return told
+        reported: int = wait_until(self.messages, 20)[0]["pid"]
+        return reported
 
     def wait(self, timeout: float = 20) -> dict[str, Any]:
         """The final status message, which comes once and last."""
@@ -256,10 +256,10 @@ def test_job_inherits_no_control_pipe_and_an_empty_stdin(
     control = os.readlink(f"/proc/self/fd/{run.control}")
     run.wait()
 
-    told = run.read("stdout").decode().splitlines()
-    assert told[0] == "b''"
-    assert len(told) > 3
-    assert control not in told
+    reported = run.read("stdout").decode().splitlines()
+    assert reported[0] == "b''"
+    assert len(reported) > 3
+    assert control not in reported
 
 
 # --- leftovers ------------------------------------------------------------------------------

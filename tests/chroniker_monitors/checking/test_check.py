@@ -37,14 +37,16 @@ def test_renaming_changes_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("told", ["50", "85", "95"])
-def test_run_succeeds_whatever_it_measures(tmp_path: Path, run_tick: RunTick, told: str) -> None:
-    monitor = make_gauge_monitor(tmp_path, told)
+@pytest.mark.parametrize("gauge_text", ["50", "85", "95"])
+def test_run_succeeds_whatever_it_measures(
+    tmp_path: Path, run_tick: RunTick, gauge_text: str
+) -> None:
+    monitor = make_gauge_monitor(tmp_path, gauge_text)
     run_tick(only=frozenset({monitor.pk}), force=True)
     run = Run.objects.get()
     assert (run.status, run.error) == ("succeeded", "")
     state = monitor_state(monitor)
-    assert (state.value, state.last_run_id) == (float(told), run.pk)
+    assert (state.value, state.last_run_id) == (float(gauge_text), run.pk)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -60,16 +62,16 @@ def test_run_fails_with_the_probe_error(tmp_path: Path, run_tick: RunTick) -> No
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
-    ("told", "status", "word"),
+    ("gauge_text", "status", "word"),
     [
         ("kill", "failed", "SIGKILL"), ("exit 0", "succeeded", "without a sample"),
         ("sleep 60", "timed_out", ""),
     ],
 )  # fmt: skip
 def test_killed_probe_is_unknown(
-    tmp_path: Path, run_tick: RunTick, told: str, status: str, word: str
+    tmp_path: Path, run_tick: RunTick, gauge_text: str, status: str, word: str
 ) -> None:
-    monitor = make_gauge_monitor(tmp_path, told, timeout_seconds=300)
+    monitor = make_gauge_monitor(tmp_path, gauge_text, timeout_seconds=300)
     Monitor.objects.filter(pk=monitor.pk).update(timeout_seconds=1, kill_grace_seconds=0)
     run_tick(only=frozenset({monitor.pk}), force=True)
     run = Run.objects.get()

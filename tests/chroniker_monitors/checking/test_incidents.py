@@ -71,8 +71,8 @@ def incidents_of(monitor: Monitor) -> list[Any]:
 def test_three_bad_samples_open_one_incident_and_a_good_one_resolves_it(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path, consecutive=3)
     opened = []
-    for told in "FFFFS":
-        set_gauge(tmp_path, 95 if told == "F" else 50)
+    for reported in "FFFFS":
+        set_gauge(tmp_path, 95 if reported == "F" else 50)
         check(monitor)
         opened.append(len([i for i in incidents_of(monitor) if i.resolved_at is None]))
     assert opened == [0, 0, 1, 1, 0]
@@ -84,8 +84,8 @@ def test_three_bad_samples_open_one_incident_and_a_good_one_resolves_it(tmp_path
 @pytest.mark.django_db
 def test_two_bad_samples_of_three_open_no_incident(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path, consecutive=3)
-    for told in "FFSFFS":
-        set_gauge(tmp_path, 95 if told == "F" else 50)
+    for reported in "FFSFFS":
+        set_gauge(tmp_path, 95 if reported == "F" else 50)
         check(monitor)
     assert incidents_of(monitor) == []
 
@@ -94,8 +94,8 @@ def test_two_bad_samples_of_three_open_no_incident(tmp_path: Path) -> None:
 def test_incident_follows_its_severity(tmp_path: Path) -> None:
     monitor = make_gauge_monitor(tmp_path)
     seen = []
-    for told in ("85", "95", "raise cut", "95", "50"):
-        set_gauge(tmp_path, told)
+    for reported in ("85", "95", "raise cut", "95", "50"):
+        set_gauge(tmp_path, reported)
         check(monitor)
         (incident,) = incidents_of(monitor)
         seen.append((incident.severity, incident.resolved_at is not None))

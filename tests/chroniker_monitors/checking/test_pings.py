@@ -24,8 +24,8 @@ from tests.factories import make_heartbeat_monitor, make_monitor, monitor_state
 pytestmark = pytest.mark.django_db
 
 
-def address(monitor: Monitor, told: str = "") -> str:
-    return f"/ping/{monitor.probe.ping_uuid}/{told}"
+def address(monitor: Monitor, suffix: str = "") -> str:
+    return f"/ping/{monitor.probe.ping_uuid}/{suffix}"
 
 
 def check(monitor: Monitor) -> Severity:
@@ -65,22 +65,22 @@ def test_ping_requires_no_cookie_and_no_csrf_token() -> None:
     assert "no-store" in response["Cache-Control"]
 
 
-@pytest.mark.parametrize(("told", "code"), [("fail", None), ("1", 1), ("137", 137), ("255", 255)])
-def test_failure_ping_is_critical_at_once(client: Client, told: str, code: int | None) -> None:
+@pytest.mark.parametrize(("suffix", "code"), [("fail", None), ("1", 1), ("137", 137), ("255", 255)])
+def test_failure_ping_is_critical_at_once(client: Client, suffix: str, code: int | None) -> None:
     monitor = make_heartbeat_monitor(consecutive=5)
     client.get(address(monitor))
-    client.post(address(monitor, told), b"disk full\n", "text/plain")
+    client.post(address(monitor, suffix), b"disk full\n", "text/plain")
     state = monitor_state(monitor)
     assert (state.severity, state.last_ping_exit_code) == (Severity.CRITICAL, code)
     assert "disk full" in state.message
     assert check(monitor) is Severity.CRITICAL  # until the next ping
 
 
-@pytest.mark.parametrize("told", ["", "0"])
-def test_success_ping_recovers_at_once(client: Client, told: str) -> None:
+@pytest.mark.parametrize("suffix", ["", "0"])
+def test_success_ping_recovers_at_once(client: Client, suffix: str) -> None:
     monitor = make_heartbeat_monitor(recovery=5)
     client.get(address(monitor, "fail"))
-    client.get(address(monitor, told))
+    client.get(address(monitor, suffix))
     assert monitor_state(monitor).severity == Severity.OK
     assert check(monitor) is Severity.OK
 
@@ -161,10 +161,10 @@ def test_ping_url_reveals_nothing(client: Client) -> None:
     assert not MonitorState.objects.exists()
 
 
-@pytest.mark.parametrize("told", ["256", "999999999999999999999", "-1", "start/", "stop", "0x1"])
-def test_other_paths_are_not_found(client: Client, told: str) -> None:
+@pytest.mark.parametrize("suffix", ["256", "999999999999999999999", "-1", "start/", "stop", "0x1"])
+def test_other_paths_are_not_found(client: Client, suffix: str) -> None:
     monitor = make_heartbeat_monitor()
-    assert client.get(address(monitor, told)).status_code == 404
+    assert client.get(address(monitor, suffix)).status_code == 404
     assert not MonitorState.objects.exists()
 
 
@@ -175,8 +175,8 @@ def test_excess_pings_are_rejected_and_change_nothing(client: Client) -> None:
         job_id=monitor.pk, ping_window_started_at=now, pings_in_window=MAX_PINGS_PER_MINUTE - 1
     )
     assert client.get(address(monitor)).status_code == 200
-    for told in ("", "fail", "start"):
-        assert client.get(address(monitor, told)).status_code == 429
+    for suffix in ("", "fail", "start"):
+        assert client.get(address(monitor, suffix)).status_code == 429
     state = monitor_state(monitor)
     assert (state.severity, state.samples_total) == (Severity.OK, 1)
     assert client.get(address(make_heartbeat_monitor())).status_code == 200  # each has its own

@@ -34,8 +34,8 @@ def test_state_persists_between_processes(tmp_path: Path) -> None:
     """FFFF-S with three in a row gives one change and one recovery; FF-S gives none."""
     monitor = make_gauge_monitor(tmp_path, consecutive=3)
     seen = []
-    for told in "FFSFFFFS":
-        set_gauge(tmp_path, 95 if told == "F" else 50)
+    for letter in "FFSFFFFS":
+        set_gauge(tmp_path, 95 if letter == "F" else 50)
         run_check_monitor(monitor.name)
         seen.append(Severity(monitor_state(monitor).severity).name[0])
     assert "".join(seen) == "OOOOOCCO"

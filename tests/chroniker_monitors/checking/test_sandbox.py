@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.one_database, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("gauge_text", "words"),
     [
         ("50 calm", ["ok", "50 V", "calm", "Nothing was recorded"]),
         ("95", ["critical", "95 V"]),
@@ -34,9 +34,9 @@ pytestmark = [pytest.mark.one_database, pytest.mark.django_db(transaction=True)]
 )
 @pytest.mark.no_leftovers
 def test_unsaved_form_can_be_tested(
-    root: Client, tmp_path: Path, told: str, words: list[str]
+    root: Client, tmp_path: Path, gauge_text: str, words: list[str]
 ) -> None:
-    (tmp_path / "gauge").write_text(told)
+    (tmp_path / "gauge").write_text(gauge_text)
     data = gauge_data(tmp_path, name="", _test="1")  # a name is not needed yet
     page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", data)
     answer = page.content.decode().partition('id="chroniker-tested"')[2].partition("</div>")[0]

@@ -299,14 +299,14 @@ def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
     first.kill(signal.SIGKILL)
     first.wait()
 
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def is_lost() -> bool:
-        told.update(sentry_tick(before=record_threads_at_fork).stdout.splitlines())
+        reported.update(sentry_tick(before=record_threads_at_fork).stdout.splitlines())
         return Run.objects.get(job=lost).status == "lost"
 
     wait_until(is_lost, timeout=30)
-    assert told == {"forked with threads: 0"}
+    assert reported == {"forked with threads: 0"}
     assert Run.objects.filter(job__in=jobs).count() == 2
     assert set(Run.objects.filter(job=late).values_list("status", flat=True)) == {
         "missed", "succeeded",

@@ -129,10 +129,10 @@ def test_job_does_not_send_events_queued_in_the_scheduler(
     job = make_action_job("fail boom")
     sentry_tick(before=fill_the_queue)
     # The thread of the tick hangs at its first message, so all its messages wait.
-    told = [
+    reported = [
         event["tags"].get("chroniker.job") for event in recording_server.events if "tags" in event
     ]
-    assert told == [job.name]
+    assert reported == [job.name]
     messages = [event["message"] for event in recording_server.events if "message" in event]
     assert messages == ["of the tick, 0"]
 
@@ -153,8 +153,8 @@ def test_no_envelope_contains_a_secret(
     sentry_tick()
     assert len(recording_server.events) >= 2
     assert len(recording_server.check_ins) == 4
-    told = "\n".join(body.decode() for body in recording_server.bodies)
-    assert "no vault opens with ********" in told
-    assert "canary" not in told.lower()
-    assert "kanarien" not in told.lower()
-    assert "shop ********" in told
+    reported = "\n".join(body.decode() for body in recording_server.bodies)
+    assert "no vault opens with ********" in reported
+    assert "canary" not in reported.lower()
+    assert "kanarien" not in reported.lower()
+    assert "shop ********" in reported

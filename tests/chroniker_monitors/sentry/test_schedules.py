@@ -49,8 +49,8 @@ def test_schedule_is_sent_if_sentry_supports_it(text: str, expected: dict[str, A
 
 @pytest.mark.parametrize("name", ["import", "export", "Grüße"])
 def test_hashed_schedule_is_sent_resolved(name: str) -> None:
-    told = sentry_schedule("H H(1-5) * * *", "Europe/Berlin", name)
-    assert told is not None and re.fullmatch(r"\d+ \d+ \* \* \*", told["value"])
+    reported = sentry_schedule("H H(1-5) * * *", "Europe/Berlin", name)
+    assert reported is not None and re.fullmatch(r"\d+ \d+ \* \* \*", reported["value"])
     after = datetime(2026, 3, 1, tzinfo=UTC)
     meant = parse("H H(1-5) * * *", zone="Europe/Berlin", name=name)
-    assert parse(told["value"], zone="Europe/Berlin").upcoming(after) == meant.upcoming(after)
+    assert parse(reported["value"], zone="Europe/Berlin").upcoming(after) == meant.upcoming(after)
