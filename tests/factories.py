@@ -205,18 +205,19 @@ def make_incident(job: Job | None = None, **fields: Any) -> Incident:
     fields.setdefault("severity", "critical")
     fields.setdefault("summary", "<b>boom</b>")
     now = utc_now()
-    return Incident.objects.create(
-        job=job or make_job(), opened_at=now, last_seen_at=now, next_review_at=now, **fields
-    )
+    moments = {"opened_at": now, "last_seen_at": now, "next_review_at": now}
+    return Incident.objects.create(job=job or make_job(), **moments | fields)
 
 
 def make_notification(incident: Incident, key: str, **fields: Any) -> Notification:
     now = utc_now()
-    fields.setdefault("next_attempt_at", now + timedelta(hours=1))
+    defaults = {
+        "event": "opened", "channel": "mail", "recipient": "ann@example.com", "created_at": now,
+        "next_attempt_at": now + timedelta(hours=1),
+    }  # fmt: skip
     return Notification.objects.create(
-        job=incident.job, incident=incident, event="opened", channel="mail",
-        recipient="ann@example.com", key=key, created_at=now, **fields,
-    )  # fmt: skip
+        job=incident.job, incident=incident, key=key, **defaults | fields
+    )
 
 
 def make_monitor_state(
