@@ -119,7 +119,7 @@ def kind_class(kind: str) -> type[BaseProbe]:
         ) from None
 
 
-def build(kind: str, params: Mapping[str, object]) -> BaseProbe:
+def build_probe(kind: str, params: Mapping[str, object]) -> BaseProbe:
     """Create a probe from its stored parameters. Raises UnknownKind or ParamsInvalid."""
     return probe_from_params(kind_class(kind), params)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chroniker.alerting.mail import build, domain, sender
+from chroniker.alerting.mail import build_mail, domain, from_address
 from chroniker.masking import Masker
 from chroniker.models import Job, JobState, Notification
 from tests.factories import make_subscribed_job
@@ -49,7 +49,7 @@ def test_same_notification_gives_the_same_mail(mail_server: MailServer) -> None:
     timeline = Timeline()
     timeline.run_once(make_subscribed_job(), "F")
     notification = Notification.objects.get()
-    run_once, two = (build(notification, Masker()) for _ in range(2))
+    run_once, two = (build_mail(notification, Masker()) for _ in range(2))
     assert run_once.extra_headers == two.extra_headers
     assert (run_once.subject, run_once.body) == (two.subject, two.body)
 
@@ -237,13 +237,13 @@ def test_secret_split_over_two_writes_is_masked(
 
 def test_sender_address(settings: Any) -> None:
     settings.DEFAULT_FROM_EMAIL = "Shop <shop@example.com>"
-    assert sender() == "Shop <shop@example.com>"
+    assert from_address() == "Shop <shop@example.com>"
     settings.CHRONIKER_EMAIL_SENDER = "Cron"
-    assert sender() == "Cron <shop@example.com>"
+    assert from_address() == "Cron <shop@example.com>"
     settings.CHRONIKER_EMAIL_HOST_USER = "cron@example.com"
-    assert sender() == "Cron <cron@example.com>"
+    assert from_address() == "Cron <cron@example.com>"
     settings.CHRONIKER_EMAIL_HOST_USER = "AKIAIOSFODNN7"
-    assert sender() == "Cron <shop@example.com>", "the user of a mail service, and no address"
+    assert from_address() == "Cron <shop@example.com>", "the user of a mail service, and no address"
     assert domain() == "example.com"
 
 

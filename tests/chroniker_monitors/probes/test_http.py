@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chroniker_monitors.probes import preload, tls
+from chroniker_monitors.probes import preload, tls_connections
 from chroniker_monitors.probes.http import MAX_BODY
 from tests.support.machine import free_port
 from tests.support.measurement import (
@@ -289,7 +289,7 @@ def test_ipv6_url_is_fetched(loopback: None) -> None:
 
 def test_authorities_are_read_once_before_the_fork(authority: CertificateAuthority) -> None:
     preload(["http", "tls"])
-    before = tls._authorities.cache_info().hits
+    before = tls_connections._authorities.cache_info().hits
     with serve_http(authority.issue(30)) as web_server:
         assert measured_number("http", url=web_server.answer("/"), measure="status") == 200
-    assert tls._authorities.cache_info().hits > before
+    assert tls_connections._authorities.cache_info().hits > before
