@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 class TestRetries:
     def test_retry_delay_doubles_until_retries_are_used_up(self, run_tick: RunTick) -> None:
-        job = make_action_job("leave 1", max_retries=2, retry_delay_seconds=100)
+        job = make_action_job("exit 1", max_retries=2, retry_delay_seconds=100)
         run_tick()
         delays = []
         for _ in range(3):
@@ -54,7 +54,7 @@ class TestRetries:
         assert (state.retries_total, state.failures_error, state.retry_at) == (2, 3, None)
 
     def test_due_slot_supersedes_a_retry(self, run_tick: RunTick) -> None:
-        job = make_action_job("leave 1", max_retries=2)
+        job = make_action_job("exit 1", max_retries=2)
         run_tick()
         make_due(job)
         assert JobState.objects.update(retry_at=now() - timedelta(seconds=1))
@@ -155,8 +155,8 @@ class TestExclusion:
 
 
 def test_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick) -> None:
-    first = make_action_job("leave 1", max_retries=1, retry_delay_seconds=1000)
-    then = make_job(command="act", args="leave 1", max_retries=2, retry_delay_seconds=1000)
+    first = make_action_job("exit 1", max_retries=1, retry_delay_seconds=1000)
+    then = make_job(command="act", args="exit 1", max_retries=2, retry_delay_seconds=1000)
     JobDependency.objects.create(
         downstream=then, upstream=first, wait_for_success=False, wait_for_completion=True
     )
@@ -173,7 +173,7 @@ def test_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick) 
 def test_disabled_job_is_not_retried(
     run_tick: RunTick, start_tick: StartTick, tmp_path: Path
 ) -> None:
-    job = make_action_job("leave 1", max_retries=3, retry_delay_seconds=1000)
+    job = make_action_job("exit 1", max_retries=3, retry_delay_seconds=1000)
     run_tick()
     Job.objects.update(enabled=False)
     run_tick()

@@ -113,7 +113,7 @@ def test_long_stderr_gives_a_bounded_message() -> None:
     [
         ("fail 'no stock'", "ValueError: no stock"),
         ("refuse 'no such shop'", "CommandError: no such shop"),
-        ("leave 3", "exit code 3"),
+        ("exit 3", "exit code 3"),
         ("no_such_deed", "AttributeError"),
         ("--no-such-option", "CommandError: Error: "),
     ],
