@@ -20,9 +20,9 @@ from chroniker.engine.claims import (
     block_state,
     claim,
     due_state_ids,
-    find_jobs,
     new_token,
 )
+from chroniker.engine.job_names import find_jobs
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.enums import BlockedReason, IncidentKind, Severity
 from chroniker.models import Host, Incident, Job, JobDependency, JobState, Run
