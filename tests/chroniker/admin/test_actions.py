@@ -224,10 +224,18 @@ class TestAcknowledgeIncidents:
             row.refresh_from_db()
             assert row.acknowledged_at is None
         assert log_of(user) == [(str(mine.pk), "Acknowledged.")]
-        assert acknowledge_incidents(chosen, now=NOON + HOUR, user_id=user) == 0
-        mine.refresh_from_db()
-        assert mine.acknowledged_at == NOON
+        assert acknowledge_incidents(chosen.all(), now=NOON + HOUR, user_id=user) == 0
         assert len(log_of(user)) == 1
+
+    def test_the_first_to_acknowledge_is_recorded(self, user: int) -> None:
+        make_incident()
+        seen = Incident.objects.all()
+        assert len(seen) == 1, "both people see it open"
+        assert acknowledge_incidents(seen, now=NOON, user_id=user) == 1
+        other = make_user("bob").pk
+        assert acknowledge_incidents(seen, now=NOON + HOUR, user_id=other) == 0
+        incident = Incident.objects.get()
+        assert (incident.acknowledged_at, incident.acknowledged_by_id) == (NOON, user)
 
 
 class TestRetryNotifications:

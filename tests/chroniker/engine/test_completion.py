@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 from datetime import timedelta
 from typing import Any
@@ -94,6 +95,9 @@ def test_out_of_range_numbers_affect_only_their_job(run_tick: RunTick) -> None:
     assert JobState.objects.get(job=bad).retry_at is not None
 
 
+_minutes = itertools.count(1)
+
+
 def finish(job: Job, status: RunStatus, error: str = "", **fields: Any) -> FinishedRun:
     """A run of the job that has ended at noon; its end is not written."""
     outcome: dict[str, Any] = {
@@ -104,7 +108,8 @@ def finish(job: Job, status: RunStatus, error: str = "", **fields: Any) -> Finis
     run: dict[str, Any] = {
         name: fields.pop(name) for name in ("trigger", "attempt", "scheduled_for") if name in fields
     }
-    state = start_run(job, NOON - timedelta(minutes=1), fields.pop("host", ""))
+    slot = NOON - timedelta(minutes=next(_minutes))
+    state = start_run(job, slot, fields.pop("host", ""))
     state.refresh_from_db()
     assert state.current_run is not None and state.lease_token is not None
     if run:
