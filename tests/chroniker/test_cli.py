@@ -328,7 +328,7 @@ class TestProgram:
         ("words", "message"),
         [
             (["-p", "/no/such/site"], "there is no directory /no/such/site"),
-            (["-p", "/"], "name it with -s"),
+            (["-p", "/"], "pass one with -s"),
             (["-p", "/", "-s", "no_such_settings"], "No module named 'no_such_settings'"),
             (["-e", "/no/such/venv"], "there is no virtual environment in /no/such/venv"),
         ],

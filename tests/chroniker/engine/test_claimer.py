@@ -217,7 +217,7 @@ class TestRefusedClaims:
         assert "claiming the jobs one by one" in caplog.text
         state = JobState.objects.get(job=bad)
         assert state.blocked_reason == "command"
-        assert state.blocked_detail.startswith("The database refused to record the start of the")
+        assert state.blocked_detail.startswith("The database rejected the start of the")
         assert (state.lease_token, state.next_run_at) == (None, None)
         tokens = JobState.objects.filter(job__in=good).values_list("lease_token", flat=True)
         assert len(set(tokens)) == 2, "each has a token of its own"

@@ -66,4 +66,4 @@ def test_sigterm_stops_the_jobs_after_the_grace_time(
     assert tick.wait(20).seconds < 15
     run = Run.objects.get(job=job)
     assert run.status == "stopped"
-    assert "asked to end" in run.error
+    assert "asked to stop" in run.error
