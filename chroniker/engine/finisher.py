@@ -154,7 +154,7 @@ class Finisher:
         if finished.rejections == _MAX_REJECTIONS - 1:
             reason = (
                 f"The run ended as {finished.outcome.status}, but the database rejected "
-                f"that: {error}"
+                f"its result: {error}"
             )
             finished.outcome = Outcome(RunStatus.LOST, reason)
             finished.parts, finished.pid, finished.written = None, None, {}

@@ -16,7 +16,7 @@ from chroniker_monitors.probes.time_limit import TimeLimitExceeded, time_limit
 from chroniker_monitors.thresholds import Thresholds
 
 MAX_TEXT_LENGTH = 500
-"""The most characters of a message or an error that a sample keeps."""
+"""The maximum length of a message or an error in a sample, in characters."""
 NO_THRESHOLDS = Thresholds(Operator.ABOVE)
 
 

@@ -162,4 +162,4 @@ def test_only_an_address_that_is_not_empty_is_logged(caplog: pytest.LogCaptureFi
     assert not is_mail_address("")
     assert caplog.messages == []
     assert not is_mail_address("ann")
-    assert "'ann' is not a mail address" in caplog.text
+    assert "'ann' is not an email address" in caplog.text
