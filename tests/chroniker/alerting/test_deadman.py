@@ -1,4 +1,4 @@
-"""CHRONIKER_DEADMAN_URL is pinged once per tick and delays nothing for long."""
+"""CHRONIKER_DEADMAN_URL is pinged once per tick and causes no long delays."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def tick_recording_threads(path: Path) -> None:
 
 @pytest.fixture
 def watched(settings: Any, tmp_path: Path, django_user_model: Any) -> Any:
-    """A failing job; mails to its subscriber are written to files."""
+    """A failing job; emails to its subscriber are written to files."""
     settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     settings.EMAIL_FILE_PATH = str(tmp_path / "mails")
     job = make_action_job("fail boom")

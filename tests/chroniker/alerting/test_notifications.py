@@ -1,4 +1,4 @@
-"""Which notifications an incident or a run leads to, and for whom."""
+"""Which notifications an incident or a run causes, and who receives them."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_flapping_is_notified_once_until_stable(
     flapping, resolved = mail_server.mails[4:]
     assert resolved["References"] == flapping["References"]
     timeline.run(job, "FS")
-    assert mail_server.event_names()[6:] == ["opened", "resolved"], "the count began anew"
+    assert mail_server.event_names()[6:] == ["opened", "resolved"], "the count started again"
 
 
 def test_failure_that_persists_after_flapping_is_notified(mail_server: MailServer) -> None:

@@ -1,4 +1,4 @@
-"""Notifications that are due, and that nobody needs any more or not yet."""
+"""Due notifications that are no longer needed, or not needed yet."""
 
 from __future__ import annotations
 
