@@ -84,8 +84,9 @@ def _fetch(url: str, seconds: float) -> None:
 def _log_failure(url: str, reason: str) -> None:
     """Log a failure once for each outage: there are many ticks, and cron mails what they log."""
     try:
+        marker = _marker(url)  # raises FileExistsError, too, if the directory is a file
         with contextlib.suppress(FileExistsError):
-            _marker(url).touch(mode=0o600, exist_ok=False)
+            marker.touch(mode=0o600, exist_ok=False)
             logger.warning("The dead man's switch at %s was not reached: %s", _host(url), reason)
     except OSError as error:  # the marker cannot be written: a repeated message is better than none
         logger.warning(
