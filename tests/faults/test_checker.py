@@ -136,7 +136,7 @@ OTHER = replace(RUN, run=3, slot=7 * SECOND)
         (counters(duration_seconds_sum=0.6), "drift", "duration_seconds_sum"),
         (state(last_status="lost"), "drift", "last status lost"),
         (state(consecutive_failures=1), "drift", "1 consecutive failures"),
-        (state(leased=True, current_run=1), "stuck", "leased to nobody's run"),
+        (state(leased=True, current_run=1), "stuck", "is leased, but its run"),
         (lambda history: history.scrapes.append({"runs": 0.0}), "decrease", "fell from 1.0"),
         (lambda history: history.scrapes.append({}), "decrease", "vanished"),
         (without("begin"), "", ""),

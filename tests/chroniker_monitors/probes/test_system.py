@@ -158,7 +158,8 @@ def test_memory_of_a_process_is_measured(tmp_path: Path) -> None:
         assert measured_number("process", **by_line, user="nobody-here") == 0
         eater.kill()
         wait_until(
-            lambda: measured_number("process", **by_line) == 0, message="the dead do not count"
+            lambda: measured_number("process", **by_line) == 0,
+            message="the killed process not to count",
         )
     finally:
         eater.kill()
