@@ -23,7 +23,7 @@ _REEXEC_VARIABLE = "_CHRONIKER_VIRTUALENV"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one tick. Exits with 0, or with 1 and one line that says what is wrong."""
+    """Run one tick. Exits with 0, or prints one line that says what is wrong and exits with 1."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
     code = 0
@@ -80,14 +80,14 @@ def _reexec_in(directory: Path, arguments: list[str]) -> None:
 def _tick(options: argparse.Namespace) -> None:
     project = Path(options.project).resolve()
     if not project.is_dir():
-        sys.exit(f"chroniker: there is no directory {project}; name the one of manage.py with -p")
+        sys.exit(f"chroniker: there is no directory {project}; pass that of manage.py with -p")
     os.chdir(project)
     sys.path.insert(0, str(project))
     manage = str(project / "manage.py")
     if not os.path.isfile(manage):
         if not (options.settings or os.environ.get(SETTINGS_VARIABLE)):
             sys.exit(
-                f"chroniker: there is no manage.py in {project}; name its directory with -p, or a "
+                f"chroniker: there is no manage.py in {project}; pass its directory with -p, or a "
                 "settings module with -s"
             )
         manage = ""
@@ -103,7 +103,7 @@ def _tick(options: argparse.Namespace) -> None:
     except ImproperlyConfigured:
         if settings.configured or os.environ.get(SETTINGS_VARIABLE):
             raise
-        sys.exit(f"chroniker: {manage} does not name a settings module; name it with -s")
+        sys.exit(f"chroniker: {manage} does not name a settings module; pass one with -s")
     gc.enable()
     try:
         call_command("cron", jobs=options.jobs)

@@ -31,12 +31,13 @@ class MetricsMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self._get_response = get_response
-        if iscoroutinefunction(get_response):
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Answer the request, or pass it on."""
-        if iscoroutinefunction(self):
+        if self._is_async:
             return self._answer_async(request)
         return _answer(request) or self._get_response(request)
 

@@ -82,7 +82,7 @@ class ProcessGroup:
             return child.wait()
 
     def running(self) -> list[psutil.Process]:
-        """Return every process that the group has started, also indirectly."""
+        """Return every process that the group has started, directly or indirectly."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):

@@ -62,7 +62,8 @@ class _Delivery:
 
     def _claim(self, token: str, now: datetime, until: datetime) -> int:
         due = Notification.objects.due(now).exclude(channel__in=self._down)
-        # Those that never failed first: one that a server rejects does not delay the others.
+        # Those that have never failed come first, so that one that a server rejects does not delay
+        # the others.
         keys = list(
             due.order_by("attempts", "next_attempt_at", "pk").values_list("pk", flat=True)[:_BATCH]
         )

@@ -55,7 +55,7 @@ def _mysql_code(cause: BaseException) -> object:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether the database is unreachable, busy or full; the statement is not wrong."""
+    """Return whether the error is an outage: the database is unreachable, busy or full."""
     return isinstance(error, OperationalError | InterfaceError)
 
 

@@ -40,8 +40,8 @@ class PendingWork:
     stale: bool
     """Leases have run out, on any host."""
     overdue: bool
-    """Jobs have been due for long without an incident. Some may only wait for other jobs; to tell
-    them apart would cost an idle tick more than everything else."""
+    """Jobs have been due for a long time without an incident. Some may only wait for other jobs; to
+    tell them apart would cost an idle tick more than everything else."""
     incident_review: bool
     """Open incidents need a review: a reminder, the end of a window or of flapping."""
     digest: bool

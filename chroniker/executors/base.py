@@ -1,7 +1,7 @@
 """The seam between the scheduler and what executes its runs.
 
 The scheduler claims runs, renews their leases and records their ends. An executor starts what was
-claimed, listens to it, and stops it. It knows no tables.
+claimed, listens to it, and stops it. It does not use the database.
 """
 
 from __future__ import annotations
@@ -73,4 +73,4 @@ class Executor(Protocol):
         """File descriptors that no other process may hold."""
 
     def close(self) -> None:
-        """End whatever still runs, and release all resources."""
+        """End the runs that are left, and release all resources."""

@@ -36,7 +36,7 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         )
 
     def unpaused(self, now: Moment, since: Moment | None = None) -> JobStateQuerySet:
-        """States that no maintenance window keeps from starting at ``now``, nor has ``since``."""
+        """States that no window keeps from starting at ``now``, or has since ``since``."""
         pausing = (
             Maintenance.objects.active(now, since).filter(pause=True).covering(OuterRef("job"))
         )
@@ -49,7 +49,7 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         )
 
     def due_too_long(self, moment: Moment) -> JobStateQuerySet:
-        """Due since before ``moment``, for whatever reason, without an overdue incident."""
+        """Due since before ``moment``, regardless of the reason, without an overdue incident."""
         return self.due(moment).filter(overdue_incident=False)
 
     def overdue(self, moment: Moment, now: Moment) -> JobStateQuerySet:

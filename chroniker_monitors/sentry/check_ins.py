@@ -35,7 +35,7 @@ def check_in_start(sender: object, *, run: Run, job: Job, **kwargs: object) -> N
 
 
 def check_in_end(sender: object, *, run: Run, job: Job, **kwargs: object) -> None:
-    """Report the end of a run, also of a lost run that another host started."""
+    """Report the end of a run, even of a lost run that another host started."""
     _check_in("ok" if run.status == RunStatus.SUCCEEDED else "error", run, job)
 
 

@@ -35,7 +35,7 @@ def active_client() -> BaseClient | None:
 
 @lru_cache(maxsize=1)
 def secrets_mask() -> Mask:
-    """Return a mask for the site's secrets, also as ``repr`` of a local variable shows them."""
+    """Return a mask for the site's secrets, including the ``repr`` of those in local variables."""
     from chroniker.masking import Masker, site_secrets
 
     secrets = site_secrets()

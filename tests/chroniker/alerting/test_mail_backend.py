@@ -33,14 +33,16 @@ def test_timeout_is_ours_or_the_sites_or_the_default(
 
 
 @pytest.mark.parametrize(
-    ("sites", "ours", "used"), [("site", "cron", "cron"), ("site", "", "site"), ("", "cron", "")]
+    ("sites", "ours", "used"),
+    [("site", "cron", "cron"), ("site", "", "site"), ("", "cron", ""), ("site", "site", "site")],
 )
 def test_login_is_ours_only_if_the_site_logs_in(
     settings: Any, sites: str, ours: str, used: str
 ) -> None:
     settings.CHRONIKER_EMAIL_HOST_USER = ours
     set_mail_options(settings, host="127.0.0.1", username=sites, password="secret")
-    assert connect().username == used  # type: ignore[attr-defined]
+    connection: Any = connect()
+    assert (connection.username, connection.fail_silently) == (used, False)
 
 
 @pytest.mark.parametrize("backend", ["locmem", "console", "dummy"])

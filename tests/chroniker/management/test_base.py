@@ -24,8 +24,8 @@ ARGUMENTS = {
 WITHOUT_DATABASE = {"export_monitoring", "serve_metrics", "write_metrics"}
 """They do not need it: a page says that it is away, files are only written."""
 DATABASE_CALLS = [
-    *([name, *ARGUMENTS.get(name, [])] for name in OURS if name not in WITHOUT_DATABASE), ["cron", "--dry-run"],
-    ["cron", "--jobs", "1"],
+    *([name, *ARGUMENTS.get(name, [])] for name in OURS if name not in WITHOUT_DATABASE),
+    ["cron", "--dry-run"], ["cron", "--jobs", "1"],
 ]  # fmt: skip
 SOME_CALLS = [
     ["cron"], ["run_job", "1"], ["check_monitor", "volts"], ["add_starter_monitors"],
