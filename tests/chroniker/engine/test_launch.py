@@ -143,7 +143,7 @@ class TestRunRequest:
         assert make_request().lock is None
         settings.CHRONIKER_CHECK_LOCK_FILE = True
         lock = make_request().lock
-        assert lock is not None and lock.path.name == "job-7.lock"
+        assert lock is not None and lock.path == job_lock(7).path
         with pytest.raises(CommandRefused, match="still holds"):
             make_request()
         lock.release()
