@@ -34,7 +34,7 @@ def test_retries_wait_longer_each_time(mail_server: MailServer) -> None:
     assert mail_server.event_names() == ["opened"]
 
 
-def test_delivery_is_abandoned_after_days_and_logged(mail_server: MailServer) -> None:
+def test_delivery_is_dropped_after_days_and_logged(mail_server: MailServer) -> None:
     timeline = timeline_of_failed_job()
     mail_server.refuse.add("*")
     timeline.advance(days=8).send()
@@ -120,7 +120,7 @@ def test_notification_of_a_deleted_job_is_not_sent(mail_server: MailServer, sett
     assert [str(mail["To"]) for mail in mail_server.mails] == ["ann@example.com"]
 
 
-def test_delivery_of_dead_sender_is_finally_abandoned(mail_server: MailServer) -> None:
+def test_delivery_of_dead_sender_is_finally_dropped(mail_server: MailServer) -> None:
     timeline = timeline_of_failed_job()
     Notification.objects.update(attempts=3, last_error=UNFINISHED, attempt_unfinished=True)
     timeline.advance(days=6).send()

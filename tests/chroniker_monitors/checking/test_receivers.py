@@ -154,7 +154,7 @@ COMMAND_MODULE = "chroniker_monitors.management.commands.check_monitor"
         (2, [False], False, True),
     ],
 )
-def test_checks_are_imported_before_a_fork_only_where_they_follow(
+def test_checks_are_imported_before_a_fork_only_if_checks_follow(
     monkeypatch: pytest.MonkeyPatch,
     monitors: int,
     opens: list[bool],

@@ -210,7 +210,7 @@ def test_exemplar_names_the_run_behind_duration_and_failure() -> None:
 
 
 @pytest.mark.parametrize("status", [RunStatus.LOST, RunStatus.FAILED])
-def test_run_that_took_no_known_time_is_no_exemplar_of_one(status: RunStatus) -> None:
+def test_run_of_unknown_duration_is_no_duration_exemplar(status: RunStatus) -> None:
     """The state keeps the duration of the previous run."""
     job = make_job(name="a")
     make_finished_run(job, NOON)
