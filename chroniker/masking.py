@@ -1,7 +1,7 @@
 """Find secrets in settings and environment, and mask them in everything that is stored.
 
-``processes.output`` masks the output of runs as it is read; mails, webhooks and monitors mask their
-texts with the same class.
+``processes.output`` masks the output of runs as it is read; emails, webhooks and monitors mask
+their texts with the same class.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run a probe that is not saved yet, in a supervised process of its own ("Test now").
+"""Run a probe that is not saved yet, in its own supervised process ("Test now").
 
 The web worker starts a fresh interpreter, which forks. The probe runs in the child. Its parent,
 the guard, is a child subreaper: it ends every process that is left when the probe has returned,
