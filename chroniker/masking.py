@@ -145,7 +145,7 @@ def _encode(text: str) -> bytes:
 
 
 def _without_nul(data: bytes) -> bytes:
-    """``data`` itself where there is no NUL in it."""
+    """``data`` itself if it contains no NUL."""
     return data.translate(None, b"\0") if b"\0" in data else data
 
 

@@ -93,7 +93,8 @@ def _zone(zone: str | ZoneInfo) -> ZoneInfo:
         return zone
     try:
         return ZoneInfo(zone)
-    # Other errors than KeyError: a directory of the zone database, or a name that is no path.
+    # Other errors than KeyError: a directory of the zone database, or a name that is not a valid
+    # path.
     except (LookupError, ValueError, OSError) as error:
         from difflib import get_close_matches
         from zoneinfo import available_timezones

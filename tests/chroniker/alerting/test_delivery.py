@@ -169,7 +169,7 @@ def send(seconds: float = 5) -> int:
     return deliver(lambda: NOON, seconds)
 
 
-def test_everything_that_is_due_is_sent_whatever_its_number(sent: list[str]) -> None:
+def test_any_number_of_due_notifications_is_sent(sent: list[str]) -> None:
     for number in range(45):
         make_due(f"{number:02}")
     make_due("later", next_attempt_at=NOON + timedelta(seconds=1))
@@ -216,6 +216,13 @@ def test_irrelevant_notification_is_dropped_and_not_sent(sent: list[str]) -> Non
     assert send() == 0
     reminder.refresh_from_db()
     assert (sent, reminder.dropped_at, reminder.attempts) == ([], NOON, 0)
+
+
+def test_old_notification_that_killed_its_sender_is_dropped_and_not_sent(sent: list[str]) -> None:
+    old = make_due("old", attempt_unfinished=True, created_at=NOON - timedelta(days=8))
+    assert send() == 0
+    old.refresh_from_db()
+    assert (sent, old.dropped_at) == ([], NOON)
 
 
 def test_without_time_nothing_is_sent_or_claimed(sent: list[str]) -> None:

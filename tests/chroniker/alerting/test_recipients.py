@@ -93,7 +93,7 @@ def test_address_in_another_case_is_one_address() -> None:
     assert [address.lower() for address in subscriber_addresses(job)] == ["ann@example.com"]
 
 
-def test_group_member_is_no_recipient_of_other_jobs() -> None:
+def test_group_member_is_not_a_recipient_of_other_jobs() -> None:
     group = Group.objects.create(name="on call")
     group.user_set.add(make_user("bob"))
     job, other = make_job(), make_job()
