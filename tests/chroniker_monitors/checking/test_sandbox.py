@@ -128,6 +128,19 @@ def test_secret_of_the_site_is_masked(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.no_leftovers
+def test_process_that_a_probe_leaves_behind_is_ended_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("leave_process 300")
+    found = post_gauge_test(tmp_path)
+    assert (found.message, found.error) == ("left a process behind", "")
+
+
+def test_probe_that_interrupts_itself_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("interrupt")
+    error = "The probe's process ended with exit code 1 before it measured."
+    assert post_gauge_test(tmp_path).error == error
+
+
+@pytest.mark.no_leftovers
 def test_interrupted_web_worker_leaves_no_process_behind(tmp_path: Path) -> None:
     (tmp_path / "gauge").write_text("sleep 300")
 
