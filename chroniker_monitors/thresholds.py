@@ -101,7 +101,7 @@ class SeverityChange:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the severity got worse."""
+        """Whether the severity became worse."""
         return rank(self.after) > rank(self.before)
 
     @property

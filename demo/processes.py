@@ -54,7 +54,7 @@ class ProcessGroup:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # In sessions of their own: only this process receives Ctrl-C, and stops them in order.
+            # In separate sessions: only this process receives Ctrl-C, and stops them in order.
             start_new_session=True,
             preexec_fn=_terminate_with_parent,
         )

@@ -76,7 +76,7 @@ def test_fork_that_hangs_is_killed_and_quoted(run_in_fork: RunInFork) -> None:
 
 
 @pytest.mark.filterwarnings("error::DeprecationWarning")
-def test_fork_beside_a_thread(run_in_fork: RunInFork) -> None:
+def test_fork_while_a_thread_runs(run_in_fork: RunInFork) -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(time.sleep, 0).result()
         assert run_in_fork(os.getpid).wait().exit_code == 0

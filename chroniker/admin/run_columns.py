@@ -20,7 +20,7 @@ from . import formats
 
 @admin.display(description=gettext_lazy("run"), ordering="id")
 def number(run: Run) -> str:
-    """The primary key, without thousands separators, as metrics and mails show it."""
+    """The primary key, without thousands separators, as metrics and emails show it."""
     return str(run.pk)
 
 

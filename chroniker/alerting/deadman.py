@@ -4,8 +4,8 @@ A service elsewhere raises an alarm when the pings stop. They stop when the mach
 database is down, and then nothing inside the site can raise an alarm.
 
 The URL is fetched in a thread, because neither a name lookup nor a server that sends one byte a
-second respects a timeout. A fork of a process with threads may inherit a lock that nobody releases,
-so the tick does not fork while :attr:`DeadManSwitch.pinging` is true.
+second respects a timeout. A fork of a process with threads may inherit a lock that is never
+released, so the tick does not fork while :attr:`DeadManSwitch.pinging` is true.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _fetch(url: str, seconds: float) -> None:
 
 
 def _log_failure(url: str, reason: str) -> None:
-    """Log a failure once for each outage: there are many ticks, and cron mails what they log."""
+    """Log a failure once for each outage: there are many ticks, and cron emails what they log."""
     try:
         marker = _marker(url)  # raises FileExistsError, too, if the directory is a file
         with contextlib.suppress(FileExistsError):

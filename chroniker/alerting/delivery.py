@@ -3,7 +3,7 @@
 This runs in a sender process, a fork of the tick: a mail server that hangs does not delay the
 renewal of leases, the code of a channel cannot harm the tick, and the process can be killed. A
 thread would not do, because the tick forks, and a fork of a process with threads may inherit a
-lock that nobody releases.
+lock that is never released.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def resolve(
     incident = same.filter(resolved_at=now).order_by("-pk")[0]
     incident.job = job
     if incident.muted:
-        pass  # nobody was notified of it
+        pass  # no one was notified of it
     elif incident.flapping:
         Incident.objects.filter(pk=incident.pk).update(next_review_at=quiet_ends_at(now))
     elif read_history(same, now).has_too_many_flips:

@@ -23,7 +23,7 @@ _MAX_GAP_SECONDS = 1200
 
 @dataclass(frozen=True, slots=True)
 class PendingWork:
-    """Which kinds of work are waiting. An idle tick needs to know no more."""
+    """Which kinds of work are waiting. An idle tick needs nothing else."""
 
     new_host: bool
     """The jobs that run on every host are not planned for it yet."""

@@ -74,6 +74,6 @@ class Messenger:
             self._sender.close()
 
     def wait_for_ping(self) -> None:
-        """Wait for the dead man's switch, which has a time limit of its own."""
+        """Wait for the dead man's switch, which has its own time limit."""
         if self._deadman_switch is not None:
             self._deadman_switch.wait()

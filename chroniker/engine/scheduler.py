@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.5
 class Scheduler:
     """The loop: heartbeat, reap, plan, claim, start, supervise, finish, send.
 
-    ``every``: tick again after so many seconds, until stopped (``cronserver``). ``only``: primary
+    ``every``: tick again after this many seconds, until stopped (``cronserver``). ``only``: primary
     keys of the jobs to which it is restricted; ``force``: run those at once, due or not.
     ``max_parallel``: instead of ``CHRONIKER_MAX_PARALLEL``. ``now`` pins the time at the start,
     for tests; otherwise it is the database's. ``pending_work``: what the heartbeat of the first

@@ -30,7 +30,7 @@ class RunHandle(Protocol):
 
     @property
     def warden_pid(self) -> int:
-        """Process id of the run's guard; 0 where it has none on this host."""
+        """Process id of the run's guard; 0 if it has none on this host."""
 
     @property
     def parts(self) -> tuple[int, int] | None:

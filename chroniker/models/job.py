@@ -265,7 +265,7 @@ class Job(models.Model):
         editable=False,
         help_text=_("Off: failures are recorded and counted, but open no incident."),
     )
-    """Off where the command itself opens and resolves incidents, from what it checks."""
+    """Off if the command itself opens and resolves incidents, based on what it checks."""
     reminder_hours = models.PositiveSmallIntegerField(
         _("reminder"),
         default=24,

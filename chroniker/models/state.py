@@ -179,7 +179,7 @@ class JobState(models.Model):
     blocked_reason = models.CharField(
         _("blocked"), max_length=12, choices=BlockedReason, blank=True
     )
-    """Why the job does not start although it is due; empty where nothing prevents it."""
+    """Why the job does not start although it is due; empty if nothing prevents it."""
     blocked_detail = models.CharField(_("blocked, in detail"), max_length=500, blank=True)
     """What exactly it waits for: a sentence for a person."""
 

@@ -48,7 +48,7 @@ def is_forked() -> bool:
 
 
 def renew_transport(client: BaseClient) -> None:
-    """Give the client of a forked process a transport of its own.
+    """Give the client of a forked process its own transport.
 
     A fork inherits the queue and the locks of its parent, but not its threads. The parent sends
     what is in the queue, and a lock that a missing thread holds would never be released.

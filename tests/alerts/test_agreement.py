@@ -262,7 +262,7 @@ class ComparedSite:
             found = re.search(rf": {name}(?: on (\w+))? \((\w+)\)$", str(mail["Subject"]))
             assert found, mail["Subject"]
             host, kind = found[1] or "", found[2]
-            assert minute not in self.mails[name], "two mails at once"
+            assert minute not in self.mails[name], "two emails at once"
             self.mails[name][minute] = event
             standing = self.open.setdefault((name, host), {})
             if event == "resolved":

@@ -64,7 +64,6 @@ def test_path_of_sqlite_counts_and_not_how_it_is_written(monkeypatch: Any, tmp_p
     assert site_identity() == before
 
 
-@pytest.mark.one_database
 @pytest.mark.django_db(transaction=True)
 def test_two_sites_share_a_directory(
     manage: RunManage, run_tick: RunTick, site_env: dict[str, str], settings: Any, tmp_path: Path
@@ -80,6 +79,7 @@ def test_two_sites_share_a_directory(
         **site_env,
         "DJANGO_SETTINGS_MODULE": "second_settings",
         "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPO}",
+        "CHRONIKER_TEST_DB": "sqlite",
         "CHRONIKER_TEST_DB_NAME": str(tmp_path / "second.sqlite3"),
     }
     make_due_job()

@@ -167,7 +167,7 @@ def test_each_violation_is_reported(
     assert any(each.kind == kind and words in each.text for each in found), found
 
 
-def test_loss_with_a_cause_on_its_host_is_no_violation() -> None:
+def test_loss_with_a_cause_on_its_host_is_not_a_violation() -> None:
     history = good()
     changed(1, status="lost")(history)
     history.faults = [Fault("kill_tick", SECOND, 2 * SECOND, "h2")]

@@ -259,7 +259,7 @@ def test_hanging_server_is_pinged_by_one_thread_at_a_time(
 
 
 @pytest.mark.one_database
-def test_outage_is_recorded_beside_the_lock_files(
+def test_outage_is_recorded_next_to_the_lock_files(
     run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any
 ) -> None:
     recording_server.mode = "fail"

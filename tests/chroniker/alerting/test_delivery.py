@@ -34,7 +34,7 @@ def test_retries_wait_longer_each_time(mail_server: MailServer) -> None:
     assert mail_server.event_names() == ["opened"]
 
 
-def test_delivery_is_abandoned_after_days_and_logged(mail_server: MailServer) -> None:
+def test_delivery_is_dropped_after_days_and_logged(mail_server: MailServer) -> None:
     timeline = timeline_of_failed_job()
     mail_server.refuse.add("*")
     timeline.advance(days=8).send()
@@ -120,7 +120,7 @@ def test_notification_of_a_deleted_job_is_not_sent(mail_server: MailServer, sett
     assert [str(mail["To"]) for mail in mail_server.mails] == ["ann@example.com"]
 
 
-def test_delivery_of_dead_sender_is_finally_abandoned(mail_server: MailServer) -> None:
+def test_delivery_of_dead_sender_is_finally_dropped(mail_server: MailServer) -> None:
     timeline = timeline_of_failed_job()
     Notification.objects.update(attempts=3, last_error=UNFINISHED, attempt_unfinished=True)
     timeline.advance(days=6).send()
@@ -169,7 +169,7 @@ def send(seconds: float = 5) -> int:
     return deliver(lambda: NOON, seconds)
 
 
-def test_everything_that_is_due_is_sent_whatever_its_number(sent: list[str]) -> None:
+def test_any_number_of_due_notifications_is_sent(sent: list[str]) -> None:
     for number in range(45):
         make_due(f"{number:02}")
     make_due("later", next_attempt_at=NOON + timedelta(seconds=1))
@@ -216,6 +216,13 @@ def test_irrelevant_notification_is_dropped_and_not_sent(sent: list[str]) -> Non
     assert send() == 0
     reminder.refresh_from_db()
     assert (sent, reminder.dropped_at, reminder.attempts) == ([], NOON, 0)
+
+
+def test_old_notification_that_killed_its_sender_is_dropped_and_not_sent(sent: list[str]) -> None:
+    old = make_due("old", attempt_unfinished=True, created_at=NOON - timedelta(days=8))
+    assert send() == 0
+    old.refresh_from_db()
+    assert (sent, old.dropped_at) == ([], NOON)
 
 
 def test_without_time_nothing_is_sent_or_claimed(sent: list[str]) -> None:

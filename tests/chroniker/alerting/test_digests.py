@@ -203,7 +203,7 @@ def test_digest_is_written_when_it_is_due_and_covers_what_follows_the_last() -> 
     ("user", "digest"),
     [({"is_active": False}, {}), ({"email": "no address"}, {}), ({}, {"covered_until": None})],
 )
-def test_digest_without_a_reader_or_a_beginning_only_moves_on(user: Any, digest: Any) -> None:
+def test_digest_without_recipient_or_start_only_advances(user: Any, digest: Any) -> None:
     job = make_subscribed_job()
     job.subscribers.update(**user)
     make_incident(job)

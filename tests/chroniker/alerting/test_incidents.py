@@ -206,7 +206,7 @@ def test_opening_is_reported_and_its_reminder_scheduled() -> None:
     assert Notification.objects.get().event == "opened"
 
 
-def test_worsening_schedules_the_next_reminder_anew() -> None:
+def test_worsening_reschedules_the_next_reminder() -> None:
     incident = open_monitor(make_subscribed_job(reminder_hours=2), "warning")
     open_monitor(incident.job, "critical", START + MINUTE)
     incident.refresh_from_db()

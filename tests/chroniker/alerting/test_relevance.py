@@ -29,7 +29,7 @@ def test_problem_that_persists_is_sent(event: str) -> None:
     ("event", "sent"),
     [("opened", True), ("flapping", True), ("worsened", False), ("reminder", False)],
 )
-def test_resolved_problem_is_still_sent_where_it_opens_the_thread(event: str, sent: bool) -> None:
+def test_resolved_problem_is_still_sent_if_it_opens_the_thread(event: str, sent: bool) -> None:
     incident = make_incident(resolved_at=NOON)
     found = check_relevance(due(incident, event), NOON)
     assert (found is None) == sent

@@ -231,7 +231,7 @@ class TestReasons:
         assert blocked(pinned) == blocked(everywhere) == ("paused", "Host web1 is paused.")
         assert blocked(free) == blocked(later) == ("", "")
 
-    def test_job_that_runs_has_no_reason(self) -> None:
+    def test_running_job_has_no_blocked_reason(self) -> None:
         job = self.make_due_at(NOON)
         JobState.objects.update(lease_token="token", lease_expires_at=NOON)
         explain_full_host(NOON, "web1", 4)
@@ -256,7 +256,9 @@ class TestReasons:
             assert blocked(job) == ("maintenance", "new disks until 2026-05-04 13:00Z")
 
     @pytest.mark.parametrize("minutes", [-20, -5, None])
-    def test_absent_host_is_named_after_long(self, settings: Any, minutes: int | None) -> None:
+    def test_absent_host_is_named_after_a_long_silence(
+        self, settings: Any, minutes: int | None
+    ) -> None:
         settings.CHRONIKER_OVERDUE_SECONDS = 600
         job = self.make_due_at(NOON, hostname="web9")
         free = self.make_due_at(NOON)

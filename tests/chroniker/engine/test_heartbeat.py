@@ -43,7 +43,7 @@ FLAGS = ("new_host", *_FLAGS)
 
 
 def make_idle_host() -> None:
-    """A host that has ticked for long and has nothing to do."""
+    """A host that has been ticking for a long time and has nothing to do."""
     record_heartbeat("web1")
     record_first_tick("web1")
     Host.objects.update(up_since=utc_now() - timedelta(days=1))
@@ -102,7 +102,7 @@ class TestPendingWork:
         work = record_heartbeat("web1", NOON)
         assert work.clock == NOON
 
-    def test_job_that_has_been_due_for_long(self, settings: Any) -> None:
+    def test_job_that_has_been_due_for_a_long_time(self, settings: Any) -> None:
         settings.CHRONIKER_OVERDUE_SECONDS = 600
         make_idle_host()
         make_job()
@@ -144,7 +144,7 @@ class TestPendingWork:
         Notification.objects.filter(pk=notification.pk).update(next_attempt_at=past)
         assert pending() == {"outbox"}
 
-    def test_paused_host_knows_it(self) -> None:
+    def test_heartbeat_reports_a_paused_host(self) -> None:
         make_idle_host()
         assert not record_heartbeat("web1").paused
         Host.objects.update(paused=True)
@@ -158,7 +158,9 @@ class TestPendingWork:
 
 
 class TestHostRow:
-    def test_host_that_was_silent_for_long_counts_as_just_started(self, settings: Any) -> None:
+    def test_host_that_was_silent_for_a_long_time_counts_as_just_started(
+        self, settings: Any
+    ) -> None:
         settings.CHRONIKER_OVERDUE_SECONDS = 600
         make_idle_host()
         since = Host.objects.get().up_since

@@ -137,9 +137,7 @@ class TestRunRequest:
         settings.CHRONIKER_START_METHOD = method
         assert make_request().start_request.spawn == spawn
 
-    def test_lock_is_held_where_the_site_wants_it(
-        self, settings: Any, own_runtime_dir: None
-    ) -> None:
+    def test_lock_is_held_if_the_site_wants_it(self, settings: Any, own_runtime_dir: None) -> None:
         assert make_request().lock is None
         settings.CHRONIKER_CHECK_LOCK_FILE = True
         lock = make_request().lock

@@ -332,7 +332,7 @@ class TestPlacements:
         slot = NOON + 60 * MINUTE
         assert self.slots() == {"web1": slot, "web2": slot}
 
-    def test_placement_that_the_job_no_longer_has_is_planned_no_more(self) -> None:
+    def test_placement_that_the_job_no_longer_has_is_not_planned(self) -> None:
         job = make_job(schedule="@every 1h", created_at=NOON)
         plan()
         JobState.objects.update(retry_at=NOON, runs_total=7)

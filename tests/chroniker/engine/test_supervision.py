@@ -161,7 +161,7 @@ def test_leases_of_ended_runs_are_forgotten(runs: Supervised, settings: Any) -> 
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_owner_file_stays_where_runs_are_left(
+def test_owner_file_stays_if_runs_are_left(
     own_runtime_dir: None, tmp_path: Any, finished: bool
 ) -> None:
     runs = Supervised()

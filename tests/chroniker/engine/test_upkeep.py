@@ -45,7 +45,7 @@ class TestSettleHost:
         assert not record_heartbeat("web1").new_host
 
     @pytest.mark.parametrize("flag", ["owned", "stale"])
-    def test_lost_runs_are_ended_where_there_may_be_some(
+    def test_lost_runs_are_ended_if_there_may_be_some(
         self, flag: str, own_runtime_dir: None
     ) -> None:
         dead, stale = make_job(), make_job()

@@ -27,7 +27,7 @@ class TestCron:
         assert Run.objects.get().status == "succeeded"
 
     def test_is_silent_when_a_job_fails(self, manage: RunManage) -> None:
-        """A failed job is reported by mail, metrics and the admin, not by ``cron``."""
+        """A failed job is reported by email, metrics and the admin, not by ``cron``."""
         make_action_job("fail boom")
         ended = manage("cron")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
@@ -90,9 +90,7 @@ class TestCron:
     def test_unwritable_lock_directory_is_reported_in_one_line(
         self, run_in_fork: RunInFork, settings: Any
     ) -> None:
-        settings.CHRONIKER_RUNTIME_DIR = (
-            "/sys"  # belongs to root, and nobody can create a file there
-        )
+        settings.CHRONIKER_RUNTIME_DIR = "/sys"  # no user can create a file there, not even root
         make_due_job()
 
         def complaint() -> str:
