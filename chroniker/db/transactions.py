@@ -24,6 +24,8 @@ _TRANSIENT_SQLITE = {5, 6}
 _LOCK_SQLSTATE = "55P03"
 _LOCK_MYSQL = {1205, 3572}
 """Lock wait timeout, and a lock that NOWAIT did not get (MySQL)."""
+_LOCK_WAITS = 2
+"""How often a transaction waits for a lock of rows: the scheduler has other rows to look after."""
 _SCHEMA_SQLSTATES = {"42P01", "42703"}
 """PostgreSQL: undefined_table, undefined_column."""
 _SCHEMA_MYSQL = {1054, 1146}
@@ -105,7 +107,8 @@ def run_transaction(action: Callable[[], T], *, attempts: int = 6) -> T:
             transient = is_transient(error)
             if is_outage(error) and not transient:
                 drop_connection()
-            if not transient or attempt == attempts or time.monotonic() > give_up_at:
+            enough = attempts if not is_row_locked(error) else min(attempts, _LOCK_WAITS)
+            if not transient or attempt >= enough or time.monotonic() > give_up_at:
                 raise
         except InterfaceError:
             drop_connection()

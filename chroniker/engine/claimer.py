@@ -15,7 +15,15 @@ from chroniker.db.clock import boottime
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import BlockedReason
 
-from .claims import ClaimOptions, ClaimResult, block_state, claim, due_state_ids, new_token
+from .claims import (
+    ClaimOptions,
+    ClaimResult,
+    block_state,
+    claim,
+    due_state_ids,
+    locked_states,
+    new_token,
+)
 from .leases import Leases
 from .reaper import adopt_orphan
 from .tick_clock import TickClock
@@ -136,11 +144,14 @@ class Claimer:
                 raise
             else:
                 logger.exception("The database refused a claim; claiming the jobs one by one")
+        locked = run_transaction(partial(locked_states, due_state_ids(options, horizon)))
         result = ClaimResult()
         give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
         for key in due_state_ids(options, horizon):
             if time.monotonic() > give_up_at:
                 break  # the others are claimed later: there are leases to renew
+            if key in locked:
+                continue
             alone = replace(options, only_states=frozenset([key]))
             try:
                 one = run_transaction(

@@ -167,6 +167,13 @@ def due_state_ids(options: ClaimOptions, now: datetime) -> list[int]:
     return list(wanted.values_list("pk", flat=True)[: options.max_parallel])
 
 
+def locked_states(keys: list[int]) -> set[int]:
+    """The states that another transaction has locked, or whose jobs it has locked."""
+    jobs = dict(JobState.objects.filter(pk__in=keys).values_list("pk", "job"))
+    locked = Job.objects.lock(set(jobs.values()))
+    return JobState.objects.lock(keys) | {key for key, job in jobs.items() if job in locked}
+
+
 def block_state(state: int, reason: BlockedReason, detail: str) -> None:
     """Take a state out of the queue until its definition is changed, and store why."""
     JobState.objects.filter(pk=state, lease_token__isnull=True).update(

@@ -95,12 +95,14 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
 
         Returns the keys of the others. Call it in a transaction.
         """
-        keys: list[int] = []
-        if connections[self.db].features.has_select_for_update_skip_locked:
-            keys = list(self.owned_by(tokens).order_by().values_list("pk", flat=True))
-        locked = self.lock(keys)
-        self.exclude(pk__in=locked).renew(tokens, seconds)
-        return locked
+        if not connections[self.db].features.has_select_for_update_skip_locked:
+            self.renew(tokens, seconds)
+            return set()
+        mine = self.owned_by(tokens).order_by().values_list("pk", flat=True)
+        free = list(mine.select_for_update(skip_locked=True))
+        # By primary key only: MariaDB also locks rows that it finds by another condition.
+        self.filter(pk__in=free).update(lease_expires_at=database_now_plus(seconds))
+        return set(mine).difference(free)
 
     def renew(self, tokens: list[str], seconds: float) -> int:
         """Extend the leases to ``seconds`` from now; returns how many the tokens still own."""

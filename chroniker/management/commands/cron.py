@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from chroniker.db.backoff import readable_database_errors
 from chroniker.engine.entrypoints import due_jobs, run_single_tick
 from chroniker.exceptions import ChronikerError
+from chroniker.management.tick_command import TickCommand
 
 
-class Command(BaseCommand):
+class Command(TickCommand):
     help = "Run the jobs that are due and wait for them. Prints nothing unless there is an error."
     requires_system_checks: list[str] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from chroniker.db.backoff import readable_database_errors
 from chroniker.engine.claims import find_jobs
@@ -10,10 +10,11 @@ from chroniker.engine.completion import FinishedRun
 from chroniker.engine.entrypoints import run_jobs
 from chroniker.enums import RunStatus
 from chroniker.exceptions import ChronikerError
+from chroniker.management.tick_command import TickCommand
 from chroniker.models import OutputChunk
 
 
-class Command(BaseCommand):
+class Command(TickCommand):
     help = (
         "Run jobs now, even if they are not due or not enabled. A job that is already running is "
         "not started again."
