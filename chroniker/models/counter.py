@@ -25,7 +25,7 @@ class CounterQuerySet(PrimaryQuerySet["Counter"]):
 
 
 class Counter(models.Model):
-    """A counter that never decreases, whatever is deleted."""
+    """A counter that never decreases, even if rows are deleted."""
 
     name = models.CharField(max_length=50, unique=True)
     value = models.PositiveBigIntegerField(default=0)

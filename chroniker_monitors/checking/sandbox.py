@@ -1,4 +1,4 @@
-"""Run a probe that is not saved yet, in a supervised process of its own ("Test now").
+"""Run a probe that is not saved yet, in its own supervised process ("Test now").
 
 The web worker starts a fresh interpreter, which forks. The probe runs in the child. Its parent,
 the guard, is a child subreaper: it ends every process that is left when the probe has returned,
@@ -33,7 +33,7 @@ from chroniker_monitors.thresholds import Thresholds
 from .measurement import Measurement, measure_kind, unknown_measurement
 
 MAX_SECONDS = 60.0
-"""The longest time limit, whatever that of the probe is: a person is waiting."""
+"""The maximum time limit, even if the probe has a longer one: a person is waiting."""
 GRACE_SECONDS = 2.0
 """How long after its time limit a probe may still report that it was too slow."""
 STARTUP_SECONDS = 30.0
@@ -47,7 +47,7 @@ _sandboxes = threading.BoundedSemaphore(MAX_SANDBOXES)
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the guard is asked to measure, as it goes through its standard input."""
+    """What the guard is asked to measure, as it is written to its standard input."""
 
     kind: str
     params: Mapping[str, object]
@@ -102,26 +102,23 @@ def reserve_sandbox() -> Iterator[None]:
 
 
 def _run_process(request: _Request) -> Measurement:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [_python_executable(), "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(),
         start_new_session=True,
-    )
-    try:
-        result_data, stderr_output = process.communicate(
-            request.to_json(), timeout=request.timeout + GRACE_SECONDS + STARTUP_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        signal_processes([process.pid, *descendants(process.pid)], signal.SIGKILL)
-        process.communicate()
-        return unknown_measurement("The test process did not answer.")
-    finally:
-        if process.poll() is None:
-            signal_processes([process.pid, *descendants(process.pid)], signal.SIGKILL)
-            process.wait()
+    ) as process:
+        try:
+            result_data, stderr_output = process.communicate(
+                request.to_json(), timeout=request.timeout + GRACE_SECONDS + STARTUP_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return unknown_measurement("The test process did not answer.")
+        finally:
+            if process.poll() is None:
+                signal_processes([process.pid, *descendants(process.pid)], signal.SIGKILL)
     last_line = stderr_output.decode("utf-8", "replace").strip().rpartition("\n")[2]
     return _parse_result(result_data) or unknown_measurement(
         f"The test process failed: {last_line or 'it wrote nothing to stderr.'}"

@@ -49,7 +49,7 @@ _texts = st.lists(st.sampled_from(_words), max_size=12).map(lambda words: "".joi
 
 @st.composite
 def recorder_steps_with_secrets(draw: st.DrawFn) -> list[tuple[str, bytes]]:
-    """A text of secrets and halves of them, cut anywhere."""
+    """Steps that write secrets and halves of secrets, split at any point."""
     made: list[tuple[str, bytes]] = []
     for stream in draw(st.lists(st.sampled_from(STREAMS), max_size=5)):
         data = draw(_texts) * draw(st.sampled_from((1, 1, 2, 9)))
@@ -172,7 +172,7 @@ def test_mask_text_without_secrets_returns_text_every_database_accepts(text: str
     assert given.encode() and "\0" not in given
 
 
-def test_secret_with_surrogates_is_no_error() -> None:
+def test_secret_with_surrogates_is_not_an_error() -> None:
     masker = Masker(["\ud83d half", "", "s3cret!"])
 
     assert masker.mask_text("the s3cret!") == f"the {MASK}"

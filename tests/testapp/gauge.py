@@ -1,4 +1,4 @@
-"""A probe whose value is what a test has written into a file."""
+"""A probe that reads its value from a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chroniker_monitors.probes import BaseProbe, Reading, param, register_probe
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauge(BaseProbe):
-    """Reads a number from a file, or does what is written there."""
+    """Reads a number from a file, or performs the action written there."""
 
     kind: ClassVar[str] = "test_gauge"
     label: ClassVar[str] = "Gauge"
@@ -32,6 +32,13 @@ class Gauge(BaseProbe):
                 return Reading(0, "slept")
             case "raise":
                 raise RuntimeError(rest)
+            case "interrupt":
+                raise KeyboardInterrupt
+            case "leave_process":
+                if os.fork() == 0:
+                    time.sleep(float(rest))
+                    os._exit(0)
+                return Reading(0, "left a process behind")
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "flood":

@@ -98,7 +98,7 @@ def test_unusual_spellings_of_addresses_are_rejected(host: str) -> None:
 
 
 def test_dns_rebinding_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rebinding: a public address for whoever checks, loopback for whoever connects."""
+    """DNS rebinding: the check sees a public address, the connection gets loopback."""
     answers = [["1.1.1.1"], ["127.0.0.1"]]
     asked = []
 
@@ -117,7 +117,7 @@ def test_dns_rebinding_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect)
     measure_error("tcp", host="rebind.example.com", port=80)
     assert asked == ["rebind.example.com"], "resolved once"
-    assert connected == [("1.1.1.1", 80)], "what was looked at is what is connected to"
+    assert connected == [("1.1.1.1", 80)], "the checked address is the one that is connected to"
     assert "127.0.0.1" in measure_error("tcp", host="rebind.example.com", port=80)
     assert len(connected) == 1
 

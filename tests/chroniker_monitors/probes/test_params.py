@@ -1,4 +1,4 @@
-"""Parameters: what a kind takes, what it refuses, and what is said about it."""
+"""Parameters: what a kind accepts, what it rejects, and the messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from chroniker_monitors.exceptions import ParamsInvalid
 from chroniker_monitors.probes import BaseProbe, Reading, fields, param, probe_kinds
-from chroniker_monitors.probes.base import param_fields, probe_from_params
+from chroniker_monitors.probes.params import param_fields, probe_from_params
 
 _colours = ["red", "green"]
 
