@@ -15,7 +15,7 @@ class ChronikerConfig(AppConfig):
 
     def ready(self) -> None:
         """Register system checks and signal receivers, without access to the database."""
-        from . import checks  # noqa: F401
+        from . import checks, database_checks  # noqa: F401
         from .alerting import callbacks
 
         callbacks.connect()

@@ -105,10 +105,14 @@ def _tick(options: argparse.Namespace) -> None:
             raise
         sys.exit(f"chroniker: {manage} does not name a settings module; pass one with -s")
     gc.enable()
+    from chroniker.db.connections import close_pools
+
     try:
         call_command("cron", jobs=options.jobs)
     except CommandError as error:
         sys.exit(f"chroniker: {error}")
+    finally:
+        close_pools()
 
 
 class _TimestampedWriter(io.TextIOBase):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.timezone import now as utc_now
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
+
+from chroniker.db.alias import non_atomic_requests
 
 from .checking.pings import MAX_BODY_BYTES, Ping, PingEvent, PingResult, record_ping
 from .exposition.response import respond
@@ -18,7 +19,7 @@ from .exposition.response import respond
 
 @csrf_exempt  # it changes nothing; a POST gets 405 instead of 403
 @login_not_required
-@transaction.non_atomic_requests  # ATOMIC_REQUESTS would query the database first
+@non_atomic_requests  # ATOMIC_REQUESTS would query the database first
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """Serve all metrics to clients that may read them."""
@@ -27,7 +28,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt  # the address is the credential, and curl in a crontab has no cookie
 @login_not_required
-@transaction.non_atomic_requests  # a ping has its own transaction, which is retried
+@non_atomic_requests  # a ping has its own transaction, which is retried
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def ping(

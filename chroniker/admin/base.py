@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import connection
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
+from chroniker.db.alias import database
 from chroniker.db.transactions import run_transaction
 from chroniker.models import JobState
 
@@ -104,7 +104,7 @@ def _with_retries(request: HttpRequest, view: Callable[[], T]) -> T:
         return view()
 
     def write_first() -> T:
-        if connection.vendor == "sqlite":
+        if database().vendor == "sqlite":
             # Changes no row, but waits for the write lock. A transaction that reads first may
             # not be able to get the lock later.
             JobState.objects.filter(pk=0).update(last_error="")

@@ -10,10 +10,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TypedDict
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import F
 from django.dispatch import Signal
 
+from chroniker.db.alias import atomic, on_commit
 from chroniker.db.transactions import run_transaction
 from chroniker.enums import IncidentKind, NotificationEvent, Severity
 from chroniker.models import Incident, Job, JobState, Run
@@ -66,7 +67,7 @@ def open_or_update(
         new = Incident(job=job, host=host, kind=kind, opened_at=now, first_run=run, **observed)
         event = _prepare_opening(new, same, now)
         try:
-            with transaction.atomic():
+            with atomic():
                 new.save(force_insert=True)
         except IntegrityError:
             if attempt == _ATTEMPTS:
@@ -160,6 +161,4 @@ def _notify_if_worse(incident: Incident, now: datetime, run: Run | None) -> None
 
 
 def _send_after_commit(signal: Signal, incident: Incident) -> None:
-    transaction.on_commit(
-        lambda: signal.send_robust(sender=Incident, incident=incident, job=incident.job)
-    )
+    on_commit(lambda: signal.send_robust(sender=Incident, incident=incident, job=incident.job))

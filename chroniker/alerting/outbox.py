@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
 
-from django.db import transaction
-
+from chroniker.db.alias import on_commit
 from chroniker.enums import NotificationEvent
 from chroniker.models import Incident, Job, Notification, Run
 
@@ -87,5 +86,5 @@ def enqueue(
     ]
     if rows:
         Notification.objects.bulk_create(rows, ignore_conflicts=True)
-        transaction.on_commit(committed.set)
+        on_commit(committed.set)
     return len(rows)

@@ -25,6 +25,8 @@ def open_overdue(now: datetime) -> None:
 
 
 def _open_if_overdue(state: JobState, due_before: datetime, now: datetime) -> None:
+    if JobState.objects.lock([state.pk]):
+        return  # another transaction has locked it; a later tick looks again
     # A claim updates the same row: either it is no longer due, or the claim sees this flag.
     mine = JobState.objects.due(due_before).filter(pk=state.pk, overdue_incident=False)
     if not mine.update(overdue_incident=True):

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.query_utils import DeferredAttribute
 
 from chroniker.conf import conf
+from chroniker.db.alias import database_alias
 from chroniker.models import Job
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def subscriber_addresses(job: Job) -> list[str]:
     subscribed = Q(pk__in=job.subscribers.order_by().values("pk"))
     if hasattr(model, "groups"):  # a custom user model may have neither groups nor is_active
         subscribed |= Q(groups__in=job.subscriber_groups.order_by().values("pk"))
-    users = model._default_manager.filter(subscribed)
+    users = model._default_manager.using(database_alias()).filter(subscribed)
     if isinstance(getattr(model, "is_active", None), DeferredAttribute):
         users = users.filter(is_active=True)
     field = model.get_email_field_name()

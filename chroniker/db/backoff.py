@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection
-from django.db.backends.signals import connection_created
+from django.db import DatabaseError, InterfaceError
 
-from chroniker.conf import conf
 from chroniker.exceptions import DatabaseNotReady
 
-from .transactions import drop_connection, is_missing_schema, is_outage
-
-if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper
+from .transactions import drop_connection, is_locked, is_missing_schema, is_outage, is_transient
 
 logger = logging.getLogger(__name__)
 
 _MAX_WAIT_SECONDS = 5.0
-_LOCK_TIMEOUT_STATEMENTS = {
-    "sqlite": "PRAGMA busy_timeout = 2000",
-    "postgresql": "SET lock_timeout = '{seconds}s'",
-    "mysql": "SET SESSION innodb_lock_wait_timeout = {seconds}",
-}
 
 
 class Backoff:
@@ -68,6 +56,10 @@ def describe_error(error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     if is_missing_schema(error):
         return f"The tables of Chroniker are missing or old; run `manage.py migrate`: {reason}"
+    if is_locked(error):
+        return f"Another transaction has held a lock for too long: {reason}"
+    if is_transient(error):
+        return f"Other transactions have changed the same rows again and again: {reason}"
     if is_outage(error):
         return f"The database cannot be reached: {reason}"
     return f"The database rejected a statement: {reason}"
@@ -80,29 +72,3 @@ def readable_database_errors() -> Iterator[None]:
         yield
     except (DatabaseError, InterfaceError) as error:
         raise DatabaseNotReady(describe_error(error)) from error
-
-
-@contextmanager
-def short_lock_timeout() -> Iterator[None]:
-    """Make this process, but not the jobs that it starts, wait only briefly for locks.
-
-    A lock may be held for minutes: on SQLite by a job that writes, on other databases by a frozen
-    process. Meanwhile the supervisor has to renew leases, read pipes and carry out stop requests,
-    so it retries later.
-    """
-    process = os.getpid()
-
-    def shorten(connection: BaseDatabaseWrapper, **_: object) -> None:
-        statement = _LOCK_TIMEOUT_STATEMENTS.get(connection.vendor)
-        if statement and connection.alias == DEFAULT_DB_ALIAS and os.getpid() == process:
-            seconds = max(1, int(conf.LEASE_SECONDS / 6))
-            with connection.cursor() as cursor:
-                cursor.execute(statement.format(seconds=seconds))
-
-    connection_created.connect(shorten)
-    if connection.connection is not None:
-        shorten(connection)
-    try:
-        yield
-    finally:
-        connection_created.disconnect(shorten)

@@ -13,11 +13,20 @@ from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 
+from chroniker.conf import conf
 from chroniker.db.clock import boottime
-from chroniker.db.transactions import is_outage, run_transaction
+from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import BlockedReason
 
-from .claims import ClaimOptions, ClaimResult, block_state, claim, due_state_ids, new_token
+from .claims import (
+    ClaimOptions,
+    ClaimResult,
+    block_state,
+    claim,
+    due_state_ids,
+    locked_states,
+    new_token,
+)
 from .leases import Leases
 from .reaper import adopt_orphan
 from .tick_clock import TickClock
@@ -132,17 +141,28 @@ class Claimer:
         try:
             return run_transaction(lambda: claim(options, horizon, now, token, force=forced))
         except DatabaseError as error:
-            if is_outage(error):
+            if is_row_locked(error):
+                logger.warning("A claim waited too long for a lock; claiming the jobs one by one")
+            elif is_outage(error):
                 raise
-            logger.exception("The database rejected a claim; claiming the jobs one by one")
+            else:
+                logger.exception("The database rejected a claim; claiming the jobs one by one")
+        locked = run_transaction(partial(locked_states, due_state_ids(options, horizon)))
         result = ClaimResult()
+        give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
         for key in due_state_ids(options, horizon):
+            if time.monotonic() > give_up_at:
+                break  # the others are claimed later: there are leases to renew
+            if key in locked:
+                continue
             alone = replace(options, only_states=frozenset([key]))
             try:
                 one = run_transaction(
-                    partial(claim, alone, horizon, now, new_token(), force=forced)
+                    partial(claim, alone, horizon, now, new_token(), force=forced), attempts=2
                 )
             except DatabaseError as error:
+                if is_row_locked(error):
+                    continue
                 if is_outage(error):
                     break  # what was claimed must be started; the others are claimed later
                 _isolate_state(key, error)

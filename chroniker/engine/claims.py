@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db import connection
 from django.db.models import Exists, F, Max, OuterRef
 
 from chroniker.alerting import incidents
 from chroniker.conf import conf
+from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
 from chroniker.db.histograms import add_observation
 from chroniker.enums import BlockedReason, IncidentKind, RunStatus, Trigger
@@ -134,7 +134,7 @@ def _claimed_run(state: JobState, run: Run, token: str) -> ClaimedRun:
 
 
 def _insert_runs(runs: list[Run]) -> None:
-    if connection.features.can_return_rows_from_bulk_insert:
+    if database().features.can_return_rows_from_bulk_insert:
         Run.objects.bulk_create(runs)
         return
     for run in runs:
@@ -166,6 +166,13 @@ def due_state_ids(options: ClaimOptions, now: datetime) -> list[int]:
     return list(wanted.values_list("pk", flat=True)[: options.max_parallel])
 
 
+def locked_states(keys: list[int]) -> set[int]:
+    """The states that another transaction has locked, or whose jobs it has locked."""
+    jobs = dict(JobState.objects.filter(pk__in=keys).values_list("pk", "job"))
+    locked = Job.objects.lock(set(jobs.values()))
+    return JobState.objects.lock(keys) | {key for key, job in jobs.items() if job in locked}
+
+
 def block_state(state: int, reason: BlockedReason, detail: str) -> None:
     """Take a state out of the queue until its definition is changed, and store why."""
     JobState.objects.filter(pk=state, lease_token__isnull=True).update(
@@ -193,13 +200,14 @@ def _stamp_token(
     if _lock_rows():
         candidates = candidates.select_for_update(
             skip_locked=True,
-            of=("self",) if connection.features.has_select_for_update_of else (),
+            of=("self",) if database().features.has_select_for_update_of else (),
         )
     waits = Exists(JobDependency.objects.filter(downstream=OuterRef("job")))
     found = list(candidates.annotate(waits=waits).values_list("pk", "waits")[:capacity])
     keys = [key for key, _ in found]
     waiting = [key for key, waits_for_others in found if waits_for_others]
-    if waiting and not force and _lock_upstreams(waiting):
+    if waiting and not force and _lock_rows():
+        keys = _lock_upstreams(keys)
         keys = list(
             JobState.objects.filter(pk__in=keys).unblocked(horizon).values_list("pk", flat=True)
         )
@@ -219,20 +227,23 @@ def _stamp_token(
 
 def _lock_rows() -> bool:
     wanted = conf.SELECT_FOR_UPDATE
-    can = connection.features.has_select_for_update_skip_locked
+    can = database().features.has_select_for_update_skip_locked
     return can if wanted is None else wanted and can
 
 
-def _lock_upstreams(keys: list[int]) -> bool:
-    """Lock the states of upstream jobs until the commit; return whether there are any."""
-    waiting = JobDependency.objects.filter(downstream__states__in=keys)
-    if not _lock_rows():
-        return False
-    upstreams = list(waiting.values_list("upstream", flat=True).distinct())
-    if upstreams:
-        states = JobState.objects.filter(job__in=upstreams).order_by("pk")
-        list(states.select_for_update().values_list("pk", flat=True))
-    return bool(upstreams)
+def _lock_upstreams(keys: list[int]) -> list[int]:
+    """Lock the states of what the candidates ``keys`` wait for until the claim is committed.
+
+    Returns the candidates without those that wait for a state that another transaction has locked.
+    """
+    edges = list(
+        JobDependency.objects.filter(
+            downstream__states__in=keys, upstream__states__isnull=False
+        ).values_list("downstream__states", "upstream__states")
+    )
+    locked = JobState.objects.lock({upstream for _, upstream in edges})
+    blocked = {downstream for downstream, upstream in edges if upstream in locked}
+    return [key for key in keys if key not in blocked]
 
 
 def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _OpenedRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -10,10 +11,12 @@ from django.db import DatabaseError
 from django.db.models import F, Q
 
 from chroniker.alerting import incidents, notifications
+from chroniker.db.alias import database
 from chroniker.db.clock import StatementNow
 from chroniker.db.histograms import add_observation
 from chroniker.enums import FAILURE_REASONS, IncidentKind, RunStatus, Severity, Trigger
 from chroniker.models import Job, JobDependency, JobState, Run
+from chroniker.models.state import JobStateQuerySet
 from chroniker.processes.output import OutputBatch
 from chroniker.processes.running_child import Outcome
 
@@ -93,6 +96,26 @@ def end_run(ended: FinishedRun, *, only_if_stale: bool = False) -> bool:
         _trigger_downstreams(ended)
     _update_incidents(ended)
     return True
+
+
+def end_unlocked_runs(
+    waiting: Sequence[FinishedRun], *, only_if_stale: bool = False
+) -> list[bool | None]:
+    """:func:`end_run` for each run; None for one that must wait for another transaction's lock.
+
+    Such a lock may be held for minutes. Nothing of that run is written, and the others do not wait.
+    """
+    if not database().features.has_select_for_update_skip_locked:
+        return [end_run(ended, only_if_stale=only_if_stale) for ended in waiting]
+    states = {ended.state.pk: {ended.state.pk} for ended in waiting}
+    for ended in waiting:
+        if ended.has_downstream:
+            states[ended.state.pk].update(_downstream_states(ended).values_list("pk", flat=True))
+    locked = JobState.objects.lock(set().union(*states.values()))
+    return [
+        None if locked & states[ended.state.pk] else end_run(ended, only_if_stale=only_if_stale)
+        for ended in waiting
+    ]
 
 
 def release(ended: FinishedRun) -> None:
@@ -201,17 +224,23 @@ def _retry(run: Run, job: Job, ended_at: datetime) -> dict[str, object]:
 
 def _trigger_downstreams(ended: FinishedRun) -> None:
     """Request a run of the jobs that have no schedule and wait for this one."""
+    # The upstream's own slot has come, so the tick that runs the chain continues with it.
+    _downstream_states(ended).update(
+        run_requested_at=ended.run.scheduled_for, run_requested_by=Trigger.DEPENDENCY
+    )
+
+
+def _downstream_states(ended: FinishedRun) -> JobStateQuerySet:
+    """The states of the jobs whose run this end requests."""
     waiting = JobDependency.objects.filter(
         upstream=ended.job, downstream__enabled=True, downstream__schedule=""
     )
     if ended.outcome.status != RunStatus.SUCCEEDED:
         waiting = waiting.filter(wait_for_success=False)
     downstreams = list(waiting.values_list("downstream", flat=True))
-    if downstreams:
-        states = JobState.objects.current().filter(
-            job__in=downstreams, run_requested_at__isnull=True
-        )
-        if ended.state.host:
-            states = states.filter(Q(host="") | Q(host=ended.state.host))
-        # The upstream's own slot has come, so the tick that runs the chain continues with it.
-        states.update(run_requested_at=ended.run.scheduled_for, run_requested_by=Trigger.DEPENDENCY)
+    if not downstreams:
+        return JobState.objects.none()
+    states = JobState.objects.current().filter(job__in=downstreams, run_requested_at__isnull=True)
+    if ended.state.host:
+        states = states.filter(Q(host="") | Q(host=ended.state.host))
+    return states

@@ -9,7 +9,7 @@ from functools import partial
 
 from django.db import DatabaseError
 
-from chroniker.db.transactions import is_outage, run_transaction
+from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import RunStatus
 from chroniker.models import Run
 from chroniker.processes.output import OutputBatch
@@ -17,7 +17,7 @@ from chroniker.processes.running_child import Outcome
 
 from .active_runs import ActiveRun
 from .claims import ClaimedRun
-from .completion import FinishedRun, end_run, is_recorded, release
+from .completion import FinishedRun, end_unlocked_runs, is_recorded, release
 from .leases import Leases
 from .tick_clock import TickClock
 
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.03
 """How long an end waits for others before it is written."""
+_POSTPONE_SECONDS = 0.5
+"""How long an end waits that another transaction's lock has kept from being written."""
 _MAX_REJECTIONS = 3
 
 
@@ -43,6 +45,9 @@ class Finisher:
         self._first_end_at = 0.0
         self.unrecorded: list[FinishedRun] = []
         """Runs that have ended and whose end is not yet in the database."""
+        self.postponed: list[FinishedRun] = []
+        """The same, but another transaction has locked a row that the end changes."""
+        self._postponed_until = 0.0
 
     def add(self, run: ActiveRun) -> None:
         """Take over a run whose execution has ended."""
@@ -62,10 +67,12 @@ class Finisher:
 
     def tokens(self) -> set[str]:
         """The tokens of the leases that are held until the ends are written."""
-        return {finished.token for finished in self.unrecorded}
+        return {finished.token for finished in self.unrecorded + self.postponed}
 
     def should_finish(self, now: float, *, nearly_idle: bool) -> bool:
         """Whether to write at ``now`` (CLOCK_MONOTONIC). Ends are written in groups."""
+        if self.postponed and now >= self._postponed_until:
+            return True
         if not self.unrecorded:
             return False
         return nearly_idle or now - self._first_end_at >= BATCH_SECONDS
@@ -73,13 +80,16 @@ class Finisher:
     def finish(self) -> None:
         """Write the ends in one transaction or, if one of them is rejected, each in its own.
 
-        Raises DatabaseError in an outage; what was not written stays in ``unrecorded``.
+        An end that would have to wait for the lock of another transaction is postponed. Raises
+        DatabaseError in an outage; what was not written stays in ``unrecorded``.
         """
+        if self.postponed and time.monotonic() >= self._postponed_until:
+            self.unrecorded, self.postponed = self.unrecorded + self.postponed, []
         waiting = self.unrecorded
         try:
-            written = run_transaction(lambda: [end_run(finished) for finished in waiting])
+            written = run_transaction(lambda: end_unlocked_runs(waiting))
         except DatabaseError as error:
-            if is_outage(error):
+            if is_outage(error) and not is_row_locked(error):
                 raise
             self._finish_individually(waiting)
             return
@@ -89,17 +99,18 @@ class Finisher:
 
     def give_up_lost_runs(self) -> None:
         """Drop ends whose lease ran out long ago: another host has recorded those runs as lost."""
-        for finished in list(self.unrecorded):
+        for finished in self.unrecorded + self.postponed:
             if self._leases.lost_for_long(finished.token):
                 logger.error(
-                    "Run %s of job %s ended as %s, but the database could not be reached; it will "
-                    "be recorded as lost",
+                    "Run %s of job %s ended as %s, but the database could not be reached, or its "
+                    "state was locked; it will be recorded as lost",
                     finished.run.pk,
                     finished.job.name,
                     finished.outcome.status,
                     extra={"job": finished.job.name, "run": finished.run.pk},
                 )
-                self.unrecorded.remove(finished)
+                self.unrecorded = [other for other in self.unrecorded if other is not finished]
+                self.postponed = [other for other in self.postponed if other is not finished]
 
     def _build(self, claimed: ClaimedRun, outcome: Outcome) -> FinishedRun:
         return FinishedRun(
@@ -116,16 +127,28 @@ class Finisher:
         self.unrecorded = []
         for position, finished in enumerate(waiting):
             try:
-                done = run_transaction(partial(end_run, finished))
+                (done,) = run_transaction(partial(end_unlocked_runs, [finished]), attempts=2)
             except DatabaseError as error:
-                if is_outage(error):
+                if is_row_locked(error):
+                    self._postpone(finished)
+                elif is_outage(error):
                     self.unrecorded += waiting[position:]
                     raise
-                self._retry_rejected(finished, error)
+                else:
+                    self._retry_rejected(finished, error)
             else:
                 self._confirm(finished, done=done)
 
-    def _confirm(self, finished: FinishedRun, *, done: bool) -> None:
+    def _postpone(self, finished: FinishedRun) -> None:
+        """Write the end later: another transaction has locked a row that it changes."""
+        self.postponed.append(finished)
+        self._postponed_until = time.monotonic() + _POSTPONE_SECONDS
+        self.give_up_lost_runs()
+
+    def _confirm(self, finished: FinishedRun, *, done: bool | None) -> None:
+        if done is None:
+            self._postpone(finished)
+            return
         # Not done: the reply to an earlier commit may have been lost.
         if done or is_recorded(finished):
             self._on_recorded(finished)

@@ -9,7 +9,7 @@ from functools import partial
 
 from django.db import DatabaseError
 
-from chroniker.db.transactions import is_outage, run_transaction
+from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.models import JobState, Run
 
 from .active_runs import ActiveRun, ActiveRuns, lease_tokens
@@ -46,12 +46,15 @@ class Flusher:
         Raises DatabaseError in an outage. Nothing that was read of a run is lost then: it is
         stored by the next flush or with the end of the run.
         """
+        clock = time.monotonic()
+        locked = _locked_states(active, clock)
         for run in active.values():
+            if run.claimed.state.pk in locked:
+                continue  # stored by a later flush: the others do not wait for that lock
             _store_progress(run, now)
             if not run.pid_stored:
                 Run.objects.running().filter(pk=run.handle.key).update(pid=run.handle.warden_pid)
                 run.pid_stored = True
-            clock = time.monotonic()
             if clock - run.output_stored_at >= _OUTPUT_SECONDS:
                 run.output_stored_at = clock
                 _store_output(run, now)
@@ -61,9 +64,20 @@ class Flusher:
         return [key for key in requested.values_list("current_run", flat=True) if key in active]
 
 
+def _locked_states(active: ActiveRuns, clock: float) -> set[int]:
+    """The states, of the runs that may have something to store, that another transaction locks."""
+    keys = []
+    for run in active.values():
+        run.handle.read_progress()
+        if run.handle.parts_changed or clock - run.output_stored_at >= _OUTPUT_SECONDS:
+            keys.append(run.claimed.state.pk)
+    if not keys:
+        return set()
+    return run_transaction(lambda: JobState.objects.lock(keys), attempts=1)
+
+
 def _store_progress(run: ActiveRun, now: datetime) -> None:
     handle, claimed = run.handle, run.claimed
-    handle.read_progress()
     if not handle.parts_changed or handle.parts is None:
         return
     handle.parts_changed = False
@@ -71,9 +85,10 @@ def _store_progress(run: ActiveRun, now: datetime) -> None:
         run_transaction(
             partial(store_progress, claimed.state.pk, claimed.token, handle.parts, now), attempts=1
         )
-    except DatabaseError:
+    except DatabaseError as error:
         handle.parts_changed = True
-        raise
+        if not is_row_locked(error):
+            raise
 
 
 def _store_output(run: ActiveRun, now: datetime) -> None:
@@ -88,6 +103,8 @@ def _store_output(run: ActiveRun, now: datetime) -> None:
     except DatabaseError as error:
         if is_outage(error):
             run.handle.recorder.put_back(batch)
+            if is_row_locked(error):
+                return  # stored by a later flush
         else:
             logger.error(
                 "Output of run %s cannot be stored: %s",

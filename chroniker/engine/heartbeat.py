@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import connection
 from django.db.models import Exists, Expression, Value
 
 from chroniker import __version__
 from chroniker.conf import conf
+from chroniker.db.alias import database
 from chroniker.db.clock import DatabaseNow, StatementNow, boottime, statement_now_plus
 from chroniker.models import Digest, Host, Incident, Job, JobState, Notification
 
@@ -90,7 +90,7 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
     # All hosts of an SQLite file are one machine, so each can see which owners are dead.
     owned = (
         states.filter(lease_token__isnull=False)
-        if connection.vendor == "sqlite"
+        if database().vendor == "sqlite"
         else states.leased_on(host)
     )
     overdue_before: Expression = (

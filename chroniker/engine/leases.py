@@ -6,9 +6,8 @@ import logging
 import time
 from collections.abc import Iterable
 
-from django.db import connection
-
 from chroniker.conf import conf
+from chroniker.db.alias import database
 from chroniker.db.backoff import Backoff
 from chroniker.db.clock import boottime
 from chroniker.db.transactions import run_transaction
@@ -26,7 +25,7 @@ def lease_deadline(sent: float) -> float | None:
     Both are CLOCK_BOOTTIME seconds. None on SQLite, where all hosts are one machine and the kernel
     knows which owners are alive.
     """
-    if connection.vendor == "sqlite":
+    if database().vendor == "sqlite":
         return None
     lease = conf.LEASE_SECONDS
     return sent + lease - max(0.1 * lease, 0.2)
@@ -70,11 +69,14 @@ class Leases:
         """Renew all leases in one statement, and pass the new deadline on to each run.
 
         ``unrecorded``: tokens of runs that have ended and are not yet recorded. A run that no
-        longer holds its lease is abandoned: its processes are ended, and nothing is written.
+        longer holds its lease is abandoned: its processes are ended, and nothing is written. One
+        whose state is locked by another transaction keeps the lease that it has.
         """
         tokens = list({*lease_tokens(active), *unrecorded})
         sent = boottime()
-        run_transaction(lambda: JobState.objects.renew(tokens, conf.LEASE_SECONDS))
+        locked = run_transaction(
+            lambda: JobState.objects.renew_unlocked(tokens, conf.LEASE_SECONDS)
+        )
         self._renewed_at = time.monotonic()
         held = set(JobState.objects.owned_by(tokens).values_list("current_run", flat=True))
         for key, run in active.items():
@@ -82,6 +84,8 @@ class Leases:
                 logger.warning("Run %s lost its lease and is ended", key, extra={"run": key})
                 executor.abandon(key)
                 continue
+            if run.claimed.state.pk in locked:
+                continue  # not renewed: another transaction has locked the state
             self._expires_at[run.claimed.token] = sent + conf.LEASE_SECONDS
             if (deadline := lease_deadline(sent)) is not None:
                 executor.extend(key, deadline)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from chroniker.alerting import incidents
+from chroniker.db.transactions import run_transaction
 from chroniker.enums import BlockedReason, IncidentKind, MissedReason
 from chroniker.exceptions import ScheduleError
 from chroniker.models import Host, Incident, Job, JobState
@@ -96,16 +98,27 @@ def plan_changed_jobs(now: datetime) -> int:
     """Compute the next runs of all jobs whose definition has changed; returns their number.
 
     Slots of a new job count from its creation, those of a changed job from ``now``. An invalid
-    schedule is logged and blocks its job only.
+    schedule is logged and blocks its job only. A job that another transaction has locked is left to
+    a later tick.
     """
-    planned = 0
+    planned, last = 0, 0
     while True:
-        jobs = list(Job.objects.needing_planning().order_by("pk")[:_BATCH])
-        if not jobs:
+        found = list(Job.objects.needing_planning().filter(pk__gt=last).order_by("pk")[:_BATCH])
+        if not found:
             return planned
+        last = found[-1].pk
+        locked = run_transaction(partial(_locked_jobs, [job.pk for job in found]))
+        jobs = [job for job in found if job.pk not in locked]
         hosts = _host_names() if any(job.every_host for job in jobs) else []
         _plan(jobs, hosts, now)
         planned += len(jobs)
+
+
+def _locked_jobs(keys: list[int]) -> set[int]:
+    """The jobs that another transaction has locked, or a state of which it has locked."""
+    states = dict(JobState.objects.filter(job__in=keys).values_list("pk", "job"))
+    locked = JobState.objects.lock(states)
+    return Job.objects.lock(keys) | {states[key] for key in locked}
 
 
 def plan_for_new_host(name: str, now: datetime) -> None:

@@ -10,14 +10,16 @@ import logging
 import os
 import signal
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.db.models import F
 
 from chroniker.conf import conf, runtime_dir
+from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
-from chroniker.db.transactions import is_outage, run_transaction
+from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import RunStatus
 from chroniker.identity import site_identity
 from chroniker.models import JobDependency, JobState, Run
@@ -25,7 +27,7 @@ from chroniker.processes.locks import FileLock, owner_is_dead, owner_is_stopped,
 from chroniker.processes.running_child import Outcome
 
 from .claims import new_token
-from .completion import FinishedRun, end_run
+from .completion import FinishedRun, end_unlocked_runs
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
     """
     ended: list[FinishedRun] = []
     owned = JobState.objects.filter(lease_token__isnull=False).select_related("job", "current_run")
-    one_machine = connection.vendor == "sqlite"
+    one_machine = database().vendor == "sqlite"
     here = owned if one_machine else owned.filter(lease_host=host)
     dead: dict[str, bool] = {}
     for state in here:
@@ -111,9 +113,7 @@ def _end_as_lost(
     if token is None:
         return []
     if run is None:
-        JobState.objects.filter(pk=state.pk, lease_token=token).update(
-            lease_token=None, lease_expires_at=None, lease_host="", lease_owner=""
-        )
+        run_transaction(partial(_release_state, state))
         return []
     ended = FinishedRun(
         state=state,
@@ -127,13 +127,23 @@ def _end_as_lost(
         has_downstream=JobDependency.objects.filter(upstream=state.job_id).exists(),
     )
     try:
-        done = run_transaction(lambda: end_run(ended, only_if_stale=only_if_stale))
+        (done,) = run_transaction(
+            lambda: end_unlocked_runs([ended], only_if_stale=only_if_stale), attempts=2
+        )
     except DatabaseError as error:
-        if is_outage(error):
+        if is_outage(error) and not is_row_locked(error):
             raise
         logger.exception("The database rejected the end of run %s", run.pk)  # continue with others
         return []
     return [ended] if done else []
+
+
+def _release_state(state: JobState) -> None:
+    if JobState.objects.lock([state.pk]):
+        return  # another transaction has locked it; a later tick releases it
+    JobState.objects.filter(pk=state.pk, lease_token=state.lease_token).update(
+        lease_token=None, lease_expires_at=None, lease_host="", lease_owner=""
+    )
 
 
 def adopt_orphan(state: int) -> bool:

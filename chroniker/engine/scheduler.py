@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from django.db import connection
-
 from chroniker.alerting import outbox
 from chroniker.conf import conf, runtime_dir
-from chroniker.db.backoff import Backoff, describe_error, short_lock_timeout
+from chroniker.db.alias import database
+from chroniker.db.backoff import Backoff, describe_error
+from chroniker.db.lock_timeout import short_lock_timeout
 from chroniker.exceptions import DatabaseNotReady, HostNotReady
 from chroniker.models import Run
 from chroniker.signals import run_finished, run_missed
@@ -211,6 +211,6 @@ class Scheduler:
         if backoff.waiting:
             return
         # On SQLite no other process may record what this process owns while it is alive.
-        if backoff.attempt(action) is not None and connection.vendor != "sqlite":
+        if backoff.attempt(action) is not None and database().vendor != "sqlite":
             self._runs.finisher.give_up_lost_runs()
             self._claimer.give_up_lost_claim()

@@ -48,7 +48,7 @@ class Supervision:
     @property
     def busy(self) -> bool:
         """Whether a run has not ended, or its end is not recorded."""
-        return bool(self.active or self.finisher.unrecorded)
+        return bool(self.active or self.finisher.unrecorded or self.finisher.postponed)
 
     @property
     def started(self) -> bool:

@@ -6,8 +6,10 @@ from django.db import models
 from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.db.querysets import PrimaryQuerySet
 
-class CounterQuerySet(models.QuerySet["Counter"]):
+
+class CounterQuerySet(PrimaryQuerySet["Counter"]):
     """Counters."""
 
     def add(self, name: str, number: int = 1) -> None:
@@ -31,6 +33,7 @@ class Counter(models.Model):
     objects = CounterQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("counter")
         verbose_name_plural = _("counters")
 

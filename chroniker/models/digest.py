@@ -10,10 +10,12 @@ from django.db import models
 from django.db.models import Expression, Q
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.db.querysets import PrimaryQuerySet
+
 from .job import site_timezone
 
 
-class DigestQuerySet(models.QuerySet["Digest"]):
+class DigestQuerySet(PrimaryQuerySet["Digest"]):
     """Digests."""
 
     def due(self, now: datetime | Expression) -> DigestQuerySet:
@@ -48,6 +50,7 @@ class Digest(models.Model):
     objects = DigestQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("digest")
         verbose_name_plural = _("digests")
         indexes = (models.Index(fields=["next_at"], name="chroniker_digest_next"),)

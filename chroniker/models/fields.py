@@ -1,15 +1,47 @@
-"""A column that only the scheduler writes."""
+"""Columns: one that only the scheduler writes, and a relation that no replica validates."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
 
 if TYPE_CHECKING:
     CharField = models.CharField[str, str]
+    JobRelation = models.ForeignKey[Any, Any]
 else:
     CharField = models.CharField
+    JobRelation = models.ForeignKey
+
+
+class JobForeignKey(JobRelation):
+    """A job, which forms look for where jobs are written.
+
+    Django validates a foreign key where the site's router reads. A replica may not have a new job
+    yet, and the form would say that it does not exist.
+    """
+
+    def deconstruct(self) -> Any:
+        """A foreign key in migrations: the difference is in Python only."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.ForeignKey", args, kwargs
+
+    def validate(self, value: Any, model_instance: models.Model | None) -> None:
+        """Check that the job exists."""
+        super(models.ForeignKey, self).validate(value, model_instance)
+        job = self.remote_field.model
+        if value is not None and not job._base_manager.filter(pk=value).exists():
+            raise ValidationError(
+                self.error_messages["invalid"],
+                code="invalid",
+                params={
+                    "model": job._meta.verbose_name,
+                    "pk": value,
+                    "field": self.remote_field.field_name,
+                    "value": value,
+                },
+            )
 
 
 class SchedulerOwnedField(CharField):

@@ -9,13 +9,14 @@ from django.db import models
 from django.db.models import Case, Expression, F, When
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.enums import IncidentKind, Severity
 
 from .job import Job
 from .run import Run
 
 
-class IncidentQuerySet(models.QuerySet["Incident"]):
+class IncidentQuerySet(PrimaryQuerySet["Incident"]):
     """Incidents."""
 
     def open(self) -> IncidentQuerySet:
@@ -92,6 +93,7 @@ class Incident(models.Model):
     objects = IncidentQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         ordering = ("-id",)
         verbose_name = _("incident")
         verbose_name_plural = _("incidents")

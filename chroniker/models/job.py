@@ -21,12 +21,13 @@ from chroniker import progress
 from chroniker.commands import check_command, check_raw_command, split_args
 from chroniker.conf import conf
 from chroniker.db.clock import Moment
+from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.enums import RunStatus
 from chroniker.exceptions import CommandRefused, ScheduleError
 from chroniker.schedules import Schedule, parse
 from chroniker.schedules.dependencies import find_cycle
 
-from .fields import SchedulerOwnedField
+from .fields import JobForeignKey, SchedulerOwnedField
 
 if TYPE_CHECKING:
     from .maintenance import MaintenanceQuerySet
@@ -38,7 +39,7 @@ def _active_windows(now: Moment) -> MaintenanceQuerySet:
     return windows
 
 
-class JobQuerySet(models.QuerySet["Job"]):
+class JobQuerySet(PrimaryQuerySet["Job"]):
     """Jobs."""
 
     def needing_planning(self) -> JobQuerySet:
@@ -55,7 +56,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(Exists(_active_windows(now).filter(pause=True).covering(OuterRef("pk"))))
 
 
-class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
+class JobDependencyQuerySet(PrimaryQuerySet["JobDependency"]):
     """Dependencies."""
 
     def unmet(self, now: Moment) -> JobDependencyQuerySet:
@@ -291,6 +292,7 @@ class Job(models.Model):
     objects = JobQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         ordering = ("name",)
         verbose_name = _("job")
         verbose_name_plural = _("jobs")
@@ -372,10 +374,10 @@ def _collect(
 class JobDependency(models.Model):
     """``downstream`` does not start until ``upstream`` meets the conditions."""
 
-    downstream = models.ForeignKey(
+    downstream = JobForeignKey(
         Job, models.CASCADE, related_name="dependencies", verbose_name=_("downstream")
     )
-    upstream = models.ForeignKey(
+    upstream = JobForeignKey(
         Job, models.CASCADE, related_name="downstream_dependencies", verbose_name=_("upstream")
     )
     wait_for_completion = models.BooleanField(
@@ -397,6 +399,7 @@ class JobDependency(models.Model):
     objects = JobDependencyQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("dependency")
         verbose_name_plural = _("dependencies")
         constraints = (

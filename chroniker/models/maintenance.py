@@ -10,10 +10,12 @@ from django.db.models import Expression, F, OuterRef, Q
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.db.querysets import PrimaryQuerySet
+
 from .job import Job
 
 
-class MaintenanceQuerySet(models.QuerySet["Maintenance"]):
+class MaintenanceQuerySet(PrimaryQuerySet["Maintenance"]):
     """Maintenance windows."""
 
     def active(
@@ -59,6 +61,7 @@ class Maintenance(models.Model):
     objects = MaintenanceQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         ordering = ("-starts_at",)
         verbose_name = _("maintenance")
         verbose_name_plural = _("maintenance")
@@ -91,7 +94,10 @@ class MaintenanceJob(models.Model):
         Job, models.SET_NULL, null=True, related_name="+", verbose_name=_("job")
     )
 
+    objects = PrimaryQuerySet["MaintenanceJob"].as_manager()
+
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("job")
         verbose_name_plural = _("jobs (empty: all)")
         constraints = (

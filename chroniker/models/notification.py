@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Expression
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.enums import NotificationEvent
 
 from .incident import Incident
@@ -15,7 +16,7 @@ from .job import Job
 from .run import Run
 
 
-class NotificationQuerySet(models.QuerySet["Notification"]):
+class NotificationQuerySet(PrimaryQuerySet["Notification"]):
     """The outbox."""
 
     def pending(self) -> NotificationQuerySet:
@@ -89,6 +90,7 @@ class Notification(models.Model):
     objects = NotificationQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         ordering = ("-id",)
         verbose_name = _("notification")
         verbose_name_plural = _("notifications")

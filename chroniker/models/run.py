@@ -8,12 +8,13 @@ from django.db import models
 from django.db.models import Case, Q, When
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.enums import MissedReason, RunStatus, Stream, Trigger
 
 from .job import Job
 
 
-class RunQuerySet(models.QuerySet["Run"]):
+class RunQuerySet(PrimaryQuerySet["Run"]):
     """Runs."""
 
     def running(self) -> RunQuerySet:
@@ -29,7 +30,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.ended().filter(ended_at__lt=moment)
 
 
-class OutputChunkQuerySet(models.QuerySet["OutputChunk"]):
+class OutputChunkQuerySet(PrimaryQuerySet["OutputChunk"]):
     """Pieces of output."""
 
     def of_stream(self, stream: str) -> OutputChunkQuerySet:
@@ -90,6 +91,7 @@ class Run(models.Model):
     objects = RunQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         ordering = ("-id",)
         verbose_name = _("run")
         verbose_name_plural = _("runs")
@@ -137,6 +139,7 @@ class OutputChunk(models.Model):
     objects = OutputChunkQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         ordering = ("id",)
         verbose_name = _("output")
         verbose_name_plural = _("output")

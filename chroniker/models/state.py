@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db import models
+from django.db import connections, models
 from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.db.clock import DatabaseNow, Moment, StatementNow, database_now_plus
+from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.enums import BlockedReason, RunStatus, Trigger
 
 from .job import Job, JobDependency
@@ -16,7 +17,7 @@ from .maintenance import Maintenance
 from .run import Run
 
 
-class JobStateQuerySet(models.QuerySet["JobState"]):
+class JobStateQuerySet(PrimaryQuerySet["JobState"]):
     """Job states."""
 
     def due(self, now: Moment) -> JobStateQuerySet:
@@ -89,6 +90,20 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         """Owned, with a lease that has run out by the database's clock."""
         return self.filter(lease_token__isnull=False, lease_expires_at__lt=StatementNow())
 
+    def renew_unlocked(self, tokens: list[str], seconds: float) -> set[int]:
+        """Extend the leases of the states that no other transaction has locked.
+
+        Returns the keys of the others. Call it in a transaction.
+        """
+        if not connections[self.db].features.has_select_for_update_skip_locked:
+            self.renew(tokens, seconds)
+            return set()
+        mine = self.owned_by(tokens).order_by().values_list("pk", flat=True)
+        free = list(mine.select_for_update(skip_locked=True))
+        # By primary key only: MariaDB also locks rows that it finds by another condition.
+        self.filter(pk__in=free).update(lease_expires_at=database_now_plus(seconds))
+        return set(mine).difference(free)
+
     def renew(self, tokens: list[str], seconds: float) -> int:
         """Extend the leases to ``seconds`` from now; returns how many the tokens still own."""
         return self.owned_by(tokens).update(lease_expires_at=database_now_plus(seconds))
@@ -111,7 +126,7 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         )
 
 
-class HostQuerySet(models.QuerySet["Host"]):
+class HostQuerySet(PrimaryQuerySet["Host"]):
     """Hosts."""
 
     def record_heartbeat(self, name: str, version: str, max_gap: float) -> int:
@@ -241,6 +256,7 @@ class JobState(models.Model):
     objects = JobStateQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("job state")
         verbose_name_plural = _("job states")
         constraints = (
@@ -286,6 +302,7 @@ class Host(models.Model):
     objects = HostQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         ordering = ("name",)
         verbose_name = _("host")
         verbose_name_plural = _("hosts")

@@ -244,15 +244,15 @@ def run_in_fork(spec: CommandSpec, report: int, log: int) -> int:
     import gc
 
     from django.core.cache import caches
-    from django.db import connections
+
+    from chroniker.db.connections import forget_inherited_connections
 
     atexit._clear()  # the scheduler's handlers are not for the job
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     consoles = _consoles()  # the streams that the site's handlers were created with
     sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
-    for connection in connections.all(initialized_only=True):
-        connection.connection = None  # it was closed before the fork; this makes sure
+    forget_inherited_connections()  # they were closed before the fork; this makes sure
     caches.close_all()
     gc.enable()
     return execute(spec, report, log, consoles)

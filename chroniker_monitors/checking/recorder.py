@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import F
 
+from chroniker.db.alias import atomic
 from chroniker.db.transactions import run_transaction
 from chroniker.masking import Masker, site_secrets
 from chroniker.models import Job
@@ -138,7 +139,7 @@ def lock_state(job: Job, host: str) -> MonitorState:
     rows = MonitorState.objects.filter(job=job, host=host)
     if not rows.update(samples_total=F("samples_total") + 1):
         try:
-            with transaction.atomic():
+            with atomic():
                 return MonitorState.objects.create(job=job, host=host, samples_total=1)
         except IntegrityError:  # another process created it first, or the monitor was deleted
             if not rows.update(samples_total=F("samples_total") + 1):

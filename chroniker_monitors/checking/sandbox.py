@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from chroniker import prometheus_files, startup
+from chroniker.db.connections import before_fork
 from chroniker.processes.process_tree import descendants, signal_processes
 from chroniker.processes.warden import become_subreaper, die_with_parent
 from chroniker_monitors.enums import COMMAND, Severity
@@ -174,6 +175,7 @@ def main() -> None:
 def _run_guarded(request: _Request) -> Measurement:
     reader, writer = os.pipe()
     guard = os.getpid()
+    before_fork()  # the site's start-up may have opened a connection
     pid = os.fork()
     if pid == 0:
         code = 1

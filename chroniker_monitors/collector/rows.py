@@ -11,7 +11,7 @@ from itertools import chain, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from django.db import connections, router, transaction
+from django.db import connections, transaction
 from django.db.models import (
     Case,
     Count,
@@ -28,6 +28,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Coalesce
 from django.db.models.sql.constants import MULTI
 
+from chroniker.db.alias import database_alias
 from chroniker.enums import RunStatus
 from chroniker_monitors.conf import conf
 
@@ -89,12 +90,10 @@ def take_snapshot() -> Snapshot:
     hanging database costs the scrape no more than its time limit. Simultaneous scrapes share
     one read.
     """
-    from chroniker.models import Job
-
     snapshot = Snapshot()
     began = time.monotonic()
     try:
-        alias = router.db_for_read(Job)
+        alias = database_alias()
         if connections[alias].in_atomic_block:
             with transaction.atomic(using=alias):
                 snapshot = read(alias, conf.METRICS_MAX_JOBS)

@@ -10,6 +10,8 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.db.alias import database_alias
+from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.models import Job
 from chroniker_monitors.enums import COMMAND
 
@@ -24,7 +26,7 @@ DEFAULT_RUNS_KEPT = 100
 """Monitors keep few runs, because their history is in their samples."""
 
 
-class MonitorQuerySet(models.QuerySet["Monitor"]):
+class MonitorQuerySet(PrimaryQuerySet["Monitor"]):
     """Queries of monitors."""
 
     def of_kind(self, kind: str) -> MonitorQuerySet:
@@ -58,7 +60,7 @@ class MonitorManager(_Manager):
         probe_values = {key: fields.pop(key) for key in PROBE_FIELDS & fields.keys()}
         probe = Probe(kind=kind, params=dict(params or {}), **probe_values)
         monitor = Monitor(name=name, **fields)
-        with transaction.atomic(using=self._db):
+        with transaction.atomic(using=self._db or database_alias()):
             monitor.save_with_probe(probe)
         return monitor
 
@@ -67,9 +69,12 @@ class Monitor(Job):
     """A job that measures a value and compares it with thresholds."""
 
     objects: ClassVar[MonitorManager] = MonitorManager()  # type: ignore[assignment]
+    with_or_without_probe = MonitorQuerySet.as_manager()
+    """What ``save()`` uses: the job of a new monitor is written before its probe."""
 
     class Meta:
         proxy = True
+        base_manager_name = "with_or_without_probe"
         verbose_name = _("monitor")
         verbose_name_plural = _("monitors")
         permissions = (("use_sql_probe", "Can define monitors that run SQL"),)

@@ -8,6 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.models import Job
 from chroniker_monitors.enums import HEARTBEAT, Operator, Severity
 from chroniker_monitors.thresholds import Thresholds
@@ -67,7 +68,10 @@ class Probe(models.Model):
     ping_uuid = models.UUIDField(_("ping address"), null=True, blank=True, unique=True)
     """The secret part of a heartbeat's address. NULL for every other kind."""
 
+    objects = PrimaryQuerySet["Probe"].as_manager()
+
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("probe")
         verbose_name_plural = _("probes")
         constraints = (

@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.models import Job
 from chroniker_monitors.enums import PingKind, Severity
 from chroniker_monitors.thresholds import SeverityState
@@ -70,7 +71,10 @@ class MonitorState(models.Model):
     pings_in_window = models.PositiveIntegerField(default=0)
     """Pings in the minute that started at ``ping_window_started_at``, for the rate limit."""
 
+    objects = PrimaryQuerySet["MonitorState"].as_manager()
+
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("monitor state")
         verbose_name_plural = _("monitor states")
         constraints = (
@@ -88,7 +92,7 @@ class MonitorState(models.Model):
         )
 
 
-class SampleQuerySet(models.QuerySet["Sample"]):
+class SampleQuerySet(PrimaryQuerySet["Sample"]):
     """Queries of samples."""
 
     def for_placement(self, job: int, host: str) -> SampleQuerySet:
@@ -117,6 +121,7 @@ class Sample(models.Model):
     objects = SampleQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         ordering = ("-at",)
         verbose_name = _("sample")
         verbose_name_plural = _("samples")

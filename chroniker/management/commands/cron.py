@@ -9,10 +9,10 @@ from django.core.management.base import CommandError, CommandParser
 from chroniker.db.backoff import readable_database_errors
 from chroniker.engine.entrypoints import due_jobs, run_single_tick
 from chroniker.exceptions import ChronikerError
-from chroniker.management.base import ChronikerCommand
+from chroniker.management.tick_command import TickCommand
 
 
-class Command(ChronikerCommand):
+class Command(TickCommand):
     help = "Run the jobs that are due and wait for them. Prints nothing unless there is an error."
     requires_system_checks: list[str] = []
 

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from chroniker.engine.scheduler import Scheduler
 from chroniker.exceptions import ChronikerError
-from chroniker.management.base import ChronikerCommand
+from chroniker.management.tick_command import TickCommand
 
 
 def _seconds(text: str) -> float:
@@ -21,7 +21,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-class Command(ChronikerCommand):
+class Command(TickCommand):
     help = (
         "Tick in a loop until SIGTERM. It then waits for the running jobs, and stops those that "
         "are still running after the grace time."

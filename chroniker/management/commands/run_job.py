@@ -10,11 +10,11 @@ from chroniker.engine.entrypoints import run_jobs
 from chroniker.engine.job_names import find_jobs
 from chroniker.enums import RunStatus
 from chroniker.exceptions import ChronikerError
-from chroniker.management.base import ChronikerCommand
+from chroniker.management.tick_command import TickCommand
 from chroniker.models import OutputChunk
 
 
-class Command(ChronikerCommand):
+class Command(TickCommand):
     help = (
         "Run jobs now, even if they are not due or not enabled. A job that is already running is "
         "not started again."
