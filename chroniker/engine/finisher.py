@@ -44,12 +44,15 @@ class Finisher:
         self.unrecorded: list[FinishedRun] = []
         """Runs that have ended and whose end is not yet in the database."""
 
-    def add(self, run: ActiveRun) -> None:
-        """Take over a run whose execution has ended."""
+    def add(self, run: ActiveRun, shutdown_reason: str = "") -> None:
+        """Take over a run whose execution has ended.
+
+        ``shutdown_reason``: as for :meth:`RunHandle.outcome`.
+        """
         if not self.unrecorded:
             self._first_end_at = time.monotonic()
         handle = run.handle
-        finished = self._build(run.claimed, handle.outcome())
+        finished = self._build(run.claimed, handle.outcome(shutdown_reason))
         finished.output = handle.recorder.take(final=True)
         finished.written = dict(handle.written)
         finished.parts = handle.parts

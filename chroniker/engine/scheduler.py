@@ -56,6 +56,7 @@ class Scheduler:
         self.host = conf.HOSTNAME
         self.every = every
         self.only = only
+        self._forced = force
         self._max_parallel = max_parallel
         self._pending_work = pending_work
         self._on_finished = on_finished
@@ -63,7 +64,11 @@ class Scheduler:
         self._stop = StopSignals()
         self._clock = TickClock(now)
         self._runs = Supervision(
-            self._clock, self._attempt, self._announce, long_running=every is not None
+            self._clock,
+            self._attempt,
+            self._announce,
+            long_running=every is not None,
+            shutdown_reason=self._shutdown_reason,
         )
         self._claimer = Claimer(
             self._clock, self._runs.leases, forced=force, single_tick=every is None
@@ -180,7 +185,10 @@ class Scheduler:
             self._messenger.wait(wait)
         now = time.monotonic()
         if self._stop.must_stop_runs(now):
-            self._runs.stop(self._runs.active, "Stopped, because the scheduler was asked to end.")
+            if reason := self._shutdown_reason():
+                self._runs.interrupt_all(reason)
+            else:
+                self._runs.stop(self._runs.active, "Stopped by a signal to the command.")
         self._runs.maintain(nearly_idle=self._nearly_idle)
         if outbox.committed.test_and_clear():
             self._messenger.send_notifications()
@@ -190,6 +198,16 @@ class Scheduler:
             return
         if self._claimer.should_claim(now, nearly_idle=self._nearly_idle):
             self._attempt(self._claim)
+
+    def _shutdown_reason(self) -> str:
+        """Why runs are interrupted; empty while nobody has asked this scheduler to shut down.
+
+        Also empty for runs that a person has started on a command line (``run_job``, ``cron
+        --force-run``): Ctrl-C must not start them again in the background.
+        """
+        if self._forced or not self._stop.received:
+            return ""
+        return f"Interrupted: the scheduler on {self.host} was asked to shut down."
 
     def _announce(self, finished: FinishedRun) -> None:
         """A run's end was recorded: send the signal, delete old runs, send notifications."""

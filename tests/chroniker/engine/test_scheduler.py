@@ -54,7 +54,7 @@ def test_sigterm_waits_for_the_jobs(start_tick: StartTick, tmp_path: Path) -> No
     assert Run.objects.get(job=job).status == "succeeded"
 
 
-def test_sigterm_stops_the_jobs_after_the_grace_time(
+def test_sigterm_interrupts_the_jobs_after_the_grace_time(
     start_tick: StartTick, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_KILL_GRACE_SECONDS = 1
@@ -65,5 +65,5 @@ def test_sigterm_stops_the_jobs_after_the_grace_time(
     tick.kill(signal.SIGTERM)
     assert tick.wait(20).seconds < 15
     run = Run.objects.get(job=job)
-    assert run.status == "stopped"
-    assert "asked to end" in run.error
+    assert run.status == "interrupted"
+    assert "asked to shut down" in run.error

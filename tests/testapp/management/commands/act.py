@@ -109,6 +109,11 @@ class Command(BaseCommand):
             Path(touch).write_text(str(os.getpid()))
         time.sleep(float(seconds))
 
+    def once(self, touch: str) -> None:
+        """Take a minute, unless it was started before."""
+        if not Path(touch).exists():
+            self.sleep("60", touch)
+
     def mark(self, path: str, *words: str) -> None:
         with open(path, "a") as file:
             file.write(" ".join(words) + "\n")
