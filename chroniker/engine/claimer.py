@@ -42,8 +42,8 @@ class ClaimBatch:
 class Claimer:
     """Claims due jobs for one scheduler.
 
-    ``forced``: the first claim takes the jobs of the options whether they are due or not, and is
-    the last. ``single_tick``: stop claiming what becomes due long after the tick has started.
+    ``forced``: take each of the jobs in the options once, whether it is due or not, and nothing
+    else. ``single_tick``: stop claiming what becomes due long after the tick has started.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class Claimer:
         self.unconfirmed = False
         """Whether the last claim may have been committed although its reply was lost."""
         self.finished = False
-        """Whether the forced claim was made; nothing else is this scheduler's to start."""
+        """Whether all forced jobs were claimed that can be; nothing else is to be started."""
+        self._forced_jobs: set[int] = set()
+        """Primary keys of the forced jobs that were claimed."""
 
     def start_tick(self) -> None:
         """Count what is due from now."""
@@ -92,6 +94,8 @@ class Claimer:
         After an outage the next call repeats the claim with the same token: what carries the token
         is ours, whether the first attempt was committed or not.
         """
+        if self.forced and options.only is not None:
+            options = replace(options, only=options.only - self._forced_jobs)
         token = self._pending_token = self._pending_token or new_token()
         sent = boottime()
         now = self._clock.now()
@@ -111,7 +115,10 @@ class Claimer:
         self._capacity_freed = False
         self.wanted = bool(result.started)
         if self.forced:
-            self.forced, self.finished = False, True
+            self._forced_jobs |= {item.job.pk for item in result.started}
+            left = (options.only or frozenset()) - self._forced_jobs
+            self.finished = not (left and result.at_capacity)
+            self.wanted = True
         for item in result.started:
             self._leases.acquire(item.token, sent)
         return ClaimBatch(result, sent)
@@ -133,7 +140,8 @@ class Claimer:
                 raise
             logger.exception("The database refused a claim; claiming the jobs one by one")
         result = ClaimResult()
-        for key in due_state_ids(options, horizon):
+        keys = due_state_ids(options, horizon)
+        for key in keys:
             alone = replace(options, only_states=frozenset([key]))
             try:
                 one = run_transaction(
@@ -146,6 +154,7 @@ class Claimer:
             else:
                 result.started += one.started
                 result.missed += one.missed
+        result.at_capacity = bool(result.started) and len(keys) == options.max_parallel
         return result
 
 

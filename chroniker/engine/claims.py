@@ -41,6 +41,8 @@ class ClaimResult:
 
     started: list[ClaimedRun] = field(default_factory=list)
     missed: list[Run] = field(default_factory=list)
+    at_capacity: bool = False
+    """Whether the host can start no more now, so that some may have been left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +75,18 @@ def claim(
     It is safe to repeat the call with the same token when it is not known whether the transaction
     was committed: the states that carry the token are owned by it.
     """
+    result = ClaimResult()
     if Host.objects.lock_for_claim(options.host):
         capacity = options.max_parallel - JobState.objects.leased_on(options.host).count()
         if capacity > 0:
-            _stamp_token(options, horizon, now, token, capacity, force=force)
+            capacity -= _stamp_token(options, horizon, now, token, capacity, force=force)
+        result.at_capacity = capacity <= 0
     owned = (
         JobState.objects.owned_by([token])
         .select_related("job")
         .annotate(has_downstream=Exists(JobDependency.objects.filter(upstream=OuterRef("job"))))
         .order_by("-job__priority", "pk")
     )
-    result = ClaimResult()
     opened: list[_OpenedRun] = []
     for state in owned:
         if state.current_run_id is not None:  # committed earlier, but the reply was lost
@@ -189,8 +192,11 @@ def _stamp_token(
     capacity: int,
     *,
     force: bool,
-) -> None:
-    """Put the token on up to ``capacity`` states; the update's own conditions decide."""
+) -> int:
+    """Put the token on up to ``capacity`` states, and return on how many.
+
+    The update's own conditions decide.
+    """
     candidates = _claimable(options, horizon, now, force=force)
     if _lock_rows():
         candidates = candidates.select_for_update(
@@ -206,9 +212,9 @@ def _stamp_token(
             JobState.objects.filter(pk__in=keys).unblocked(horizon).values_list("pk", flat=True)
         )
     if not keys:
-        return
+        return 0
     free = JobState.objects.all() if force else JobState.objects.due(horizon)
-    free.filter(pk__in=keys, lease_token__isnull=True).update(
+    return free.filter(pk__in=keys, lease_token__isnull=True).update(
         lease_token=token,
         fence=F("fence") + 1,
         lease_host=options.host,

@@ -52,6 +52,8 @@ class FinishedRun:
     """How often the database rejected this end."""
     run_deleted: bool = False
     """The row of the run was deleted while it ran."""
+    unrecorded_reason: str = ""
+    """Why its end could not be recorded: a sentence."""
 
     def updated_run(self) -> Run:
         """The run as its row was written."""

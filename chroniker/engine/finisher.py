@@ -11,7 +11,7 @@ from django.db import DatabaseError
 
 from chroniker.db.transactions import is_outage, run_transaction
 from chroniker.enums import RunStatus
-from chroniker.models import Run
+from chroniker.models import JobState, Run
 from chroniker.processes.output import OutputBatch
 from chroniker.processes.running_child import Outcome
 
@@ -31,15 +31,21 @@ _MAX_REJECTIONS = 3
 class Finisher:
     """Writes the ends of runs, several in one transaction.
 
-    ``on_recorded`` is called for each run whose end is in the database.
+    ``on_recorded`` is called for each run whose end is in the database, ``on_unrecorded`` for each
+    whose end was refused because this process does not own the run any more.
     """
 
     def __init__(
-        self, clock: TickClock, leases: Leases, on_recorded: Callable[[FinishedRun], None]
+        self,
+        clock: TickClock,
+        leases: Leases,
+        on_recorded: Callable[[FinishedRun], None],
+        on_unrecorded: Callable[[FinishedRun], None],
     ) -> None:
         self._clock = clock
         self._leases = leases
         self._on_recorded = on_recorded
+        self._on_unrecorded = on_unrecorded
         self._first_end_at = 0.0
         self.unrecorded: list[FinishedRun] = []
         """Runs that have ended and whose end is not yet in the database."""
@@ -132,13 +138,20 @@ class Finisher:
         # Not done: the reply to an earlier commit may have been lost.
         if done or is_recorded(finished):
             self._on_recorded(finished)
-        else:
-            logger.warning(
-                "Run %s of job %s lost its lease; nothing of it was written",
-                finished.run.pk,
-                finished.job.name,
-                extra={"job": finished.job.name, "run": finished.run.pk},
-            )
+            return
+        known = JobState.objects.filter(pk=finished.state.pk).exists()
+        finished.unrecorded_reason = (
+            "its lease was lost." if known else "its job was deleted while it ran."
+        )
+        logger.warning(
+            "Run %s of job %s ended as %s. Nothing of it was recorded: %s",
+            finished.run.pk,
+            finished.job.name,
+            finished.outcome.status,
+            finished.unrecorded_reason,
+            extra={"job": finished.job.name, "run": finished.run.pk},
+        )
+        self._on_unrecorded(finished)
 
     def _retry_rejected(self, finished: FinishedRun, error: DatabaseError) -> None:
         """The database rejects this end: try again with less, because some end must be written."""

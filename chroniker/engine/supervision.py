@@ -26,7 +26,8 @@ class Supervision:
     """Starts claimed runs, listens to them, renews their leases, records their ends.
 
     ``attempt`` runs what uses the database; ``on_finished`` is called for each run whose end was
-    recorded; ``long_running``: whether the scheduler runs until it is stopped;
+    recorded, ``on_unrecorded`` for each whose end could not be, because the run is not ours any
+    more; ``long_running``: whether the scheduler runs until it is stopped;
     ``shutdown_reason``: empty until the scheduler is asked to shut down.
     """
 
@@ -37,7 +38,8 @@ class Supervision:
         on_finished: Callable[[FinishedRun], None],
         *,
         long_running: bool,
-        shutdown_reason: Callable[[], str] = str,
+        on_unrecorded: Callable[[FinishedRun], None],
+        shutdown_reason: Callable[[], str],
     ) -> None:
         self._clock = clock
         self._attempt = attempt
@@ -45,7 +47,7 @@ class Supervision:
         self.active: ActiveRuns = {}
         self.leases = Leases()
         self.launcher = Launcher(long_running=long_running)
-        self.finisher = Finisher(clock, self.leases, on_finished)
+        self.finisher = Finisher(clock, self.leases, on_finished, on_unrecorded)
         self._flusher = Flusher()
 
     @property

@@ -113,6 +113,11 @@ class Command(BaseCommand):
         )
         subprocess.run([sys.executable, "-c", code, *names], check=True)
 
+    def delete_own_job(self) -> None:
+        run = current_run()
+        assert run is not None
+        Job.objects.filter(name=run.job_name).delete()
+
     def tell(self, name: str) -> None:
         self.stdout.write(os.environ.get(name, ""))
 
