@@ -88,9 +88,7 @@ def _tick(options: argparse.Namespace) -> None:
         or find_settings_module(project / "manage.py")
     )
     if not settings:
-        sys.exit(
-            f"chroniker: {project}/manage.py does not name a settings module; name it with -s"
-        )
+        sys.exit(f"chroniker: {project}/manage.py does not name a settings module; name it with -s")
     os.environ[_SETTINGS_VARIABLE] = settings
     gc.disable()  # nothing that is imported becomes garbage
     import django

@@ -1,4 +1,8 @@
-"""Find secrets in settings and environment, and mask them in everything that is stored."""
+"""Find secrets in settings and environment, and mask them in everything that is stored.
+
+``processes.output`` masks the output of runs as it is read; mails, webhooks and monitors mask their
+texts with the same class.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +32,13 @@ def site_secrets() -> set[str]:
 _SECRET_SETTINGS = {
     "SECRET_KEY", "SECRET_KEY_FALLBACKS", "EMAIL_HOST_PASSWORD", "DATABASES", "CACHES", "STORAGES",
 }  # fmt: skip
-
-
 MASK = "********"
-
-
 _SECRET_NAME = re.compile(
     r"SECRET|PASSW|PASSPHRASE|TOKEN|CREDENTIAL|SIGNATURE|DSN$"
     r"|(?:API|ACCESS|PRIVATE|AUTH|ENCRYPTION|SIGNING|LICEN[SC]E)_?KEY|(?:^|_)(?:PW|PASS)$|_PWD$|_KEY$",
     re.IGNORECASE,
 )
-
-
 _URL_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@:\s]*:([^/?#\s]+)@", re.IGNORECASE)
-
-
 _SHORTEST_SECRET = 6
 """Shorter values ("on", "1234") are in every output; masking them would make it unreadable."""
 
@@ -116,10 +112,10 @@ class Masker:
     def mask_text(self, text: str) -> str:
         """Return ``text`` with its secrets masked, in a form that every database accepts."""
         data = _encode(text)
-        return _masked(data, self.spans(data), 0, len(data))
+        return mask_spans(data, self.spans(data), 0, len(data))
 
 
-def _masked(data: bytes, spans: list[tuple[int, int]], first: int, last: int) -> str:
+def mask_spans(data: bytes, spans: list[tuple[int, int]], first: int, last: int) -> str:
     """Return ``data[first:last]`` as text, with a mask for each of ``spans`` that begins there."""
     parts: list[str] = []
     at = first
@@ -186,8 +182,8 @@ def _collect_secrets(
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             name = str(key)
-            looks = secret or name.upper() in wanted or bool(_SECRET_NAME.search(name))
-            _collect_secrets(inner, wanted, found, secret=looks, depth=depth + 1)
+            is_secret = secret or name.upper() in wanted or bool(_SECRET_NAME.search(name))
+            _collect_secrets(inner, wanted, found, secret=is_secret, depth=depth + 1)
     elif isinstance(value, list | tuple | set | frozenset):
         for inner in value:
             _collect_secrets(inner, wanted, found, secret=secret, depth=depth + 1)

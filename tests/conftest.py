@@ -15,7 +15,7 @@ import pytest
 from django.db import connections
 from django.test import Client, TransactionTestCase
 
-# Before the modules themselves are imported: their asserts explain themselves, too.
+# Before the modules are imported: pytest then explains their asserts, too.
 pytest.register_assert_rewrite("tests.support", "tests.factories")
 
 from tests import databases  # noqa: E402
@@ -35,14 +35,14 @@ hypothesis.settings.register_profile(
     deadline=None,
     print_blob=True,
     derandomize=False,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # of a busy machine it says nothing
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # on a busy machine it means nothing
 )
 hypothesis.settings.register_profile("dev", parent=hypothesis.settings.get_profile("ci"))
 hypothesis.settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "dev")
 )
 
-# What a test with this marker cannot do without.
+# What tests with these markers require.
 REQUIRED_BY_MARKER = {
     "cron": ("cron", "root"),
     "browser": ("chromium",),
@@ -98,7 +98,7 @@ def django_db_modify_db_settings() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The environment of everything that a test starts names this process's database."""
+    """The environment of child processes names the database of this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHRONIKER_TEST_DB_NAME", connections["default"].settings_dict["NAME"])
         patch.setattr(TransactionTestCase, "_fixture_teardown", _delete_all_rows)
@@ -114,9 +114,9 @@ def _delete_all_rows(case: TransactionTestCase) -> None:
 
 @pytest.fixture
 def no_leftovers(request: pytest.FixtureRequest) -> Iterator[ProcessMarker]:
-    """Fails a test that leaves a process behind; ``@pytest.mark.no_leftovers(grace=seconds)``.
+    """Fail a test that leaves a process behind; ``@pytest.mark.no_leftovers(grace=seconds)``.
 
-    On for every test that uses ``run_in_fork``, ``run_tick``, ``start_tick``, ``manage`` or
+    Used by every test that uses ``run_in_fork``, ``run_tick``, ``start_tick``, ``manage`` or
     ``start_manage``, and for those with the marker.
     """
     marker = request.node.get_closest_marker("no_leftovers")
@@ -138,7 +138,7 @@ def _apply_no_leftovers_marker(request: pytest.FixtureRequest) -> None:
 def run_in_fork(
     no_leftovers: ProcessMarker,
 ) -> Iterator[RunInFork]:
-    """``run_in_fork(function, *args, **kwargs)``: a :class:`Forked`; killed at the end."""
+    """``run_in_fork(function, *args, **kwargs)``: a :class:`ForkedProcess`; killed at the end."""
     forked: list[ForkedProcess] = []
 
     def start(function: Callable[..., Any], *args: Any, **kwargs: Any) -> ForkedProcess:
@@ -160,7 +160,7 @@ def _tick(options: dict[str, Any]) -> None:
 
 @pytest.fixture
 def start_tick(transactional_db: None, run_in_fork: RunInFork) -> Callable[..., ForkedProcess]:
-    """``start_tick(**options)``: a tick in a fork, for tests that do something meanwhile."""
+    """``start_tick(**options)``: a tick in a fork that runs beside the test."""
 
     def start(**options: Any) -> ForkedProcess:
         return run_in_fork(_tick, options)
@@ -172,7 +172,7 @@ def start_tick(transactional_db: None, run_in_fork: RunInFork) -> Callable[..., 
 def run_tick(
     start_tick: StartTick,
 ) -> Callable[..., ProcessResult]:
-    """``run_tick(timeout=60, **options)``: a whole tick in a fork, and how it ended."""
+    """``run_tick(timeout=60, **options)``: run a tick in a fork and wait for its result."""
 
     def run(timeout: float = 60, **options: Any) -> ProcessResult:
         return start_tick(**options).wait(timeout)
@@ -182,7 +182,7 @@ def run_tick(
 
 @pytest.fixture
 def site_env(transactional_db: None, no_leftovers: ProcessMarker) -> dict[str, str]:
-    """The environment in which ``python -m django`` is the test site on this very database."""
+    """The environment in which ``python -m django`` runs the test site on this database."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return env | {
         "DJANGO_SETTINGS_MODULE": "tests.settings",
@@ -195,7 +195,7 @@ def site_env(transactional_db: None, no_leftovers: ProcessMarker) -> dict[str, s
 def manage(
     site_env: dict[str, str], tmp_path: Path
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """``manage(*argv, timeout=60, env=None)``: a management command in a fresh Python."""
+    """``manage(*argv, timeout=60, env=None)``: run a management command in a new Python."""
 
     def run(
         *argv: str, timeout: float = 60, env: dict[str, str] | None = None
@@ -218,7 +218,7 @@ def manage(
 def start_manage(
     site_env: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """``start_manage(*argv, env=None)``: the same without waiting; its output goes to
+    """``start_manage(*argv, env=None)``: start it without waiting; its output goes to
     ``tmp_path / "<command>.log"``, and it is killed at the end."""
     started: list[subprocess.Popen[bytes]] = []
 

@@ -1,4 +1,4 @@
-"""Test databases: one for each pytest process, made once, emptied fast.
+"""Test databases: one per pytest process, created once, emptied fast.
 
 **Slots.** A pytest process (a worker of xdist, or a second run in another terminal) takes the
 first free slot and with it the database ``test_chroniker_<slot>``; a lock that the kernel drops
@@ -29,7 +29,7 @@ LOCK_WAIT_SECONDS = 10
 
 
 def acquire_slot() -> tuple[int, IO[str]]:
-    """The first slot that no living process has, and the open file that holds it."""
+    """The first slot that no other process has, and the open file that locks it."""
     slot = 0
     while True:
         # lockf, not flock: a forked child must not keep it.
@@ -44,7 +44,7 @@ def acquire_slot() -> tuple[int, IO[str]]:
 
 
 def database_name(connection: BaseDatabaseWrapper, slot: int) -> str:
-    """The name of a slot's database: for SQLite its path, without what a crash left behind."""
+    """The name of the database of a slot; for SQLite its path, without leftovers of a crash."""
     name = f"test_chroniker_{slot}"
     if connection.vendor != "sqlite":
         return name
@@ -61,7 +61,7 @@ def _tables(alias: str) -> tuple[str, ...]:
 
 
 def delete_all_rows(aliases: Iterable[str]) -> None:
-    """Delete every row but those that migrations made."""
+    """Delete every row except those of migrations."""
     for alias in aliases:
         _empty(connections[alias])
 
@@ -90,7 +90,7 @@ def _empty(connection: BaseDatabaseWrapper) -> None:
                 stack.enter_context(connection.constraint_checks_disabled())
             stack.enter_context(transaction.atomic(using=connection.alias))
             if connection.vendor == "postgresql":
-                # A process that outlived its test and holds rows would block this for ever.
+                # A leftover process with row locks would block this forever.
                 cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'")
             for table in full:
                 cursor.execute(f"DELETE FROM {quote(table)}")

@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 
 
 def make_monitor(kind: str = "test_gauge", **fields: Any) -> Monitor:
-    """One that is critical above 90 and warns above 80, unless told otherwise."""
+    """A monitor; by default with a warning above 80 and critical above 90."""
     fields.setdefault("name", f"monitor {next(_numbers)}")
     if kind == "test_gauge":
         fields.setdefault("params", {"path": "/nonexistent"})
@@ -54,7 +54,7 @@ def monitor_state(monitor: Monitor, host: str = "") -> MonitorState:
 
 
 def make_job(**fields: Any) -> Job:
-    """A saved job with a name of its own; it runs ``noop`` unless told otherwise."""
+    """A saved job with a unique name; by default it runs ``noop``."""
     fields.setdefault("name", f"job {next(_numbers)}")
     if not fields.get("raw_command"):
         fields.setdefault("command", "noop")
@@ -91,7 +91,7 @@ _tokens = itertools.count(1)
 
 
 def start_run(job: Job, now: datetime, host: str = "") -> JobState:
-    """A run of it that goes on."""
+    """A running run, with the lease of a tick."""
     state, _ = JobState.objects.get_or_create(job=job, host=host)
     run = Run.objects.create(job=job, host=host, scheduled_for=now, started_at=now)
     state.lease_token, state.current_run = f"token {next(_tokens)}", run
@@ -109,7 +109,7 @@ def end(
     *,
     has_downstream: bool = False,
 ) -> Run:
-    """Its end."""
+    """End a run as a tick does, with its counters."""
     assert state.current_run is not None
     assert state.lease_token is not None
     ended = FinishedRun(
@@ -133,7 +133,7 @@ def make_finished_run(
     seconds: float | None = 1.5,
     host: str = "",
 ) -> Run:
-    """A whole run that ends now."""
+    """A run that ends now, with its counters."""
     return end(start_run(job, now - timedelta(seconds=seconds or 0), host), now, status, seconds)
 
 
@@ -160,7 +160,7 @@ def make_subscribed_job(*subscribers: str, **fields: Any) -> Job:
 
 
 def make_run(job: Job, **fields: Any) -> Run:
-    """A run that ended well ten seconds ago, unless told otherwise."""
+    """A row of a run, without counters; by default it succeeded ten seconds ago."""
     moment = now()
     fields.setdefault("status", RunStatus.SUCCEEDED)
     fields.setdefault("scheduled_for", moment - timedelta(seconds=next(_numbers)))
@@ -172,7 +172,7 @@ def make_run(job: Job, **fields: Any) -> Run:
 
 
 def make_running(job: Job, host: str = "", lease_host: str = "web1", **fields: Any) -> JobState:
-    """A state that a tick owns, with its run."""
+    """A state that a tick owns, with its running run."""
     run = make_run(job, host=host, status=RunStatus.RUNNING, ran_on=lease_host)
     state, _ = JobState.objects.update_or_create(
         job=job,
@@ -189,7 +189,7 @@ def make_running(job: Job, host: str = "", lease_host: str = "web1", **fields: A
 
 
 def make_output(run: Run, *pieces: tuple[str, str] | tuple[str, str, int]) -> None:
-    """``("stdout", "text")``, or ``("stdout", "text", offset)`` where something was lost."""
+    """Store ``("stdout", "text")``, or ``("stdout", "text", offset)`` to leave a gap."""
     ends: dict[str, int] = {}
     for stream, text, *offset in pieces:
         start = int(offset[0]) if offset else ends.get(stream, 0)
@@ -203,7 +203,7 @@ def make_output(run: Run, *pieces: tuple[str, str] | tuple[str, str, int]) -> No
 
 
 def minutes_from_now(minutes: float) -> datetime:
-    """So many minutes from now."""
+    """A moment this many minutes from now."""
     return now() + timedelta(minutes=minutes)
 
 
@@ -212,18 +212,19 @@ def make_incident(job: Job | None = None, **fields: Any) -> Incident:
     fields.setdefault("severity", "critical")
     fields.setdefault("summary", "<b>boom</b>")
     now = utc_now()
-    return Incident.objects.create(
-        job=job or make_job(), opened_at=now, last_seen_at=now, next_review_at=now, **fields
-    )
+    moments = {"opened_at": now, "last_seen_at": now, "next_review_at": now}
+    return Incident.objects.create(job=job or make_job(), **moments | fields)
 
 
 def make_notification(incident: Incident, key: str, **fields: Any) -> Notification:
     now = utc_now()
-    fields.setdefault("next_attempt_at", now + timedelta(hours=1))
+    defaults = {
+        "event": "opened", "channel": "mail", "recipient": "ann@example.com", "created_at": now,
+        "next_attempt_at": now + timedelta(hours=1),
+    }  # fmt: skip
     return Notification.objects.create(
-        job=incident.job, incident=incident, event="opened", channel="mail",
-        recipient="ann@example.com", key=key, created_at=now, **fields,
-    )  # fmt: skip
+        job=incident.job, incident=incident, key=key, **defaults | fields
+    )
 
 
 def make_monitor_state(

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 BACKEND = os.environ.get("CHRONIKER_TEST_DB", "sqlite")
-# In memory where there is some: SQLite's tests wait for no disk.
+# In memory if possible: SQLite tests then do not wait for a disk.
 _scratch = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
 SCRATCH = (
     Path(os.environ.get("CHRONIKER_TEST_SCRATCH", _scratch)) / f"chroniker-tests-{os.getuid()}"

@@ -1,4 +1,4 @@
-"""What a stranger gets: the built package in an empty environment with a site made just now."""
+"""The built package, installed in an empty environment with a fresh site."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.machine import REPO, find_program
 
-# One worker for all of them: the build and the environment are made once.
+# One worker for all tests: build and environment are created once.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("packaging")]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -24,7 +24,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run(
     *argv: str | Path, cwd: Path, timeout: float = 240, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program with as little of this suite's environment as will do; it must succeed."""
+    """Run a program with a minimal environment; it must succeed."""
     dropped = ("PYTHONPATH", "DJANGO_SETTINGS_MODULE", "VIRTUAL_ENV")
     inherited = {
         name: value
@@ -46,7 +46,7 @@ def run(
 
 @pytest.fixture(scope="session")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source distribution and a wheel, built by the tools of this environment."""
+    """The source distribution and the wheel."""
     out = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, REPO, cwd=out)
     return out
@@ -60,7 +60,7 @@ def wheel(dist: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ``bin`` of an empty environment with the wheel and what it depends on."""
+    """The ``bin`` directory of an environment with the wheel and its dependencies."""
     directory = tmp_path_factory.mktemp("venv") / "site-venv"
     uv = Path(sys.prefix, "bin", "uv")
     if uv.exists() or find_program("uv"):
@@ -123,7 +123,7 @@ def test_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
 
 
 def test_wheel_holds_rules_and_dashboards(wheel: Path) -> None:
-    """Those that export_monitoring writes, without their tests and builders."""
+    """The files that export_monitoring writes, without tests and builders."""
     shipped = [
         path.relative_to(REPO)
         for pattern in ("dashboards/*.json", "dashboards/provisioning/*.yml", "alerts/*.yml")

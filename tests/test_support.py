@@ -1,4 +1,4 @@
-"""The suite's own machinery: if it lies, every other test may."""
+"""The helpers of the suite: every other test relies on them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_manage_sees_this_database(manage: RunManage) -> None:
 
 
 def _daemonise() -> None:
-    """Leave session, parent and file descriptors, as a badly behaved job does."""
+    """Leave session, parent and file descriptors, as a daemon does."""
     if os.fork():
         os._exit(0)
     os.setsid()

@@ -48,7 +48,7 @@ class Mail(Notifier):
 
     def send(self, notification: Notification) -> None:
         """Send one mail."""
-        message = build(notification, self._masker)
+        message = build_mail(notification, self._masker)
         try:
             if self._connection is None:
                 self._connection = _connect()
@@ -77,7 +77,7 @@ def _connect() -> BaseEmailBackend:
     return connection
 
 
-def build(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
+def build_mail(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
     """The mail of a notification, with the same Message-ID each time it is built."""
     context = build_context(notification, masker)
     event = notification.event
@@ -92,7 +92,7 @@ def build(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
     message = EmailMultiAlternatives(
         subject=conf.EMAIL_SUBJECT_PREFIX + subject,
         body=text,
-        from_email=sender(),
+        from_email=from_address(),
         to=[notification.recipient],
         headers=_headers(notification, context),
     )
@@ -128,7 +128,7 @@ def _package_templates() -> DjangoTemplates:
     )
 
 
-def sender() -> str:
+def from_address() -> str:
     """CHRONIKER_EMAIL_SENDER <CHRONIKER_EMAIL_HOST_USER>; DEFAULT_FROM_EMAIL for what is empty."""
     name, address = parseaddr(settings.DEFAULT_FROM_EMAIL)
     if "@" in conf.EMAIL_HOST_USER:
@@ -139,7 +139,7 @@ def sender() -> str:
 def domain() -> str:
     """The domain that identifies this site in headers; the same on every host."""
     host = urlsplit(site_url()).hostname
-    return host or sender().rpartition("@")[2].strip(">") or "localhost"
+    return host or from_address().rpartition("@")[2].strip(">") or "localhost"
 
 
 def _headers(notification: Notification, context: MailContext) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""Which incidents a maintenance window mutes."""
+"""Which incidents a maintenance window mutes.
+
+``incidents`` opens a muted incident without a notification; ``review`` sends it when the window
+ends and the incident is still open.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Backoff:
             if log and not is_outage(error):
                 logger.exception("The database rejected a statement")
             elif log and self._failures == 1:
-                logger.warning("%s Trying again later.", describe_error(error))
+                logger.warning("Trying again later: %s", describe_error(error))
             return error
         self._failures = 0
         return None

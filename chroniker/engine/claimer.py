@@ -1,4 +1,7 @@
-"""When a scheduler claims, and what it does when the database refuses a claim."""
+"""When a scheduler claims, and what it does when the database refuses a claim.
+
+The claim itself, by which a due job gets its owner, is in ``claims``.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -388,14 +387,3 @@ def _missed_run(state: JobState, group: MissedSlots, now: datetime) -> Run:
         missed_slots=group.count,
         missed_reason=group.reason,
     )
-
-
-def find_jobs(names: Iterable[str]) -> tuple[list[Job], list[str]]:
-    """The jobs with these names or else primary keys, and the names that match none."""
-    wanted = [name.strip() for name in names]
-    jobs = {job.name: job for job in Job.objects.filter(name__in=wanted)}
-    numbers = [name for name in wanted if name not in jobs and name.isdecimal()]
-    found = Job.objects.in_bulk([int(name) for name in numbers if len(name) < 19])
-    jobs |= {str(key): job for key, job in found.items()}
-    known = {job.pk: job for job in jobs.values()}
-    return list(known.values()), [name for name in wanted if name not in jobs]

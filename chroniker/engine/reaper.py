@@ -1,4 +1,8 @@
-"""Runs without a living owner are found and ended as lost."""
+"""Runs without a living owner are found and ended as lost.
+
+A run is also lost if its own warden dies or its lease is lost (``processes.running_child``), or if
+the database keeps rejecting its end (``finisher``, ``completion.release``).
+"""
 
 from __future__ import annotations
 

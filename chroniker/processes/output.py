@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from chroniker.masking import Masker, _masked
+from chroniker.masking import Masker, mask_spans
 
 PIECE_BYTES = 64 * 1024
 """The largest piece: MariaDB closes the connection if a statement is too large."""
@@ -136,7 +136,7 @@ class _StreamBuffer:
             cut = min(position + PIECE_BYTES, stop)
             if cut < stop:
                 cut -= _incomplete_character(window, cut)
-            text = _masked(window, spans, position, cut)
+            text = mask_spans(window, spans, position, cut)
             yield OutputPiece(self.stream, shift + position, cut - position, text)
             position = cut
 

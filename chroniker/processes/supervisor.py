@@ -134,6 +134,12 @@ class Supervisor:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """End the fork server and close the selector."""
+        """End the runs that are left and the fork server, and close the selector."""
+        for run in self.children.values():
+            run.pipes.discard()  # to a warden, the end of the control pipe is our death
+            run.pipes.close_page()
+            if run.warden.pidfd >= 0:
+                os.close(run.warden.pidfd)
+        self.children.clear()
         self._starts.close()
         self._selector.close()

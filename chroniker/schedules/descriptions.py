@@ -131,12 +131,12 @@ def _times(spec: RecurrenceSpec, parts: dict[str, tuple[int, ...]]) -> str:
         ]
         return f"at {_joined(times)}"
     limits = (("hour", hours), ("minute", minutes), ("second", seconds))
-    said = [
+    texts = [
         f"{name} {_joined([str(n) for n in numbers])}"
         for name, numbers in limits
         if numbers and (name, numbers) != ("second", (0,))
     ]
-    return f"at {', '.join(said)}" if said else ""
+    return f"at {', '.join(texts)}" if texts else ""
 
 
 def _weekday(day: int, number: int | None) -> str:

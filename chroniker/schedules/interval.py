@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from chroniker.exceptions import ScheduleError
 from chroniker.schedules.base import Schedule
 
-from .local_time import moment, seconds
+from .local_time import from_utc_seconds, to_utc_seconds
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,7 +58,7 @@ class Interval(Schedule):
 
     def count(self, after: datetime, until: datetime) -> int:
         """Return the number of slots in (after, until] of the slots counted from `after`."""
-        seconds(after), seconds(until)
+        to_utc_seconds(after), to_utc_seconds(until)
         return max((until - after) // self.period, 0)
 
     def explain(self) -> str:
@@ -78,9 +78,9 @@ class Interval(Schedule):
         return [FINER_THAN_A_TICK] if self.period < timedelta(minutes=1) else []
 
     def _shifted(self, after: datetime, times: int) -> datetime | None:
-        whole = seconds(after)
+        whole = to_utc_seconds(after)
         try:
-            return moment(whole) + (after - moment(whole)) + self.period * times
+            return from_utc_seconds(whole) + (after - from_utc_seconds(whole)) + self.period * times
         except OverflowError:
             return None
 

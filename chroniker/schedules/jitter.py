@@ -19,7 +19,7 @@ def jitter(key: str, slot: datetime, seconds: int) -> timedelta:
 
     The same key and slot always give the same answer, in every process and on every host.
     """
-    local_time.seconds(slot)  # raises ValueError for a naive datetime
+    local_time.to_utc_seconds(slot)  # raises ValueError for a naive datetime
     if seconds <= 0:
         return timedelta()
     text = f"{key}\n{(slot - local_time.EPOCH) // _MICROSECOND}"

@@ -61,32 +61,32 @@ class LocalTimeSchedule(Schedule):
 
     def next(self, after: datetime) -> datetime | None:
         """Return the first slot later than `after`, or None."""
-        start = max(seconds(after), _EARLIEST)
+        start = max(to_utc_seconds(after), _EARLIEST)
         if start >= _LAST:
             return None
         find = _next_once if self.once else _next_running
         slot = find(self.calendar, self.zone, start)
-        return None if slot is None or slot > _LAST else moment(slot)
+        return None if slot is None or slot > _LAST else from_utc_seconds(slot)
 
     def latest(self, after: datetime, until: datetime) -> datetime | None:
         """Return the last slot in (after, until], or None."""
-        start, end = max(seconds(after), _EARLIEST), min(seconds(until), _LAST)
+        start, end = max(to_utc_seconds(after), _EARLIEST), min(to_utc_seconds(until), _LAST)
         if end <= start:
             return None
         find = _latest_once if self.once else _latest_running
         slot = find(self.calendar, self.zone, start, end)
-        return None if slot is None else moment(slot)
+        return None if slot is None else from_utc_seconds(slot)
 
     def count(self, after: datetime, until: datetime) -> int:
         """Return the number of slots in (after, until]."""
-        start, end = max(seconds(after), _EARLIEST), min(seconds(until), _LAST)
+        start, end = max(to_utc_seconds(after), _EARLIEST), min(to_utc_seconds(until), _LAST)
         if end <= start:
             return 0
         add_up = _count_once if self.once else _count_running
         return add_up(self.calendar, self.zone, start, end)
 
 
-def seconds(when: datetime) -> int:
+def to_utc_seconds(when: datetime) -> int:
     """Return an aware datetime as whole seconds since 1970 UTC, rounded down."""
     if when.tzinfo is None:
         msg = "A schedule needs an aware datetime, but this one has no time zone."
@@ -94,7 +94,7 @@ def seconds(when: datetime) -> int:
     return (when - EPOCH) // SECOND
 
 
-def moment(instant: int) -> datetime:
+def from_utc_seconds(instant: int) -> datetime:
     """Return seconds since 1970 UTC as an aware datetime."""
     return EPOCH + timedelta(seconds=instant)
 
@@ -110,10 +110,10 @@ def from_local_seconds(wall: int) -> datetime:
 
 
 def _offset(zone: ZoneInfo, instant: int) -> int:
-    return _whole(datetime.fromtimestamp(instant, zone).utcoffset())
+    return _offset_seconds(datetime.fromtimestamp(instant, zone).utcoffset())
 
 
-def _whole(offset: timedelta | None) -> int:
+def _offset_seconds(offset: timedelta | None) -> int:
     assert offset is not None
     return offset.days * DAY + offset.seconds
 
@@ -145,10 +145,10 @@ def _changes(zone: ZoneInfo, start: int, end: int) -> Iterator[tuple[int, int, i
 def _latest_local_seconds(zone: ZoneInfo, instant: int) -> int:
     """Return the latest wall time that the local clock has shown at or before `instant`."""
     local = datetime.fromtimestamp(instant, zone)
-    offset = _whole(local.utcoffset())
+    offset = _offset_seconds(local.utcoffset())
     if not local.fold:
         return instant + offset
-    before = _whole(local.replace(fold=0).utcoffset())
+    before = _offset_seconds(local.replace(fold=0).utcoffset())
     return _find_change(zone, instant - (before - offset), instant) + before - 1
 
 
@@ -156,11 +156,11 @@ def _first_pass(zone: ZoneInfo, wall: int) -> int:
     """Return the first instant at which the local clock shows `wall`, or has skipped it."""
     local = (EPOCH + timedelta(seconds=wall)).replace(tzinfo=zone)
     # In a skipped hour, fold=0 uses the offset before the change and fold=1 the one after it.
-    before = _whole(local.utcoffset())
+    before = _offset_seconds(local.utcoffset())
     instant = wall - before
     if _offset(zone, instant) == before:
         return instant
-    return _find_change(zone, wall - _whole(local.replace(fold=1).utcoffset()), instant)
+    return _find_change(zone, wall - _offset_seconds(local.replace(fold=1).utcoffset()), instant)
 
 
 def _next_once(calendar: Calendar, zone: ZoneInfo, after: int) -> int | None:

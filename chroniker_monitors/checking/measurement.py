@@ -11,7 +11,7 @@ from chroniker_monitors.enums import Operator, Severity
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError, UnknownKind
 from chroniker_monitors.probes.base import BaseProbe, Reading
 from chroniker_monitors.probes.error_messages import clean_message, explain
-from chroniker_monitors.probes.registry import build
+from chroniker_monitors.probes.registry import build_probe
 from chroniker_monitors.probes.time_limit import TimeLimitExceeded, time_limit
 from chroniker_monitors.thresholds import Thresholds
 
@@ -124,7 +124,7 @@ def measure_kind(
 ) -> Measurement:
     """Measure from a stored kind and its parameters, which may no longer be valid."""
     try:
-        probe = build(kind, params)
+        probe = build_probe(kind, params)
     except (UnknownKind, ParamsInvalid) as error:
         return unknown_measurement(clean_message(str(error)))
     return measure(probe, thresholds, timeout=timeout, unit=unit)

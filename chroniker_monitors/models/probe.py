@@ -107,10 +107,10 @@ class Probe(models.Model):
         if not self.passive:
             self.ping_uuid = None
             return
-        from chroniker_monitors.probes import build
+        from chroniker_monitors.probes import build_probe
         from chroniker_monitors.probes.heartbeats import HeartbeatProbe
 
-        heartbeat = build(self.kind, self.params)
+        heartbeat = build_probe(self.kind, self.params)
         assert isinstance(heartbeat, HeartbeatProbe)
         self.operator = Operator.ABOVE
         self.critical = heartbeat.period_seconds + heartbeat.grace_seconds

@@ -16,8 +16,9 @@ from chroniker.commands import check_command, split_args
 from chroniker.exceptions import CommandRefused
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
-from .base import BaseProbe, Reading, param
+from .base import BaseProbe, Reading
 from .error_messages import explain
+from .params import param
 from .registry import register_probe
 from .reported_readings import collect_readings
 

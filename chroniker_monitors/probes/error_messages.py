@@ -9,7 +9,8 @@ import sys
 
 from chroniker.exceptions import ChronikerError
 
-from .base import BaseProbe, secret_values
+from .base import BaseProbe
+from .params import secret_values
 
 MAX_MESSAGE = 500
 _SHORTEST_SECRET = 6

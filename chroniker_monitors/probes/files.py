@@ -13,8 +13,9 @@ from typing import ClassVar
 
 from chroniker_monitors.exceptions import ProbeError
 
-from .base import BaseProbe, Reading, param
+from .base import BaseProbe, Reading
 from .error_messages import explain_os
+from .params import param
 from .registry import register_probe
 from .system import validate_absolute_path
 from .time_limit import call_with_timeout

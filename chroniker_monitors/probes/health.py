@@ -15,7 +15,8 @@ from django.apps import apps
 from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
-from .base import BaseProbe, Reading, param
+from .base import BaseProbe, Reading
+from .params import param
 from .registry import register_probe
 from .time_limit import remaining_seconds
 

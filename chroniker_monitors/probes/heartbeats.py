@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from chroniker_monitors.exceptions import ProbeError
 
-from .base import BaseProbe, Reading, param
+from .base import BaseProbe, Reading
+from .params import param
 from .registry import register_probe
 
 

@@ -13,7 +13,8 @@ import psutil
 
 from chroniker_monitors.exceptions import ProbeError
 
-from .base import BaseProbe, Reading, param
+from .base import BaseProbe, Reading
+from .params import param
 from .registry import register_probe
 
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeAlias
 from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ProbeError
 
-from .base import BaseProbe, Reading, param
+from .base import BaseProbe, Reading
 from .error_messages import explain
+from .params import param
 from .registry import register_probe
 from .time_limit import remaining_seconds
 

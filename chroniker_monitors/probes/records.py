@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
-from .base import BaseProbe, Reading, param
-from .limits import limited_connection
+from .base import BaseProbe, Reading
+from .limited_connections import limited_connection
 from .lookups import Condition, get_field, get_model, model_choices, parse_conditions
+from .params import param
 from .registry import register_probe
 
 _AGES: dict[str, type[Aggregate]] = {"oldest_seconds": Min, "newest_seconds": Max}

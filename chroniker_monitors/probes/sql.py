@@ -20,8 +20,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
-from .base import BaseProbe, Reading, param
-from .limits import open_connection
+from .base import BaseProbe, Reading
+from .limited_connections import open_connection
+from .params import param
 from .registry import register_probe
 
 _ALLOWED_START = re.compile(r"(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)

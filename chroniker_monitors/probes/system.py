@@ -10,7 +10,8 @@ import psutil
 
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
-from .base import BaseProbe, Reading, param
+from .base import BaseProbe, Reading
+from .params import param
 from .registry import register_probe
 from .time_limit import call_with_timeout, remaining_seconds
 

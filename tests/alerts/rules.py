@@ -1,4 +1,4 @@
-"""The shipped files, read; and the rules in a hurry."""
+"""The shipped alert files, and the rules with short durations."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TESTS = sorted((ALERTS / "tests").glob("*.yml"))
 RUNBOOKS = REPO / "docs" / "how-to" / "runbooks.md"
 
 SHORT_THRESHOLDS = {
-    # What the rules have, and what a test can wait for. A host is silent before its jobs are
-    # overdue, as it is with the real bounds.
+    # Thresholds of the rules, and short ones for tests. A host is silent before its jobs are
+    # overdue, as with the real thresholds.
     "> 300": "> 15",
     "> 900": "> 30",
     "> 180": "> 22",
@@ -27,13 +27,13 @@ SHORT_THRESHOLDS = {
 
 @cache
 def load(file: Path) -> Any:
-    """A file; each only once, because reading YAML takes its time."""
+    """The content of a YAML file; cached, because parsing is slow."""
     return yaml.safe_load(file.read_text())
 
 
 @cache
 def rules() -> list[dict[str, Any]]:
-    """All of them, in their order."""
+    """All rules, in the order of the file."""
     return [
         rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
     ]
@@ -48,13 +48,13 @@ def records() -> list[dict[str, Any]]:
 
 
 def metric_names(expression: str) -> set[str]:
-    """The metrics that an expression reads, recorded ones included."""
+    """The metrics that an expression reads, including recorded ones."""
     without_texts = re.sub(r'"[^"]*"', "", expression)
     return {name for name in re.findall(r"[\w:]+", without_texts) if "chroniker_" in name}
 
 
 def with_short_durations(text: str) -> str:
-    """The rules with the bounds of ``SHORT_THRESHOLDS``, evaluated each second; without metrics after 15 s."""
+    """The rules with ``SHORT_THRESHOLDS``, evaluated every second."""
     for usual, quick in SHORT_THRESHOLDS.items():
         assert re.search(rf"{usual}\b", text), f"no rule has {usual}"
         text = re.sub(rf"{usual}\b", quick, text)

@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager with the shipped files, and those who are told."""
+"""Prometheus and Alertmanager with the shipped files, and receivers of their notifications."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.support.processes import run_server
 
 @dataclass
 class ReceivedAlerts:
-    """What people got."""
+    """The notifications that receivers got."""
 
     posts: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    """By webhook: who was told, ``firing`` or ``resolved``, and the labels of the alert."""
+    """By webhook: receiver, ``firing`` or ``resolved``, and the labels of the alert."""
     mails: list[str] = field(default_factory=list)
     """By mail: the subjects."""
 
@@ -55,7 +55,7 @@ class _WebhookHandler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing to say."""
+        """Log nothing."""
 
 
 class _WebhookServer(ThreadingHTTPServer):
@@ -68,7 +68,7 @@ class _WebhookServer(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def run_receivers() -> Iterator[tuple[ReceivedAlerts, str, str]]:
-    """A mail server and a receiver of webhooks: what they get, and their addresses."""
+    """A mail server and a webhook receiver: what they got, and their addresses."""
     received = ReceivedAlerts()
     mail = Controller(received, hostname="127.0.0.1", port=free_port())
     mail.start()
@@ -86,7 +86,7 @@ def run_receivers() -> Iterator[tuple[ReceivedAlerts, str, str]]:
 
 
 class Alertmanager:
-    """The example of Alertmanager's configuration, in a hurry, with these receivers."""
+    """The example configuration of Alertmanager with short intervals and these receivers."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -115,7 +115,7 @@ class Alertmanager:
             yield cls(address)
 
     def active_alerts(self) -> list[tuple[dict[str, str], bool]]:
-        """The labels of each alert that it knows, and whether another one keeps it quiet."""
+        """The labels of each alert, and whether another alert inhibits it."""
         alerts = f"{self.url}/api/v2/alerts"
         with contextlib.suppress(OSError), urllib.request.urlopen(alerts, timeout=5) as answer:
             return [
@@ -125,7 +125,7 @@ class Alertmanager:
         return []
 
     def post(self, alerts: list[dict[str, str]]) -> bool:
-        """Tell it that these fire, by their labels; False for as long as it does not listen."""
+        """Post alerts with these labels; False while Alertmanager does not listen yet."""
         request = urllib.request.Request(
             f"{self.url}/api/v2/alerts",
             json.dumps([{"labels": labels} for labels in alerts]).encode(),
@@ -146,7 +146,7 @@ def _shorten_group_waits(route: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def prometheus(folder: Path, site: str, alertmanager: str) -> Iterator[PrometheusServer]:
-    """Scrapes the site and tells Alertmanager by the shipped rules, in a hurry."""
+    """A Prometheus that scrapes the site and alerts by the shipped rules with short durations."""
     (folder / "rules.yml").write_text(with_short_durations(RULES.read_text()))
     config = {
         "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"},

@@ -1,4 +1,4 @@
-"""The site of the metrics' tests; what ticks may say which host it is."""
+"""The site of the metrics tests; its host name comes from the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mail and Prometheus, over one history: they open and close for the same jobs, minute by minute.
+"""Mail and Prometheus alert on the same jobs, minute by minute, over the same history.
 
 Only the clock is the test's. The site's own rules run over the history and send real mails to a
 real server; the real page is read each minute, and the shipped rules are evaluated over what it
@@ -51,28 +51,28 @@ MEASUREMENTS = {
 }
 
 INCIDENT_BY_ALERT = {
-    # What an alert tells, in the words of the site's mails.
+    # Alerts by the event of the mail that says the same.
     "ChronikerJobFailing": "failing, warning",
     "ChronikerJobFlapping": "flapping",
     "ChronikerJobOverdue": "overdue, warning",
     "ChronikerMonitorSilent": "overdue, warning",
-    "ChronikerMonitorWarning": "monitor, warning",
-    "ChronikerMonitorUnknown": "monitor, warning",
-    "ChronikerMonitorCritical": "monitor, critical",
+    "ChronikerMonitorWarning": "condition, warning",
+    "ChronikerMonitorUnknown": "condition, warning",
+    "ChronikerMonitorCritical": "condition, critical",
 }
 INCIDENT_BY_INHIBITING_ALERT = {
-    # What Alertmanager sends in its place: of these the site knows no other word.
+    # Alerts that Alertmanager sends instead; the site has no event of its own for them.
     "ChronikerJobFailingRepeatedly": "failing, warning",
     "ChronikerJobLost": "failing, warning",
 }
 
 Key = tuple[str, str]
-"""A job's name and its host slot."""
+"""A job name and its placement."""
 
 
 @dataclass
 class JobHistory:
-    """What happens to a job, and the mails that are to come of it, each by its minute."""
+    """What happens to a job, and the mails that are expected, by minute."""
 
     outcomes: dict[int, str]
     """Letters of :mod:`tests.support.timeline`, severities of a sample, ``disabled``."""
@@ -86,7 +86,7 @@ class JobHistory:
 
 
 def due(minute: int) -> dict[str, Any]:
-    """Due in that minute, and not again."""
+    """A job that is due once, in that minute."""
     return {
         "schedule": "@every 4h",
         "created_at": START + timedelta(minutes=minute) - timedelta(hours=4),
@@ -96,7 +96,7 @@ def due(minute: int) -> dict[str, Any]:
 HISTORY = {
     "backup": JobHistory({5: "S", 10: "F", 20: "F", 40: "S"}, {10: "opened", 40: "resolved"}),
     "import": JobHistory(
-        # Three failures are one too many, and nine are worse.
+        # Three failures are a warning, nine are critical.
         dict.fromkeys([10, 15], "F")
         | {20: "S"}
         | dict.fromkeys(range(30, 90, 5), "F")
@@ -190,7 +190,7 @@ def mail_server(settings: Any) -> Iterator[MailServer]:
 
 
 class ComparedSite:
-    """It ticks and is scraped each minute."""
+    """A site that ticks and is scraped every minute."""
 
     def __init__(self, mail_server: MailServer) -> None:
         self.mail_server = mail_server
@@ -205,7 +205,7 @@ class ComparedSite:
         plan_for_new_host("web2", START)
         self.open: dict[Key, dict[str, str]] = {}
         self.mails: dict[str, dict[int, str]] = {name: {} for name in HISTORY}
-        self.told: list[dict[Key, set[str]]] = []
+        self.source_states: list[dict[Key, set[str]]] = []
         """By minute: what is wrong by the mails, where no window wants silence."""
         self.series: dict[str, dict[int, float]] = {}
         """What was scraped, by minute."""
@@ -274,7 +274,7 @@ class ComparedSite:
                 standing[kind] = f"{kind}, {mail['X-Chroniker-Severity']}"
         self.mail_server.reset()
         muted = set(Job.objects.muted(self.timeline.now).values_list("name", flat=True))
-        self.told.append(
+        self.source_states.append(
             {
                 key: set() if key[0] in muted else {*kinds.values()}
                 for key, kinds in self.open.items()
@@ -282,7 +282,7 @@ class ComparedSite:
         )
 
     def _scrape(self, minute: int) -> None:
-        """By the database's clock it is another time, to which the windows are moved meanwhile."""
+        """The clock of the database differs; windows are moved to it for this block."""
         with transaction.atomic():
             # A second earlier, because SQLite's clock has no microseconds.
             ahead = datetime.now(UTC) - self.timeline.now - timedelta(seconds=1)
@@ -307,7 +307,7 @@ class ComparedSite:
 
 
 def sent(jobs: list[str]) -> str:
-    """PromQL: what Alertmanager sends of these jobs, in the words of the mails."""
+    """PromQL for what Alertmanager sends about these jobs, by the event of the mail."""
     tells = INCIDENT_BY_ALERT | INCIDENT_BY_INHIBITING_ALERT
     chosen = f'alertname=~"{"|".join(tells)}", job_name=~"{"|".join(jobs)}"'
     expr = f'ALERTS{{alertstate="firing", {chosen}}}'
@@ -318,19 +318,19 @@ def sent(jobs: list[str]) -> str:
             for matcher in rule[f"{side}_matchers"]
         )
         expr += f" unless ({target} and on ({', '.join(rule['equal'])}) {source})"
-    for told in set(tells.values()):
-        names = "|".join(name for name, tale in tells.items() if tale == told)
-        expr = f'label_replace({expr}, "told", "{told}", "alertname", "{names}")'
-    # A mail names the host slot; an alert, also the only host that may run the job.
+    for source_state in set(tells.values()):
+        names = "|".join(name for name, tale in tells.items() if tale == source_state)
+        expr = f'label_replace({expr}, "source_state", "{source_state}", "alertname", "{names}")'
+    # A mail names the placement; an alert also names the only host that may run the job.
     tied = "|".join(
         name for name, job_history in HISTORY.items() if job_history.job.get("hostname") != "*"
     )
     expr = f'label_replace({expr}, "host", "", "job_name", "{tied}")'
-    return f"group by (job_name, host, told) ({expr})"
+    return f"group by (job_name, host, source_state) ({expr})"
 
 
 def values(scraped: dict[int, float]) -> str:
-    """In promtool's notation; what is not scraped any more is marked so."""
+    """Series in promtool's notation; a sample that is no longer scraped is marked stale."""
     texts = ["_"] * LEAD_MINUTES
     for minute in range(HISTORY_MINUTES):
         if minute in scraped:
@@ -340,13 +340,15 @@ def values(scraped: dict[int, float]) -> str:
     return " ".join(texts)
 
 
-def rule_test_queries(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, list[str], set[str]]]:
-    """For each minute the jobs of which nothing has just been told, and what stands of them."""
+def rule_test_queries(
+    source_states: list[dict[Key, set[str]]],
+) -> Iterator[tuple[int, list[str], set[str]]]:
+    """For each minute, the jobs without a recent event, and their current state."""
 
     def of(name: str, minute: int) -> set[tuple[str, str]]:
         return {
             (host, tale)
-            for (job, host), tales in told[minute].items()
+            for (job, host), tales in source_states[minute].items()
             if job == name
             for tale in tales
         }
@@ -355,7 +357,7 @@ def rule_test_queries(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, li
         near = range(minute - ALLOWED_LAG, minute + ALLOWED_LAG + 1)
         jobs = [name for name in HISTORY if all(of(name, at) == of(name, minute) for at in near)]
         standing = {
-            f'{{{f"""host="{host}", """ if host else ""}job_name="{name}", told="{tale}"}}'
+            f'{{{f"""host="{host}", """ if host else ""}job_name="{name}", source_state="{tale}"}}'
             for name in jobs
             for host, tale in of(name, minute)
         }
@@ -363,10 +365,10 @@ def rule_test_queries(told: list[dict[Key, set[str]]]) -> Iterator[tuple[int, li
 
 
 def assert_agreement(
-    site: ComparedSite, told: list[dict[Key, set[str]]], folder: Path, every: int = 1
+    site: ComparedSite, source_states: list[dict[Key, set[str]]], folder: Path, every: int = 1
 ) -> str:
-    """What promtool has against it that this is what Alertmanager sends; nothing, if it is."""
-    asked = list(rule_test_queries(told))[::every]
+    """The error of promtool if Alertmanager would send something else; empty if it agrees."""
+    asked = list(rule_test_queries(source_states))[::every]
     test = {
         "interval": "1m",
         "input_series": [
@@ -397,7 +399,7 @@ def assert_agreement(
 
 
 def disagreements(said: str) -> set[str]:
-    """The jobs of which the mails and Alertmanager tell different things."""
+    """The jobs on which the mails and Alertmanager disagree."""
     sides = re.findall(r"exp: (.*)\n +got: (.*)", said)
     tales = [{*re.findall(r"{.*?}", one)} ^ {*re.findall(r"{.*?}", other)} for one, other in sides]
     return {name for tale in set().union(*tales) for name in re.findall(r'job_name="(.*?)"', tale)}
@@ -414,16 +416,18 @@ def test_mail_and_prometheus_alert_on_the_same_jobs_at_the_same_time(
     site = ComparedSite(mail_server)
     site.play_history()
     assert site.mails == {name: job_history.mails for name, job_history in HISTORY.items()}
-    assert assert_agreement(site, site.told, tmp_path) == ""
-    # That is not because nothing was compared: mails that came ten minutes later would not do.
-    said = assert_agreement(site, ([{}] * 10 + site.told)[:HISTORY_MINUTES], tmp_path, every=2)
+    assert assert_agreement(site, site.source_states, tmp_path) == ""
+    # The comparison is not empty: it fails for mails that come ten minutes later.
+    said = assert_agreement(
+        site, ([{}] * 10 + site.source_states)[:HISTORY_MINUTES], tmp_path, every=2
+    )
     assert disagreements(said) == {
         name for name, job_history in HISTORY.items() if job_history.mails
     }
 
 
 def test_mail_and_prometheus_agree_on_severity() -> None:
-    """Mails bear these severities: that is compared above."""
+    """The severities of the mails are compared above."""
     severities = {alert["alert"]: alert["labels"]["severity"] for alert in alerts()}
-    for name, told in INCIDENT_BY_ALERT.items():
-        assert told == "flapping" or told.endswith(f", {severities[name]}"), name
+    for name, event in INCIDENT_BY_ALERT.items():
+        assert event == "flapping" or event.endswith(f", {severities[name]}"), name

@@ -1,4 +1,4 @@
-"""The example of Alertmanager's configuration: who is told what, and what is kept quiet."""
+"""The example configuration of Alertmanager: receivers and inhibitions."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ ON_WEB1 = BACKUP | {"host": "web1"}
 def test_dependent_alerts_are_inhibited(
     firing: list[Labels], quiet: list[int], tmp_path: Path
 ) -> None:
-    """``quiet``: which of those that fire, by their places in the list."""
+    """``quiet``: indexes of the firing alerts that are inhibited."""
     with Alertmanager.telling(tmp_path, "127.0.0.1:1", "127.0.0.1:1") as alertmanager:
         wait_until(lambda: alertmanager.post(firing), timeout=60, interval=0.1)
 

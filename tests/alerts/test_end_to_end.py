@@ -1,4 +1,4 @@
-"""From a job that fails to the people who are told, by real programs all the way."""
+"""From a failing job to the notified people, with real programs only."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def test_failure_and_recovery_are_each_notified_once(
     start_manage: StartManage,
     tmp_path: Path,
 ) -> None:
-    """A job, then a host, then the site: each fails for real, and is told by mail and webhook."""
+    """A job, a host and the site fail for real; mail and webhook report each."""
     require("alertmanager")
     job = make_job(name="nightly import", command="act", args="fail no such table")
     tied = make_job(name="tied to web1", schedule="@every 2s", hostname="web1")
     with contextlib.ExitStack() as stack:
-        told, smtp, webhooks = stack.enter_context(run_receivers())
+        received, smtp, webhooks = stack.enter_context(run_receivers())
         alertmanager = stack.enter_context(Alertmanager.telling(tmp_path, smtp, webhooks))
         site = stack.enter_context(contextlib.ExitStack())
         address = site.enter_context(run_gunicorn(site_env, tmp_path, "--threads=2"))
         web1 = start_manage("cronserver", "1", env=SITE | {"TEST_HOSTNAME": "web1"})
         start_manage("cronserver", "1", env=SITE | {"TEST_HOSTNAME": "web2"})
-        # Jobs without a host that ticks would be told, too.
+        # Jobs without a ticking host would alert, too.
         wait_until(
             lambda: Host.objects.filter(last_tick_at__isnull=False).count() == 2,
             timeout=TIMEOUT_SECONDS,
@@ -69,13 +69,16 @@ def test_failure_and_recovery_are_each_notified_once(
             try:
                 wait_until(predicate, timeout=TIMEOUT_SECONDS, interval=0.2, message=what)
             except AssertionError as error:
-                raise AssertionError(f"{error}\n{told}") from error
+                raise AssertionError(f"{error}\n{received}") from error
 
         def wait_for_post(alertname: str, *posts: tuple[str, str]) -> None:
-            wait(lambda: told.by_webhook(alertname) == list(posts), f"{alertname}: {posts}")
+            wait(lambda: received.by_webhook(alertname) == list(posts), f"{alertname}: {posts}")
 
         def wait_for_mail(*subjects: str) -> None:
-            wait(lambda: [s for s in told.mails if s in subjects] == list(subjects), str(subjects))
+            wait(
+                lambda: [s for s in received.mails if s in subjects] == list(subjects),
+                str(subjects),
+            )
 
         # A job.
         run_soon(job)
@@ -108,15 +111,15 @@ def test_failure_and_recovery_are_each_notified_once(
         wait_for_post("ChronikerMetricsDown", ("/on-call", FIRING))
         wait_for_mail("[firing] Chroniker's metrics are down")
 
-        # And nothing of it twice, nor of what follows from it.
-        assert {(labels["alertname"], how) for _, how, labels in told.posts} == {
+        # Nothing is notified twice, and no dependent alert.
+        assert {(labels["alertname"], how) for _, how, labels in received.posts} == {
             ("ChronikerJobFailing", FIRING),
             ("ChronikerJobFailing", RESOLVED),
             ("ChronikerHostNotTicking", FIRING),
             ("ChronikerMetricsDown", FIRING),
         }
-        assert len(told.posts) == 4
-        assert sorted(told.mails) == [
+        assert len(received.posts) == 4
+        assert sorted(received.mails) == [
             "[firing] Chroniker's metrics are down",
             "[firing] nightly import is failing",
             "[firing] web1 is not ticking",
@@ -125,7 +128,7 @@ def test_failure_and_recovery_are_each_notified_once(
 
 
 def assert_each_rule_has_data(asked: PrometheusServer, often: Job) -> None:
-    """No rule of the file stumbles over real series, and what is not about trouble has data."""
+    """Every rule evaluates on real series, and recording rules have data."""
     wait_until(
         lambda: JobState.objects.get(job=often).duration_count >= 5,
         timeout=TIMEOUT_SECONDS,

@@ -1,4 +1,4 @@
-"""The rules as files: what promtool and amtool say, and what they cannot know."""
+"""The rule files: what promtool and amtool report, and what they do not check."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_promtool_tests(file: Path) -> None:
 
 
 def test_groups_are_evaluated_in_their_order() -> None:
-    """Otherwise promtool takes any order, and the later group is now and then a minute behind."""
+    """Without an order promtool chooses one, and a later group may lag a minute behind."""
     groups = [group["name"] for group in load(RULES)["groups"]]
     for file in TESTS:
         assert load(file)["group_eval_order"] == groups, file.name
@@ -79,19 +79,19 @@ def test_example_of_alertmanager_names_alerts_that_exist() -> None:
 
 @each_alert
 def test_alert_has_summary_description_and_links(alert: dict[str, Any]) -> None:
-    name, told = alert["alert"], alert["annotations"]
+    name, annotations = alert["alert"], alert["annotations"]
     assert name.startswith("Chroniker")
     assert alert["labels"] == {"severity": alert["labels"]["severity"]}
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
-    assert set(told) == {"summary", "description", "runbook_url", "dashboard_url"}
-    assert told["runbook_url"] == f"https://docs.example/runbooks.md#{name.lower()}"
-    assert told["description"].endswith((".", "?"))
-    assert not told["summary"].endswith(".")
-    link = urlsplit(told["dashboard_url"])
+    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert annotations["runbook_url"] == f"https://docs.example/runbooks.md#{name.lower()}"
+    assert annotations["description"].endswith((".", "?"))
+    assert not annotations["summary"].endswith(".")
+    link = urlsplit(annotations["dashboard_url"])
     assert (link.scheme, link.netloc) == ("https", "grafana.example")
     assert link.path.removeprefix("/d/") in DASHBOARDS
-    # Whatever a job is called.
-    for value in re.findall(r"=(\{\{.*?\}\})", told["dashboard_url"]):
+    # For any job name.
+    for value in re.findall(r"=(\{\{.*?\}\})", annotations["dashboard_url"]):
         assert value.endswith("| urlquery }}")
 
 
@@ -160,7 +160,7 @@ def test_recording_rules_survive_a_scrape_gap() -> None:
 
 @each_alert
 def test_disabled_and_muted_jobs_do_not_alert(alert: dict[str, Any]) -> None:
-    """By what it is recorded from; that it works is among promtool's tests."""
+    """Checked by its expression; promtool's tests check the result."""
     recorded = {record["record"]: record["expr"] for record in records()}
 
     def made_from(names: set[str]) -> set[str]:
@@ -176,7 +176,7 @@ def test_disabled_and_muted_jobs_do_not_alert(alert: dict[str, Any]) -> None:
 
 
 def test_only_rules_about_the_scrape_name_its_job() -> None:
-    """So that a site can replace it as text."""
+    """A site can then replace it as text."""
     text = RULES.read_text()
     naming = [alert["alert"] for alert in alerts() if 'job="chroniker"' in alert["expr"]]
     assert naming == ["ChronikerMetricsDown", "ChronikerMetricsAbsent"]

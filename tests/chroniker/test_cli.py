@@ -1,4 +1,4 @@
-"""The program of the cron line: what it reads, and how it says what is wrong."""
+"""The program of the crontab line: what it reads, and its error messages."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def chroniker(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedPro
 
 
 def error_line(ended: subprocess.CompletedProcess[str]) -> str:
-    """The one line that says what is wrong."""
+    """The one line of the error message."""
     assert ended.returncode == 1, ended.stderr
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1, ended.stderr
@@ -153,10 +153,10 @@ def error_line(ended: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_missing_project_is_reported(tmp_path: Path) -> None:
-    told = error_line(chroniker("-p", "nowhere", cwd=tmp_path))
+    reported = error_line(chroniker("-p", "nowhere", cwd=tmp_path))
 
-    assert f"there is no directory {tmp_path}/nowhere" in told
-    assert "-p" in told
+    assert f"there is no directory {tmp_path}/nowhere" in reported
+    assert "-p" in reported
 
 
 def test_project_that_is_a_file_is_reported(tmp_path: Path) -> None:
@@ -170,10 +170,10 @@ def test_project_without_settings_is_reported(tmp_path: Path, manage: str | None
     if manage is not None:
         (tmp_path / "manage.py").write_text(manage)
 
-    told = error_line(chroniker(cwd=tmp_path))
+    reported = error_line(chroniker(cwd=tmp_path))
 
-    assert f"{tmp_path}/manage.py does not name a settings module" in told
-    assert "-s" in told
+    assert f"{tmp_path}/manage.py does not name a settings module" in reported
+    assert "-s" in reported
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def test_invalid_virtual_environment_is_reported(tmp_path: Path, directory: str)
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
 
-    told = error_line(chroniker("-e", directory, cwd=tmp_path))
+    reported = error_line(chroniker("-e", directory, cwd=tmp_path))
 
-    assert f"there is no virtual environment in {directory}" in told
+    assert f"there is no virtual environment in {directory}" in reported
 
 
 def test_virtual_environment_with_broken_python_is_reported(tmp_path: Path) -> None:
@@ -267,14 +267,14 @@ def test_log_file_gets_errors_with_the_time(tmp_path: Path) -> None:
 
 
 def test_unwritable_log_is_reported(tmp_path: Path) -> None:
-    told = error_line(chroniker("-l", "no/where/cron.log", "-p", "nowhere", cwd=tmp_path))
+    reported = error_line(chroniker("-l", "no/where/cron.log", "-p", "nowhere", cwd=tmp_path))
 
-    assert "cron.log" in told
+    assert "cron.log" in reported
 
 
 @pytest.mark.django_db(transaction=True)
 class TestProgram:
-    """The console script, as the cron line calls it: no environment to speak of."""
+    """Run the console script as cron does, with almost no environment."""
 
     def call(self, site_env: dict[str, str], *words: str, **kwargs: Any) -> Any:
         env = {
@@ -349,7 +349,7 @@ class TestProgram:
 def test_real_cron_daemon_runs_a_due_job_within_its_minute(
     site_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Debian's cron, with the line that the README gives."""
+    """Debian's cron with the line of the README."""
     from tests.support.cron_daemon import run_cron_daemon
 
     (tmp_path / "manage.py").write_text(

@@ -1,4 +1,4 @@
-"""What a job may run, and how its arguments are read."""
+"""Which commands a job may run, and how its arguments are split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings are read when they are used, and the directory of the locks is nobody else's."""
+"""Settings are read on each use; the runtime directory is private."""
 
 from __future__ import annotations
 

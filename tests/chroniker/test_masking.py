@@ -49,7 +49,7 @@ _texts = st.lists(st.sampled_from(_words), max_size=12).map(lambda words: "".joi
 
 @st.composite
 def recorder_steps_with_secrets(draw: st.DrawFn) -> list[tuple[str, bytes]]:
-    """A text of secrets and halves of them, cut anywhere."""
+    """Steps that write secrets and halves of secrets, split at any point."""
     made: list[tuple[str, bytes]] = []
     for stream in draw(st.lists(st.sampled_from(STREAMS), max_size=5)):
         data = draw(_texts) * draw(st.sampled_from((1, 1, 2, 9)))

@@ -1,4 +1,4 @@
-"""Progress: two numbers in a page of memory, and lines of raw commands."""
+"""Progress: two numbers in shared memory, and the lines of raw commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_VALUE = 2**63 - 1
 
 @pytest.fixture
 def page() -> Iterator[ProgressPage]:
-    """The page of a run, in whose process the test is."""
+    """The page of a run; the test acts as its process."""
     made = ProgressPage()
     progress.attach(made.memory)
     yield made
@@ -35,7 +35,7 @@ def page() -> Iterator[ProgressPage]:
 
 @pytest.fixture
 def outside_run() -> Iterator[None]:
-    """A process that is no run's."""
+    """A process that does not belong to a run."""
     progress.attach(None)
     yield
     progress.attach(None)
@@ -168,7 +168,7 @@ def test_closed_page_releases_descriptor_and_memory() -> None:
 
 
 class FakeRows:
-    """As much of a queryset as track() knows of; counting rows must not fetch them."""
+    """The part of a queryset that track() uses; counting must not fetch rows."""
 
     query = "SELECT"
 

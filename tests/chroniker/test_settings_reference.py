@@ -1,4 +1,4 @@
-"""docs/reference/settings.md has every setting with its default, as the code has them."""
+"""docs/reference/settings.md lists every setting with its default."""
 
 from __future__ import annotations
 

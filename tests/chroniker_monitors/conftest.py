@@ -1,68 +1,8 @@
-"""Ticks of a site that uses Sentry, in forks, and the servers that they talk to."""
+"""Fixtures of the monitors."""
 
 from __future__ import annotations
 
-import atexit
-import os
-import time
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-
-from tests.support.processes import ForkedProcess, ProcessResult
-from tests.support.recording_server import RecordingServer
-from tests.support.types import RunInFork, StartSentryTick
-from tests.testapp.apps import DSN_VARIABLE, init_sentry
-
-
-def tick_with_sentry(
-    dsn: str, options: dict[str, Any], before: Callable[[], None] | None = None
-) -> float:
-    """A tick and the end of its process; how long the tick itself took, seconds."""
-    from chroniker.engine.scheduler import Scheduler
-
-    atexit._clear()  # the test runner's
-    os.environ[DSN_VARIABLE] = dsn
-    init_sentry()
-    if before is not None:
-        before()
-    began = time.monotonic()
-    Scheduler(**options).run()
-    seconds = time.monotonic() - began
-    atexit._run_exitfuncs()
-    return seconds
-
-
-@pytest.fixture
-def start_sentry_tick(
-    transactional_db: None,
-    run_in_fork: RunInFork,
-    recording_server: RecordingServer,
-) -> Callable[..., ForkedProcess]:
-    """``start_sentry_tick(dsn="", before=None, **options)``: a tick of a site with Sentry.
-
-    Sentry is ``recording_server`` unless told otherwise; ``before`` is called before the tick begins.
-    """
-
-    def start(
-        dsn: str = "", before: Callable[[], None] | None = None, **options: Any
-    ) -> ForkedProcess:
-        return run_in_fork(tick_with_sentry, dsn or recording_server.dsn, options, before)
-
-    return start
-
-
-@pytest.fixture
-def sentry_tick(start_sentry_tick: StartSentryTick) -> Callable[..., ProcessResult]:
-    """The same, waited for."""
-
-    def run(dsn: str = "", **options: Any) -> ProcessResult:
-        ended = start_sentry_tick(dsn, **options).wait(60)
-        assert ended.exit_code == 0, ended.output
-        return ended
-
-    return run
 
 
 @pytest.fixture

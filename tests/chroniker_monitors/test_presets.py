@@ -1,4 +1,4 @@
-"""``add_starter_monitors``: what nearly every site wants, made once."""
+"""``add_starter_monitors`` creates the preset monitors once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chroniker.models import Job, Run
 from chroniker_monitors.checking.recorder import measure_only
 from chroniker_monitors.models import Monitor
 from chroniker_monitors.presets import iter_presets
-from chroniker_monitors.probes import build, probe_kinds
+from chroniker_monitors.probes import build_probe, probe_kinds
 from tests.factories import make_job
 
 pytestmark = pytest.mark.django_db
@@ -27,16 +27,16 @@ def add() -> list[str]:
 
 def test_each_applicable_preset_is_created_and_reported(settings: Any) -> None:
     settings.CHRONIKER_SITE_URL = "https://shop.example.com:8443/"
-    told = add()
-    assert len(told) == len(list(iter_presets())) == 6
+    reported = add()
+    assert len(reported) == len(list(iter_presets())) == 6
     kinds = probe_kinds()
-    for starter, line in zip(iter_presets(), told, strict=True):
+    for starter, line in zip(iter_presets(), reported, strict=True):
         made = starter.kind in kinds
         assert line == f"{starter.name}: created" or not made, line
         assert Monitor.objects.filter(name=starter.name).exists() == made
     for monitor in Monitor.objects.all():
         monitor.full_clean()
-        build(monitor.probe.kind, monitor.probe.params)
+        build_probe(monitor.probe.kind, monitor.probe.params)
         assert not monitor.probe.thresholds.warning_is_unreachable()
 
 

@@ -1,4 +1,4 @@
-"""Operators, rungs, streaks: by example and by property."""
+"""Operators, severities and streaks, by example and by property."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ counts = st.integers(1, 5)
 def walk(
     samples: str | Sequence[Severity], consecutive: int = 1, recovery: int = 1
 ) -> tuple[SeverityState, list[Severity]]:
-    """Where one stands at the end, and each severity that was changed to."""
+    """The final severity, and each severity change."""
     severity_state, changes = SeverityState(), []
     for sample in samples:
         measured = WORDS[sample] if isinstance(sample, str) else sample
@@ -71,7 +71,7 @@ def test_value_that_is_not_a_number_is_unknown(
 
 @pytest.mark.parametrize("operator", Operator.values)
 def test_nan_threshold_is_ignored(operator: str) -> None:
-    """Compared with NaN all would be well for ever."""
+    """Comparisons with NaN would always be ok."""
     assert evaluate(5, operator, None, math.nan) is UNKNOWN
     assert evaluate(5, operator, math.nan, None) is UNKNOWN
 
@@ -97,6 +97,13 @@ def test_thresholds_in_the_wrong_order_are_reported() -> None:
     assert not Thresholds("<", 20, 10).warning_is_unreachable()
     assert not Thresholds("==", 1, 2).warning_is_unreachable()
     assert not Thresholds(">", None, 2).warning_is_unreachable()
+    assert not Thresholds("<", 2, None).warning_is_unreachable()
+
+
+@pytest.mark.parametrize("operator", [">", ">=", "<", "<="])
+def test_warning_at_the_critical_threshold_is_unreachable(operator: str) -> None:
+    assert Thresholds(operator, 80, 80).warning_is_unreachable()
+    assert Thresholds(operator, 80, 80).evaluate(80) is not WARNING
 
 
 @pytest.mark.parametrize(
@@ -141,7 +148,7 @@ def test_change_is_always_to_another_severity(
 def test_alarm_needs_enough_consecutive_samples(
     samples: list[Severity], consecutive: int, recovery: int
 ) -> None:
-    """Each rung by itself: it is reached by so many in a row, and left by so many in a row."""
+    """Each severity is reached and left after its number of consecutive samples."""
     severity_state = SeverityState()
     for number, sample in enumerate(samples, 1):
         before, seen = severity_state, samples[:number]
@@ -156,7 +163,7 @@ def test_alarm_needs_enough_consecutive_samples(
             last = seen[-recovery:]
             assert len(last) == recovery
             assert all(rank(s) <= rank(change.after) for s in last)
-        # and it is reached no later than that
+        # it is reached no later than that
         for severity in (WARNING, UNKNOWN, CRITICAL):
             if rank(before.severity) >= rank(severity):
                 continue
@@ -188,3 +195,45 @@ def test_streak_stays_below_its_limit(
 ) -> None:
     severity_state, _ = walk(samples, consecutive, recovery)
     assert all(0 <= streak < max(consecutive, recovery) for streak in severity_state.streaks)
+
+
+def test_unknown_is_between_warning_and_critical() -> None:
+    assert sorted(Severity, key=rank) == [OK, WARNING, UNKNOWN, CRITICAL]
+
+
+def test_unknown_operator_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        evaluate(5, "~", None, None)
+
+
+@given(severities, severities)
+def test_one_sample_decides_by_default(before: Severity, measured: Severity) -> None:
+    severity_state, change = advance(SeverityState(before), measured)
+    assert severity_state == SeverityState(measured)
+    assert change == (None if before is measured else SeverityChange(before, measured))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse", "recovery"),
+    [
+        (OK, WARNING, True, False),
+        (WARNING, UNKNOWN, True, False),
+        (UNKNOWN, CRITICAL, True, False),
+        (CRITICAL, WARNING, False, False),
+        (WARNING, OK, False, True),
+    ],
+)
+def test_change_is_worse_or_better_or_a_recovery(
+    before: Severity, after: Severity, worse: bool, recovery: bool
+) -> None:
+    change = SeverityChange(before, after)
+    assert (change.is_worse, change.is_recovery) == (worse, recovery)
+
+
+def test_streaks_count_for_each_level_what_disagrees_with_it() -> None:
+    severity_state, _ = advance(SeverityState(), UNKNOWN, consecutive=3)
+    assert severity_state.streaks == (1, 1, 0)
+    severity_state, _ = advance(severity_state, CRITICAL, consecutive=3)
+    assert severity_state.streaks == (2, 2, 1)
+    severity_state, _ = advance(severity_state, WARNING, consecutive=3)
+    assert severity_state == SeverityState(WARNING, 0, 0, 0)

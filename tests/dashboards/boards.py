@@ -1,4 +1,4 @@
-"""What the tests read out of the committed dashboards and rules."""
+"""The committed dashboards, read for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Board = dict[str, Any]
 
 
 def boards() -> dict[str, Board]:
-    """By uid."""
+    """All dashboards by uid."""
     found = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
     return {board["uid"]: board for board in found}
 
@@ -27,12 +27,12 @@ every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys(
 
 
 def panels(board: Board) -> list[dict[str, Any]]:
-    """Without the headings."""
+    """The panels without the rows."""
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
 class Query(NamedTuple):
-    """An expression, and where it is."""
+    """An expression and its location."""
 
     where: str
     expr: str
@@ -60,7 +60,7 @@ def queries(board: Board) -> Iterator[Query]:
 
 
 def contract() -> dict[str, set[str]]:
-    """The names of all series with the labels that they may have."""
+    """The names of all series with their possible labels."""
     found: dict[str, set[str]] = {}
     for level, families in LEVELS.items():
         for family in families:

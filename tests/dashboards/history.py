@@ -1,4 +1,4 @@
-"""A day in the life of a site, scraped every four minutes, as Prometheus keeps it.
+"""One day of a site, scraped every four minutes, as Prometheus blocks.
 
 The pages are the real ones, of rows that a tick would have written; only the clock runs faster.
 They become blocks of Prometheus's own storage, as if two replicas of the site had been scraped
@@ -45,7 +45,7 @@ def minutes(number: float) -> timedelta:
 
 
 class RecordedSite:
-    """Jobs that succeed, fail, are late, go on, and have gone unseen since yesterday."""
+    """Jobs that succeed, fail, are late, still run, or did not run since yesterday."""
 
     def __init__(self) -> None:
         self.jobs = {name: make_job(name=name, **DEFINITIONS.get(name, {})) for name in JOBS}
@@ -86,7 +86,7 @@ class RecordedSite:
             state.save()
 
     def measure(self, name: str, now: datetime) -> None:
-        """A sample, as a check records it, with the incident that it may open."""
+        """Record a sample as a check does, with the incident it may open."""
         job = self.jobs[name]
         assert isinstance(job, Monitor)
         value = MONITORS[name] - (NOON - now) / timedelta(hours=1)
@@ -95,7 +95,7 @@ class RecordedSite:
         record_measurement(job, job.probe, "", lambda state: taken, now=now)
 
     def mute(self) -> None:
-        """A window that is open; by the database's clock, which the page asks."""
+        """An active window by the clock of the database, which the page uses."""
         window = Maintenance.objects.create(
             starts_at=utc_now() - minutes(60), ends_at=utc_now() + minutes(60)
         )
@@ -103,7 +103,7 @@ class RecordedSite:
             MaintenanceJob.objects.create(maintenance=window, job=self.jobs[name])
 
     def step(self, number: int, now: datetime) -> None:
-        """What happens until this moment."""
+        """Everything that happens until this moment."""
         left = NOON - now
         Host.objects.filter(name="web1").update(last_tick_at=now - timedelta(seconds=20))
         if left > minutes(60):
@@ -137,7 +137,7 @@ class RecordedSite:
             self.states("waiting").update(blocked_reason="dependency")
 
     def page(self) -> Iterator[str]:
-        """The lines of the page as it is."""
+        """The lines of the current page."""
         text, up = render_chroniker_page()
         assert up
         return (line for line in text.decode().splitlines() if not line.startswith("#"))
@@ -154,7 +154,7 @@ DEFINITIONS = {
 
 
 def write_scrapes(path: Path) -> None:
-    """The day as text that promtool understands; needs a database without jobs."""
+    """Write the day as text for promtool; needs a database without jobs."""
     assert not Job.objects.exists()
     site, now, number = RecordedSite(), HISTORY_START, 0
     with path.open("w") as file:
@@ -178,7 +178,7 @@ def write_scrapes(path: Path) -> None:
 
 
 def create_blocks(text: Path, folder: Path) -> None:
-    """As Prometheus stores it; in few blocks, because the text is read once for each."""
+    """Convert it to Prometheus blocks; few, because promtool reads the text once per block."""
     command = ("tsdb", "create-blocks-from", "--max-block-duration=60h", "openmetrics")
     done = run_promtool(*command, text, folder)
     assert done.returncode == 0, done.stdout + done.stderr

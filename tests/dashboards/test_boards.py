@@ -1,4 +1,4 @@
-"""A linter over the JSON that Grafana reads."""
+"""Rules for the dashboard JSON that Grafana reads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_dashboard_metadata(board: Board) -> None:
     assert board["refresh"] == "30s"
     assert board["time"]["to"] == "now"
     assert board["description"].endswith((".", "?"))
-    assert board.get("id") is None  # of one Grafana's database
+    assert board.get("id") is None  # an id of one Grafana database
     assert board.get("version") is None
 
 
@@ -111,7 +111,7 @@ def test_variables_are_explained_and_used(board: Board) -> None:
     assert used - OF_GRAFANA <= set(variables)
     assert set(variables) - used == {"datasource"}
     for expr in asked:
-        # Of a variable with several values a regular expression is made, of one its very value.
+        # Grafana turns a variable with several values into a regular expression.
         for name, variable in variables.items():
             operator = "=~" if variable.get("multi") else "="
             for found in re.findall(rf'\w+(=~|=|!=|!~)"\${name}"', expr):
@@ -158,7 +158,7 @@ def test_tables_rename_query_columns(board: Board) -> None:
 
 
 def selectors(expr: str) -> list[tuple[str, str]]:
-    """The names of our metrics with their matchers; what a rule records is not among them."""
+    """The names of our metrics with their matchers, without recorded series."""
     return SELECTOR.findall(re.sub(r"\w+:\w+:\w+", "", expr))
 
 
@@ -189,7 +189,7 @@ def test_series_are_of_the_chosen_site(board: Board) -> None:
 
 @every_board
 def test_daily_jobs_are_visible(board: Board) -> None:
-    """Nothing that moves once a day is looked at through a window of minutes."""
+    """Daily changes are not queried with ranges of minutes."""
     for query in queries(board):
         assert set(re.findall(r"\[([^\]]*)\]", query.expr)) <= {"1h:1m", "1d:10m", "7d:1h"}, (
             query.where

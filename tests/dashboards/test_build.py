@@ -1,4 +1,4 @@
-"""The committed files are what the builders build."""
+"""The committed files are what the builder writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGES = REPO / "docs" / "img"
 
 
 def test_committed_files_are_up_to_date() -> None:
-    """WRITE=1 builds them anew."""
+    """WRITE=1 rebuilds them."""
     options = [] if os.environ.get("WRITE") else ["--check"]
     done = subprocess.run(
         [sys.executable, "-m", "dashboards.build", *options],

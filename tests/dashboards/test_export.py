@@ -28,7 +28,7 @@ def run_export(folder: Path, *options: str) -> str:
 
 
 def check(folder: Path, *options: str) -> list[str]:
-    """What it says about the files; nothing if it finds them in step."""
+    """The differences that ``--check`` reports; empty if there are none."""
     out = io.StringIO()
     try:
         call_command("export_monitoring", str(folder), "--check", *options, stdout=out)
@@ -102,7 +102,7 @@ def test_site_url_is_by_default_that_of_the_settings(tmp_path: Path, settings: A
 
 
 def test_check_works_on_a_copied_folder(tmp_path: Path) -> None:
-    """In a repository, say, that is deployed to where Grafana is."""
+    """For example in a repository that is deployed to the Grafana host."""
     run_export(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     assert check(tmp_path / "there") == []
@@ -170,7 +170,7 @@ def test_file_no_longer_shipped_is_removed(tmp_path: Path) -> None:
     assert "dashboards/old.json: no longer part of the release" in check(tmp_path)
     run_export(tmp_path)
     assert not (tmp_path / "dashboards" / "old.json").exists()
-    assert (tmp_path / "dashboards" / "edited.json").exists()  # somebody has a use for it
+    assert (tmp_path / "dashboards" / "edited.json").exists()  # files of others are kept
     assert check(tmp_path) == []
 
 

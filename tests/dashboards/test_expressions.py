@@ -1,4 +1,4 @@
-"""Every expression of dashboards and rules, asked of a real Prometheus."""
+"""Every expression of dashboards and rules, evaluated by a real Prometheus."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.support.machine import find_program, free_port, require
 from tests.support.processes import run_server, wait_until
 
 pytestmark = [
-    pytest.mark.django_db,  # the database is made
+    pytest.mark.django_db,  # the database is created
     pytest.mark.slow,
     pytest.mark.prometheus,
     pytest.mark.one_database,
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("dashboards"),  # the day is made once
+    pytest.mark.xdist_group("dashboards"),  # the day is created once
 ]
 Samples = dict[frozenset[tuple[str, str]], float]
 
 
 class RecordedPrometheus:
-    """One that remembers the day, asked at its end."""
+    """A Prometheus with the data of the day; queries are evaluated at its end."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -46,7 +46,7 @@ class RecordedPrometheus:
             return False
 
     def ask(self, query: Query, **variables: str) -> Samples:
-        """What a panel would be given; of a series over time its last value."""
+        """The result for a panel; for a range query its last value."""
         expr = fill_variables(query.expr, **variables)
         now = NOON.timestamp()
         when = (
@@ -68,7 +68,7 @@ class RecordedPrometheus:
 
 
 def fill_variables(expr: str, **variables: str) -> str:
-    """With Grafana's variables replaced."""
+    """The expression with Grafana variables replaced."""
     chosen = {"job": "chroniker", "job_name": ".*", "host": ".*"} | variables
     return re.sub(r"\$([a-z]\w*)", lambda found: chosen[found[1]], expr)
 
@@ -101,7 +101,7 @@ def prometheus(
 
 
 def query_result(prometheus: RecordedPrometheus, query: Query, **variables: str) -> Samples:
-    """What it says of the first job of which it has anything to say, where one is chosen."""
+    """The result for the first job with data, where a job is selected."""
     if '"$job_name"' not in query.expr or '=~"$job_name"' in query.expr:
         return prometheus.ask(query, **variables)
     for name in (*history.JOBS, *history.MONITORS):
@@ -125,7 +125,7 @@ def test_every_expression_returns_data(
 def test_replicas_do_not_change_results(
     prometheus: RecordedPrometheus, site: str, board: dict[str, Any]
 ) -> None:
-    """Two of them, or one after the other; but for panels that show each instance."""
+    """Two replicas, or one after the other, except for panels per instance."""
     for query in queries(board):
         if "instance" in query.expr or query.where.endswith("/variable job"):
             continue
@@ -154,11 +154,11 @@ def test_fleet_shows_current_problems(prometheus: RecordedPrometheus) -> None:
     assert one("Failing jobs") == 1
     assert one("Late jobs") == 1
     assert one("Blocked jobs") == 2
-    assert one("About to miss a deadline") == 2  # late, that it starts; long, that it ends
+    assert one("About to miss a deadline") == 2  # late at the start, too long at the end
     assert one("Running now") == 1
     assert one("Silent hosts") == 1
     assert one("Monitors not ok") == 2
-    assert one("Open incidents") == 3  # of the job that fails and the monitors
+    assert one("Open incidents") == 3  # of the failing job and the monitors
     assert names(value(prometheus, "chroniker-fleet/List of failing jobs/A")) == {"broken"}
     assert names(value(prometheus, "chroniker-fleet/List of late jobs/A")) == {"late"}
     [used] = value(prometheus, "chroniker-fleet/Running jobs/B").values()
@@ -190,7 +190,7 @@ def test_daily_job_is_visible(prometheus: RecordedPrometheus) -> None:
 
 
 def test_unknown_values_are_not_shown_as_zero(prometheus: RecordedPrometheus) -> None:
-    """Of a site that is not scraped, "0 jobs fail" would be a lie."""
+    """For a site that is not scraped, "0 failing jobs" would be wrong."""
     for query in queries(BOARDS["chroniker-fleet"]):
         if "vector(" not in query.expr and "/variable job" not in query.where:
             assert prometheus.ask(query, job="another") == {}, query
@@ -230,7 +230,7 @@ def expand_recorded_rules(expr: str, within: tuple[str, ...] = ()) -> str:
 
 
 def test_rules_return_data(prometheus: RecordedPrometheus) -> None:
-    """What is recorded has data; alerts fire for those who have a reason, and only for them."""
+    """Recording rules have data; alerts fire exactly for the jobs with a reason."""
     firing = set()
     for rule in rules():
         where = rule.get("alert") or rule["record"]

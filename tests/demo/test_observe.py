@@ -1,4 +1,4 @@
-"""``make observe``: the demonstration under the eyes of a real Prometheus and Alertmanager."""
+"""``make observe``: the demo with a real Prometheus and Alertmanager."""
 
 from __future__ import annotations
 

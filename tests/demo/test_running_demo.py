@@ -15,9 +15,9 @@ from tests.support.machine import REPO
 @pytest.mark.no_leftovers
 @pytest.mark.timeout(180)
 def test_smoke() -> None:
-    """Builds the site, runs every job under the scheduler and looks at what came of it.
+    """The demo is built, runs every job and passes its tests.
 
-    All of it in less than two minutes, so that `make demo` serves long before three are over.
+    In less than two minutes: `make demo` promises results within three.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO_")}
     ended = subprocess.run(

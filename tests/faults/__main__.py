@@ -1,4 +1,4 @@
-"""An experiment by hand: ``python -m tests.faults BACKEND SCENARIO [--seed N] [key=value ...]``.
+"""Run one experiment: ``python -m tests.faults BACKEND SCENARIO [--seed N] [key=value ...]``.
 
 ``--serve``: read one experiment a line from standard input (JSON), answer each with a line; that
 is how the tests use it. The process keeps one database for all of them, removes it in the end,
@@ -43,13 +43,13 @@ def main() -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    """With the server there."""
+    """Run in the environment of the server."""
     import django
 
     django.setup()
 
-    # Before any fork: what each tick would import anew costs a tenth of a second, and the code
-    # may be edited meanwhile.
+    # Before any fork: importing this in each tick costs a tenth of a second, and the code
+    # may be edited in the meantime.
     import chroniker.engine.entrypoints  # noqa: F401
     import chroniker_monitors.collector.prometheus  # noqa: F401
     import tests.faults.app.management.commands.record_run  # noqa: F401
@@ -75,7 +75,7 @@ def work(arguments: argparse.Namespace) -> int:
 
 
 def serve() -> int:
-    """Answer orders until nobody gives any more."""
+    """Perform requests from standard input until it is closed."""
     from tests.faults import site
 
     with site.own_directory(tmpfs_mib=48) as directory, site.own_database(directory):
@@ -89,7 +89,7 @@ def serve() -> int:
 
 
 def perform(order: dict[str, Any], base: Any) -> dict[str, Any]:
-    """One experiment in empty tables."""
+    """Perform one experiment in empty tables."""
     from tests.faults import mutants, site
     from tests.faults.scenarios import Experiment, run_scenario
 

@@ -1,4 +1,4 @@
-"""Whether the promises held: a pure function of what was written down.
+"""Checks the guarantees on a recorded history; a pure function.
 
 It sees the jobs' own journal, an audit of the table of runs that the database's triggers kept (each
 row as it was after each change, in order), the states' counters at the end, and scrapes of the
@@ -26,7 +26,7 @@ REASONS = {"failed": "error", "timed_out": "timeout", "stopped": "stopped", "los
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that was broken."""
+    """A guarantee that did not hold."""
 
     kind: str
     text: str
@@ -37,7 +37,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """What was defined."""
+    """The definition of a job."""
 
     key: int
     name: str
@@ -52,7 +52,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """A row of the table of runs, as it was after a change."""
+    """A row of the runs table after a change."""
 
     run: int
     job: int
@@ -75,7 +75,7 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """What a trigger saw: the status before (None: inserted) and the row after."""
+    """A change recorded by a trigger: the status before (None: inserted) and the row after."""
 
     before: str | None
     after: RunFacts
@@ -83,7 +83,7 @@ class RunChange:
 
 @dataclass(frozen=True, slots=True)
 class StateFacts:
-    """Where a job stood at the end."""
+    """The state of a job at the end."""
 
     job: int
     host: str
@@ -97,7 +97,7 @@ class StateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that was done on purpose and may cost runs: from when to when, and to whom."""
+    """An injected fault that may lose runs: its times and its host."""
 
     kind: str
     begin: int
@@ -108,7 +108,7 @@ class Fault:
 
 @dataclass(slots=True)
 class History:
-    """All that is known of an experiment."""
+    """Everything recorded in an experiment."""
 
     jobs: list[JobFacts] = field(default_factory=list)
     changes: list[RunChange] = field(default_factory=list)
@@ -133,7 +133,7 @@ class History:
 
 
 def check(history: History) -> list[Violation]:
-    """All violations; none where every promise held."""
+    """All violations; empty if every guarantee held."""
     runs = {change.after.run: change.after for change in history.changes}
     return [
         *_check_overlaps(history.journal),
@@ -156,7 +156,7 @@ def check(history: History) -> list[Violation]:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Two instances of a job at one time."""
+    """Two instances of a job at the same time."""
 
     job: str
     run: int
@@ -168,7 +168,7 @@ class Overlap:
 
 
 def overlaps(journal: list[dict[str, Any]]) -> Iterator[Overlap]:
-    """Each overlap that the jobs found, less the time in which one of the two was frozen."""
+    """Each overlap that jobs recorded, without the time in which one of them was frozen."""
     frozen = _freezes(journal)
     over: dict[int, float] = {}
     for entry in journal:
@@ -188,7 +188,7 @@ def overlaps(journal: list[dict[str, Any]]) -> Iterator[Overlap]:
 
 
 def _freezes(journal: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """Host to the times in which all of it was stopped."""
+    """By host, the times in which the whole host was frozen."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     open_: dict[str, float] = {}
     for entry in journal:
@@ -273,7 +273,7 @@ def _check_slots_of(job: JobFacts, state: StateFacts, runs: list[RunFacts]) -> I
 
 
 def slots_of(history: History) -> int:
-    """How many slots came and were decided over."""
+    """The number of slots that passed and have an outcome."""
     number = 0
     runs = {change.after.run: change.after for change in history.changes}
     seen: set[tuple[int, str, int]] = set()
@@ -289,7 +289,7 @@ def slots_of(history: History) -> int:
 
 
 def _check_ends(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
-    """An end is written once, and nothing after it."""
+    """The end of a run is written once and never changed."""
     ended: set[int] = set()
     known: dict[int, RunFacts] = {}
     for change in history.changes:
@@ -408,7 +408,7 @@ def _check_run_log(history: History, runs: dict[int, RunFacts]) -> Iterator[Viol
             ):
                 yield Violation("early", f"run {run.run} began {early:.3f} s before its slot")
             elif run.status == "missed":
-                yield Violation("journal", f"run {run.run} began and is told as missed")
+                yield Violation("journal", f"run {run.run} began and is recorded as missed")
         elif entry["what"] == "end":
             ended[entry["run"]] = entry["ok"]
         elif entry["what"] == "tick_failed":
@@ -421,16 +421,18 @@ def _check_run_log(history: History, runs: dict[int, RunFacts]) -> Iterator[Viol
         if run.job not in books:
             continue
         if run.status == "succeeded" and ended.get(key) is not True:
-            yield Violation("journal", f"run {key} is told as succeeded, but did not say so itself")
+            yield Violation(
+                "journal", f"run {key} is recorded as succeeded, but the job did not record success"
+            )
         if run.status == "failed" and run.signal is None:
             if ended.get(key):
-                yield Violation("journal", f"run {key} succeeded and is told as failed")
+                yield Violation("journal", f"run {key} succeeded and is recorded as failed")
             if run.exit_code is None and begun[key]:
-                yield Violation("journal", f"run {key} began and is told as never started")
+                yield Violation("journal", f"run {key} began and is recorded as never started")
 
 
 def _check_causes(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
-    """A run is lost only where something was done to it."""
+    """A run is lost only because of an injected fault."""
     if history.faults is None:
         return
     names = {job.key: job.name for job in history.jobs}
@@ -453,7 +455,7 @@ def _check_causes(history: History, runs: dict[int, RunFacts]) -> Iterator[Viola
 
 
 def figures(history: History) -> dict[str, Any]:
-    """What happened, in numbers."""
+    """Statistics of the history."""
     runs = {change.after.run: change.after for change in history.changes}
     found = list(overlaps(history.journal))
     return {

@@ -1,4 +1,4 @@
-"""The fault tests: ``make faults``, or ``pytest -m faults``; without the marker they are left out.
+"""The fault tests: ``make faults``, or ``pytest -m faults``; deselected without the marker.
 
 Each kind of database has one process of its own (``python -m tests.faults --serve``), which
 performs one experiment after the other. Replay: ``CHRONIKER_FAULT_SEED=N make faults``, or by hand
@@ -19,15 +19,9 @@ from tests.support.machine import require
 Perform = Callable[..., dict[str, Any]]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "faults: experiments with killed processes and lost databases; minutes long"
-    )
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "faults" in str(config.option.markexpr):
-        # One kind of database in each process, where they are to run side by side.
+        # One kind of database per process: they can run in parallel.
         chosen = (os.environ.get("CHRONIKER_FAULT_BACKENDS") or " ".join(BACKENDS)).split()
         others = [item for item in items if _backend_of(item) not in (None, *chosen)]
         config.hook.pytest_deselected(items=others)
@@ -59,7 +53,7 @@ def _session_fault_processes() -> Iterator[dict[str, FaultProcess]]:
 def fault_process(
     _session_fault_processes: dict[str, FaultProcess],
 ) -> Callable[[str], FaultProcess]:
-    """``fault_process(backend)``: made when it is first asked for."""
+    """``fault_process(backend)``: started on first use."""
 
     def get(backend: str) -> FaultProcess:
         if backend != "sqlite":

@@ -1,4 +1,4 @@
-"""Fake hosts: a tree of processes with a name, a clock, a runtime directory and a network line.
+"""Fake hosts: process trees with a name, a clock, a runtime directory and a connection.
 
 The root of a host's tree is its *init*: as on a real machine, orphans fall to it, and it starts
 ticks: one server that ticks by itself (``cronserver``), or a new process each time (``cron``). All
@@ -27,7 +27,7 @@ _MAX_TICKS = 10
 
 @dataclass(frozen=True, slots=True)
 class HostConfig:
-    """What a host is told when it is started."""
+    """The configuration of a host."""
 
     name: str
     directory: Path
@@ -61,7 +61,7 @@ def proc_state(pid: int) -> str:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs or could; the dead that nobody has waited for do not."""
+    """Whether a process is alive; zombies are not."""
     return proc_state(pid) not in ("", "Z", "X")
 
 
@@ -92,12 +92,12 @@ def _session(pid: int) -> int:
 
 
 def roles_of(init: int) -> Roles:
-    """Tell the processes apart by where they stand in the tree."""
+    """Classify the processes by their place in the tree."""
     roles = Roles()
     for pid in proc_children(init):
         if _session(pid) == init:
             roles.ticks.append(pid)
-        else:  # its zygote was killed
+        else:  # its fork server was killed
             _sort_warden(pid, roles)
     for tick in roles.ticks:
         for forkserver in proc_children(tick):
@@ -112,7 +112,7 @@ def roles_of(init: int) -> Roles:
 def _sort_warden(pid: int, roles: Roles) -> None:
     children = proc_children(pid)
     if not children:
-        return  # not yet at work, or nothing of interest any more
+        return  # not started yet, or of no interest any more
     roles.wardens.append(pid)
     for child in children:
         (roles.jobs if _session(child) == pid else roles.others).append(child)
@@ -140,7 +140,7 @@ class Host:
         return tree(self.pid)
 
     def freeze(self) -> list[int]:
-        """Stop the whole host, from the top, until nothing in it moves; the pids."""
+        """Freeze the whole host, parents first; the pids."""
         stopped: list[int] = []
         while more := [pid for pid in self.tree() if pid not in stopped and alive(pid)]:
             for pid in more:
@@ -151,17 +151,17 @@ class Host:
         return stopped
 
     def thaw(self) -> None:
-        """Let it go on, the jobs first: the worst order."""
+        """Resume the host, jobs first: the worst order."""
         for pid in reversed(self.tree()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         self.frozen.clear()
 
     def power_off(self) -> list[int]:
-        """Kill everything at once, as if the plug was pulled; the pids."""
+        """Kill everything at once, as a power failure does; the pids."""
         killed: list[int] = []
         while more := [pid for pid in self.tree() if pid not in killed]:
-            for pid in more:  # init first, so that it starts nothing more
+            for pid in more:  # init first: it then starts nothing more
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
             killed += more
@@ -173,7 +173,7 @@ class Host:
         return killed
 
     def shut_down(self) -> None:
-        """Ask it to end as a machine does: init ends its ticks, and ends itself then."""
+        """Shut the host down: init ends its ticks, then itself."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
 
@@ -217,13 +217,13 @@ def _run_init(config: HostConfig, close_inherited: Callable[[], None]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ticks: set[int] = set()
     next_tick = time.monotonic()
-    told = False
+    signalled = False
     while not ending or ticks:
         for pid in _reap():
             ticks.discard(pid)
         now = time.monotonic()
-        if ending and not told:
-            told = True
+        if ending and not signalled:
+            signalled = True
             for pid in ticks:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
@@ -241,7 +241,7 @@ def _reap() -> Iterator[int]:
 
 
 def configure(config: HostConfig) -> None:
-    """This process and all below it are the host now."""
+    """Make this process and its children the host."""
     from django.conf import settings
     from django.db import connection
 
@@ -266,7 +266,7 @@ def _fork_tick(config: HostConfig) -> int:
 
 
 def be_tick(config: HostConfig, **options: Any) -> int:
-    """In a process of its own: one tick, or a server that ticks for ever. Its exit code."""
+    """Run one tick or an endless cronserver in its own process; the exit code."""
     from django.db import connections
 
     from chroniker.engine.scheduler import Scheduler
@@ -289,9 +289,9 @@ def be_tick(config: HostConfig, **options: Any) -> int:
 
 
 def _set_clock(offset: float) -> None:
-    """Let this process and what it forks live ``offset`` seconds off; it can be stepped later.
+    """Shift the clock of this process and its forks by ``offset`` seconds; it can be stepped later.
 
-    SIGUSR2 steps the clock by an hour, as a person or a first answer of NTP would.
+    SIGUSR2 steps the clock by an hour, as an operator or NTP would.
     """
     import datetime
 

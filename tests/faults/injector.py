@@ -1,4 +1,4 @@
-"""Perform a plan: start hosts, do what it says, heal, and hand over all that was written down."""
+"""Performs a plan: starts hosts, injects faults, heals, and collects the history."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class FleetConfig:
 
 
 def _clock_offset() -> tuple[int, int]:
-    """How sure the second number is, and the database's clock at CLOCK_BOOTTIME 0; microseconds.
+    """The uncertainty, and the database clock at CLOCK_BOOTTIME 0; both in microseconds.
 
-    On a busy machine the answer may be a second old when it is read.
+    On a busy machine the result may be a second old when it is read.
     """
     before = boottime()
     now = site.micros(site.database_now())
@@ -89,7 +89,7 @@ class _ScheduledAction:
 
 
 class FaultInjector:
-    """One experiment, from the first host's start to the last process's end."""
+    """One experiment, from the start of the first host to the end of the last process."""
 
     def __init__(self, fleet_config: FleetConfig, directory: Path, seed: int) -> None:
         self.fleet_config = fleet_config
@@ -118,7 +118,7 @@ class FaultInjector:
     # -- from beginning to end -------------------------------------------------------------
 
     def perform(self, plan: Plan, jobs: list[JobFacts]) -> History:
-        """Do what the plan says, heal, settle, end everything, and collect."""
+        """Perform the plan, heal, settle, end everything, and collect."""
         try:
             self.start()
             self.inject(plan)
@@ -136,7 +136,7 @@ class FaultInjector:
         return history
 
     def start(self) -> None:
-        # All clocks of the checker in one: the database's, less CLOCK_BOOTTIME.
+        # One clock for the checker: that of the database, relative to CLOCK_BOOTTIME.
         self._offset = min(_clock_offset() for _ in range(20))[1]
         connections.close_all()
         names = [f"h{number}" for number in range(1, self.fleet_config.hosts + 1)]
@@ -171,7 +171,7 @@ class FaultInjector:
         return self.directory / ("run" if self.one_machine else f"run-{host}")
 
     def close_inherited(self) -> None:
-        """In a fork: close what is the injector's."""
+        """In a fork: close the resources of the injector."""
         if self.proxy:
             self.proxy.close_inherited()
 
@@ -182,7 +182,7 @@ class FaultInjector:
         while (now := time.monotonic()) < began + plan.seconds:
             self._run_due_actions(now)
             for name, host in list(self.hosts.items()):
-                if host.ended():  # it must not, unless it is told to
+                if host.ended():  # it must not end unless it is stopped
                     self.leftovers.append(f"init of {name} ended")
                     self.start_host(name)
             self._reap_helpers()
@@ -196,7 +196,7 @@ class FaultInjector:
                 self._record_fault("starved", slept, late)
 
     def _watch_overlaps(self) -> None:
-        """An instance that found another one and was killed cannot say when that was over."""
+        """An instance that recorded an overlap and was killed has no end of the overlap."""
         with self.journal.path.open("rb") as file:
             file.seek(self._journal_read)
             data = file.read()
@@ -220,7 +220,7 @@ class FaultInjector:
             heapq.heappop(self._due).action()
 
     def undo_faults(self) -> None:
-        """Undo whatever is still done."""
+        """End every fault that is still active."""
         for due in sorted(self._due):  # the ends of faults, in their order
             due.action()
         self._due.clear()
@@ -233,7 +233,7 @@ class FaultInjector:
                 self.proxy.send_command("lose_commits", name, number=0)
 
     def settle(self) -> None:
-        """After a lease and a tick nothing may be running that nobody looks after."""
+        """After a lease and a tick no run may be without an owner."""
         self._wait(self.lease + self.fleet_config.tick_seconds + SLACK_SECONDS)
         self._check_leases("after healing")
 
@@ -255,7 +255,7 @@ class FaultInjector:
                               f"that ended at {state.lease_expires_at}, now is {now}")  # fmt: skip
 
     def finish(self) -> None:
-        """End the hosts as machines are ended; nothing may stay."""
+        """Shut the hosts down; no process may remain."""
         if self._scraper:
             time.sleep(1.2)  # a last look at the counters
             self._scraper.stop()
@@ -283,7 +283,7 @@ class FaultInjector:
         self.leftovers += [f"stray {text}" for text in _describe_processes(self._orphaned_pids())]
 
     def _check_all_ended(self) -> None:
-        """Nothing may be running that a tick does not end once its lease is over.
+        """No run may remain that a tick does not end after its lease.
 
         A tick that had no time to write an end within two leases leaves it to the next one; as
         the machines have been shut down, that is here.
@@ -300,14 +300,14 @@ class FaultInjector:
         for state in leased.select_related("job"):
             log = self.directory / f"{state.lease_host}.log"
             lines = log.read_text(errors="replace").splitlines()
-            told = [line for line in lines if str(state.current_run_id) in line]
+            reported = [line for line in lines if str(state.current_run_id) in line]
             self.stuck.append(
                 f"{state.job} is still leased to {state.lease_host} at the end by run "
-                f"{state.current_run_id}, of which its log says: {told}"
+                f"{state.current_run_id}, of which its log says: {reported}"
             )
 
     def _orphaned_pids(self) -> list[int]:
-        """Whatever has fallen to the injector, which is a subreaper, and is not its own."""
+        """Orphans that the injector got as a subreaper."""
         self._reap_helpers()
         mine = {self.proxy.pid if self.proxy else 0, self._scraper.pid if self._scraper else 0}
         mine |= {host.pid for host in self.hosts.values()}
@@ -322,7 +322,7 @@ class FaultInjector:
                     self.helpers.remove(pid)
 
     def clean_up(self) -> None:
-        """Leave nothing, whatever has happened."""
+        """Remove everything, even after an error."""
         if self._scraper:
             self._scraper.stop()
         for host in self.hosts.values():
@@ -341,7 +341,7 @@ class FaultInjector:
     # -- faults ----------------------------------------------------------------------------
 
     def do(self, step: Step) -> None:
-        """Begin a fault; its end is put into the list of what is to come."""
+        """Start a fault and schedule its end."""
         self.done[step.kind] = self.done.get(step.kind, 0) + 1
         begin = boottime()
         try:
@@ -356,8 +356,8 @@ class FaultInjector:
         self._record_fault(step.kind, begin, boottime() - begin + step.seconds, host)
 
     def _record_fault(self, kind: str, begin: float, seconds: float, host: str = "") -> None:
-        """Note what may cost runs."""
-        # What it costs shows at most a lease, a tick and the patience with a database later.
+        """Record a fault that may lose runs."""
+        # Its effect shows at most a lease, a tick and the database backoff later.
         after = seconds + self.lease + self.fleet_config.tick_seconds + SLACK_SECONDS
         self.faults.append(
             Fault(
@@ -393,7 +393,7 @@ class FaultInjector:
             living = [
                 pid
                 for pid in pids
-                # What is stopped cannot be ended by the guards, and is judged after healing.
+                # Wardens cannot end frozen processes; they are checked after healing.
                 if alive(pid) and proc_state(pid) != "T" and _start_of(pid) == began[pid]
             ]
             if living:
@@ -405,8 +405,8 @@ class FaultInjector:
         self._kill(self.hosts[step.host].roles().forkservers)
 
     def _kill_warden(self, step: Step) -> None:
-        # One whose zygote was killed before is left alone: nobody is left then whom what the job
-        # has daemonised could fall to (docs/explanation/guarantees.md names this as not promised).
+        # A warden whose fork server was killed before is left alone: daemons of its job would have
+        # no parent to end them (docs/explanation/guarantees.md names this as not guaranteed).
         roles = self.hosts[step.host].roles()
         guarded = [pid for forkserver in roles.forkservers for pid in proc_children(forkserver)]
         warden = self._pick([pid for pid in roles.wardens if pid in guarded])
@@ -483,7 +483,7 @@ class FaultInjector:
         self.release_ticks(8)
 
     def release_ticks(self, number: int, **options: Any) -> list[int]:
-        """That many ticks at one instant, spread over the hosts."""
+        """Start this many ticks at one instant, spread over the hosts."""
         connections.close_all()
         ready, go = os.pipe()
         pids = []
@@ -536,7 +536,7 @@ class FaultInjector:
             JobState.objects.filter(pk=self.chance.choice(states)).request_stop(datetime.now(UTC))
 
     def _hold_rows(self, step: Step) -> None:
-        """Another program writes for long: rows of states, or the whole SQLite file."""
+        """Another program holds a long write transaction: state rows, or the whole SQLite file."""
         connections.close_all()
         pid = os.fork()
         if pid == 0:
@@ -554,7 +554,7 @@ class FaultInjector:
         self.helpers.append(pid)
 
     def _terminate(self, step: Step) -> None:
-        """The administrator ends sessions of the database."""
+        """The administrator terminates database sessions."""
         with connection.cursor() as cursor:
             if connection.vendor == "postgresql":
                 cursor.execute(
@@ -572,7 +572,7 @@ class FaultInjector:
                     cursor.execute(f"KILL {int(number)}")
 
     def _crash(self, step: Step) -> None:
-        """The database server dies in the middle of whatever it does, and is started again."""
+        """The database server crashes and is restarted."""
         server = servers.current
         if server is None:
             return
@@ -593,7 +593,7 @@ class FaultInjector:
         self._in(step, lambda: self._send_to_proxy(step, "refuse", on=False))
 
     def _blackhole(self, step: Step) -> None:
-        """Nothing comes through, and in the end the connections are found dead."""
+        """The network is cut; the connections end as dead."""
         self._send_to_proxy(step, "blackhole")
 
         def end() -> None:
@@ -603,7 +603,7 @@ class FaultInjector:
         self._in(step, end)
 
     def _silence(self, step: Step) -> None:
-        """Nothing comes through for a while, and then all of it does."""
+        """The network stalls and then delivers everything."""
         self._send_to_proxy(step, "blackhole")
         self._in(step, lambda: self._send_to_proxy(step, "resume"))
 
@@ -615,18 +615,18 @@ class FaultInjector:
         self._send_to_proxy(step, "lose_commits", number=step.number)
 
     def _skew(self, step: Step) -> None:
-        """The host comes up with another clock."""
+        """The host starts with another clock."""
         self.skews[step.host] = self.chance.choice(SKEWS)
         self._switch_off(step.host)
         self._switch_on(step.host)
 
     def _step_clock(self, step: Step) -> None:
-        """The clock of a tick is set while it ticks."""
+        """The clock of a tick is changed while it runs."""
         for pid in self.hosts[step.host].roles().ticks:
             os.kill(pid, signal.SIGUSR2)
 
     def _full_disk(self, step: Step) -> None:
-        """Fill the file system under the SQLite file, where it is one of its own."""
+        """Fill the file system of the SQLite file, if it has its own."""
         disk = (self.directory / "disk").resolve()
         if not os.path.ismount(disk):
             return
@@ -645,11 +645,11 @@ def _start_of(pid: int) -> str:
 
 
 def _describe_processes(pids: list[int]) -> list[str]:
-    told = []
+    reported = []
     for pid in pids:
         try:
             stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            told.append(f"{pid} (state {stat[0]}, parent {stat[1]}, session {stat[3]})")
+            reported.append(f"{pid} (state {stat[0]}, parent {stat[1]}, session {stat[3]})")
         except (OSError, IndexError):
-            told.append(f"{pid} (gone)")
-    return told
+            reported.append(f"{pid} (gone)")
+    return reported

@@ -1,4 +1,4 @@
-"""Books that the jobs keep themselves, outside the product: an append-only file and kernel locks.
+"""Records that jobs keep outside of the product: an append-only file and kernel locks.
 
 The product is not trusted with the question whether two instances of a job ran at one time. Each
 instance takes a flock(2) of its job as its first act, without waiting. Where that fails, another
@@ -25,12 +25,12 @@ Entry = dict[str, Any]
 
 
 def boottime() -> float:
-    """Seconds since boot, those asleep included."""
+    """Seconds since boot, including suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Journal:
-    """A file of JSON lines that any number of processes append to."""
+    """A file of JSON lines to which any number of processes append."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.path = Path(directory) / "journal.jsonl"
@@ -55,7 +55,7 @@ def read(directory: str | os.PathLike[str]) -> list[Entry]:
 
 
 class RunLog:
-    """An instance of a job, as it writes itself down. ``lock``: what no two may have at a time."""
+    """Records one instance of a job. ``lock``: what only one instance may hold at a time."""
 
     def __init__(self, behaviour: str, lock: str) -> None:
         directory = os.environ[DIRECTORY_VARIABLE]
@@ -64,7 +64,7 @@ class RunLog:
             "job": os.environ["CHRONIKER_JOB_NAME"],
             "host": os.environ.get("CHRONIKER_FAULTS_HOST", ""),
         }
-        # First of all, before anything is written.
+        # First, before anything is written.
         self._lock = os.open(
             os.path.join(directory, f"job-{lock}.lock"), os.O_RDWR | os.O_CREAT, 0o600
         )
@@ -82,7 +82,7 @@ class RunLog:
         self.journal.write("begin", behaviour=behaviour, **self.facts)
 
     def end(self, *, ok: bool) -> None:
-        """Write down that the work is done; the process ends right after."""
+        """Record that the work is done; the process ends right after."""
         self.journal.write("end", ok=ok, **self.facts)
 
     def note(self, what: str, **facts: Any) -> None:

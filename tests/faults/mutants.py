@@ -1,8 +1,7 @@
-"""Deliberate breakages, one at a time: the checker must see each, or it would see nothing.
+"""Deliberate defects, one at a time: the checker has to report each of them.
 
-A mutant is a small edit of the product's source, made in the memory of the ticks of the fake
-hosts; no file is changed. An edit whose text is no longer found fails, so that mutants follow the
-code.
+A mutant is a small edit of the source, applied in the memory of the ticks of the fake hosts; no
+file is changed. An edit whose text is not found fails, so that mutants follow the code.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from django.db import connection
 from tests.faults.scenarios import Experiment
 
 Edit = tuple[str, str, str]
-"""``module.function`` or ``module.Class.method`` in chroniker, what stands in its source (whose
-first line is not indented), and the breakage."""
+"""``module:function`` or ``module:Class.method`` in chroniker, a text of its source (whose first
+line is not indented), and the text that replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A breakage, the experiment that is to expose it, and what the checker then says."""
+    """A defect, the experiment that exposes it, and the violation that the checker reports."""
 
     name: str
     meaning: str
@@ -43,7 +42,7 @@ class Mutant:
 
 @contextmanager
 def without_uniqueness() -> Iterator[None]:
-    """The constraints on runs and states are gone."""
+    """Remove the constraints on runs and states."""
     from chroniker.models import JobState, Run
 
     gone = [
@@ -70,28 +69,28 @@ _NOW = "import datetime\n    return '%s::timestamptz', (datetime.datetime.now(da
 MUTANTS = (
     Mutant(
         "check_then_act",
-        "a claim reads what is free and takes it without looking again",
+        "a claim reads free states and takes them without checking again",
         "together",
         ("postgres",),
         frozenset({"overlap", "journal", "stale write", "drift", "slot"}),
         (
             (
-                "claims._stamp_token",
+                "engine.claims:_stamp_token",
                 "free.filter(pk__in=keys, lease_token__isnull=True).update(",
                 "__import__('time').sleep(0.05)\n    JobState.objects.filter(pk__in=keys).update(",
             ),
-            ("claims._lock_rows", "return can", "return False and can"),
+            ("engine.claims:_lock_rows", "return can", "return False and can"),
         ),
     ),
     Mutant(
         "finish_without_token",
-        "the end of a run is written whoever owns the job by now",
+        "the end of a run is written even if another tick owns the job",
         "frozen_ticks",
         ("postgres",),
         frozenset({"drift", "stale write", "overlap", "stuck"}),
         (
             (
-                "endings.end_run",
+                "engine.completion:end_run",
                 "filter(pk=ended.state.pk, lease_token=ended.token)",
                 "filter(pk=ended.state.pk)",
             ),
@@ -99,13 +98,13 @@ MUTANTS = (
     ),
     Mutant(
         "finish_repeated",
-        "an end whose COMMIT was not answered is written again, token or not",
+        "an end whose COMMIT got no reply is written again without its token",
         "lost_commits",
         ("mariadb",),
         frozenset({"drift"}),
         (
             (
-                "endings.end_run",
+                "engine.completion:end_run",
                 "filter(pk=ended.state.pk, lease_token=ended.token)",
                 "filter(pk=ended.state.pk)",
             ),
@@ -113,21 +112,21 @@ MUTANTS = (
     ),
     Mutant(
         "count_ignored",
-        "the end of a run is written although its token was gone",
+        "the end of a run is written although its token was lost",
         "frozen_ticks",
         ("postgres",),
         frozenset({"stale write"}),
-        (("endings.end_run", "return False\n    outcome", "pass\n    outcome"),),
+        (("engine.completion:end_run", "return False\n    outcome", "pass\n    outcome"),),
     ),
     Mutant(
         "recounted",
-        "counters are computed from the rows of runs, which are pruned",
+        "counters are computed from the rows of runs, although old rows are deleted",
         "pruned",
         ("postgres",),
         frozenset({"drift", "decrease"}),
         (
             (
-                "endings._state_changes",
+                "engine.completion:_state_changes",
                 'F("runs_total") + 1',
                 'Run.objects.filter(job=job, duration_seconds__isnull=False).count() + 1',
             ),
@@ -135,18 +134,18 @@ MUTANTS = (
     ),
     Mutant(
         "host_clock",
-        "leases are kept by the hosts' own clocks",
+        "leases use the clocks of the hosts",
         "skewed",
         ("postgres",),
         frozenset({"overlap", "cause", "journal", "stale write", "early"}),
         (
-            ("clock.DatabaseNow.as_postgresql", 'return "clock_timestamp()", ()', _NOW),
-            ("clock.StatementNow.as_postgresql", 'return "statement_timestamp()", ()', _NOW),
+            ("db.clock:DatabaseNow.as_postgresql", 'return "clock_timestamp()", ()', _NOW),
+            ("db.clock:StatementNow.as_postgresql", 'return "statement_timestamp()", ()', _NOW),
         ),
     ),
     Mutant(
         "no_uniqueness",
-        "the database takes two states of a job and two running runs",
+        "the database accepts two states of a job and two running runs",
         "together",
         ("postgres",),
         frozenset({"uniqueness"}),
@@ -154,13 +153,13 @@ MUTANTS = (
     ),
     Mutant(
         "lost_is_success",
-        "a run whose guard was killed is taken for a success",
+        "a run whose warden was killed counts as a success",
         "killed_wardens",
         ("postgres", "sqlite"),
         frozenset({"journal"}),
         (
             (
-                "running_child.RunningChild.outcome",
+                "processes.running_child:RunningChild.outcome",
                 "Outcome(RunStatus.LOST, error)",
                 "Outcome(RunStatus.SUCCEEDED)",
             ),
@@ -168,13 +167,13 @@ MUTANTS = (
     ),
     Mutant(
         "deaf_to_leases",
-        "a guard lets its run go on when the lease ends",
+        "a warden lets its run continue after the end of the lease",
         "frozen_ticks",
         ("postgres",),
         frozenset({"overlap"}),
         (
             (
-                "warden._Warden._wait",
+                "processes.warden:_Warden._wait",
                 "self.lease_deadline is not None and now >= self.lease_deadline",
                 "False",
             ),
@@ -182,51 +181,66 @@ MUTANTS = (
     ),
     Mutant(
         "greedy_reaper",
-        "leases are taken away before they end",
+        "leases are taken over before they end",
         "calm",
         ("postgres",),
         frozenset({"cause", "overlap", "journal"}),
         (
             (
-                "querysets.JobStateQuerySet.stale",
+                "models.state:JobStateQuerySet.stale",
                 "lease_token__isnull=False, lease_expires_at__lt=StatementNow()",
                 "lease_token__isnull=False",
             ),
-            ("endings.end_run", "mine = mine.filter(lease_expires_at__lt=StatementNow())", "pass"),
+            (
+                "engine.completion:end_run",
+                "mine = mine.filter(lease_expires_at__lt=StatementNow())",
+                "pass",
+            ),
         ),
     ),
     Mutant(
         "orphans_live",
-        "a guard does not notice that its scheduler is dead",
+        "a warden does not notice that its scheduler is dead",
         "killed_ticks",
-        ("sqlite",),  # elsewhere the end of the lease kills the run in time all the same
+        ("sqlite",),  # elsewhere the end of the lease still kills the run in time
         frozenset({"leftover", "overlap"}),
-        (("warden._Warden._read_control", "self.orphaned = True\n        self._terminate(",
-          "return (0,\n        "),),
+        (
+            (
+                "processes.warden:_Warden._read_control",
+                "self.orphaned = True\n        self._terminate(",
+                "return (0,\n        ",
+            ),
+        ),
     ),
     Mutant(
         "takes_from_the_living",
-        "on SQLite a lease that ran out is taken from an owner who is alive",
+        "on SQLite an expired lease is taken from an owner that is alive",
         "long_writer",
         ("sqlite",),
         frozenset({"cause", "overlap", "journal", "stale write"}),
-        (("reaping._may_take_over", "owner = state.lease_owner", "return True"),),
+        (("engine.reaper:_may_take_over", "owner = state.lease_owner", "return True"),),
     ),
     Mutant(
         "lock_not_asked",
-        "nobody asks the kernel whether the tick of a lock is dead",
+        "the kernel is not asked whether the owner of a lock is dead",
         "calm",
         ("sqlite",),
         frozenset({"cause", "overlap", "journal"}),
-        (("locks.owner_is_dead", "if not lock.acquire(wait=False, create=False):", "if False:"),),
+        (
+            (
+                "processes.locks:owner_is_dead",
+                "if not lock.acquire(wait=False, create=False):",
+                "if False:",
+            ),
+        ),
     ),
     Mutant(
         "missed_forgotten",
-        "slots that went by leave no row",
+        "missed slots leave no row",
         "downtime",
         ("postgres",),
         frozenset({"slot"}),
-        (("claims._take_scheduled_slot", "if not known:", "if False:"),),
+        (("engine.claims:_take_scheduled_slot", "if not known:", "if False:"),),
     ),
 )  # fmt: skip
 
@@ -237,7 +251,7 @@ def named(name: str) -> Mutant:
 
 @contextmanager
 def applied(name: str, experiment: Experiment) -> Iterator[None]:
-    """Let the ticks of the lab's hosts be broken, for this block."""
+    """Apply a defect to the ticks of the fake hosts for this block."""
     mutant = named(name)
 
     def prepare() -> None:
@@ -253,9 +267,10 @@ def applied(name: str, experiment: Experiment) -> Iterator[None]:
 
 
 def apply(edit: Edit) -> None:
-    """Change a function in this process. Raises LookupError where its source reads otherwise."""
+    """Replace a function in this process. Raises LookupError if its source has another text."""
     where, old, new = edit
-    module_name, *path = where.split(".")
+    module_name, _, attribute = where.partition(":")
+    path = attribute.split(".")
     module = importlib.import_module(f"chroniker.{module_name}")
     owner: Any = module
     for part in path[:-1]:
@@ -267,7 +282,7 @@ def apply(edit: Edit) -> None:
     space: dict[str, Any] = {}
     exec(compile(source.replace(old, new), module.__file__ or "", "exec"), vars(module), space)
     changed = space[path[-1]]
-    if "super()" in source:  # outside its class there is no cell for it
+    if "super()" in source:  # outside its class there is no cell for super()
         raise LookupError(f"{where} uses super()")
     for other in list(sys.modules.values()):
         if getattr(other, "__name__", "").startswith("chroniker"):

@@ -1,4 +1,4 @@
-"""What goes wrong and when, drawn from a seed: a run that found something can be repeated."""
+"""Plans of faults, generated from a seed, so that a failure can be repeated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, order=True)
 class Step:
-    """A fault: when it begins (seconds from the start), what, to which host, for how long."""
+    """A fault: its start (seconds from the beginning), kind, host and duration."""
 
     at: float
     kind: str
@@ -19,7 +19,7 @@ class Step:
     """How many COMMITs, ticks, or which of several victims."""
 
 
-# Weight, and the bounds of its duration in leases. Zero: it is a moment.
+# Weight, and the limits of the duration in leases; zero: no duration.
 ANY_SETUP: dict[str, tuple[int, float, float]] = {
     "kill_tick": (6, 0, 0),
     "kill_forkserver": (3, 0, 0),
@@ -55,7 +55,7 @@ ONE_MACHINE: dict[str, tuple[int, float, float]] = {
 
 @dataclass(slots=True)
 class Plan:
-    """A seed and what follows from it."""
+    """A seed and the steps generated from it."""
 
     seed: int
     seconds: float

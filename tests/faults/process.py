@@ -19,7 +19,7 @@ LONG = bool(os.environ.get("CHRONIKER_FAULTS_LONG"))
 
 
 def seed() -> int:
-    """The one that is asked for, or a new one each time."""
+    """The seed from the environment, or a new random one."""
     return int(os.environ.get("CHRONIKER_FAULT_SEED") or random.SystemRandom().randrange(1, 10**6))
 
 
@@ -37,7 +37,7 @@ class FaultProcess:
         )
 
     def perform(self, scenario: str, *, mutant: str = "", **options: Any) -> dict[str, Any]:
-        """Perform one and return its report; what it says is also printed."""
+        """Perform an experiment; its report, which is also printed."""
         assert self._process.stdin and self._process.stdout
         order = {"scenario": scenario, "seed": seed(), "mutant": mutant, "options": options}
         self._process.stdin.write(json.dumps(order) + "\n")

@@ -1,4 +1,4 @@
-"""A TCP proxy between a fake host and its database, which can lose what it is to carry.
+"""A TCP proxy between a fake host and its database that can drop data.
 
 One process serves all hosts, with a port (a *door*) for each. It knows enough of both protocols
 to find a COMMIT: it can hand it on, wait until the server has answered, and then drop the answer
@@ -23,7 +23,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 def is_commit(vendor: str, data: bytes) -> bool:
-    """Whether the client has just sent a COMMIT: a simple query, or one that is parsed first."""
+    """Whether the client sent a COMMIT, as a simple or a prepared query."""
     if vendor == "mysql":
         return bool(_MYSQL_COMMIT.match(data))
     return b"COMMIT\0" in data
@@ -36,7 +36,7 @@ class _Connection:
     drop_response: bool = False
 
     def cut(self) -> None:
-        """Reset both ends."""
+        """Reset both connections."""
         for writer in (self.client, self.server):
             with contextlib.suppress(OSError):
                 sock = writer.get_extra_info("socket")
@@ -46,7 +46,7 @@ class _Connection:
 
 @dataclass(eq=False)
 class _Listener:
-    """One host's way to the database."""
+    """The connections of one host to the database."""
 
     vendor: str
     upstream: tuple[str, int]
@@ -89,7 +89,7 @@ class _Listener:
                 connection.drop_response = True
             connection.server.write(data)
             await connection.server.drain()
-        await self._wait_until_open()  # nobody hears of an end through a dead line
+        await self._wait_until_open()  # a dead line delivers no end of connection
         raise ConnectionError
 
     async def _forward_responses(
@@ -159,7 +159,7 @@ class _Proxy:
 
 
 class Proxy:
-    """The injector's end: the proxy is a process of its own, and ends with this one."""
+    """The handle of the injector: the proxy is a separate process that ends with this one."""
 
     def __init__(self, vendor: str, upstream: tuple[str, int]) -> None:
         ours, theirs = socket.socketpair()
@@ -177,12 +177,12 @@ class Proxy:
         self._answers = ours.makefile("rb")
 
     def send_command(self, do: str, listener: str = "", **facts: Any) -> Any:
-        """Give an order and wait until it is obeyed."""
+        """Send a command and wait until it is done."""
         self._socket.sendall(json.dumps({"do": do, "door": listener, **facts}).encode() + b"\n")
         return json.loads(self._answers.readline())
 
     def close_inherited(self) -> None:
-        """In a fork: close what belongs to the injector."""
+        """In a fork: close the resources of the injector."""
         self._answers.close()
         self._socket.close()
 

@@ -1,4 +1,4 @@
-"""Experiments: which jobs, which hosts, which faults. Each hands back a history to be checked."""
+"""Experiments: their jobs, hosts and faults. Each returns a history to check."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ settings: Any = django_settings
 
 @dataclass(slots=True)
 class Experiment:
-    """Where an experiment takes place."""
+    """The surroundings of an experiment."""
 
     directory: Path
     seed: int
@@ -47,7 +47,7 @@ class Experiment:
         created: datetime | None = None,
         **fields: Any,
     ) -> Any:
-        """Define a job that keeps books; ``every``: seconds; ``ago``: seconds since creation."""
+        """Define a job that records its runs ``every`` so many seconds, created ``ago`` seconds."""
         from chroniker.models import Job
 
         if created is None:
@@ -76,7 +76,7 @@ class Experiment:
         return row
 
     def run_plan(self, fleet_config: FleetConfig, plan: Plan) -> History:
-        """Play a plan with these jobs."""
+        """Perform a plan with these jobs."""
         fleet_config.prepare = self.prepare
         fleet_config.settle = fleet_config.settle and self.prepare is None
         injector = FaultInjector(fleet_config, self.directory, self.seed)
@@ -87,7 +87,7 @@ class Experiment:
 
 
 def fleet(experiment: Experiment, scale: int = 1) -> None:
-    """Jobs that behave in every way, about 20 slots a second."""
+    """Jobs with every kind of behaviour, about 20 slots per second."""
     for number in range(9 * scale):
         experiment.job(f"quick {number}", "quick", max_runs_kept=None)
     for number in range(3 * scale):
@@ -95,16 +95,20 @@ def fleet(experiment: Experiment, scale: int = 1) -> None:
     for number in range(2):
         experiment.job(f"failing {number}", "fail 0.05", every=2 + number, max_retries=2,
                 retry_delay_seconds=1, max_runs_kept=None)  # fmt: skip
-    experiment.job("leaving", "leave", every=2, max_runs_kept=None)
-    experiment.job("stubborn", "stubborn 2", every=3, kill_grace_seconds=1, max_runs_kept=None)
-    experiment.job("stubborn for long", "stubborn 20", every=4, timeout_seconds=1, kill_grace_seconds=1,
-            max_runs_kept=None)  # fmt: skip
+    experiment.job("leaving", "exit", every=2, max_runs_kept=None)
+    experiment.job(
+        "stubborn", "ignore_sigterm 2", every=3, kill_grace_seconds=1, max_runs_kept=None
+    )
+    experiment.job(
+        "stubborn for long", "ignore_sigterm 20", every=4, timeout_seconds=1, kill_grace_seconds=1,
+        max_runs_kept=None,
+    )  # fmt: skip
     for number in range(2):
-        experiment.job(f"daemon {number}", f"daemonise {0.2 + number}", every=2 + number,
+        experiment.job(f"daemon {number}", f"daemonize {0.2 + number}", every=2 + number,
                 kill_grace_seconds=1, max_runs_kept=None)  # fmt: skip
     experiment.job("flood", "flood 2", every=3, max_runs_kept=None)
     experiment.job("progress", "progress 1.5", every=2, max_runs_kept=None)
-    experiment.job("talker", "talk 2.5", every=3, max_runs_kept=None)
+    experiment.job("talker", "print_lines 2.5", every=3, max_runs_kept=None)
     experiment.job("writer", "write 0.2", every=2, max_runs_kept=None)
     experiment.job("impatient", "sleep 0.2", start_deadline_seconds=1, max_runs_kept=None)
     experiment.job("pruned", "quick", max_runs_kept=10)
@@ -114,7 +118,7 @@ def fleet(experiment: Experiment, scale: int = 1) -> None:
 
 
 def chain(experiment: Experiment) -> None:
-    """Two that wait for a third: one with a schedule, one without."""
+    """Two jobs downstream of a third: one with a schedule, one without."""
     from chroniker.models import JobDependency
 
     first = experiment.job("first", "sleep 0.3", every=2, max_runs_kept=None)
@@ -127,7 +131,7 @@ def chain(experiment: Experiment) -> None:
 def random_faults(
     experiment: Experiment, seconds: float = 60.0, every: float = 0.9, hosts: int = 3
 ) -> History:
-    """Everything at once, drawn from the seed."""
+    """All kinds of faults, generated from the seed."""
     fleet(experiment)
     chain(experiment)
     names = [f"h{number}" for number in range(1, hosts + 1)]
@@ -143,7 +147,7 @@ def random_faults(
 
 
 def calm(experiment: Experiment, seconds: float = 4.0) -> History:
-    """Nothing goes wrong."""
+    """No faults."""
     fleet(experiment)
     chain(experiment)
     return experiment.run_plan(FleetConfig(hosts=3, settle=False), Plan(experiment.seed, seconds))
@@ -152,7 +156,7 @@ def calm(experiment: Experiment, seconds: float = 4.0) -> History:
 def _every(
     kind: str, first: float, last: float, apart: float, hosts: int, **facts: Any
 ) -> list[Step]:
-    """The same fault again and again, at one host after the other."""
+    """The same fault repeatedly, on one host after the other."""
     steps: list[Step] = []
     at = first
     while at < last:
@@ -162,7 +166,7 @@ def _every(
 
 
 def together(experiment: Experiment) -> History:
-    """Many ticks on three hosts at the very moment at which a dozen jobs are due."""
+    """Many ticks on three hosts at the moment when a dozen jobs are due."""
     for number in range(12):
         experiment.job(f"sleeper {number}", "sleep 0.4")
     steps = _every("burst", 1.0, 4.0, 0.5, 1)
@@ -171,10 +175,10 @@ def together(experiment: Experiment) -> History:
 
 
 def frozen_ticks(experiment: Experiment) -> History:
-    """Schedulers stop for longer than their leases, with long jobs, and wake up again."""
+    """Schedulers are frozen for longer than their leases, with long jobs, and resume."""
     for number in range(6):
         experiment.job(f"long {number}", "sleep 6")
-        experiment.job(f"talker {number}", "talk 3.5")
+        experiment.job(f"talker {number}", "print_lines 3.5")
     steps = [Step(1.6, "freeze_tick", "h1", 4.2), Step(4.0, "freeze_tick", "h2", 4.2)]
     return experiment.run_plan(
         FleetConfig(hosts=3, servers="all"), Plan(experiment.seed, 9.5, steps)
@@ -182,17 +186,17 @@ def frozen_ticks(experiment: Experiment) -> History:
 
 
 def frozen_hosts(experiment: Experiment) -> History:
-    """Whole hosts stop for longer than their leases, with long jobs, and wake up again."""
+    """Whole hosts are frozen for longer than their leases, with long jobs, and resume."""
     for number in range(6):
         experiment.job(f"long {number}", "sleep 6")
-        experiment.job(f"talker {number}", "talk 3.5")
-        experiment.job(f"stubborn {number}", "stubborn 5", every=2, kill_grace_seconds=1)
+        experiment.job(f"talker {number}", "print_lines 3.5")
+        experiment.job(f"stubborn {number}", "ignore_sigterm 5", every=2, kill_grace_seconds=1)
     steps = [Step(1.6, "freeze_host", "h1", 4.2), Step(4.0, "freeze_host", "h2", 4.2)]
     return experiment.run_plan(FleetConfig(hosts=3), Plan(experiment.seed, 9.5, steps))
 
 
 def lost_commits(experiment: Experiment) -> History:
-    """COMMITs are done and their replies are lost, all the time."""
+    """COMMITs succeed and their replies are lost, continuously."""
     for number in range(10):
         experiment.job(f"quick {number}", "quick")
     steps = _every("lose_commits", 0.8, 5.0, 0.3, 2, number=1)
@@ -202,7 +206,7 @@ def lost_commits(experiment: Experiment) -> History:
 
 
 def pruned(experiment: Experiment) -> History:
-    """Old runs are deleted while new ones run."""
+    """Old runs are deleted while new runs start."""
     for number in range(6):
         experiment.job(f"pruned {number}", "quick", max_runs_kept=3)
     return experiment.run_plan(
@@ -221,11 +225,11 @@ def skewed(experiment: Experiment) -> History:
 
 
 def killed_wardens(experiment: Experiment) -> History:
-    """The guards of runs are killed, also where a daemon was left behind."""
+    """Wardens are killed, even if a daemon was left behind."""
     for number in range(8):
         experiment.job(f"sleeper {number}", "sleep 0.7")
     for number in range(3):
-        experiment.job(f"daemon {number}", "daemonise 1", every=2)
+        experiment.job(f"daemon {number}", "daemonize 1", every=2)
     steps = _every("kill_warden", 1.2, 4.5, 0.25, 2)
     return experiment.run_plan(
         FleetConfig(hosts=2, settle=False), Plan(experiment.seed, 7.8, steps)
@@ -233,22 +237,22 @@ def killed_wardens(experiment: Experiment) -> History:
 
 
 def killed_forkservers(experiment: Experiment) -> History:
-    """What forks the runs is killed again and again."""
+    """Fork servers are killed repeatedly."""
     for number in range(12):
         experiment.job(f"quick {number}", "sleep 0.1")
     for number in range(3):
-        experiment.job(f"daemon {number}", "daemonise 1.5", every=2)
+        experiment.job(f"daemon {number}", "daemonize 1.5", every=2)
     steps = _every("kill_forkserver", 1.0, 6.0, 0.11, 2)
     return experiment.run_plan(FleetConfig(hosts=2), Plan(experiment.seed, 7.0, steps))
 
 
 def killed_ticks(experiment: Experiment) -> History:
-    """Schedulers are killed while their jobs sleep, resist or have left daemons."""
+    """Schedulers are killed while jobs sleep, ignore SIGTERM or have left daemons."""
     for number in range(4):
         experiment.job(f"long {number}", "sleep 9")
-        experiment.job(f"stubborn {number}", "stubborn 9")
+        experiment.job(f"stubborn {number}", "ignore_sigterm 9")
     for number in range(2):
-        experiment.job(f"daemon {number}", "daemonise 4")
+        experiment.job(f"daemon {number}", "daemonize 4")
     steps = _every("kill_tick", 1.5, 4.5, 0.5, 2)
     return experiment.run_plan(
         FleetConfig(hosts=2, settle=False), Plan(experiment.seed, 8.0, steps)
@@ -256,7 +260,7 @@ def killed_ticks(experiment: Experiment) -> History:
 
 
 def long_writer(experiment: Experiment) -> History:
-    """Another program holds SQLite's only write lock for longer than a lease."""
+    """Another program holds the write lock of SQLite for longer than a lease."""
     for number in range(8):
         experiment.job(f"sleeper {number}", "sleep 7")
     experiment.job("quick", "quick")
@@ -278,10 +282,10 @@ def full_disk(experiment: Experiment) -> History:
 
 
 def downtime(experiment: Experiment) -> History:
-    """Jobs that are new, and jobs whose hosts were away for 1, 101 and 10,000 slots."""
+    """New jobs, and jobs whose hosts were down for 1, 101 and 10,000 slots."""
     for slots in (0, 1, 101, 10_000):
         for number in range(3):
-            # The slots go by one a minute: none comes while this is looked at.
+            # One slot per minute: none is due during the check.
             created = datetime.now(UTC) - timedelta(minutes=slots, seconds=30)
             experiment.job(f"away for {slots}, {number}", "quick", every=60, created=created)
         created = datetime.now(UTC) - timedelta(minutes=slots, seconds=30)
@@ -294,7 +298,7 @@ def downtime(experiment: Experiment) -> History:
 
 
 def crashes(experiment: Experiment) -> History:
-    """The database server crashes and comes back, again and again."""
+    """The database server crashes and restarts repeatedly."""
     for number in range(8):
         experiment.job(f"quick {number}", "quick")
         experiment.job(f"sleeper {number}", "sleep 1.5")
@@ -303,7 +307,7 @@ def crashes(experiment: Experiment) -> History:
 
 
 def lost_claim_commits(experiment: Experiment) -> History:
-    """A claim's COMMIT is done, its reply lost, and the database away for most of a lease."""
+    """A claim's COMMIT succeeds without a reply; the database is down for most of a lease."""
     for number in range(6):
         experiment.job(f"long {number}", "sleep 3", every=2)
     steps = []
@@ -314,9 +318,11 @@ def lost_claim_commits(experiment: Experiment) -> History:
 
 
 def simultaneous_ticks(experiment: Experiment, ticks: int = 100) -> History:
-    """So many ticks are released at one instant, with 40 new jobs due."""
-    injector = FaultInjector(FleetConfig(hosts=4, tick_seconds=3600, servers="none", settle=False,
-                                prepare=experiment.prepare), experiment.directory, experiment.seed)  # fmt: skip
+    """This many ticks start at one instant, with 40 new jobs due."""
+    config = FleetConfig(
+        hosts=4, tick_seconds=3600, servers="none", settle=False, prepare=experiment.prepare
+    )
+    injector = FaultInjector(config, experiment.directory, experiment.seed)
 
     def fire(step: Step) -> None:
         for number in range(40):
@@ -343,7 +349,7 @@ def _wait_for(injector: FaultInjector, pids: list[int]) -> list[int]:
 
 
 def _with_long_timeouts() -> None:
-    """Leases as a site has them: this is about load, not about faults."""
+    """Use the lease settings of a site: this tests load, not faults."""
     settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS = 60, 10
 
 
@@ -354,7 +360,7 @@ def ten_hosts(
     hosts: int = 10,
     at_once: bool = False,
 ) -> History:
-    """Ten hosts tick twenty times each; a thousand jobs become due on the way, or at once."""
+    """Ten hosts tick twenty times each; a thousand jobs become due gradually or at once."""
     apart = 3.0
     _with_long_timeouts()
     now = datetime.now(UTC).replace(microsecond=0)
@@ -378,14 +384,16 @@ def ten_hosts(
 
 
 def week_of_downtime(experiment: Experiment, jobs: int = 1000) -> History:
-    """A thousand minutely jobs are due by one slot, and then by those of a week: the first tick."""
+    """The first tick of a thousand minutely jobs after one missed slot, and after a week."""
     from chroniker.engine.planning import plan_changed_jobs
     from chroniker.models import Host as HostRow
     from chroniker.models import JobState, Run
 
     _with_long_timeouts()
-    injector = FaultInjector(FleetConfig(hosts=1, tick_seconds=3600, servers="none", settle=False,
-                                prepare=experiment.prepare), experiment.directory, experiment.seed)  # fmt: skip
+    config = FleetConfig(
+        hosts=1, tick_seconds=3600, servers="none", settle=False, prepare=experiment.prepare
+    )
+    injector = FaultInjector(config, experiment.directory, experiment.seed)
     ticks: list[float] = []
 
     def done() -> Any:
@@ -394,7 +402,7 @@ def week_of_downtime(experiment: Experiment, jobs: int = 1000) -> History:
     def fire(step: Step) -> None:
         for number in range(jobs):
             experiment.job(f"minutely {number}", "quick", every=60, ago=90, max_runs_kept=None)
-        # Their slots are moved by hand, and are not to be counted.
+        # Their slots are moved by hand and not counted.
         experiment.jobs[:] = [replace(job, period=None) for job in experiment.jobs]
         plan_changed_jobs(site.database_now())
         for away in (timedelta(), timedelta(days=7)):
@@ -434,8 +442,9 @@ SCENARIOS: dict[str, Callable[..., History]] = {
     **{
         scenario.__name__: scenario
         for scenario in (
-            simultaneous_ticks, calm, crashes, lost_claim_commits, downtime, frozen_hosts, frozen_ticks,
-            full_disk, killed_ticks, killed_wardens, killed_forkservers, long_writer, lost_commits,
+            simultaneous_ticks, calm, crashes, lost_claim_commits, downtime, frozen_hosts,
+            frozen_ticks, full_disk, killed_ticks, killed_wardens, killed_forkservers,
+            long_writer, lost_commits,
             pruned, skewed, ten_hosts, together, week_of_downtime,
         )
     },
@@ -443,7 +452,7 @@ SCENARIOS: dict[str, Callable[..., History]] = {
 
 
 def run_scenario(experiment: Experiment, name: str, **options: Any) -> dict[str, Any]:
-    """Perform and judge; what a test or a person gets to see."""
+    """Perform and check an experiment; the report."""
     began = time.monotonic()
     usual = settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS
     try:

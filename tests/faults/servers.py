@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the experiments' own, which may be crashed and crowded.
+"""A PostgreSQL server for the experiments, which they may crash and overload.
 
 Where its programs are not installed the site's server is used, which is neither.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Nothing of the tests is imported here: their settings are read once this has a server.
+# Nothing of the tests is imported here: their settings are read after the server has started.
 _SHM = "/dev/shm"
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
@@ -27,14 +27,14 @@ _OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "300",
-    "fsync": "off",  # a crashed server loses nothing by it, and no crash of the machine is played
+    "fsync": "off",  # a crashed server loses nothing by it, and the machine does not crash
     "shared_buffers": "32MB",
     "logging_collector": "off",
 }
 
 
 class Postgres:
-    """A cluster in memory, as the user ``postgres`` where this is root."""
+    """A cluster in memory; as the user ``postgres`` if this is root."""
 
     def __init__(self, directory: Path, programs: Path) -> None:
         self.directory = directory
@@ -61,7 +61,7 @@ class Postgres:
             raise RuntimeError((self.directory / "log").read_text()[-2000:])
 
     def start(self) -> None:
-        """Start it; it falls to init, not to this process, which ends what has fallen to it."""
+        """Start it as a child of init: this process kills its orphans."""
         was = ctypes.c_int()
         libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(was), 0, 0, 0)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
@@ -77,7 +77,7 @@ class Postgres:
                    f"{self.directory}/server.log", "start")  # fmt: skip
 
     def stop(self, mode: str = "immediate") -> None:
-        """``immediate``: as if it had crashed."""
+        """Stop it; ``immediate`` is like a crash."""
         self._call("pg_ctl", "-D", f"{self.directory}/data", "-w", "-m", mode, "stop")
 
 
@@ -87,7 +87,7 @@ current: Postgres | None = None
 
 @contextmanager
 def own_postgres() -> Iterator[None]:
-    """Let the environment name a server of this process's own, for this block."""
+    """Set the environment to a server of this process for this block."""
     global current
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb")) or [
         path for path in [shutil.which("initdb")] if path

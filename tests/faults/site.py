@@ -1,4 +1,4 @@
-"""A site of its own for an experiment: a database that is made and removed, an audit, jobs.
+"""The site of an experiment: a temporary database with an audit, and jobs.
 
 The audit is kept by triggers, so that it is written in the product's own transactions, whatever
 the product believes: each row of the table of runs, as it was after each change, in order.
@@ -56,12 +56,12 @@ def micros(moment: datetime | None) -> int | None:
 
 @contextmanager
 def own_database(directory: Path | None = None) -> Iterator[None]:
-    """A database that no other process has, for this block; ``directory``: of an SQLite file."""
+    """A database for this process and block; ``directory``: that of the SQLite file."""
     with _slot() as slot:
         name = f"test_chroniker_faults_{slot}"
         if connection.vendor == "sqlite":
             assert directory is not None
-            disk = directory / "disk"  # may be full one day, where it could be mounted
+            disk = directory / "disk"  # may be filled on purpose if it could be mounted
             name = str((disk if disk.exists() else directory) / "site.sqlite3")
         before = connection.settings_dict["NAME"]
         connection.settings_dict["TEST"]["NAME"] = name
@@ -80,7 +80,7 @@ def _drop_database(before: str) -> None:
         try:
             connection.creation.destroy_test_db(before, verbosity=0)
         except Exception:
-            # A session of a process that was killed a moment ago may still be there.
+            # A session of a process that was just killed may still exist.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
@@ -90,7 +90,7 @@ def _drop_database(before: str) -> None:
 
 @contextmanager
 def _slot() -> Iterator[int]:
-    """The lowest number that no other experiment has at this time."""
+    """The lowest number that no other experiment uses now."""
     number = 0
     while True:
         with (SCRATCH / f"faults-{number}.lock").open("w") as file:
@@ -155,7 +155,7 @@ def _quote(name: str) -> str:
 
 
 def empty() -> None:
-    """Remove what the experiment before this one left in the tables."""
+    """Remove the rows of the previous experiment."""
     databases.delete_all_rows(["default"])
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM faults_audit")
@@ -164,7 +164,7 @@ def empty() -> None:
 
 
 def database_now() -> datetime:
-    """The database's clock."""
+    """The clock of the database."""
     from chroniker.db.clock import DatabaseNow
     from chroniker.models import Host
 
@@ -176,7 +176,7 @@ def database_now() -> datetime:
 
 
 def read_changes() -> list[RunChange]:
-    """The audit."""
+    """Create the audit triggers."""
     with connection.cursor() as cursor:
         columns = ", ".join(_quote(column) for column in _COLUMNS)
         cursor.execute(f"SELECT run_id, status_before, {columns} FROM faults_audit ORDER BY number")
@@ -222,7 +222,7 @@ def _moment(value: Any) -> datetime | None:
 
 
 def read_history(jobs: list[JobFacts], directory: Path) -> History:
-    """What database, journal and scrapes tell, once nothing runs any more."""
+    """The history from database, journal and scrapes after everything has ended."""
     from chroniker.models import JobState, OutputChunk, Run
 
     scrapes = directory / "scrapes.jsonl"
@@ -260,7 +260,7 @@ def read_history(jobs: list[JobFacts], directory: Path) -> History:
 
 
 def _find_accepted_duplicates() -> list[str]:
-    """Rows that the database must refuse, whatever the program does."""
+    """Try rows that the database must reject."""
     from chroniker.models import Job, JobState, Run
 
     job = Job.objects.create(name="(refused)", command="noop", enabled=False)
@@ -309,7 +309,7 @@ def scrape() -> dict[str, float]:
 
 
 class MetricsScraper:
-    """A process that looks at the metrics once a second, as Prometheus would."""
+    """A process that scrapes the metrics every second, as Prometheus would."""
 
     def __init__(self, directory: Path, seconds: float = 1.0) -> None:
         connections.close_all()
@@ -321,7 +321,7 @@ class MetricsScraper:
             with (directory / "scrapes.jsonl").open("a", buffering=1) as file:
                 while True:
                     found = scrape()
-                    if found:  # empty: the database did not answer in time
+                    if found:  # empty: the database did not reply in time
                         file.write(json.dumps(found) + "\n")
                     time.sleep(seconds)
         finally:
@@ -337,7 +337,7 @@ class MetricsScraper:
 
 @contextmanager
 def own_directory(*, tmpfs_mib: int = 0) -> Iterator[Path]:
-    """A directory for this block; ``tmpfs_mib``: a file system of its own that small."""
+    """A directory for this block; ``tmpfs_mib``: on its own file system of this size."""
     directory = Path(tempfile.mkdtemp(prefix="faults-", dir=SCRATCH))
     mounted = False
     try:

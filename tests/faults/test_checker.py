@@ -1,4 +1,4 @@
-"""The checker by itself: histories made by hand, one for each way in which a promise can break."""
+"""The checker: one handmade history for each violation of a guarantee."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def entry(what: str, t: float, run: int = 1, host: str = "h1", **facts: Any) -> 
 
 
 def good() -> History:
-    """One run, then three slots in which nobody was there."""
+    """One run, then three missed slots during downtime."""
     return History(
         jobs=[JOB],
         changes=[RunChange(None, RUN), RunChange("running", DONE), RunChange(None, MISSED)],
@@ -119,7 +119,11 @@ OTHER = replace(RUN, run=3, slot=7 * SECOND)
         (changed(2, slot=SECOND, missed_slots=4), "slot", "has 2 outcomes"),
         (added(RunChange(None, AGAIN)), "slot", "tried again after a success"),
         (added(RunChange(None, replace(AGAIN, attempt=3))), "slot", "the attempts [1, 3]"),
-        (added(RunChange(None, replace(AGAIN, trigger="schedule"))), "slot", "attempt 2 by schedule"),
+        (
+            added(RunChange(None, replace(AGAIN, trigger="schedule"))),
+            "slot",
+            "attempt 2 by schedule",
+        ),
         (added(RunChange(None, OTHER)), "slot", "is not one of its slots"),
         (added(RunChange("succeeded", replace(DONE, status="lost"))), "stale write", "became lost"),
         (added(RunChange("running", DONE)), "stale write", "ended twice"),
@@ -136,14 +140,14 @@ OTHER = replace(RUN, run=3, slot=7 * SECOND)
         (lambda history: history.scrapes.append({"runs": 0.0}), "decrease", "fell from 1.0"),
         (lambda history: history.scrapes.append({}), "decrease", "vanished"),
         (without("begin"), "", ""),
-        (without("end"), "journal", "did not say so itself"),
+        (without("end"), "journal", "did not record success"),
         (journaled(entry("begin", 11.1)), "journal", "began 2 times"),
         (journaled(entry("begin", 11.1, run=9)), "journal", "no row"),
-        (journaled(entry("begin", 12.1, run=2)), "journal", "told as missed"),
+        (journaled(entry("begin", 12.1, run=2)), "journal", "recorded as missed"),
         (lambda history: history.journal[0].update(job="other"), "journal", "was of other"),
         (lambda history: history.journal[0].update(t=10.5), "early", "0.500 s before its slot"),
-        (changed(1, status="failed", exit_code=1), "journal", "succeeded and is told as failed"),
-        (changed(1, status="failed", exit_code=None), "journal", "told as never started"),
+        (changed(1, status="failed", exit_code=1), "journal", "and is recorded as failed"),
+        (changed(1, status="failed", exit_code=None), "journal", "recorded as never started"),
         (changed(1, status="lost"), "cause", "for no reason"),
         (journaled(entry("tick_failed", 12.0, error="boom")), "tick", "boom"),
         (lambda history: history.stuck.append("x"), "stuck", "x"),
@@ -157,7 +161,7 @@ def test_each_violation_is_reported(
     history = good()
     breakage(history)
     found = check(history)
-    if not kind:  # a job that was killed before it could write anything tells nothing
+    if not kind:  # a job that was killed before its first record leaves none
         assert found == []
         return
     assert any(each.kind == kind and words in each.text for each in found), found

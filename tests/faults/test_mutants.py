@@ -1,4 +1,4 @@
-"""Deliberate breakages: a checker that does not see them proves nothing."""
+"""The checker reports deliberate defects; otherwise its silence would prove nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_edit_finds_its_text(mutant: Mutant, run_in_fork: RunInFork) -> No
 def test_checker_catches(
     fault_process: Callable[[str], FaultProcess], mutant: Mutant, backend: str
 ) -> None:
-    for _ in range(3):  # a race has to be met
+    for _ in range(3):  # it depends on a race
         report = fault_process(backend).perform(
             mutant.scenario, mutant=mutant.name, **mutant.options
         )

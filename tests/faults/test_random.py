@@ -1,4 +1,4 @@
-"""The promises under faults that are drawn from a seed."""
+"""The guarantees under random faults from a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One kind of fault at a time, as often and as badly as it comes."""
+"""The guarantees under one kind of fault at a time."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_downtime_of_any_length_costs_one_late_start(
     ("backend", "ticks"),
     [
         pytest.param("postgres", 100, marks=on("postgres")),
-        # The site's own server has 151 connections, and others use it.
+        # The shared server has 151 connections, and others use it.
         pytest.param("mariadb", 60, marks=on("mariadb")),
         pytest.param("sqlite", 100, marks=on("sqlite")),
     ],
@@ -93,7 +93,7 @@ def test_ten_hosts_share_a_thousand_jobs(fault_process: GetFaultProcess) -> None
     assert report["violations"] == []
     assert report["begun"] == report["distinct"] == 1000
     assert report["lag_p99"] < 5
-    # Where places are scarce: then nobody takes it all.
+    # When capacity is scarce, no host takes all jobs.
     report = fault_process("postgres").perform("ten_hosts", at_once=True)
     assert report["violations"] == []
     assert report["begun"] == report["distinct"] == 1000

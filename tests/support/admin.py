@@ -19,7 +19,7 @@ def monitor_admin_url(name: str, row: Any = None) -> str:
 
 
 def form_data(**fields: Any) -> dict[str, Any]:
-    """What the browser sends for a new monitor, unless told otherwise."""
+    """The form data of a new monitor; ``fields`` overrides or, with None, removes values."""
     data = {
         "name": "disk of web1", "description": "", "enabled": "on", "schedule": "*/5 * * * *",
         "timezone": "UTC", "hostname": "", "probe_operator": ">", "probe_warning": "80",

@@ -21,7 +21,7 @@ ARGUMENTS = [
 
 
 class StrictContentSecurityPolicy:
-    """Middleware."""
+    """Middleware that adds the policy to every response."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -34,7 +34,7 @@ class StrictContentSecurityPolicy:
 
 @contextmanager
 def open_browser_page(base: str, session: str) -> Iterator[Any]:
-    """A page of somebody signed in; AssertionError for what it complains of or asks elsewhere."""
+    """A page with a session; AssertionError for console errors and requests to other hosts."""
     from playwright.sync_api import sync_playwright
 
     complaints: list[str] = []
@@ -58,7 +58,7 @@ def open_browser_page(base: str, session: str) -> Iterator[Any]:
 
 
 def run_in_browser(base: str, client: Client, do: Callable[[Any], Any]) -> Any:
-    """In a thread: Playwright's loop and Django's database do not share one."""
+    """Run in a thread: Playwright's loop and Django's database cannot share one."""
     session = client.cookies["sessionid"].value
 
     def work() -> Any:

@@ -1,4 +1,4 @@
-"""Jobs that are due, and a function to be called for those that fail."""
+"""Functions for CHRONIKER_JOB_ERROR_CALLBACK."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from chroniker.models import Job, Run
 
 
 def record_call(job: Job, stdout: str, stderr: str, run: Run) -> None:
-    """A callback: writes down what it was called with, and what the database says by then."""
+    """Record the arguments, and the status of the run in the database at that time."""
     known = Run.objects.get(pk=run.pk).status
     with open(settings.CALLS_FILE, "a") as file:
         file.write(json.dumps([job.name, stdout, stderr, run.status, known]) + "\n")
 
 
 def record_legacy_call(job: Job, stdout: str, stderr: str) -> None:
-    """One that was written for the original."""
+    """A callback with the signature of django-chroniker."""
     with open(settings.CALLS_FILE, "a") as file:
         file.write(json.dumps([job.name, stdout, stderr]) + "\n")
 

@@ -18,7 +18,7 @@ POSTGRES = {
 
 
 def postgres_wrapper(port: int) -> Any:
-    """A PostgreSQL alias, whatever the suite's database is."""
+    """A PostgreSQL connection, for any database of the suite."""
     from django.db.backends.postgresql.base import DatabaseWrapper
 
     settings = {**connections.settings["default"], **POSTGRES, "PORT": str(port)}
@@ -38,7 +38,7 @@ def replace_default_connection(wrapper: Any) -> Iterator[None]:
 
 
 def kill_other_connections() -> None:
-    """End every connection to this database but our own, as a restart would."""
+    """Terminate every other connection to this database, as a restart would."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(

@@ -1,4 +1,4 @@
-"""A real cron daemon with a table of its own, for as long as a test needs it."""
+"""A real cron daemon with its own crontab."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLE = Path("/etc/cron.d/chroniker-tests")
 def run_cron_daemon(line: str, environment: dict[str, str], scratch: Path) -> Iterator[None]:
     """Debian's ``cron`` in the foreground, reading ``line`` with ``environment`` above it.
 
-    One at a time on a machine: the daemon takes a lock, and its tables are the system's.
+    One at a time on a machine: the daemon takes a lock, and its crontabs are those of the system.
     """
     fields = line.split(maxsplit=5)
     wanted = {
@@ -33,7 +33,7 @@ def run_cron_daemon(line: str, environment: dict[str, str], scratch: Path) -> It
         TABLE.write_text(f"{settings}{' '.join(fields[:5])} root {fields[5]}\n")
         TABLE.chmod(0o644)
         log = (scratch / "cron.log").open("wb")
-        # Where the machine runs cron anyway, that one reads the table as well.
+        # If the machine runs cron anyway, that daemon reads the crontab as well.
         running = any(process.name() == "cron" for process in psutil.process_iter())
         daemon = None
         if not running:

@@ -38,12 +38,12 @@ _SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", 
 
 
 def find_program(name: str) -> str | None:
-    """The full path of a program, also where daemons live."""
+    """The full path of a program; also searched in the sbin directories."""
     return shutil.which(name, path=_SBIN)
 
 
 def available(name: str) -> bool:
-    """Whether the machine has it: a program, a server that answers, or ``root``."""
+    """Whether the machine has a program, a responding server, or ``root``."""
     if name == "root":
         return os.getuid() == 0
     if name in SERVERS:
@@ -54,7 +54,7 @@ def available(name: str) -> bool:
 
 
 def require(*names: str) -> None:
-    """Skip the test where the machine lacks something; fail it with CI=true."""
+    """Skip the test if the machine lacks something; fail it with CI=true."""
     lacking = [name for name in names if not available(name)]
     if lacking:
         reason = f"not on this machine: {', '.join(lacking)} (scripts/services)"
@@ -64,7 +64,7 @@ def require(*names: str) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of loopback on which nobody listens now."""
+    """A TCP port of loopback on which nothing listens now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -73,7 +73,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def machine_lock(name: str) -> Iterator[None]:
-    """Only one test of all workers and runs on this machine at a time; say what for."""
+    """Hold a lock that only one test on this machine can have; ``name`` says what for."""
     with (SCRATCH / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

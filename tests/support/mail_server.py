@@ -1,4 +1,4 @@
-"""A mail server and a web server on loopback that keep what they get, and can misbehave."""
+"""A mail server and a webhook receiver on loopback that record what they get and can misbehave."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def run_mail_server() -> Iterator[MailServer]:
 
 
 def _start(mail_server: MailServer, attempts: int = 5) -> Controller:
-    """On a free port, which somebody else may take before we do."""
+    """Start on a free port; another process may take it first."""
     for attempt in range(1, attempts + 1):
         mail_server.port = free_port()
         controller = Controller(
@@ -116,7 +116,7 @@ def _start(mail_server: MailServer, attempts: int = 5) -> Controller:
 
 
 class WebhookReceiver:
-    """What was posted: headers and body; ``statuses`` are given out before 200."""
+    """The posted headers and bodies; ``statuses`` are returned first, then 200."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, str], bytes]] = []

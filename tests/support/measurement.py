@@ -1,4 +1,4 @@
-"""Short ways to a measurement."""
+"""Short functions that measure a probe."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 from chroniker_monitors.checking.measurement import Measurement, measure
 from chroniker_monitors.exceptions import ParamsInvalid
-from chroniker_monitors.probes import BaseProbe, build, param
+from chroniker_monitors.probes import BaseProbe, build_probe, param
 
 PROBE_TIMEOUT_SECONDS = 20.0
 """The time limit of probes that answer at once, on a machine that has other things to do."""
 
 
 def measure_value(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params: Any) -> Measurement:
-    """A measurement that has to have a value."""
-    found = measure(build(kind, params), timeout=timeout)
+    """A measurement that must have a value."""
+    found = measure(build_probe(kind, params), timeout=timeout)
     assert found.error == "" and found.value is not None, found
     return found
 
@@ -30,23 +30,23 @@ def measured_number(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params:
 
 
 def measure_error(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params: Any) -> str:
-    """Why nothing was measured: a sentence, and no value beside it."""
-    found = measure(build(kind, params), timeout=timeout)
+    """The error of a measurement that must have no value."""
+    found = measure(build_probe(kind, params), timeout=timeout)
     assert found.value is None and found.error, found
     assert "\n" not in found.error and "Traceback" not in found.error
     return found.error
 
 
 def build_errors(kind: str, **params: Any) -> dict[str, str]:
-    """What is said about parameters that are refused, by parameter."""
+    """The validation errors by parameter."""
     with pytest.raises(ParamsInvalid) as caught:
-        build(kind, params)
+        build_probe(kind, params)
     return {name: " ".join(said) for name, said in caught.value.errors.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallableProbe(BaseProbe):
-    """Does what a test wants."""
+    """A probe that calls a function of the test."""
 
     kind: ClassVar[str] = "doing"
     unit: ClassVar[str] = "deeds"

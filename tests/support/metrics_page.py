@@ -1,4 +1,4 @@
-"""States and pages for the tests of the metrics."""
+"""The metrics page, scraped and parsed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def scrape(client: Client | None = None, **headers: str) -> str:
 
 
 def samples(page: str) -> Samples:
-    """Each sample once; its name with its labels."""
+    """The value of each sample by name and labels; duplicates fail."""
     found: Samples = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
@@ -34,7 +34,7 @@ def samples(page: str) -> Samples:
 
 
 class MetricsPage:
-    """A scraped page, to be asked: ``page("chroniker_job_running", job_name="a")``."""
+    """A scraped page; ``page("chroniker_job_running", job_name="a")`` is a value."""
 
     def __init__(self, text: str | None = None) -> None:
         self.text = scrape() if text is None else text

@@ -1,4 +1,4 @@
-"""Real servers around the page: gunicorn, Prometheus, and a proxy between them."""
+"""Real servers for the metrics page: gunicorn, Prometheus, and a proxy between them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.site_settings import CHRONIKER_METRICS_TOKEN as TOKEN
 
 @contextlib.contextmanager
 def run_gunicorn(env: dict[str, str], folder: Path, *options: str) -> Iterator[str]:
-    """Two workers in multiprocess mode serve the test site with a token; its address."""
+    """Serve the test site with two workers in multiprocess mode and a token; its address."""
     files = folder / "multiprocess"
     files.mkdir()
     settings = {
@@ -97,7 +97,7 @@ class PrometheusServer:
             yield cls(f"http://{address}")
 
     def query(self, expression: str) -> list[Any]:
-        """What it answers now; nothing for as long as it does not listen."""
+        """The current result; empty while it does not listen yet."""
         found = self._ask("query", query=expression)
         return found["result"] if found else []
 
@@ -114,7 +114,7 @@ class PrometheusServer:
 
 
 class _TextFormatHandler(BaseHTTPRequestHandler):
-    """Hands a scrape on as one that takes the text format only."""
+    """Forwards a scrape that accepts only the text format."""
 
     server: TextFormatProxy
 
@@ -133,11 +133,11 @@ class _TextFormatHandler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing to say."""
+        """Log nothing."""
 
 
 class TextFormatProxy(ThreadingHTTPServer):
-    """Between a Prometheus that always asks for OpenMetrics, too, and a site."""
+    """A proxy for a Prometheus that always also accepts OpenMetrics."""
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-"""Channels of a site, for tests."""
+"""Notifiers of a site that misbehave."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chroniker.models import Job, Notification
 
 
 class HangingNotifier(Notifier):
-    """Never comes back."""
+    """Never returns."""
 
     def send(self, notification: Notification) -> None:
         while True:
@@ -20,28 +20,28 @@ class HangingNotifier(Notifier):
 
 
 class ProgrammingErrorNotifier(Notifier):
-    """Asks a database of its own for what is not there."""
+    """Queries a missing table of its own database."""
 
     def send(self, notification: Notification) -> None:
         raise ProgrammingError("relation chat_rooms does not exist")
 
 
 class SecretLeakingNotifier(Notifier):
-    """Names in its error the address that it has called, as HTTP clients do."""
+    """Raises an error that contains the URL, as HTTP clients do."""
 
     def send(self, notification: Notification) -> None:
         raise OSError(f"401 for url: https://chat.example.com/{settings.CHAT_TOKEN}")
 
 
 class JobDeletingNotifier(Notifier):
-    """Deletes every other job, as somebody in the admin may at this moment."""
+    """Deletes every other job, as a user of the admin may at this moment."""
 
     def send(self, notification: Notification) -> None:
         Job.objects.exclude(pk=notification.job_id).delete()
 
 
 class OperationalErrorNotifier(Notifier):
-    """Has lost the connection to a database of its own."""
+    """Has lost the connection to its own database."""
 
     def send(self, notification: Notification) -> None:
         raise OperationalError("server has gone away")

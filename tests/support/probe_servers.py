@@ -1,4 +1,4 @@
-"""Real servers on loopback: HTTP that answers as it is told, TLS, and sockets that misbehave."""
+"""Real servers on loopback: configurable HTTP, TLS, and sockets that misbehave."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAY = datetime.timedelta(days=1)
 
 @dataclass
 class CertificateAuthority:
-    """A certificate authority of the tests."""
+    """A certificate authority for tests."""
 
     directory: Path
     name: str = "Tests' authority"
@@ -76,14 +76,14 @@ class CertificateAuthority:
         return builder.sign(self.key, hashes.SHA256())
 
     def intermediate(self, days: float) -> CertificateAuthority:
-        """An authority that this one vouches for; not itself trusted by anybody."""
+        """An intermediate authority signed by this one."""
         below = CertificateAuthority(self.directory, "Between")
         self.path.write_bytes(_pem(self.certificate))
         below.certificate = self._sign(below.name, below.key, days=days, authority=True)
         return below
 
     def issue(self, days: float, hosts: str = "localhost 127.0.0.1") -> ssl.SSLContext:
-        """A server's context with a certificate that expires in ``days``."""
+        """A server context with a certificate that expires in ``days``."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign("server", key, days=days, hosts=hosts)
         path = self.directory / f"server-{certificate.serial_number}.pem"
@@ -114,7 +114,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 @dataclass
 class WebServer:
-    """What a server answers, by path, and what it was asked."""
+    """The responses of a server by path, and the requests it got."""
 
     url: str = ""
     port: int = 0
@@ -122,7 +122,7 @@ class WebServer:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def answer(self, path: str, status: int = 200, body: bytes = b"hello", **headers: str) -> str:
-        """Answer so from now on; the URL."""
+        """Set the response of a path; its URL."""
         self.answers[path] = (status, headers, body)
         return self.url + path
 
@@ -164,7 +164,7 @@ class _Server6(_Server):
 
 
 def has_ipv6() -> bool:
-    """Whether loopback has an address of IPv6."""
+    """Whether loopback has an IPv6 address."""
     with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
         return True
     return False
@@ -174,7 +174,7 @@ def has_ipv6() -> bool:
 def serve_http(
     context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> Iterator[WebServer]:
-    """A web server, with TLS where there is a context."""
+    """A web server; with TLS if there is a context."""
     web_server = WebServer()
     server = (_Server6 if ":" in host else _Server)((host, 0), _handler(web_server))
     if context is not None:
@@ -227,12 +227,12 @@ def serve_socket(talk: Callable[[socket.socket, threading.Event], None]) -> Iter
 
 
 def send_nothing(connection: socket.socket, over: threading.Event) -> None:
-    """Accept, and say nothing."""
+    """Accept and send nothing."""
     over.wait(60)
 
 
 def send_slow_body(connection: socket.socket, over: threading.Event) -> None:
-    """A byte now and then, each well within any timeout of a single read."""
+    """Send single bytes, each within the timeout of a read."""
     connection.recv(4096)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while not over.wait(0.05):
@@ -247,7 +247,7 @@ def send_slow_headers(connection: socket.socket, over: threading.Event) -> None:
 
 
 def send_endless_body(connection: socket.socket, over: threading.Event) -> None:
-    """As much as the client takes; a gigabyte is announced."""
+    """Announce a gigabyte and send as much as the client reads."""
     connection.recv(4096)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
     block = b"x" * 65536
@@ -258,6 +258,6 @@ def send_endless_body(connection: socket.socket, over: threading.Event) -> None:
 
 
 def close_immediately(connection: socket.socket, over: threading.Event) -> None:
-    """Something that is no HTTP."""
+    """Send something that is not HTTP."""
     connection.recv(4096)
     connection.sendall(b"220 mail.example.org ESMTP\r\n")

@@ -50,7 +50,7 @@ def wait_until(
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """How a forked process ended, and what it said."""
+    """The exit and the output of a forked process."""
 
     exit_code: int | None  # None: ended by a signal
     signal: signal.Signals | None
@@ -86,7 +86,7 @@ class ForkedProcess:
                 signal.pidfd_send_signal(self._pidfd, signum)
 
     def wait(self, timeout: float = 60.0) -> ProcessResult:
-        """How it ended; after ``timeout`` seconds it is killed hard, and AssertionError raised."""
+        """Wait for the result; after ``timeout`` seconds kill it and raise AssertionError."""
         if self._ended is None:
             in_time = self._readable(timeout)
             if not in_time:
@@ -204,7 +204,7 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 
 class ProcessMarker:
-    """A mark that every process started under it bears, however it daemonises.
+    """A mark that every process started under it carries, even a daemon.
 
     A fork has the same file mapped; a program that was executed has the variable in its
     environment. Neither a session of its own, nor another parent, nor closed file descriptors
@@ -233,7 +233,7 @@ class ProcessMarker:
             os.environ[self.VARIABLE] = self._environ_before
 
     def marked_processes(self) -> list[psutil.Process]:
-        """The living processes with the mark. The dead that nobody waited for do not count."""
+        """The living processes with the mark; zombies do not count."""
         mine = os.getpid()
         found = []
         for pid in psutil.pids():
@@ -252,7 +252,7 @@ class ProcessMarker:
 
 
 def assert_no_leftovers(mark: ProcessMarker, grace: float) -> None:
-    """Fail if a marked process lives on for ``grace`` seconds; kill them all hard then."""
+    """Fail if a marked process is alive after ``grace`` seconds; kill all of them then."""
     deadline = time.monotonic() + grace
     while left := mark.marked_processes():
         if time.monotonic() >= deadline:
@@ -263,7 +263,7 @@ def assert_no_leftovers(mark: ProcessMarker, grace: float) -> None:
 
 
 def _kill_all(mark: ProcessMarker) -> None:
-    """Kill hard, and those as well that were forked while the others were being looked for."""
+    """Kill all, including those that are forked during the search."""
     deadline = time.monotonic() + 10
     while (left := mark.marked_processes()) and time.monotonic() < deadline:
         for process in left:
@@ -291,7 +291,7 @@ def _describe(process: psutil.Process) -> str:
 
 @contextlib.contextmanager
 def run_server(command: list[str], log: Path, **options: Any) -> Iterator[None]:
-    """A server that is ended with the block."""
+    """A server that ends with the block."""
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, cwd=log.parent, **options)
     try:

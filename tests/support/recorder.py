@@ -23,7 +23,7 @@ def decoded(data: bytes) -> str:
 
 
 def masked_bytes(data: bytes, secrets: Sequence[str]) -> list[tuple[int, int]]:
-    """Where secrets stand, one by one; overlapping ones are one place."""
+    """The positions of secrets; overlapping ones are merged."""
     found = set()
     for secret in secrets:
         letters = [re.escape(bytes([byte])) for byte in secret.encode()]
@@ -39,7 +39,7 @@ def masked_bytes(data: bytes, secrets: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def expected_text(data: bytes, first: int, last: int, secrets: Sequence[str]) -> str:
-    """The text of the bytes from ``first`` to ``last``, each secret that begins there masked."""
+    """The text of the bytes from ``first`` to ``last``, with secrets that start there masked."""
     parts, at = [], first
     for begin, end in masked_bytes(data, secrets):
         if end <= at or begin >= last:
@@ -53,7 +53,7 @@ def expected_text(data: bytes, first: int, last: int, secrets: Sequence[str]) ->
 
 @dataclass
 class OutputStore:
-    """What endings.store_output() makes of what is taken, without a database."""
+    """Stores drained output as output_store does, without a database."""
 
     pieces: list[OutputPiece] = field(default_factory=list)
 
@@ -71,7 +71,7 @@ class OutputStore:
         return sorted((p for p in self.pieces if p.stream == stream), key=lambda p: p.offset)
 
     def ranges(self, stream: str) -> list[tuple[int, int, str]]:
-        """``(first, last, text)`` of what is kept without a gap; pieces must not overlap."""
+        """``(first, last, text)`` of each stored span without a gap; pieces must not overlap."""
         ranges: list[tuple[int, int, str]] = []
         for piece in self.of(stream):
             assert piece.size > 0
@@ -87,7 +87,7 @@ class OutputStore:
 
 @contextmanager
 def small_pieces(size: int | None) -> Iterator[None]:
-    """Let a few hundred bytes meet every boundary that takes megabytes otherwise."""
+    """Shrink the buffers: a few hundred bytes then reach every boundary."""
     if size is None:
         yield
         return
@@ -108,7 +108,7 @@ TAKE, FAIL = "take", "fail"
 def recorder_steps(
     draw: st.DrawFn, pieces_of_text: st.SearchStrategy[bytes] = fragments, *, fail: bool = False
 ) -> list[tuple[str, bytes]]:
-    """Writes to the streams, and takings in between."""
+    """Writes to the streams, with drains in between."""
     kinds = [*STREAMS, *STREAMS, TAKE, *([FAIL] if fail else [])]
     made = []
     for kind in draw(st.lists(st.sampled_from(kinds), max_size=25)):
@@ -122,7 +122,7 @@ def recorder_steps(
 def run_steps(
     recorder: Recorder, done: Sequence[tuple[str, bytes]]
 ) -> tuple[OutputStore, dict[str, bytes]]:
-    """Do it, to the end: what is stored, and what was written."""
+    """Perform the steps; what was stored and what was written."""
     store = OutputStore()
     written = dict.fromkeys(STREAMS, b"")
     for kind, data in done:
@@ -140,7 +140,7 @@ def run_steps(
 def check_stored(
     store: OutputStore, written: Mapping[str, bytes], limit: int, secrets: Sequence[str]
 ) -> None:
-    """All that holds of what is stored in the end."""
+    """Check every property of the stored output."""
     longest = max((len(secret.encode()) for secret in secrets), default=0)
     for stream, data in written.items():
         ranges = store.ranges(stream)

@@ -1,4 +1,4 @@
-"""Real HTTP servers: one that takes Sentry's envelopes, one that is a dead man's switch."""
+"""An HTTP server that records requests, as Sentry or a dead man's switch."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ class _RecordingHandler(BaseHTTPRequestHandler):
 
 
 class RecordingServer(ThreadingHTTPServer):
-    """Keeps what it is sent; ``mode`` is how it answers: "ok", "fail", "hang",
-    or "drip", a byte at a time."""
+    """Records requests; ``mode`` is "ok", "fail", "hang" or "drip" (a byte at a time)."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -53,7 +52,7 @@ class RecordingServer(ThreadingHTTPServer):
         self.items: list[tuple[str, dict[str, Any]]] = []
 
     def handle_error(self, *args: Any) -> None:
-        """Clients leave in the middle; that is what some tests are about."""
+        """Ignore clients that disconnect; some tests do that."""
 
     @property
     def url(self) -> str:

@@ -1,4 +1,4 @@
-"""Database servers of a test's own: a primary and its replica, in a directory that goes away."""
+"""Temporary database servers: a primary and its replica."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 from tests.support.machine import find_program, free_port, require
 from tests.support.processes import wait_until
 
@@ -64,14 +64,14 @@ def aliases(engine: str, user: str, name: str, ports: dict[str, int]) -> Iterato
 
 
 def connect(alias: str) -> BaseDatabaseWrapper:
-    """A connection of the caller's own, to be closed by it."""
+    """A connection that the caller has to close."""
     connection: BaseDatabaseWrapper = connections[alias].copy()
     connection.connect()
     return connection
 
 
 def run(alias: str, *statements: str) -> Any:
-    """Run statements on a server; the first row of the last."""
+    """Run statements on a server; the first row of the last one."""
     connection = connect(alias)
     try:
         with connection.cursor() as cursor:
@@ -83,13 +83,13 @@ def run(alias: str, *statements: str) -> Any:
 
 
 def answers(alias: str) -> bool:
-    """Whether a server takes connections."""
-    return measure(build("database", {"alias": alias}), timeout=5).has_value
+    """Whether a server accepts connections."""
+    return measure(build_probe("database", {"alias": alias}), timeout=5).has_value
 
 
 @contextlib.contextmanager
 def _directory(owner: str) -> Iterator[Path]:
-    # Not pytest's: another user has to get there.
+    # Not tmp_path of pytest: another user has to reach it.
     path = Path(tempfile.mkdtemp(prefix="chroniker-replica-"))
     shutil.chown(path, owner, None)
     try:
@@ -158,7 +158,7 @@ def _postgres_bin() -> Path:
 
 @contextlib.contextmanager
 def postgres_pair() -> Iterator[ReplicatedPair]:
-    """A primary made by initdb and a replica made of it by pg_basebackup."""
+    """A primary by initdb and its replica by pg_basebackup."""
     require("root")
     binaries = _postgres_bin()
     if not binaries.parts:
@@ -205,7 +205,7 @@ def postgres_pair() -> Iterator[ReplicatedPair]:
 
 @contextlib.contextmanager
 def mariadb_pair() -> Iterator[ReplicatedPair]:
-    """Two servers made by mariadb-install-db, one a replica of the other by GTID."""
+    """Two servers by mariadb-install-db, one a GTID replica of the other."""
     require("root", "mariadbd", "mariadb-install-db")
     pytest.importorskip("MySQLdb")
     ports = {"maria_primary": free_port(), "maria_replica": free_port()}

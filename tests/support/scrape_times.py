@@ -1,4 +1,4 @@
-"""How long a scrape of many jobs takes; benchmarks call it, and a test with few jobs."""
+"""The duration of a scrape with many jobs, for benchmarks and a test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BOUNDS = ("0.1", "0.5", "1.0", "5.0", "15.0", "30.0", "60.0", "300.0", "900.0")
 
 @dataclass(frozen=True, slots=True)
 class ScrapeTimes:
-    """Seconds, the best of some; ``page`` and ``memory`` in bytes."""
+    """Seconds, the best of several; ``page`` and ``memory`` in bytes."""
 
     jobs: int
     page: int
@@ -57,7 +57,7 @@ class ScrapeTimes:
 
 
 def measure(jobs: int, repeats: int = 3) -> ScrapeTimes:
-    """Measure with that many jobs, which are added to the database."""
+    """Add this many jobs to the database and measure."""
     populate(jobs)
     config = current_config()
     fetch = best_of(fetch_all, repeats)
@@ -80,7 +80,7 @@ def measure(jobs: int, repeats: int = 3) -> ScrapeTimes:
 
 
 def fetch_all() -> None:
-    """What the page cannot do without, the plain way."""
+    """Fetch the needed columns without any optimization."""
     state = [field.attname for field in JobState._meta.concrete_fields if field.name != "due_at"]
     jobs = Job.objects.order_by("pk").annotate(muted=Value(False))
     list(jobs.values_list(*JOB_COLUMNS, *[f"states__{n}" for n in state]))
@@ -134,7 +134,7 @@ def best_of(
 
 
 def change(number: int) -> None:
-    """So many jobs ran meanwhile."""
+    """Change the states of this many jobs."""
     ids = random.sample(list(JobState.objects.values_list("pk", flat=True)), max(number, 1))
     JobState.objects.filter(pk__in=ids).update(
         runs_total=random.randrange(10**6), last_ended_at=NOW + timedelta(random.random())
@@ -142,7 +142,7 @@ def change(number: int) -> None:
 
 
 def populate(number: int) -> None:
-    """Jobs that have run a while."""
+    """Jobs with a history."""
     first = Job.objects.count()
     jobs = Job.objects.bulk_create(
         [

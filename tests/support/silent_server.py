@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def run_silent_server() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never sends anything."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)

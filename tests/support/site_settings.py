@@ -14,5 +14,5 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 CHRONIKER_METRICS_TOKEN = "a-token-of-some-length"
-# A crowd on a busy machine waits longer than one scraper should.
+# Many scrapes on a busy machine take longer than one scraper may wait.
 CHRONIKER_METRICS_TIMEOUT_SECONDS = float(os.environ.get("TEST_SCRAPE_SECONDS", "2"))

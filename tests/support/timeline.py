@@ -1,4 +1,4 @@
-"""Runs as a tick would record them, at moments that a test chooses, without processes."""
+"""Runs at moments chosen by a test, recorded as a tick does, without processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STATUSES = {
 
 
 class Timeline:
-    """What happens to jobs, minute by minute."""
+    """A clock with operations on jobs, as a tick performs them."""
 
     def __init__(self, host: str = "web1") -> None:
         self.host = host
@@ -43,7 +43,7 @@ class Timeline:
         return self
 
     def run(self, job: Job, letters: str, *, every: float = 10, **outcome: Any) -> list[Run]:
-        """Runs that end as the letters say, ``every`` so many minutes, each told at once."""
+        """Runs with the endings of ``letters``, every so many minutes, with their mails."""
         runs = []
         for letter in letters:
             runs.append(self.run_once(job, letter, **outcome))
@@ -53,7 +53,7 @@ class Timeline:
         return runs
 
     def start(self, job: Job, *, force: bool = True) -> Any:
-        """``force``: also where it is not due."""
+        """Start a job; ``force``: even if it is not due."""
         plan_changed_jobs(self.now)
         options = ClaimOptions(self.host, "tick-0-test.lock", 100, only=frozenset([job.pk]))
         token = new_token()
@@ -89,7 +89,7 @@ class Timeline:
         return self.end(self.start(job), letter, **outcome)
 
     def evaluate_incidents(self) -> None:
-        """What a tick does for incidents."""
+        """Update incidents as a tick does."""
         open_overdue(self.now)
         review_due_incidents(self.now)
 

@@ -19,11 +19,11 @@ class TestAppConfig(AppConfig):
 
 
 def init_sentry() -> None:
-    """What a site that uses Sentry does in its settings."""
+    """Initialize Sentry as a site does in its settings."""
     import sentry_sdk
 
     from chroniker_monitors.sentry import client
 
     sentry_sdk.init(dsn=os.environ[DSN_VARIABLE], environment="tests", release="bookshop@1")
-    # A machine under load must not lose what a test waits for.
+    # Under load, events that a test waits for must not be dropped.
     client.FLUSH_SECONDS = float(os.environ.get("CHRONIKER_TEST_SENTRY_FLUSH", "30"))

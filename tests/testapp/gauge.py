@@ -1,4 +1,4 @@
-"""A probe whose value is what a test has written into a file."""
+"""A probe that reads its value from a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chroniker_monitors.probes import BaseProbe, Reading, param, register_probe
 @register_probe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauge(BaseProbe):
-    """Reads a number from a file, or does what is written there."""
+    """Reads a number from a file, or performs the action written there."""
 
     kind: ClassVar[str] = "test_gauge"
     label: ClassVar[str] = "Gauge"

@@ -1,4 +1,4 @@
-"""The pages in a real browser, under a policy that forbids inline scripts and other hosts."""
+"""The pages in a real browser, with a policy that forbids inline scripts and other hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hosts are looked at, and paused."""
+"""The list of hosts, and pausing a host."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_list_shows_last_tick_and_running_jobs(root: Client) -> None:
 
 
 def test_pausing_writes_nothing_else(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tick writes the row between the form's reading it and its writing it."""
+    """A tick writes the row between the read and the write of the form."""
     host = Host.objects.create(name="web1", version="1", claims=1)
     from chroniker.admin.hosts import HostAdmin
 

@@ -1,4 +1,4 @@
-"""Incidents, the outbox, maintenance windows and digests, as people with permissions meet them."""
+"""Incidents, notifications, maintenance windows and digests in the admin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list and the form of jobs, and what the buttons ask of the scheduler."""
+"""The list and the form of jobs, and the requests of the buttons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOSTILE = "<script>alert(1)</script>\"'&{{ 7|add:7 }}"
 
 
 def job_row(client: Client, job: Job, **query: str) -> str:
-    """The job's row of the list, without tags."""
+    """The row of the job in the list, without tags."""
     page = client.get(LIST, query).content.decode()
     rows = [row for row in re.findall(r"<tr>.*?</tr>", page, re.S) if f"/{job.pk}/change/" in row]
     assert len(rows) == 1
@@ -159,7 +159,8 @@ def test_hostile_texts_are_escaped(root: Client) -> None:
     make_job(command=HOSTILE, hostname=HOSTILE)
     make_output(run, ("stdout", HOSTILE))
     pages = [
-        LIST, admin_url("job_change", job), admin_url("job_history", job), admin_url("job_delete", job),
+        LIST, admin_url("job_change", job), admin_url("job_history", job),
+        admin_url("job_delete", job),
         "/admin/chroniker/run/", admin_url("run_change", run), admin_url("run_delete", run),
         "/admin/chroniker/host/", "/admin/",
     ]  # fmt: skip
@@ -211,7 +212,7 @@ def test_filters_and_search(root: Client) -> None:
         answer = root.get(LIST + "?" + query)
         assert answer.status_code == 200, query
         result = list(answer.context["cl"].result_list)
-        assert len(result) == len(set(result)), query  # once, however many hosts
+        assert len(result) == len(set(result)), query  # once for any number of hosts
         assert {job.name for job in result} <= set(names)
         return {job.name for job in result}
 
@@ -259,7 +260,9 @@ def test_job_without_state_can_be_requested(root: Client) -> None:
     Host.objects.create(name="web2")
     once, everywhere = make_job(), make_job(hostname="*")
     JobState.objects.create(job=everywhere, host="web1")
-    JobState.objects.create(job=everywhere, host="")  # from a time when it ran on any host
+    JobState.objects.create(
+        job=everywhere, host=""
+    )  # a placement from when the job ran on any host
     post_action(root, "job", "run_now", once, everywhere)
     asked = JobState.objects.filter(run_requested_at__isnull=False).values_list("job", "host")
     assert set(asked) == {(once.pk, ""), (everywhere.pk, "web1"), (everywhere.pk, "web2")}

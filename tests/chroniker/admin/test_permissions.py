@@ -1,4 +1,4 @@
-"""Who may do what, on every page and by every way in; GET changes nothing."""
+"""The permission of every page and action; GET changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.types import SignIn
 
 pytestmark = pytest.mark.django_db
 
-# name, what is in its URL, the permission that lets one in, the method
+# URL name, object of the URL, required permission, method
 PAGES = [
     ("job_changelist", None, "view_job", "get"),
     ("job_add", None, "add_job", "get"),

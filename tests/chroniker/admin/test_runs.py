@@ -1,4 +1,4 @@
-"""Runs: facts, output in order with what was lost, the live tail, the download."""
+"""The page of a run: its facts, its output with gaps, the live tail and the download."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def shown_texts(part: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def pre_texts(text: str) -> list[str]:
-    """What stands in the page's output, as a browser would show it."""
+    """The output on the page, as a browser would show it."""
     return [unescape(found) for found in re.findall(r"<pre>\n(.*?)</pre>", text, re.S)]
 
 
@@ -321,7 +321,7 @@ def test_urls_are_named() -> None:
 
 
 def test_run_list_can_be_filtered_by_job_name(admin_client: Any) -> None:
-    """Dashboards and alerts know nothing of a job but its name."""
+    """Dashboards and alerts know a job only by its name."""
     job, other = make_job(name="nightly & report"), make_job(name="other one")
     for each in (job, other):
         Run.objects.create(job=each, scheduled_for=utc_now(), status="succeeded")

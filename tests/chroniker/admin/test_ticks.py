@@ -1,4 +1,4 @@
-"""The buttons and a real tick: what is asked for in the admin happens."""
+"""Requests made in the admin are carried out by a real tick."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CHRONIKER_JOB_ERROR_CALLBACK: called once for each failed run, and harmless."""
+"""CHRONIKER_JOB_ERROR_CALLBACK is called once for each failed run, and its errors are contained."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_broken_callback_does_not_affect_the_run(
     run_tick: RunTick, settings: Any, calls_file: Path, name: str
 ) -> None:
     settings.CHRONIKER_JOB_ERROR_CALLBACK = f"tests.support.callbacks.{name}"
-    jobs = [make_action_job("fail boom"), make_action_job("leave 3")]
+    jobs = [make_action_job("fail boom"), make_action_job("exit 3")]
     after = make_job(schedule="")
     after.dependencies.create(upstream=jobs[0], wait_for_success=False)
     assert run_tick().exit_code == 0

@@ -1,4 +1,4 @@
-"""CHRONIKER_DEADMAN_URL: a sign of life once a tick, which nothing waits for in vain."""
+"""CHRONIKER_DEADMAN_URL is pinged once per tick and delays nothing for long."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def url(settings: Any, recording_server: RecordingServer) -> str:
 
 
 def tick(**options: Any) -> float:
-    """What the cron line does, its warnings on stderr; how long it took, seconds."""
+    """Run a tick as the cron line does, with warnings on stderr; its duration in seconds."""
     from chroniker.engine.entrypoints import run_single_tick
 
     logger = logging.getLogger("chroniker.alerting.deadman")
@@ -142,7 +142,7 @@ def test_run_is_recorded_while_a_server_hangs(
 
 
 def record_threads_at_fork(path: Path) -> None:
-    """Write down, at each fork, which threads the new process will not have."""
+    """At each fork, append the names of the other threads to a file."""
 
     def note() -> None:
         names = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
@@ -159,7 +159,7 @@ def tick_recording_threads(path: Path) -> None:
 
 @pytest.fixture
 def watched(settings: Any, tmp_path: Path, django_user_model: Any) -> Any:
-    """A job that fails, and whose subscriber's mails are written to files."""
+    """A failing job; mails to its subscriber are written to files."""
     settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     settings.EMAIL_FILE_PATH = str(tmp_path / "mails")
     job = make_action_job("fail boom")
@@ -197,7 +197,7 @@ def test_hanging_ping_does_not_block_mail_forever(
 def test_cronserver_forks_its_first_run_without_the_ping_thread(
     run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any, tmp_path: Path
 ) -> None:
-    run_successful_tick(run_in_fork)  # so that the loop begins with an idle tick
+    run_successful_tick(run_in_fork)  # the loop then starts with an idle tick
     settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 2
     recording_server.mode = "hang"
     loop = run_in_fork(loop_recording_threads, tmp_path / "forks")
@@ -224,7 +224,7 @@ def test_outage_and_its_end_are_each_logged_once(
     first, second = run_successful_tick(run_in_fork), run_successful_tick(run_in_fork)
     assert first.stderr.count("was not reached") == 1
     assert "500" in first.stderr
-    assert "feathers" not in first.stderr  # who knows the URL could fetch it in our place
+    assert "feathers" not in first.stderr  # anyone who knows the URL could ping it
     assert second.stderr == ""
     recording_server.mode = "ok"
     run_successful_tick(run_in_fork)

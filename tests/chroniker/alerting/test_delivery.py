@@ -63,7 +63,7 @@ def test_one_rejected_recipient_does_not_delay_the_others(mail_server: MailServe
 
 
 def test_only_a_crash_after_data_can_duplicate_a_mail(mail_server: MailServer) -> None:
-    """The server took the mail and its answer was lost: it is sent again, as the same mail."""
+    """The mail was accepted but the reply was lost: the same mail is sent again."""
     timeline = timeline_of_failed_job()
     mail_server.die = 1
     timeline.send()
@@ -103,7 +103,7 @@ def test_mail_that_crashes_the_server_does_not_block_others(
 def test_resolutions_that_wait_do_not_delay_openings(
     mail_server: MailServer,
 ) -> None:
-    """Each would be looked at again every few seconds, before what failed once."""
+    """Otherwise each would be selected again every few seconds, before a retry."""
     job = make_subscribed_job(*[f"user{number}" for number in range(30)])
     timeline = Timeline()
     timeline.run_once(job, "F")

@@ -28,7 +28,7 @@ def test_digest_covers_a_day_and_goes_only_to_its_subscriber(mail_server: MailSe
     group_job.subscriber_groups.add(group)
     Digest.objects.create(user=ann, hour=8, timezone="UTC", digest_only=True)
     timeline = Timeline()
-    write_digests(timeline.now)  # new: it gets its time
+    write_digests(timeline.now)  # new: it gets its first due time
     assert Digest.objects.get().next_at == START.replace(hour=8) + timedelta(days=1)
     timeline.run(job, "FFS")
     timeline.run(group_job, "F")

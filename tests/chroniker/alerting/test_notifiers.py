@@ -43,6 +43,6 @@ def test_channel_error_leaks_no_secret(
     settings.CHRONIKER_NOTIFIERS = ["tests.support.notifiers.SecretLeakingNotifier"]
     timeline = timeline_of_failed_job()
     timeline.send()
-    told = Notification.objects.pending().get().last_error
-    assert "401" in told
-    assert "canary" not in told + caplog.text
+    error = Notification.objects.pending().get().last_error
+    assert "401" in error
+    assert "canary" not in error + caplog.text

@@ -1,4 +1,4 @@
-"""What happens to jobs, and the mails that come of it: exactly these, each once, in one thread."""
+"""Sequences of runs give exactly the expected mails, each once, in one mail thread."""
 
 from __future__ import annotations
 
@@ -170,10 +170,8 @@ def test_failure_is_not_mailed_without_email_on_failure(mail_server: MailServer)
     assert Incident.objects.count() == 1, "but it is an incident all the same"
 
 
-def test_monitor_opens_no_failing_incident(mail_server: MailServer) -> None:
-    job = make_subscribed_job(command="check_monitor")
-    job.args = f"--job-id {job.pk}"  # as a monitor's job has it; see Monitor.save_with
-    job.save()
+def test_job_whose_failures_open_no_incidents_has_none(mail_server: MailServer) -> None:
+    job = make_subscribed_job(failures_open_incidents=False)
     Timeline().run(job, "FFS")
     assert not Incident.objects.exists()
 
@@ -218,14 +216,14 @@ def test_success_without_incident_needs_no_query(
     with CaptureQueriesContext(connection) as captured:
         timeline.end(item, "S")
     statements = [query["sql"] for query in captured.captured_queries]
-    told = [s for s in statements if "incident" in s.lower() and "UPDATE" not in s]
-    assert not told
+    reported = [s for s in statements if "incident" in s.lower() and "UPDATE" not in s]
+    assert not reported
     writes = [s for s in statements if s.startswith(("UPDATE", "INSERT"))]
     assert len(writes) == 2, "the state and the run"
 
 
 def test_resolution_is_notified_after_a_late_opening(mail_server: MailServer) -> None:
-    """The server was away for the whole of an incident: both mails come, in order."""
+    """The mail server was down during the incident: both mails are sent later, in order."""
     job = make_subscribed_job()
     timeline = Timeline()
     mail_server.refuse.add("*")

@@ -1,4 +1,4 @@
-"""Jobs that nobody starts: any host says so, once, and it is over when somebody does."""
+"""Overdue jobs: any host reports them, once; starting the job resolves the incident."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_blocked_job_is_not_overdue(why: str) -> None:
 
 @pytest.mark.parametrize("ended", ["by itself", "early"])
 def test_job_paused_by_window_gets_time_to_start(mail_server: MailServer, ended: str) -> None:
-    """The host that is to start it may tick a minute after the one that looks."""
+    """The host that runs it may tick a minute after the host that checks."""
     job = make_subscribed_job(hostname="web2", **DUE)
     timeline = Timeline()
     window = Maintenance.objects.create(

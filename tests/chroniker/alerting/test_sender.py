@@ -132,7 +132,7 @@ def test_sender_dies_with_its_tick(
         wait_until(lambda: Notification.objects.exclude(claim_token="").exists(), timeout=30)
         tick.kill(signal.SIGKILL)
         tick.wait(10)
-    # the fixture fails the test if the sender lives on; what it had claimed comes again
+    # the fixture fails the test if the sender survives; its claims are sent again
     assert Notification.objects.get().next_attempt_at is not None
 
 

@@ -37,14 +37,14 @@ class TestDependencies:
         assert runs["b"].ended_at <= runs["c"].started_at  # type: ignore[operator]
 
     def test_failed_upstream_blocks_with_reason(self, run_tick: RunTick) -> None:
-        first, then = make_action_job("leave 1", name="import"), make_due_job(name="report")
+        first, then = make_action_job("exit 1", name="import"), make_due_job(name="report")
         JobDependency.objects.create(downstream=then, upstream=first)
         run_tick()
         run_tick()
         assert not Run.objects.filter(job=then).exists()
         reason = JobState.objects.get(job=then).blocked_detail
         assert reason == "import has not succeeded (last status: failed)"
-        Job.objects.filter(pk=first.pk).update(args="leave 0")
+        Job.objects.filter(pk=first.pk).update(args="exit 0")
         make_due(first)
         run_tick()
         assert Run.objects.get(job=then).status == "succeeded"
@@ -60,7 +60,7 @@ class TestDependencies:
         assert Run.objects.filter(job=then).count() == 1
 
     def test_manual_request_ignores_dependencies(self, run_tick: RunTick) -> None:
-        first, then = make_action_job("leave 1"), make_job(schedule="")
+        first, then = make_action_job("exit 1"), make_job(schedule="")
         JobDependency.objects.create(downstream=then, upstream=first)
         run_tick()
         JobState.objects.filter(job=then).request_run(now())
@@ -106,7 +106,7 @@ def test_former_upstream_placement_does_not_block(run_tick: RunTick) -> None:
 
 
 def test_manual_request_overrides_blocked_dependency_request(run_tick: RunTick) -> None:
-    first, then = make_action_job("leave 1"), make_job()
+    first, then = make_action_job("exit 1"), make_job()
     JobDependency.objects.create(downstream=then, upstream=first)
     run_tick()
     JobState.objects.filter(job=then).update(run_requested_at=now(), run_requested_by="dependency")

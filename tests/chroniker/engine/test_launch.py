@@ -55,6 +55,6 @@ def test_spawned_job_keeps_pythonpath_for_its_programs(
 ) -> None:
     settings.CHRONIKER_START_METHOD = "spawn"
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
-    job = make_action_job("tell PYTHONPATH")
+    job = make_action_job("print_env PYTHONPATH")
     run_tick()
     assert stored_output(Run.objects.get(job=job), "stdout") == f"{os.getcwd()}\n"

@@ -36,7 +36,7 @@ def test_output_is_not_stored_if_disabled(run_tick: RunTick) -> None:
 
 
 def _tick_with_peak_memory() -> int:
-    """A whole tick; by how much the memory of its process has grown at most, bytes."""
+    """Run a tick; the peak growth of its memory in bytes."""
     from chroniker.engine.scheduler import Scheduler
 
     before = psutil.Process().memory_info().rss

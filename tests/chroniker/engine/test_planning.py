@@ -51,7 +51,7 @@ class TestPlanning:
         old = Job.objects.get(pk=job.pk)
         Job.objects.filter(pk=job.pk).update(schedule="@every 2h")
         run_tick()
-        old.save()  # back to ten hours, with the note of then
+        old.save()  # back to ten hours, with the old planning note
         assert Job.objects.needing_planning().count() == 1
         run_tick()
         next_run = JobState.objects.get(job=job).next_run_at
@@ -135,7 +135,7 @@ class TestSlots:
         job = make_action_job(f"sleep 2.2 {started}", schedule="@every 1s", created_at=created)
         tick = start_tick()
         wait_until(started.exists)
-        Job.objects.update(args="say done")  # the late start that follows is a short one
+        Job.objects.update(args="say done")  # the next late start is shorter
         tick.wait(20)
         missed = Run.objects.filter(job=job, status="missed", missed_reason="overlap").first()
         assert missed is not None and missed.missed_slots >= 1
@@ -174,6 +174,6 @@ def test_hosts_jobs_are_planned_even_if_its_first_tick_died(
     job = make_job(hostname="*")
     run_tick()
     settings.CHRONIKER_HOSTNAME = "web2"
-    record_heartbeat("web2")  # and then it died
+    record_heartbeat("web2")  # the tick dies after its heartbeat
     run_tick()
     assert JobState.objects.filter(job=job, host="web2").exists()

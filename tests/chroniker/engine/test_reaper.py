@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def refused() -> Iterator[Callable[[str], None]]:
-    """``refused(condition)``: SQLite refuses to change a run so that the condition holds."""
+    """``refused(condition)``: SQLite rejects updates of runs that match the condition."""
 
     def refuse(condition: str) -> None:
         with connection.cursor() as cursor:
@@ -61,7 +61,7 @@ def test_unowned_run_is_lost_after_a_lease_and_job_runs_again(
     assert run_tick().exit_code == 0
     assert Run.objects.get(job=other).status == "succeeded"
     state = JobState.objects.get(job=job)
-    # Its process may live: it is given the time in which it has to end.
+    # Its process may be alive: the reaper waits until its lease has ended.
     assert state.current_run == orphan and state.lease_token and state.lease_host == "web9"
     assert state.blocked_reason == ""
     assert run_tick().exit_code == 0
@@ -123,10 +123,10 @@ def test_unwritable_finish_does_not_block_other_jobs(
 
     other = make_due_job()
     JobState.objects.request_run()
-    assert run_tick().exit_code == 0  # the run that nobody owns gets a lease again
+    assert run_tick().exit_code == 0  # the run without an owner gets a lease again
     expire_lease(job)
     JobState.objects.filter(job=other).request_run()
-    assert run_tick().exit_code == 0  # and still cannot be ended
+    assert run_tick().exit_code == 0  # its end still cannot be written
     assert Run.objects.filter(job=other, status="succeeded").count() == 2
 
     drop_refusing_trigger()
@@ -171,7 +171,7 @@ def test_suspended_tick_on_this_machine_is_killed_and_its_run_lost(
 
 
 def test_interrupted_reaping_is_finished_by_the_next_tick(tmp_path: Path, settings: Any) -> None:
-    """The first of two runs of a dead tick is ended, then the database goes away."""
+    """The first of two runs of a dead tick is ended, then the database fails."""
     settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
     owner = OwnerLock(runtime_dir())
     moment = now()
@@ -186,7 +186,7 @@ def test_interrupted_reaping_is_finished_by_the_next_tick(tmp_path: Path, settin
             lease_owner=owner.name,
             lease_expires_at=moment + timedelta(hours=1),
         )
-    owner.close()  # as the kernel does for a dead process; the file stays
+    owner.close()  # the kernel does this for a dead process; the file stays
     ended = 0
 
     def go_away(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Old runs go in small pieces: nobody who runs has to wait for it, and nothing is counted back."""
+"""Old runs are deleted in small batches that block no running job and change no counter."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make_running_job_with_history() -> tuple[Job, JobState, Run]:
     running = Run.objects.create(job=job, scheduled_for=now(), started_at=now())
     state = JobState.objects.create(
         job=job,
-        last_run=old[0],  # long over, and in the first batch
+        last_run=old[0],  # long ended, and in the first batch
         last_status=RunStatus.SUCCEEDED,
         current_run=running,
         lease_token=TOKEN,
@@ -76,7 +76,7 @@ def counters(state: JobState) -> dict[str, Any]:
 
 
 def set_short_lock_timeout() -> None:
-    """Whoever waits for a lock gets an error, instead of an answer when it is too late."""
+    """Waiting for a lock raises an error instead of blocking the test."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SET lock_timeout = '3s'")
@@ -111,7 +111,7 @@ def test_pruning_batch_does_not_block_a_running_job(
     statements = 0
 
     def hold(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        """Do what is to be done, and keep its locks."""
+        """Run the deletion and keep its locks."""
         nonlocal statements
         done = execute(sql, params, many, context)
         if sql.startswith("DELETE") and "chroniker_run" in sql and "jobstate" not in sql:
@@ -159,7 +159,7 @@ def test_pruning_batch_does_not_block_a_running_job(
 
     incident.refresh_from_db()
     assert incident.resolved_at is not None and incident.first_run is None
-    assert statements == 3  # of 60 runs, 25 at a time
+    assert statements == 3  # 60 runs in batches of 25
     assert counters(state) == after
     assert list(Run.objects.values_list("pk", "status")) == [(running.pk, RunStatus.SUCCEEDED)]
     assert OutputChunk.objects.get().text == "new"

@@ -1,4 +1,4 @@
-"""A million jobs: an index serves the due query, and a tick costs what it costs with a thousand."""
+"""With a million jobs the due query uses an index and a tick costs as much as with a thousand."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ HOST = "web1"
 
 @pytest.fixture
 def million() -> Iterator[None]:
-    """Empty the tables fast, whatever is in them."""
+    """Truncate the tables."""
     if connection.vendor != "postgresql":
         pytest.skip("the promise is for PostgreSQL")
     yield
     with connection.cursor() as cursor:
-        # And whatever refers to them.
+        # and the tables that refer to them
         cursor.execute("TRUNCATE chroniker_job, chroniker_host CASCADE")
 
 
 def copy_job_rows(job: Job, number: int) -> None:
-    """``number`` jobs like ``job``, with states like its own, made by the database itself."""
+    """Copy a job and its state ``number`` times inside the database."""
     state = JobState.objects.get(job=job)
     with connection.cursor() as cursor:
         jobs = [f for f in Job._meta.local_concrete_fields if not f.generated and f.name != "id"]
@@ -73,7 +73,7 @@ def copy_job_rows(job: Job, number: int) -> None:
 
 
 def rows_and_pages_read(action: Callable[[], object], *, by_index: bool = False) -> tuple[int, int]:
-    """How many rows and index entries PostgreSQL looks at for it, and how many pages it takes up.
+    """The rows and index entries that PostgreSQL reads for a query, and the pages it touches.
 
     Its own count, which, unlike a clock, says the same on a busy machine.
     ``by_index``: in the way of a large table, also where a small one is read as a whole.
@@ -110,10 +110,10 @@ def claim_ten() -> None:
 
 
 def vacuum() -> None:
-    """What earlier versions of the rows left behind costs, however many jobs there are."""
+    """Dead row versions cost time for any number of jobs: vacuum them."""
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names():
-            if table.startswith("chroniker"):  # what earlier tests left in the others, too
+            if table.startswith("chroniker"):  # also what earlier tests left in the other tables
                 cursor.execute(f"VACUUM ANALYZE {table}")
 
 
@@ -123,7 +123,7 @@ def seconds_of_idle_tick() -> float:
         began = time.perf_counter()
         record_heartbeat(HOST)
         times.append(time.perf_counter() - began)
-    return min(times)  # whatever else the machine does only adds
+    return min(times)  # other load on the machine can only add time
 
 
 def seconds_of_claiming_ten() -> float:
@@ -143,7 +143,7 @@ def seconds_of_claiming_ten() -> float:
         JobState.objects.filter(pk__in=keys).update(
             lease_token=None, lease_expires_at=None, lease_host="", current_run=None
         )
-    return min(times)  # whatever else the machine does only adds
+    return min(times)  # other load on the machine can only add time
 
 
 def test_tick_cost_is_the_same_for_a_million_jobs_and_a_thousand(million: None) -> None:
@@ -168,8 +168,8 @@ def test_tick_cost_is_the_same_for_a_million_jobs_and_a_thousand(million: None) 
     }
     print(f"rows and pages with a thousand {few}, with a million {many}")
     for what, (rows, pages) in many.items():
-        # The planner may choose differently among the smallest tables, and an index of a million
-        # has a level more than one of a thousand.
+        # The planner may choose other plans for the smallest tables, and an index of a million
+        # rows has one more level than an index of a thousand.
         assert rows <= 1.2 * few[what][0] + 100, what
         assert pages <= 2 * few[what][1], what
 
@@ -189,19 +189,19 @@ def test_tick_cost_is_the_same_for_a_million_jobs_and_a_thousand(million: None) 
     assert "Seq Scan on chroniker_job " not in plan, plan
 
     idle_ratio = ten_ratio = float("inf")
-    for _ in range(5):  # quiet moments are rare where tests run side by side
+    for _ in range(5):  # quiet moments are rare while other tests run
         idle_ratio = min(idle_ratio, seconds_of_idle_tick() / idle)
         ten_ratio = min(ten_ratio, seconds_of_claiming_ten() / ten)
         if max(idle_ratio, ten_ratio) < 1.2:
             break
     print(f"idle tick: {idle_ratio:.2f} times, claim of ten: {ten_ratio:.2f} times")
-    # The promise is 1.2 on a quiet machine, which the line above shows; a scan is 70 times.
+    # The guarantee is 1.2 on a quiet machine (see the output above); a full scan takes 70 times.
     assert idle_ratio < 1.5
     assert ten_ratio < 1.5
 
 
 def test_tick_after_a_week_of_downtime_is_hardly_slower() -> None:
-    """A thousand jobs of each minute: 10,080 slots each, of which at most one is started."""
+    """A thousand minutely jobs with 10,080 missed slots each; at most one slot is started."""
     if connection.vendor == "mysql":
         pytest.skip("the promise is for SQLite and PostgreSQL")
     Job.objects.bulk_create(
@@ -212,7 +212,7 @@ def test_tick_after_a_week_of_downtime_is_hardly_slower() -> None:
     options = ClaimOptions(host=HOST, owner="tick-0-test.lock", max_parallel=1000)
 
     def seconds_of_claiming_all() -> float:
-        began = time.process_time()  # what the clock says depends on who else is running tests
+        began = time.process_time()  # wall time depends on other tests that run
         with transaction.atomic():
             moment = datetime.now(UTC)
             taken = claim(options, moment, moment, new_token())
@@ -239,7 +239,7 @@ def test_tick_after_a_week_of_downtime_is_hardly_slower() -> None:
         free_and_due_since(moment)
         usual = seconds_of_claiming_all()
         print(f"after a week {late:.2f} s, usually {usual:.2f} s")
-        longer = min(longer, late - usual)  # processors that others use as well are slower
+        longer = min(longer, late - usual)  # shared processors are slower
         if longer < 1:
             break
     assert longer < 1
@@ -248,7 +248,7 @@ def test_tick_after_a_week_of_downtime_is_hardly_slower() -> None:
 def test_first_tick_after_a_week_is_hardly_slower(
     start_tick: StartTick,
 ) -> None:
-    """A whole tick with a thousand jobs of each minute, in the places that a host has."""
+    """A whole tick with a thousand minutely jobs and the capacity of one host."""
     if connection.vendor == "mysql":
         pytest.skip("the promise is for SQLite and PostgreSQL")
     Job.objects.bulk_create(
@@ -262,11 +262,11 @@ def test_first_tick_after_a_week_is_hardly_slower(
         JobState.objects.update(next_slot_at=minute - away, next_run_at=minute - away)
         Host.objects.update(tick_seconds=None)
         Run.objects.all().delete()
-        # In the first second of a minute, so that the next slots are far.
+        # In the first second of a minute: the next slots are far away.
         tick = start_tick(max_parallel=20, now=minute + timedelta(seconds=1))
         ended = Run.objects.filter(status="succeeded")
         wait_until(lambda: ended.count() >= 60, timeout=60, interval=0.1)
-        tick.kill(signal.SIGTERM)  # it ends what runs, and claims no more
+        tick.kill(signal.SIGTERM)  # it finishes its runs and claims no more
         assert tick.wait(60).exit_code == 0
         started = Run.objects.exclude(status="missed")
         jobs = set(started.values_list("job", flat=True))
@@ -279,7 +279,7 @@ def test_first_tick_after_a_week_is_hardly_slower(
         return seconds
 
     longer = float("inf")
-    for _ in range(4):  # what else the machine does may be in the one as well as in the other
+    for _ in range(4):  # other load may slow down either measurement
         usual = seconds_of_tick(timedelta())
         late = seconds_of_tick(timedelta(days=7))
         print(f"after a week {late:.2f} s, usually {usual:.2f} s")

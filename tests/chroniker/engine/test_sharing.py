@@ -1,4 +1,4 @@
-"""Ten hosts share what is due: each job once, nobody takes it all, and nothing waits for long.
+"""Ten hosts share due jobs: each job runs once, no host takes all, and none waits long.
 
 ``make faults-long`` does the same with a thousand jobs and twenty ticks of each host.
 """
@@ -28,7 +28,7 @@ def fault_process() -> Iterator[FaultProcess]:
 
 
 def test_ten_hosts_share_simultaneously_due_jobs(fault_process: FaultProcess) -> None:
-    for _ in range(8):  # a host that gets no processor in time gets no job
+    for _ in range(8):  # a host without processor time gets no job
         report = fault_process.perform("ten_hosts", jobs=300, ticks=5, at_once=True)
         assert report["violations"] == []
         assert report["begun"] == report["distinct"] == 300
@@ -45,7 +45,7 @@ def is_even(shares: list[int]) -> bool:
 
 
 def test_job_due_during_ticks_starts_soon(fault_process: FaultProcess) -> None:
-    for _ in range(3):  # it is the machine that is too slow for ten hosts, if other tests run
+    for _ in range(3):  # beside other tests the machine may be too slow for ten hosts
         report = fault_process.perform("ten_hosts", jobs=200, ticks=5)
         assert report["violations"] == []
         assert report["begun"] == report["distinct"] == 200

@@ -48,7 +48,7 @@ class TestCron:
         assert Run.objects.get().status == "succeeded"
 
     def test_is_silent_when_a_job_fails(self, manage: RunManage) -> None:
-        """The job's failure is the job's: it is told by mail, metrics and the admin."""
+        """A failed job is reported by mail, metrics and the admin, not by ``cron``."""
         make_action_job("fail boom")
         ended = manage("cron")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
@@ -220,7 +220,9 @@ class TestCron:
     def test_unwritable_lock_directory_is_reported_in_one_line(
         self, run_in_fork: RunInFork, settings: Any
     ) -> None:
-        settings.CHRONIKER_RUNTIME_DIR = "/sys"  # root's, and nobody can make a file there
+        settings.CHRONIKER_RUNTIME_DIR = (
+            "/sys"  # belongs to root, and nobody can create a file there
+        )
         make_due_job()
 
         def complaint() -> str:

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_database_rejects_a_second_open_incident() -> None:
     job = make_job()
     fields: dict[str, Any] = {
-        "job": job, "kind": "condition", "severity": "info", "opened_at": START, "last_seen_at": START,
+        "job": job, "kind": "condition", "severity": "info",
+        "opened_at": START, "last_seen_at": START,
     }  # fmt: skip
     Incident.objects.create(**fields, resolved_at=START)
     Incident.objects.create(**fields, resolved_at=START)

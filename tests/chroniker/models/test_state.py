@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_edit_during_a_run_keeps_the_counters(start_tick: StartTick, tmp_path: Path) -> None:
     started = tmp_path / "started"
     job = make_action_job(f"sleep 1.5 {started}")
-    form = Job.objects.get(pk=job.pk)  # as a form that was opened before the run ended
+    form = Job.objects.get(pk=job.pk)  # like a form that was opened before the run ended
     tick = start_tick()
     wait_until(started.exists)
     form.refresh_from_db()

@@ -107,7 +107,7 @@ class TestRawCommands:
 
 
 def test_console_handler_of_the_site_is_not_stderr(run_tick: RunTick) -> None:
-    handler = logging.StreamHandler()  # made with the stderr of then, as by LOGGING
+    handler = logging.StreamHandler()  # holds the original stderr, as a handler of LOGGING does
     logger = logging.getLogger("bookshop")
     logger.addHandler(handler)
     try:

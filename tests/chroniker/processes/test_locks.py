@@ -1,4 +1,4 @@
-"""Kernel locks: who is alive, who is dead, and who only pretends."""
+"""Kernel locks that show which owners are alive."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.support.types import RunInFork
 
 
 def lock_name(directory: Path) -> str:
-    """The name of the only lock there, once it is there."""
+    """Wait for the only lock file; its name."""
     return wait_until(lambda: next(iter(os.listdir(directory)), ""), message="a lock file")
 
 
 def hold_lock(directory: str, ready: str, children: int = 0) -> None:
-    """Be a tick with children that inherit its lock; write down all pids."""
+    """Act as a tick whose children inherit its lock; write all pids to a file."""
     OwnerLock(directory)
     pids = [os.getpid()]
     for _ in range(children):
@@ -56,7 +56,7 @@ def locks(tmp_path: Path) -> Path:
 def tick(
     run_in_fork: RunInFork, locks: Path, tmp_path: Path
 ) -> Callable[..., tuple[ForkedProcess, list[int]]]:
-    """``tick(children=n)``: a process that holds an OwnerLock, and the pids that bear it."""
+    """``tick(children=n)``: a process that holds an OwnerLock, and the pids that share it."""
 
     def start(children: int = 0) -> tuple[ForkedProcess, list[int]]:
         ready = tmp_path / "ready"
@@ -139,11 +139,11 @@ def test_executed_program_does_not_inherit_the_lock(tmp_path: Path) -> None:
     assert lock.acquire(wait=False)
     code = f"import os; print([os.path.realpath(f'/proc/self/fd/{lock.fd}')])"
 
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", code], close_fds=False, capture_output=True, text=True, check=True
     )
 
-    assert "lock" not in told.stdout
+    assert "lock" not in reported.stdout
     lock.release()
 
 
@@ -174,7 +174,7 @@ def test_owner_is_alive_while_any_child_holds_its_lock(
     forked, pids = tick(children=3)
     name = lock_name(locks)
     assert name.startswith(f"tick-{pids[0]}-")
-    # The tick first: its children fall to another process and hold on.
+    # The tick first: its children get another parent and keep the lock.
     for pid in pids:
         assert not owner_is_dead(str(locks), name)
         os.kill(pid, signal.SIGKILL)
@@ -215,7 +215,7 @@ def test_reused_pid_of_a_dead_owner_is_not_the_owner(
     os.kill(stranger.pid, signal.SIGSTOP)
     wait_until(lambda: psutil.Process(stranger.pid).status() == psutil.STATUS_STOPPED, 5)
 
-    # Who believes it kills the process of that number.
+    # A reader that trusted the number would kill that process.
     assert not owner_is_stopped(f"tick-{stranger.pid}-0123456789abcdef.lock")
 
 

@@ -202,10 +202,14 @@ def test_large_output_does_not_precede_earlier_output() -> None:
     for _ in range(20):
         recorder.feed("stdout", b"x" * 65536)
 
-    told = sequence(recorder.take(final=True).pieces)
+    reported = sequence(recorder.take(final=True).pieces)
 
-    assert told[:3] == [("stderr", "starting\n"), ("stdout", "first\n"), ("stderr", "careful\n")]
-    assert {stream for stream, _ in told[3:]} == {"stdout"}
+    assert reported[:3] == [
+        ("stderr", "starting\n"),
+        ("stdout", "first\n"),
+        ("stderr", "careful\n"),
+    ]
+    assert {stream for stream, _ in reported[3:]} == {"stdout"}
 
 
 # --- what could not be stored ---------------------------------------------------------------
@@ -266,7 +270,7 @@ def seconds(function: Callable[[], object], repeat: int = 3) -> float:
 
 @pytest.mark.parametrize("kind", ["ascii", "characters", "small limit"])
 def test_discarding_output_is_as_fast_as_copying_it(kind: str) -> None:
-    # Three bytes each: the head would end in the middle of one.
+    # Three bytes per character: the head would end inside one.
     block = ("€" * 21845 if kind == "characters" else "x" * 65536).encode()
     count = 200 * 2**20 // len(block)
     limit = 4096 if kind == "small limit" else 2**20

@@ -28,7 +28,7 @@ def test_timeout_ends_the_run(run_tick: RunTick) -> None:
     assert run.signal == signal.SIGTERM
     assert "longer than 1 s" in run.error
     assert JobState.objects.get(job=job).failures_timeout == 1
-    assert ended.seconds < 30  # of the sixty that it would have slept
+    assert ended.seconds < 30  # instead of sixty
 
 
 def test_stop_request_ends_the_run(start_tick: StartTick, tmp_path: Path) -> None:
@@ -52,7 +52,9 @@ def test_job_and_daemon_ignoring_sigterm_are_killed_after_grace(
 ) -> None:
     path = tmp_path / "daemon"
     job = make_action_job(
-        f"stubborn {path}", kill_grace_seconds=1, timeout_seconds=2 if cause == "timeout" else None
+        f"ignore_sigterm {path}",
+        kill_grace_seconds=1,
+        timeout_seconds=2 if cause == "timeout" else None,
     )
     tick = start_tick()
     wait_until(lambda: path.exists() and path.read_text())
@@ -92,7 +94,7 @@ def test_sigkill_of_tick_leaves_no_process_and_counts_once(
         tick.wait(20)
     if victim == "tick":
         assert Run.objects.get(job=job).status == "running"
-        assert run_tick().exit_code == 0  # the next tick finds it at once, not after the lease
+        assert run_tick().exit_code == 0  # the next tick detects it at once, not after the lease
     run = Run.objects.get(job=job)
     expected = {"job": "failed", "forkserver": "succeeded"}.get(victim, "lost")
     assert run.status == expected, run.error

@@ -1,4 +1,4 @@
-"""The guard of a run, by itself: real pipes, real processes, no supervisor and no database."""
+"""The warden of a run, alone: real pipes and processes, no supervisor and no database."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class WardenRun:
         os.write(self.control, line)
 
     def close_control(self) -> None:
-        """What a supervisor's death looks like to its warden."""
+        """Close the pipes, as the death of a supervisor does."""
         os.close(self.control)
         self.control = -1
 
     def read(self, kind: str = "status") -> bytes:
-        """All that came through one of the pipes so far."""
+        """All bytes read from a pipe so far."""
         while select.select([self.sources[kind]], [], [], 0)[0]:
             data = os.read(self.sources[kind], 65536)
             if not data:
@@ -63,11 +63,11 @@ class WardenRun:
         return [json.loads(line) for line in self.read().splitlines()]
 
     def job_pid(self) -> int:
-        told: int = wait_until(self.messages, 20)[0]["pid"]
-        return told
+        reported: int = wait_until(self.messages, 20)[0]["pid"]
+        return reported
 
     def wait(self, timeout: float = 20) -> dict[str, Any]:
-        """How the run ended: told once, and last."""
+        """The final status message, which comes once and last."""
         assert self.warden.wait(timeout).exit_code == 0
         messages = self.messages()
         endings = [message for message in messages if "ending" in message]
@@ -84,7 +84,7 @@ def _run_warden(limits: RunLimits, pipes: Pipes, not_ours: list[int], job: JobFu
 
 @pytest.fixture
 def start_warden(run_in_fork: RunInFork) -> Iterator[Callable[..., WardenRun]]:
-    """``start_warden(job, timeout=…, grace=…, lease=…)``: a run, start_warden by a warden in a fork."""
+    """``start_warden(job, timeout=…, grace=…, lease=…)``: a run with a warden in a fork."""
     runs: list[WardenRun] = []
 
     def start(
@@ -127,7 +127,7 @@ def ignore_sigterm() -> None:
 
 
 def sleep_on() -> int:
-    """Say that it is there, and stay."""
+    """Print a line and wait."""
     os.write(1, b"up\n")
     time.sleep(60)
     return 0
@@ -139,7 +139,7 @@ def run_ignoring_sigterm() -> int:
 
 
 def run_until_sigterm() -> int:
-    """Say goodbye at SIGTERM."""
+    """Print a line at SIGTERM."""
 
     def leave(*_: object) -> None:
         os.write(1, b"bye\n")
@@ -150,7 +150,7 @@ def run_until_sigterm() -> int:
 
 
 def daemonise(number: int) -> None:
-    """Processes with sessions of their own, none of them a child of this one."""
+    """Start processes in sessions of their own that are not children of this one."""
     for _ in range(number):
         first = os.fork()
         if first == 0:
@@ -213,7 +213,7 @@ def test_start_failure_is_reported_with_its_reason(start_warden: Callable[..., W
     run = start_warden(job)
 
     assert run.wait()["code"] == 127
-    # The job tells it, the warden tells the pid: either may be the first to write.
+    # The job and the warden both write; either may be first.
     assert {"error": "The job could not be started: no such program"} in run.messages()
 
 
@@ -256,10 +256,10 @@ def test_job_inherits_no_control_pipe_and_an_empty_stdin(
     control = os.readlink(f"/proc/self/fd/{run.control}")
     run.wait()
 
-    told = run.read("stdout").decode().splitlines()
-    assert told[0] == "b''"
-    assert len(told) > 3
-    assert control not in told
+    reported = run.read("stdout").decode().splitlines()
+    assert reported[0] == "b''"
+    assert len(reported) > 3
+    assert control not in reported
 
 
 # --- leftovers ------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_child_that_has_exited_is_not_a_leftover(
         for _ in range(5):
             if (pid := os.fork()) == 0:
                 os._exit(0)
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still there
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended and is a zombie
         return 0
 
     assert start_warden(job).wait()["leftovers"] == 0
@@ -322,7 +322,7 @@ def test_tree_ignoring_sigterm_dies_within_two_seconds_of_its_supervisor(
         assert not any(process.is_running() for process in tree)
         return took
 
-    assert any(seconds() < 2 for _ in range(3))  # a busy machine may be late now and then
+    assert any(seconds() < 2 for _ in range(3))  # a busy machine may be late
 
 
 def test_job_obeying_sigterm_ends_at_once_when_the_supervisor_dies(
@@ -479,7 +479,7 @@ def test_stop_sends_one_sigterm_and_waits_the_grace_time(
             run.send(b"T\n")
         return not run.warden.alive
 
-    wait_until(ask_again, SHORT_TIMEOUT, 0.05)  # asking again prolongs nothing
+    wait_until(ask_again, SHORT_TIMEOUT, 0.05)  # a second request does not extend the grace time
 
     ending = run.wait()
     assert (ending["reason"], ending["signal"]) == ("stop", 9)
@@ -535,7 +535,7 @@ def test_suspended_job_is_killed_when_its_lease_ends(
 def test_tree_that_keeps_forking_is_killed_completely(
     start_warden: Callable[..., WardenRun],
 ) -> None:
-    """At most 50 processes, each in a session of its own; whoever is left forks the next one."""
+    """At most 50 processes, each in its own session; every survivor forks the next one."""
     tokens_read, tokens = os.pipe()
     os.write(tokens, b"." * 50)
     os.close(tokens)

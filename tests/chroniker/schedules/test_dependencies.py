@@ -1,4 +1,4 @@
-"""Circles and orders, held against all the permutations of small graphs."""
+"""Cycles and orders, compared with all permutations of small graphs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ arbitrary_edges = st.lists(st.tuples(keys, keys), max_size=10)
 
 
 def respects(order: Sequence[int], edges: Edges) -> bool:
-    """Whether each comes after what it waits for."""
+    """Whether each node comes after its upstream nodes."""
     place = {key: number for number, key in enumerate(order)}
     return all(place[b] < place[a] for a, b in edges if a in place and b in place)
 
@@ -44,7 +44,7 @@ def test_cycle_is_found_exactly_if_no_order_exists(edges: Edges) -> None:
 def test_order_is_the_smallest_that_respects_the_dependencies(
     given_order: list[int], edges: Edges
 ) -> None:
-    # permutations() come in the order of what they are given: the first that fits is the nearest.
+    # permutations() keeps the order of its argument: the first match is the smallest.
     wanted = next((order for order in permutations(given_order) if respects(order, edges)), None)
 
     assert topological_order(given_order, edges) == list(wanted or given_order)

@@ -1,4 +1,4 @@
-"""The nights on which clocks change: Debian's cron(8), checked against the daemon itself."""
+"""Clock changes, as Debian's cron(8) handles them; checked against the daemon."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from chroniker.schedules import parse
 
-# Zone, expression, local start, and the slots of the hours that follow, by the wall and offset.
+# Zone, expression, local start, and the slots of the next hours in local time with offset.
 NIGHTS = (
     # Spring: 02:00 to 03:00 does not exist on 29 March.
     ("Europe/Berlin", "30 2 * * *", "2026-03-28 12:00", 48, "29T03:00+0200 30T02:30+0200"),
@@ -56,15 +56,15 @@ NIGHTS = (
     # Midnight itself is skipped.
     ("America/Sao_Paulo", "0 0 * * *", "2018-11-03 12:00", 36, "04T01:00-0200 05T00:00-0200"),
     ("Asia/Beirut", "30 0 * * *", "2026-03-28 12:00", 36, "29T01:00+0300 30T00:30+0300"),
-    # Midnight is reached, and then it is 23 o'clock of the day before.
+    # At midnight the clock goes back to 23:00 of the day before.
     ("America/Sao_Paulo", "30 23 * * *", "2018-02-17 12:00", 48, "17T23:30-0200 18T23:30-0300"),
     ("America/St_Johns", "30 23 * * *", "2010-11-06 12:00", 48, "06T23:30-0230 07T23:30-0330"),
     ("America/St_Johns", "30 * * * *", "2010-11-06 23:00", 3, "06T23:30-0230 06T23:30-0330"
      " 07T00:30-0330"),
-    # In Ramadan, clocks go back, and on again after it.
+    # Clocks go back for Ramadan and forward after it.
     ("Africa/Casablanca", "30 2 * * *", "2026-02-14 12:00", 48, "15T02:30+0100 16T02:30+0000"),
     ("Africa/Casablanca", "30 2 * * *", "2026-03-21 12:00", 48, "22T03:00+0100 23T02:30+0100"),
-    # The day that Samoa left out.
+    # The day that Samoa skipped.
     ("Pacific/Apia", "0 9 * * *", "2011-12-28 12:00", 72, "29T09:00-1000 31T00:00+1400"
      " 31T09:00+1400 01T09:00+1400"),
     ("Pacific/Apia", "0 */12 * * *", "2011-12-29 01:00", 24, "29T12:00-1000 31T00:00+1400"),

@@ -1,4 +1,4 @@
-"""What holds for every schedule, and what other programs say about the same expressions."""
+"""Properties of every schedule, and comparison with other programs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ UNUSUAL_ZONES = (
 
 @cache
 def offset_changes(zone: str, year: int) -> tuple[datetime, ...]:
-    """The first hour after each change of the zone's offset in a year."""
+    """The first hour after each change of the UTC offset in a year."""
     start = datetime(year, 1, 1, tzinfo=UTC)
     found = []
     offset = start.astimezone(ZoneInfo(zone)).utcoffset()
@@ -53,7 +53,7 @@ def offset_changes(zone: str, year: int) -> tuple[datetime, ...]:
 
 @st.composite
 def moments(draw: st.DrawFn, zone: str) -> datetime:
-    """Any moment, more often than not within a day and a half of a change of the clocks."""
+    """Any moment, mostly within a day and a half of a clock change."""
     year = draw(st.sampled_from((1979, 1987, 1999, 2008, 2011, 2014, 2023, 2025, 2026, 2027)))
     near = offset_changes(zone, year)
     if near and draw(st.integers(0, 3)):
@@ -68,11 +68,11 @@ def moments(draw: st.DrawFn, zone: str) -> datetime:
 
 @st.composite
 def fields(draw: st.DrawFn, lowest: int, highest: int, *, wide: bool) -> str:
-    """One field of a cron expression, in the syntax that all programs share."""
+    """One field of a cron expression, in the syntax common to all programs."""
     numbers = st.integers(lowest, highest)
     kinds = ["star", "number", "number", "list", "range", "step", "range step"]
     kind = draw(st.sampled_from(["star", "star", *kinds] if wide else kinds))
-    # Of `5-5/2`, cronsim makes `5/2` and croniter `*/2`, while it is `5` in cron.
+    # `5-5/2` is `5` in cron, but `5/2` in cronsim and `*/2` in croniter.
     first, last = sorted(draw(st.lists(numbers, min_size=2, max_size=2, unique=True)))
     step = draw(st.integers(1, highest))
     if kind == "star":
@@ -205,7 +205,7 @@ def test_slots_agree_with_a_simulation_of_local_time(
     def wall(minute: int) -> datetime:
         return (start + timedelta(minutes=minute)).astimezone(ZoneInfo(zone)).replace(tzinfo=UTC)
 
-    # What was on the wall before the start, a day of it, so that a second pass is known as one.
+    # Local times of the day before the start: they identify a repeated hour.
     shown = max(wall(minute) for minute in range(-1440, 1))
     expected = []
     for minute in range(1, 30 * 60):
@@ -223,9 +223,9 @@ def test_slots_agree_with_a_simulation_of_local_time(
 def test_five_fields_agree_with_cronsim(data: st.DataObject, zone: str, text: str) -> None:
     after = data.draw(moments(zone)).replace(second=0)
     local = after.astimezone(ZoneInfo(zone))
-    # There cronsim starts from the first pass, and gives times that are over.
+    # There cronsim starts from the first pass and returns past times.
     assume(not local.fold)
-    # With a star, it goes on by whole hours, and steps over what these zones do in between.
+    # With a star it steps by whole hours and misses the changes of these zones.
     assume(zone not in UNUSUAL_ZONES or not any(field[0] == "*" for field in text.split()[:2]))
     try:
         schedule = parse(text, zone=zone, after=datetime(1970, 1, 1, tzinfo=UTC))
@@ -259,7 +259,7 @@ def test_syntax_of_croniter_gives_the_slots_of_croniter(
     place = {"L": 2, "15W": 2, "31W": 2, "1W": 2, "22-4": 1}.get(special, 4)
     if special:
         parts[place] = special
-    # Here Debian's cron and croniter disagree, and cron is followed.
+    # Debian's cron and croniter disagree here; chroniker follows cron.
     assume(parts[2] == "*" or parts[4] == "*")
     text = " ".join(parts) + more
     try:
@@ -344,7 +344,7 @@ def stride_texts(draw: st.DrawFn) -> str:
 @example("FREQ=HOURLY;INTERVAL=5;BYMONTHDAY=-1;BYMINUTE=3,9;BYSECOND=0", 3, 59)
 @example("FREQ=MINUTELY;INTERVAL=90;BYHOUR=1,22;BYMINUTE=10,40", 3, 59)
 def test_short_recurrences_agree_with_dateutil(rule: str, days: int, second: int) -> None:
-    """Over two days, as dateutil goes through each of the periods that it is not to pick."""
+    """Over two days, because dateutil iterates over every skipped period."""
     anchor = datetime(2019, 5, 15, 22, 10, second)
     text = f"DTSTART:{anchor:%Y%m%dT%H%M%S} RRULE:{rule}"
     begin = anchor + timedelta(days=days)
@@ -357,7 +357,7 @@ def test_short_recurrences_agree_with_dateutil(rule: str, days: int, second: int
     try:
         oracle = rrulestr(f"DTSTART:{anchor:%Y%m%dT%H%M%S}\nRRULE:{rule}")
         expected = oracle.between(begin, end)
-    except ValueError:  # dateutil's word for a rule that never fires
+    except ValueError:  # what dateutil raises for a rule that never fires
         expected = []
     expected = [when.replace(tzinfo=UTC) for when in expected if begin < when < end]
     after, until = begin.replace(tzinfo=UTC), (end - timedelta(seconds=1)).replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Speed as ratios within one run, so that a slow machine fails nothing."""
+"""Speed as ratios within one run: a slow machine does not fail them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from croniter import croniter
 
 from chroniker.schedules import parse
 
-# Figures are those of the default Python: on 3.13 croniter itself is half again as fast, and the
-# ratio 3.5 to 4.5.
+# The numbers are for the default Python: on 3.13 croniter is 1.5 times as fast, and the
+# ratio is 3.5 to 4.5.
 pytestmark = pytest.mark.slow
 
 ZONE = ZoneInfo("Europe/Berlin")
@@ -22,7 +22,7 @@ WEEK = timedelta(days=7)
 
 
 def seconds(call: Callable[[], object], times: int) -> float:
-    """The fastest of several rounds, in seconds of this process a call: noise only adds."""
+    """The fastest of several rounds, in CPU seconds per call: noise can only add time."""
     rounds = []
     for _ in range(7):
         start = process_time()
@@ -89,7 +89,7 @@ def test_impossible_schedule_is_rejected_quickly() -> None:
 
 
 def test_rare_time_between_many_steps_is_found_quickly() -> None:
-    """Between two of them lie four years of seven seconds each."""
+    """Two slots are four years apart, with seven seconds to try in each."""
     start = process_time()
     rule = "RRULE:FREQ=SECONDLY;INTERVAL=7;BYHOUR=3;BYMINUTE=0;BYSECOND=5;BYMONTH=2;BYMONTHDAY=29"
     found = parse(rule, zone=ZONE).upcoming(AFTER, 5)

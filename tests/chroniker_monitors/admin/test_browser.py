@@ -1,4 +1,4 @@
-"""A monitor's life in a real browser, under a policy that forbids inline scripts and styles.
+"""Monitors in a real browser, with a policy that forbids inline scripts and styles.
 
 ``WRITE=1`` writes the pictures of the documentation.
 """
@@ -42,18 +42,18 @@ def save_screenshot(page: Any, name: str) -> None:
 
 
 class TickHandshake:
-    """The browser in its thread and the scheduler in the test's, one after the other."""
+    """Lets the browser thread and the ticks of the test thread take turns."""
 
     def __init__(self) -> None:
         self._asked, self._done = threading.Semaphore(0), threading.Semaphore(0)
 
     def tick(self) -> None:
-        """In the browser's thread: let the test tick, and wait for it."""
+        """Called in the browser thread: request a tick and wait for it."""
         self._asked.release()
         assert self._done.acquire(timeout=60)
 
     def serve(self, browser: Any, tick: Callable[[], None]) -> None:
-        """In the test's thread: tick whenever asked, until the browser has ended."""
+        """Called in the test thread: tick on request until the browser has finished."""
         while not browser.done():
             if self._asked.acquire(timeout=0.05):
                 tick()
@@ -73,7 +73,7 @@ def test_disk_monitor_from_creation_to_recovery(
 
     def do(page: Any) -> None:
         page.set_viewport_size({"width": 1280, "height": 800})
-        # from nothing: what is to be measured?
+        # choose a kind
         page.goto(base + monitor_admin_url("changelist"))
         page.get_by_role("link", name="Add monitor").click()
         page.get_by_role("link", name="Disk").click()
@@ -82,7 +82,7 @@ def test_disk_monitor_from_creation_to_recovery(
         page.fill("#id_probe_critical", "0")
         page.fill("#id_schedule", "*/5 * * * *")
         page.locator("#chroniker-preview li").first.wait_for()
-        # tried before it is saved
+        # test it before saving
         page.get_by_role("button", name="Test now").click()
         tested = page.locator("#chroniker-tested")
         tested.locator(".chroniker-severity-critical").wait_for(timeout=60_000)
@@ -91,13 +91,13 @@ def test_disk_monitor_from_creation_to_recovery(
         save_screenshot(page, "monitor-form")
         page.get_by_role("button", name="Save and continue editing").first.click()
         page.get_by_text("was added successfully").wait_for()
-        # measured by a real tick
+        # measure with a real tick
         run_now(page)
         page.goto(base + monitor_admin_url("changelist"))
         row = page.locator("#result_list tbody tr", has_text="disk of this machine")
         row.locator(".chroniker-severity-critical").wait_for()
         assert "%" in row.locator(".field-value").inner_text()
-        # another threshold, and it recovers
+        # change the threshold: it recovers
         row.get_by_role("link", name="disk of this machine").click()
         page.fill("#id_probe_critical", "101")
         page.get_by_role("button", name="Save and continue editing").first.click()
@@ -117,7 +117,7 @@ def test_disk_monitor_from_creation_to_recovery(
             do(page)
 
     def tick() -> None:
-        """In a fresh Python: a fork of this process, which has threads, may hang."""
+        """In a new Python: a fork of this process with its threads may hang."""
         done = manage("cron", timeout=100)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -133,7 +133,7 @@ def test_disk_monitor_from_creation_to_recovery(
 
 
 def test_test_now_works_without_scripts(live_server: Any, sign_in: SignIn, tmp_path: Path) -> None:
-    """The button sends the form, and the page that comes back has the answer and what was typed."""
+    """The button posts the form; the response has the result and the typed values."""
     monitor = make_gauge_monitor(tmp_path, 95)
 
     def do(page: Any) -> None:
@@ -166,7 +166,7 @@ def test_offered_fields_follow_the_model(live_server: Any, sign_in: SignIn) -> N
 
 
 def make_board() -> Monitor:
-    """Monitors in every state; the one that is critical has a history of a month."""
+    """Monitors in every state; the critical one has a history of a month."""
     now = utc_now()
     rows: list[tuple[str, str, dict[str, Any], Severity, list[float | None], str, str]] = [
         ("Disk of the database", "disk", {"path": "/"}, Severity.CRITICAL,
@@ -223,7 +223,8 @@ def test_no_page_needs_inline_scripts_or_styles(
 ) -> None:
     monitor = make_board()
     paths = [
-        monitor_admin_url("changelist"), monitor_admin_url("add"), f"{monitor_admin_url('add')}?kind=heartbeat",
+        monitor_admin_url("changelist"), monitor_admin_url("add"),
+        f"{monitor_admin_url('add')}?kind=heartbeat",
         monitor_admin_url("change", monitor), f"{monitor_admin_url('change', monitor)}?span=month",
         monitor_admin_url("delete", monitor),
     ]  # fmt: skip

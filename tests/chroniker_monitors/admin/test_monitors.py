@@ -1,4 +1,4 @@
-"""The board, the forms, the page of one monitor, and who may do what there."""
+"""The board, the forms and the page of one monitor, with their permissions."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_board_query_count_is_constant(root: Client, django_assert_num_queries: 
 
 def test_board_counts_current_hosts_only(root: Client) -> None:
     monitor = make_monitor(hostname="*")
-    make_monitor_state(monitor, Severity.CRITICAL)  # from when it ran on any one host
+    make_monitor_state(monitor, Severity.CRITICAL)  # a placement from when it ran on any host
     make_monitor_state(monitor, Severity.OK, host="web1")
     make_monitor_state(monitor, Severity.WARNING, host="web2")
     page = root.get(monitor_admin_url("changelist"))
@@ -133,7 +133,7 @@ def test_pending_state_shows_its_streak(root: Client) -> None:
 @pytest.mark.parametrize("bound", [math.inf, -math.inf, 1e308])
 def test_invalid_threshold_does_not_break_the_board(root: Client, unit: str, bound: float) -> None:
     if connection.vendor == "mysql" and math.isinf(bound):
-        return  # it takes no such number
+        return  # not a valid number for this field
     monitor = make_monitor(unit=unit)
     Probe.objects.update(critical=bound)
     make_monitor_state(monitor, value=bound / 2 if math.isfinite(bound) else 1.0)
@@ -469,7 +469,7 @@ def test_sql_needs_a_permission_of_its_own(sign_in: SignIn) -> None:
 
 
 def test_command_probe_requires_permission_to_add_jobs(sign_in: SignIn) -> None:
-    """Else "Test now" would run any of them for somebody who may run nothing."""
+    """Otherwise "Test now" would run any command for users who may run nothing."""
     url = f"{monitor_admin_url('add')}?kind=command"
     data = form_data(param_command="check", param_mode="stderr", _test="1")
     keeper = sign_in("add_monitor", "change_monitor")
@@ -490,7 +490,7 @@ SECRET_PAGE = {
 
 @pytest.mark.parametrize("test", [{}, {"_test": "1"}])
 def test_secret_is_not_sent_to_another_host(sign_in: SignIn, test: dict[str, str]) -> None:
-    """Whoever may change a monitor need not know its secrets, and is not to learn them so."""
+    """Users who may change a monitor must not learn its secrets."""
     headers = "Authorization: Bearer hunter2"
     url = "https://shop.example.com/"
     monitor = make_monitor("http", params={"url": url, "headers": headers})

@@ -1,4 +1,4 @@
-"""``Test now``: an unsaved form is tried in a guarded process, and nothing is recorded."""
+"""``Test now`` runs the probe of an unsaved form in a limited process and records nothing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from django.test import Client
 from chroniker.models import Job
 from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.sandbox import MAX_SANDBOXES, reserve_sandbox, run_in_sandbox
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.exceptions import SandboxBusy
 from chroniker_monitors.models import Monitor, Sample
 from chroniker_monitors.thresholds import Thresholds
 from tests.factories import make_gauge_monitor
@@ -23,7 +25,7 @@ pytestmark = [pytest.mark.one_database, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("gauge_text", "words"),
     [
         ("50 calm", ["ok", "50 V", "calm", "Nothing was recorded"]),
         ("95", ["critical", "95 V"]),
@@ -34,10 +36,10 @@ pytestmark = [pytest.mark.one_database, pytest.mark.django_db(transaction=True)]
 )
 @pytest.mark.no_leftovers
 def test_unsaved_form_can_be_tested(
-    root: Client, tmp_path: Path, told: str, words: list[str]
+    root: Client, tmp_path: Path, gauge_text: str, words: list[str]
 ) -> None:
-    (tmp_path / "gauge").write_text(told)
-    data = gauge_data(tmp_path, name="", _test="1")  # the name can wait
+    (tmp_path / "gauge").write_text(gauge_text)
+    data = gauge_data(tmp_path, name="", _test="1")  # a name is not needed yet
     page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", data)
     answer = page.content.decode().partition('id="chroniker-tested"')[2].partition("</div>")[0]
     shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer))
@@ -107,3 +109,29 @@ def test_testing_requires_change_permission(sign_in: SignIn, tmp_path: Path) -> 
     url = f"{monitor_admin_url('add')}?kind=test_gauge"
     assert sign_in("view_monitor", "change_monitor").post(url, data).status_code == 403
     assert sign_in("add_monitor", csrf=True).post(url, data).status_code == 403
+
+
+def test_sandbox_measures_as_a_check_does(tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("85 warm")
+    params = {"path": str(tmp_path / "gauge")}
+    found = run_in_sandbox("test_gauge", params, Thresholds("<", 90, 10), timeout=30, unit="kV")
+    assert (found.severity, found.value, found.message) == (Severity.WARNING, 85.0, "warm")
+    assert (found.unit, found.error) == ("kV", "")
+    assert found.latency_seconds is not None and 0 <= found.latency_seconds < 30
+
+
+def test_secret_of_the_site_is_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_API_TOKEN", "correct-horse-battery")
+    (tmp_path / "gauge").write_text("raise refused correct-horse-battery")
+    assert "refused ********" in post_gauge_test(tmp_path).error
+
+
+def test_sandbox_is_free_again_after_a_test() -> None:
+    for _ in range(MAX_SANDBOXES + 1):
+        with reserve_sandbox():
+            pass
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_SANDBOXES):
+            stack.enter_context(reserve_sandbox())
+        with pytest.raises(SandboxBusy, match="4 monitors are being tested"), reserve_sandbox():
+            pass

@@ -1,4 +1,4 @@
-"""An hour in the life of a site, scraped all the while; and the runs behind the numbers."""
+"""Counters over an hour of a busy site, and exemplars that name the runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MINUTES = 60
 
 
 class WebWorker:
-    """What a web worker knows: the pieces of its own last page."""
+    """A web worker, which keeps the rendered rows of its last page."""
 
     def __init__(self) -> None:
         self.renderer = Renderer(current_config())
@@ -36,7 +36,7 @@ class WebWorker:
     def scrape(self) -> Samples:
         snapshot = take_snapshot()
         assert snapshot.up
-        # What the other format leaves behind must do no harm.
+        # Rows cached by the other format must not matter.
         self.renderer(snapshot, OPENMETRICS_FORMAT)
         return samples(b"".join(self.renderer(snapshot, TEXT)).decode())
 
@@ -101,7 +101,7 @@ class SimulatedSite:
         )
 
     def rest(self, job: Job) -> None:
-        """Nothing happens."""
+        """Do nothing."""
 
     def edit(self) -> None:
         job = self.rng.choice(self.watched)
@@ -132,7 +132,7 @@ class SimulatedSite:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_counters_never_fall(seed: int) -> None:
-    """Sample by sample; two workers are scraped in turn, and restarted now and then."""
+    """Compare sample by sample; two workers are scraped in turn and sometimes restarted."""
     site = SimulatedSite(seed)
     workers = [WebWorker(), WebWorker()]
     highest: Samples = {}
@@ -154,7 +154,7 @@ def test_counters_never_fall(seed: int) -> None:
         site.done[operation] for operation in ("run", "miss", "edit", "rename", "delete", "prune")
     )
     assert site.done["restart"] >= 4
-    for job in site.watched:  # and they did count
+    for job in site.watched:  # the counters did increase
         counted = [
             value
             for (name, labels), value in highest.items()
@@ -169,7 +169,7 @@ def test_counters_never_fall(seed: int) -> None:
 
 
 def exemplars() -> dict[str, tuple[dict[str, str], dict[str, str], float, float]]:
-    """Of the page in OpenMetrics, by sample name: labels, exemplar's labels, value, time."""
+    """Exemplars of the OpenMetrics page by sample name: labels, exemplar labels, value, time."""
     page = scrape(accept=OPENMETRICS)
     assert " # {" not in scrape()
     return {
@@ -211,7 +211,7 @@ def test_exemplar_names_the_run_behind_duration_and_failure() -> None:
 
 @pytest.mark.parametrize("status", [RunStatus.LOST, RunStatus.FAILED])
 def test_run_that_took_no_known_time_is_no_exemplar_of_one(status: RunStatus) -> None:
-    """The state keeps the duration of the run before it."""
+    """The state keeps the duration of the previous run."""
     job = make_job(name="a")
     make_finished_run(job, NOON)
     make_finished_run(job, NOON + timedelta(hours=1), status, None)

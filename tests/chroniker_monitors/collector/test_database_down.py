@@ -42,7 +42,7 @@ def test_server_that_is_stopped(transactional_db: None) -> None:
 
 
 def test_unresponsive_server(transactional_db: None) -> None:
-    """As with SIGSTOP: the kernel takes the connection, and nobody answers."""
+    """As with SIGSTOP: the kernel accepts the connection, but no reply comes."""
     with run_silent_server() as port:
         with replace_default_connection(postgres_wrapper(port)):
             assert_down_in_time()
@@ -64,7 +64,7 @@ def test_locked_table(transactional_db: None, settings: Any) -> None:
         cursor.execute(lock)
         try:
             assert_down_in_time()
-            # Nobody is left waiting for the lock: the statements have ended by themselves.
+            # No statement still waits for the lock: all have timed out.
             wait_until(lambda: not scrape_threads(), timeout=10)
         finally:
             cursor.execute(unlock)
@@ -80,7 +80,7 @@ def test_it_recovers(transactional_db: None) -> None:
 
 
 def test_missing_table(db: None) -> None:
-    """Before `manage.py migrate`; inside a transaction, which stays usable."""
+    """Before `manage.py migrate`; the surrounding transaction stays usable."""
     with connection.execute_wrapper(_no_such_table):
         assert "chroniker_collector_up 0.0" in scrape()
     make_job(name="a")
@@ -103,7 +103,7 @@ def test_atomic_requests_do_not_ask_the_database_first(
 
 
 def test_connection_of_a_scrape_ends_with_it(transactional_db: None) -> None:
-    """It is the thread's own: neither the web worker's is used, nor one left behind."""
+    """The thread has its own connection: it uses none of the web worker and leaves none open."""
     opened: list[Any] = []
 
     def note(connection: Any, **kwargs: Any) -> None:

@@ -18,7 +18,7 @@ from tests.support.processes import wait_until
 
 
 def test_concurrent_callers_share_the_next_result() -> None:
-    """Not the present one, which may have been read before they came."""
+    """Not the current result, which may have been read before they called."""
     calls: list[int] = []
     go = threading.Event()
 
@@ -34,7 +34,7 @@ def test_concurrent_callers_share_the_next_result() -> None:
         results[number] = shared("default", number, 5)
 
     def waiting() -> int:
-        """How many wait for the call after the present one."""
+        """The number of callers that wait for the next call."""
         attempt = shared._next
         return len(attempt.done._cond._waiters) if attempt else 0
 
@@ -50,7 +50,7 @@ def test_concurrent_callers_share_the_next_result() -> None:
     assert len(calls) == 2
     assert results.pop(0) == calls[0] == 0
     assert set(results.values()) == {calls[1]}
-    assert shared("default", 7, 5) == 7  # and the next one is asked anew
+    assert shared("default", 7, 5) == 7  # the next caller starts a new call
 
 
 def test_hanging_call_is_bounded_by_the_deadline() -> None:
@@ -74,7 +74,7 @@ def test_hanging_call_is_bounded_by_the_deadline() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert max(ends) < 3  # of 20 that the calls hang; a busy machine wakes threads late
+    assert max(ends) < 3  # the calls hang for 20 seconds; a busy machine wakes threads late
     assert len(scrape_threads()) <= MAX_ABANDONED_THREADS
     release.set()
     wait_until(lambda: not scrape_threads())

@@ -25,11 +25,11 @@ BOUNDS = (0.1, 1.0, 60.0)
     [
         ({}, 0, [0, 0, 0, 0]),
         ({"0.1": 2, "1": 3, "60": 1}, 7, [2, 5, 6, 7]),
-        ({"1.0": 3}, 3, [0, 3, 3, 3]),  # the same bound, written otherwise
+        ({"1.0": 3}, 3, [0, 3, 3, 3]),  # the same bound in another spelling
         ({"0.5": 4}, 4, [0, 4, 4, 4]),  # an old bound counts under the next higher
-        ({"300": 4}, 4, [0, 0, 0, 4]),  # no bound is as high
+        ({"300": 4}, 4, [0, 0, 0, 4]),  # above all bounds
         ({"1e+06": 1, "soon": 1, "nan": 1}, 3, [0, 0, 0, 3]),
-        ({"1": 5}, 3, [0, 5, 5, 5]),  # a count that lags behind makes no falling histogram
+        ({"1": 5}, 3, [0, 5, 5, 5]),  # a lagging count must not make the histogram decrease
     ],
 )
 def test_buckets_become_cumulative(

@@ -154,8 +154,10 @@ def test_monitor_measurement_is_exported() -> None:
     at = page("chroniker_monitor_last_sample_timestamp_seconds", job_name="full")
     assert at == NOON.timestamp()
     for severity, limit in (("warning", 80), ("critical", 90)):
-        told = page("chroniker_monitor_threshold", job_name="full", operator=">", severity=severity)
-        assert told == limit
+        exported = page(
+            "chroniker_monitor_threshold", job_name="full", operator=">", severity=severity
+        )
+        assert exported == limit
 
 
 def test_unknown_monitor_has_no_value() -> None:
@@ -230,11 +232,11 @@ def test_definition_and_state_are_exported() -> None:
     Host.objects.create(name="web2", paused=True)
     page = MetricsPage()
 
-    def told(name: str, **labels: str) -> float | None:
+    def exported(name: str, **labels: str) -> float | None:
         return page(f"chroniker_job_{name}", job_name="backup", **labels)
 
     assert (
-        told(
+        exported(
             "info",
             command="noop",
             schedule="@every 90m",
@@ -245,32 +247,32 @@ def test_definition_and_state_are_exported() -> None:
         == 1
     )
     assert "hunter2" not in page.text
-    assert (told("enabled"), told("running")) == (1, 1)
-    assert (told("expected_seconds"), told("timeout_seconds")) == (60, 120)
-    assert told("start_deadline_seconds") == 0
-    assert told("start_timestamp_seconds") == NOON.timestamp()
-    assert told("last_run_timestamp_seconds") == NOON.timestamp() - 86400
-    assert told("last_failure_timestamp_seconds") == NOON.timestamp() - 86400
-    assert told("last_success_timestamp_seconds") == NOON.timestamp() - 2 * 86400
-    assert told("next_run_timestamp_seconds") == NOON.timestamp() + 3600.25
-    assert told("last_duration_seconds") == 2.5
-    assert told("last_max_rss_bytes") == 123_456_789
-    assert told("consecutive_failures") == 3
-    assert told("last_run_status", status="failed") == 1
-    assert told("last_run_status", status="succeeded") == 0
-    assert (told("runs_total"), told("retries_total")) == (1_234_567, 4)
-    assert told("failures_total", reason="error") == 7
-    assert told("missed_runs_total", reason="downtime") == 2
-    assert told("cpu_seconds_total") == 0.75
-    assert told("duration_seconds_bucket", le="1.0") == 0
-    assert told("duration_seconds_bucket", le="5.0") == 3
-    assert told("duration_seconds_bucket", le="14400.0") == 3
-    assert told("duration_seconds_bucket", le="+Inf") == 4
-    assert (told("duration_seconds_count"), told("duration_seconds_sum")) == (4, 12.5)
-    assert (told("start_lag_seconds_count"), told("start_lag_seconds_sum")) == (1, 1.5)
-    assert told("progress_ratio") == 13 / 77
-    assert (told("progress_parts"), told("progress_parts_expected")) == (13, 77)
-    assert told("progress_timestamp_seconds") == NOON.timestamp()
+    assert (exported("enabled"), exported("running")) == (1, 1)
+    assert (exported("expected_seconds"), exported("timeout_seconds")) == (60, 120)
+    assert exported("start_deadline_seconds") == 0
+    assert exported("start_timestamp_seconds") == NOON.timestamp()
+    assert exported("last_run_timestamp_seconds") == NOON.timestamp() - 86400
+    assert exported("last_failure_timestamp_seconds") == NOON.timestamp() - 86400
+    assert exported("last_success_timestamp_seconds") == NOON.timestamp() - 2 * 86400
+    assert exported("next_run_timestamp_seconds") == NOON.timestamp() + 3600.25
+    assert exported("last_duration_seconds") == 2.5
+    assert exported("last_max_rss_bytes") == 123_456_789
+    assert exported("consecutive_failures") == 3
+    assert exported("last_run_status", status="failed") == 1
+    assert exported("last_run_status", status="succeeded") == 0
+    assert (exported("runs_total"), exported("retries_total")) == (1_234_567, 4)
+    assert exported("failures_total", reason="error") == 7
+    assert exported("missed_runs_total", reason="downtime") == 2
+    assert exported("cpu_seconds_total") == 0.75
+    assert exported("duration_seconds_bucket", le="1.0") == 0
+    assert exported("duration_seconds_bucket", le="5.0") == 3
+    assert exported("duration_seconds_bucket", le="14400.0") == 3
+    assert exported("duration_seconds_bucket", le="+Inf") == 4
+    assert (exported("duration_seconds_count"), exported("duration_seconds_sum")) == (4, 12.5)
+    assert (exported("start_lag_seconds_count"), exported("start_lag_seconds_sum")) == (1, 1.5)
+    assert exported("progress_ratio") == 13 / 77
+    assert (exported("progress_parts"), exported("progress_parts_expected")) == (13, 77)
+    assert exported("progress_timestamp_seconds") == NOON.timestamp()
     assert page("chroniker_host_last_tick_timestamp_seconds", host="web1") == NOON.timestamp()
     assert page("chroniker_host_tick_duration_seconds", host="web1") == 0.5
     assert page("chroniker_host_running_jobs", host="web1") == 1
@@ -284,7 +286,7 @@ def test_definition_and_state_are_exported() -> None:
 def test_missing_timestamp_is_zero() -> None:
     job = make_job(name="a")
     run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
-    make_job_state(job, current_run=run, last_started_at=NOON)  # nobody owns it
+    make_job_state(job, current_run=run, last_started_at=NOON)  # without an owner
     assert MetricsPage()("chroniker_job_start_timestamp_seconds", job_name="a") == 0
 
 
@@ -324,10 +326,10 @@ def test_only_every_host_jobs_have_a_host_label() -> None:
     assert page.samples_named("chroniker_job_runs_total") == {
         frozenset({("job_name", "everywhere"), ("host", "web1")}): 1,
         frozenset({("job_name", "everywhere"), ("host", "web2")}): 2,
-        frozenset({("job_name", "everywhere"), ("host", "web3")}): 0,  # it did not tick since
+        frozenset({("job_name", "everywhere"), ("host", "web3")}): 0,  # no tick since then
         frozenset({("job_name", "there")}): 3,
     }
-    # What people defined is the same on every host, and is joined by the job's name.
+    # The definition is the same on every host and is joined by the job name.
     assert page.samples_named("chroniker_job_enabled") == {
         frozenset({("job_name", "everywhere")}): 1,
         frozenset({("job_name", "there")}): 1,

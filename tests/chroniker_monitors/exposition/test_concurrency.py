@@ -1,4 +1,4 @@
-"""Many scrapes at once, of several processes, while jobs end."""
+"""Many concurrent scrapes of several processes while jobs end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ A_SECOND = 10
 
 
 class ScrapingThread(threading.Thread):
-    """Scrapes again and again over connections of its own, so that both workers answer it."""
+    """Scrapes repeatedly over new connections, so that both workers answer."""
 
     def __init__(self, site: str, stop: threading.Event, openmetrics: bool) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def test_twenty_concurrent_scrapes_while_ten_jobs_per_second_end(busy_site: str)
     for scraper in scrapers:
         highest: Samples = {}
         for text in scraper.pages:
-            page = MetricsPage(text.removesuffix("# EOF\n"))  # no line is torn or there twice
+            page = MetricsPage(text.removesuffix("# EOF\n"))  # no line is torn or duplicated
             check(page, len(jobs))
             for key, value in page.samples.items():
                 if key[0].startswith("chroniker_job_") and key[0].endswith(
@@ -86,7 +86,7 @@ def test_twenty_concurrent_scrapes_while_ten_jobs_per_second_end(busy_site: str)
 
 
 def finish_runs(jobs: list[Job], number: int) -> int:
-    """So many runs end, ten a second."""
+    """End this many runs, ten per second."""
     began = time.monotonic()
     for n in range(number):
         status = RunStatus.FAILED if n % 5 == 0 else RunStatus.SUCCEEDED
@@ -97,7 +97,7 @@ def finish_runs(jobs: list[Job], number: int) -> int:
 
 
 def check(page: MetricsPage, jobs: int) -> None:
-    """Each family is whole, and of one moment: a row is read at once."""
+    """Each family is complete and consistent: a row is read at once."""
     assert page("chroniker_collector_up") == 1
     runs = page.samples_named("chroniker_job_runs_total")
     counts = page.samples_named("chroniker_job_duration_seconds_count")
@@ -109,7 +109,7 @@ def check(page: MetricsPage, jobs: int) -> None:
 
 
 def test_twenty_concurrent_scrapes_share_few_reads(transactional_db: None) -> None:
-    """Two queries a reading, and no reading for a scrape that came while another waited."""
+    """A read needs two queries; scrapes that wait share one read."""
     for n in range(20):
         make_job(name=f"job {n}")
     readings: list[list[str]] = []
@@ -146,4 +146,4 @@ def test_twenty_concurrent_scrapes_share_few_reads(transactional_db: None) -> No
         assert len(MetricsPage(text).samples_named("chroniker_job_enabled")) == 20
     asked = [[sql for sql in queries if sql.startswith("SELECT")] for queries in readings]
     assert 1 <= len(readings) <= SCRAPERS
-    assert {len(queries) for queries in asked} == {7}  # as many with any number of jobs
+    assert {len(queries) for queries in asked} == {7}  # the same for any number of jobs

@@ -1,4 +1,4 @@
-"""Several processes, one page: prometheus_client's files, and what is registered on our own."""
+"""One page for several processes: prometheus_client's files and our own registry."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_missing_multiprocess_directory_affects_only_its_metrics(
 def test_page_without_postgres_keeps_other_metrics(
     site_env: dict[str, str], tmp_path: Path, refused: bool
 ) -> None:
-    """Nobody listens on the port, or the kernel takes the connection and nobody answers."""
+    """The port is closed, or accepts connections and never answers."""
     with run_silent_server() as silent:
         port = free_port() if refused else silent
         down = {"CHRONIKER_TEST_DB": "postgres", "PGHOST": "127.0.0.1", "PGPORT": str(port)}
@@ -105,4 +105,4 @@ def test_page_without_postgres_keeps_other_metrics(
                 assert page("chroniker_collector_up") == 0
                 assert page.samples_named("django_http_requests_before_middlewares_total")
                 assert "chroniker_job" not in response.text
-            assert min(seconds) < 3, seconds  # a busy machine may be late now and then
+            assert min(seconds) < 3, seconds  # a busy machine may be late

@@ -1,4 +1,4 @@
-"""Prometheus's own word on the page."""
+"""The page as promtool and a real Prometheus read it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_prometheus_scrapes_both_formats_and_answers_for_each_name(
 
 
 def first_failure_is_seen(prometheus: PrometheusServer, job: Job) -> None:
-    """By increase(), which takes a series that begins at 1 for one that never rose."""
+    """With increase(), which misses a series that starts at 1."""
     expression = f'increase(chroniker_job_failures_total{{job_name="{job.name}"}}[5m]) > 0'
     assert prometheus.query(expression) == []
     run = make_finished_run(job, datetime.now(UTC), RunStatus.FAILED, 2.0)

@@ -1,4 +1,4 @@
-"""The fast renderer against prometheus_client, byte by byte."""
+"""The fast renderer writes the same bytes as prometheus_client."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_output_is_identical_to_prometheus_client(
     data: st.DataObject,
 ) -> None:
     renderer = Renderer(config)
-    for _ in range(2):  # the second time with pieces of the first, some of them stale
+    for _ in range(2):  # the second page reuses rows of the first, some of them stale
         snap = snapshot(table, machines, watched=watched)
         for form in (TEXT, OPENMETRICS):
             assert render_ours(renderer, snap, form) == render_with_prometheus_client(

@@ -9,7 +9,7 @@ from tests.support.scrape_times import measure
 
 @pytest.mark.django_db
 def test_renderer_beats_prometheus_client(capsys: pytest.CaptureFixture[str]) -> None:
-    """Few jobs, wide margins: the real numbers come from benchmarks."""
+    """Few jobs and wide margins: the benchmarks measure the real numbers."""
     speed = measure(int(os.environ.get("CHRONIKER_TEST_JOBS", "300")))
     with capsys.disabled():
         if "CHRONIKER_TEST_JOBS" in os.environ:

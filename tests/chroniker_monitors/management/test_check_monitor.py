@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outside_a_run")]
 
 
 @pytest.mark.parametrize(
-    ("told", "code", "line"),
+    ("gauge_text", "code", "line"),
     [
         ("50 calm", 0, "volts OK: calm | value=50V;80;90"),
         ("85", 1, "volts WARNING: 85 V | value=85V;80;90"),
@@ -28,9 +28,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outside_a_run")]
     ],
 )
 def test_output_and_exit_code_follow_nagios_plugins(
-    tmp_path: Path, told: str, code: int, line: str
+    tmp_path: Path, gauge_text: str, code: int, line: str
 ) -> None:
-    make_gauge_monitor(tmp_path, told, name="volts")
+    make_gauge_monitor(tmp_path, gauge_text, name="volts")
     assert run_check_monitor("volts") == (code, line)
 
 
@@ -46,9 +46,9 @@ def test_failing_probe_is_unknown_and_not_zero(tmp_path: Path) -> None:
     assert "the wire is cut" in state.error
 
 
-@pytest.mark.parametrize("told", ["nan", "inf", "-inf"])
-def test_value_that_is_not_a_number_is_unknown(tmp_path: Path, told: str) -> None:
-    monitor = make_gauge_monitor(tmp_path, told, name="volts")
+@pytest.mark.parametrize("gauge_text", ["nan", "inf", "-inf"])
+def test_value_that_is_not_a_number_is_unknown(tmp_path: Path, gauge_text: str) -> None:
+    monitor = make_gauge_monitor(tmp_path, gauge_text, name="volts")
     assert run_check_monitor("volts")[0] == 3
     assert monitor_state(monitor).recent_values == [[None, 3]]
 

@@ -57,13 +57,15 @@ def test_server_needs_no_web_site(serve: Any) -> None:
     post = fetch(f"127.0.0.1:{port}", "POST")
     assert (post.status, post.headers["Allow"]) == (405, "GET, HEAD")
     assert fetch(f"127.0.0.1:{port}", path="/").status == 404
-    # A client that says nothing holds up nobody, not even the end.
+    # A silent client blocks neither other clients nor the shutdown.
     with socket.create_connection(("127.0.0.1", port)):
         assert fetch(f"127.0.0.1:{port}").status == 200
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-        assert time.monotonic() - began < 8  # a busy machine; held up, it would be ten and more
+        assert (
+            time.monotonic() - began < 8
+        )  # generous for a busy machine; if it blocked, it would take ten or more
 
 
 def test_server_requires_the_token(serve: Any, monkeypatch: Any, tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_server_requires_the_token(serve: Any, monkeypatch: Any, tmp_path: Path)
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """Of this very machine, signed by nobody but itself."""
+    """A self-signed certificate for this machine."""
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt",
@@ -95,7 +97,7 @@ def test_server_speaks_tls(serve: Any, certificate: tuple[Path, Path]) -> None:
     make_job_state(make_job(name="a"), runs_total=3)
     cert, key = certificate
     process, port = serve("--certfile", str(cert), "--keyfile", str(key))
-    # A client that never shakes hands holds up nobody.
+    # A client without a TLS handshake blocks no other client.
     with socket.create_connection(("127.0.0.1", port)):
         connection = http.client.HTTPSConnection(
             "127.0.0.1", port, timeout=10, context=ssl.create_default_context(cafile=cert)

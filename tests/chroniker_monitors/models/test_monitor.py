@@ -1,4 +1,4 @@
-"""The tables: what a monitor is, in every query, and what goes with it."""
+"""The monitor models: queries, deletion, creation."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.support.probe_servers import CertificateAuthority, WebServer, serve_h
 
 @pytest.fixture
 def kinds() -> Iterator[None]:
-    """Kinds that a test registers are unknown after it."""
+    """Unregister the kinds that a test registers."""
     before = set(registry._kinds) | set(registry.SHIPPED)
     yield
     for kind in set(registry._kinds) - before:
@@ -23,7 +23,7 @@ def kinds() -> Iterator[None]:
 
 @pytest.fixture
 def loopback(settings: Any) -> None:
-    """The site lets monitors reach loopback."""
+    """Monitors may reach loopback."""
     settings.CHRONIKER_MONITORS_ALLOWED_NETWORKS = ["127.0.0.0/8", "::1/128"]
 
 

@@ -98,7 +98,7 @@ def test_unusual_spellings_of_addresses_are_rejected(host: str) -> None:
 
 
 def test_dns_rebinding_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rebinding: a public address for whoever checks, loopback for whoever connects."""
+    """DNS rebinding: the check sees a public address, the connection gets loopback."""
     answers = [["1.1.1.1"], ["127.0.0.1"]]
     asked = []
 

@@ -1,4 +1,4 @@
-"""Management commands that report a value, or complain."""
+"""Management commands that report a value or write to stderr."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def test_reports_are_collected_by_the_innermost_monitor() -> None:
 
 
 def test_output_on_stderr_gives_one() -> None:
-    found = measure_value("command", command="act", args="complain 'stock is low'", mode="stderr")
+    found = measure_value(
+        "command", command="act", args="write_stderr 'stock is low'", mode="stderr"
+    )
     assert (found.value, found.message) == (1, "stock is low")
     found = measure_value("command", command="act", args="say fine", mode="stderr")
     assert (found.value, found.message) == (0, "act wrote nothing to stderr")
@@ -79,7 +81,7 @@ def test_stderr_of_child_programs_counts(capfd: pytest.CaptureFixture[str]) -> N
 
 
 def test_logging_is_not_output_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    """As in a job, where log records have a stream of their own."""
+    """As in a job: log records have their own stream."""
     root = logging.getLogger()
     console = logging.StreamHandler(sys.stderr)
     before = root.level
@@ -96,7 +98,9 @@ def test_logging_is_not_output_on_stderr(capfd: pytest.CaptureFixture[str]) -> N
 
 
 def test_long_stderr_gives_a_bounded_message() -> None:
-    found = measure_value("command", command="act", args=f"complain {'x' * 10_000}", mode="stderr")
+    found = measure_value(
+        "command", command="act", args=f"write_stderr {'x' * 10_000}", mode="stderr"
+    )
     assert found.value == 1 and len(found.message) == 500
 
 
@@ -109,7 +113,7 @@ def test_long_stderr_gives_a_bounded_message() -> None:
     [
         ("fail 'no stock'", "ValueError: no stock"),
         ("refuse 'no such shop'", "CommandError: no such shop"),
-        ("leave 3", "exit code 3"),
+        ("exit 3", "exit code 3"),
         ("no_such_deed", "AttributeError"),
         ("--no-such-option", "CommandError: Error: "),
     ],
@@ -137,11 +141,11 @@ def test_only_allowed_commands_run(command: str, said: str) -> None:
 
 
 def test_invalid_command_arguments_are_rejected() -> None:
-    assert "close each quote" in build_errors("command", command="noop", args="'a")["args"]
+    assert "Close each quote" in build_errors("command", command="noop", args="'a")["args"]
 
 
 def test_command_that_became_disallowed_does_not_run(settings: Any) -> None:
     params = {"command": "report", "args": "5"}
     assert measure_kind("command", params, timeout=20).value == 5
     with override_settings(CHRONIKER_ALLOWED_COMMANDS=["noop"]):
-        assert "does not let jobs run 'report'" in measure_kind("command", params, timeout=5).error
+        assert "may not run 'report'" in measure_kind("command", params, timeout=5).error

@@ -1,4 +1,4 @@
-"""Web pages: what is measured, what is expected, and what a hostile server cannot do."""
+"""The http probe: measurements, expectations and hostile servers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chroniker_monitors.probes import preload, tls
+from chroniker_monitors.probes import preload, tls_connections
 from chroniker_monitors.probes.http import MAX_BODY
 from tests.support.machine import free_port
 from tests.support.measurement import (
@@ -157,7 +157,7 @@ def test_redirect_to_a_forbidden_address_is_refused(
 def test_proxy_of_the_environment_is_ignored(
     web_server: WebServer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """It would connect to whatever it is asked for, also where no monitor may."""
+    """A proxy would connect to any address, even to forbidden ones."""
     monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     assert measured_number("http", url=web_server.answer("/"), measure="status") == 200
 
@@ -289,7 +289,7 @@ def test_ipv6_url_is_fetched(loopback: None) -> None:
 
 def test_authorities_are_read_once_before_the_fork(authority: CertificateAuthority) -> None:
     preload(["http", "tls"])
-    before = tls._authorities.cache_info().hits
+    before = tls_connections._authorities.cache_info().hits
     with serve_http(authority.issue(30)) as web_server:
         assert measured_number("http", url=web_server.answer("/"), measure="status") == 200
-    assert tls._authorities.cache_info().hits > before
+    assert tls_connections._authorities.cache_info().hits > before

@@ -1,4 +1,4 @@
-"""Queues of Celery's in a real Redis and a real RabbitMQ."""
+"""Celery queues in a real Redis and a real RabbitMQ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ URLS = {
 
 @pytest.fixture(params=sorted(URLS))
 def broker(request: pytest.FixtureRequest, settings: Any) -> str:
-    """A broker that runs here and that the site names; its URL."""
+    """A running broker that the site has configured; its URL."""
     require(request.param)
     settings.CHRONIKER_MONITORS_BROKERS = {"default": URLS[request.param]}
     return URLS[request.param]
@@ -34,7 +34,7 @@ def broker(request: pytest.FixtureRequest, settings: Any) -> str:
 
 @pytest.fixture
 def queue(broker: str) -> Iterator[Any]:
-    """A queue of this test alone, as Celery's workers declare it."""
+    """A queue for this test, declared as Celery workers do."""
     name = f"chroniker-test-{uuid.uuid4().hex}"
     with Connection(broker) as connection:
         bound = Queue(name, Exchange(name), routing_key=name)(connection.default_channel)

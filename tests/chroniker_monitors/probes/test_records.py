@@ -1,4 +1,4 @@
-"""Rows of models: what is measured, and what nobody gets to guess at."""
+"""The records probe: aggregates over model rows, and models it must not reveal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 @pytest.fixture
 def runs(db: None) -> list[Run]:
-    """Four failed runs and a good one, 0 to 4 hours old."""
+    """Four failed runs and one successful run, 0 to 4 hours old."""
     job = make_job(name="nightly", priority=7)
     now = timezone.now()
     return [
@@ -142,7 +142,7 @@ def test_locked_table_is_unknown_in_time() -> None:
     lock = {
         "postgresql": ("BEGIN", "LOCK TABLE chroniker_run"),
         "mysql": ("LOCK TABLES chroniker_run WRITE",),
-        "sqlite": ("BEGIN EXCLUSIVE",),  # of which readers of a write-ahead log know nothing
+        "sqlite": ("BEGIN EXCLUSIVE",),  # readers of a write-ahead log do not notice it
     }[connection.vendor]
     other: Any = connection.copy()
     other.connect()
@@ -321,6 +321,8 @@ def test_relative_times(settings: Any, text: str, expected: str | None) -> None:
 
 def test_days_are_calendar_days_and_hours_are_elapsed_hours(settings: Any) -> None:
     settings.TIME_ZONE = "Europe/Berlin"
-    after_spring = datetime(2026, 3, 29, 10, tzinfo=UTC)  # noon; clocks went from 2 to 3
+    after_spring = datetime(
+        2026, 3, 29, 10, tzinfo=UTC
+    )  # noon after the clock went from 2:00 to 3:00
     assert parse_relative("now-1d", after_spring) == datetime(2026, 3, 28, 11, tzinfo=UTC)
     assert parse_relative("now-24h", after_spring) == datetime(2026, 3, 28, 10, tzinfo=UTC)

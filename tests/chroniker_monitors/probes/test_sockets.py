@@ -1,4 +1,4 @@
-"""TCP and TLS against real servers, and against what goes wrong with them."""
+"""TCP and TLS probes against real servers that work and that fail."""
 
 from __future__ import annotations
 

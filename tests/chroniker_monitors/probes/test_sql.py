@@ -1,4 +1,4 @@
-"""SQL of one's own: one number, nothing written, nothing left running."""
+"""The sql probe: one number, read only, with a time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build, kind_class
+from chroniker_monitors.probes import build_probe, kind_class
 from chroniker_monitors.probes.sql import SqlProbe
 from tests.support.measurement import (
     build_errors,
@@ -149,16 +149,16 @@ def test_statement_that_is_not_a_select_is_rejected(statement: str) -> None:
      "SELECT sum(pg_wal_lsn_diff(a, b)) FROM c", "SELECT max(ts_status) FROM d"],
 )  # fmt: skip
 def test_harmless_lookalikes_are_accepted(statement: str) -> None:
-    build("sql", {"statement": statement})
+    build_probe("sql", {"statement": statement})
 
 
 @pytest.mark.parametrize("statement", [*HARMLESS, *STACKED_STATEMENTS])
 def test_database_refuses_statements_that_pass_validation(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the first lock taken away, the others hold."""
+    """Without validation, the other protections still hold."""
     if connection.vendor == "mysql" and statement.startswith(("CREATE", "DROP", "TRUNCATE")):
-        return  # what changes tables ends every transaction there; the brackets refuse it
+        return  # DDL commits the transaction there; the brackets make it a syntax error
     monkeypatch.setattr("chroniker_monitors.probes.sql._wrap_select", lambda text: text or "SELECT")
     measure(SqlProbe(statement=statement), timeout=20)
     assert numbers() == [1, 2, 3]
@@ -181,10 +181,10 @@ def test_brackets_prevent_stacked_statements(
 def test_driver_accepts_one_statement(
     table: None, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With nothing else in the way, not even the transaction."""
+    """Without any other protection, not even the transaction."""
     monkeypatch.setattr("chroniker_monitors.probes.sql._wrap_select", lambda text: text)
     monkeypatch.setattr(
-        "chroniker_monitors.probes.limits._begin_read_only", lambda connection: None
+        "chroniker_monitors.probes.limited_connections._begin_read_only", lambda connection: None
     )
     measure(SqlProbe(statement=statement), timeout=20)
     assert numbers() == [1, 2, 3]
@@ -258,7 +258,7 @@ def test_statement_ends_with_its_time_limit() -> None:
 
 @pytest.mark.one_database
 def test_locked_sqlite_file_is_unknown_in_time(settings: Any, tmp_path: Path) -> None:
-    """SQLite itself waits for locks, and hears no alarm while it does."""
+    """SQLite waits for locks itself and ignores the alarm meanwhile."""
     path = tmp_path / "shop.sqlite3"
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE shop (number integer)")
@@ -266,7 +266,7 @@ def test_locked_sqlite_file_is_unknown_in_time(settings: Any, tmp_path: Path) ->
         other.execute("BEGIN EXCLUSIVE")
         settings.CHRONIKER_MONITORS_SQL_ALIAS = "locked"
         with aliases("sqlite3", "", str(path), {"locked": 0}):
-            probe = build("sql", {"statement": "SELECT count(*) FROM shop"})
+            probe = build_probe("sql", {"statement": "SELECT count(*) FROM shop"})
             found = measure(probe, timeout=1)
             assert found.value is None, found
             assert "database is locked" in found.error or "No result" in found.error

@@ -1,4 +1,4 @@
-"""Disk, memory, swap, load, CPU and processes of this very machine."""
+"""Disk, memory, swap, load, CPU and processes of this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 from tests.support.machine import REPO, require
 from tests.support.measurement import (
     build_errors,
@@ -121,7 +121,7 @@ def test_busy_process_raises_cpu_usage() -> None:
 
 
 def test_interval_above_time_limit_is_rejected_at_once() -> None:
-    found = measure(build("cpu", {"seconds": 30}), timeout=5)
+    found = measure(build_probe("cpu", {"seconds": 30}), timeout=5)
     assert found.latency_seconds < 5
     assert "Raise the timeout of the monitor" in found.error
 
@@ -180,9 +180,9 @@ SELF_COUNTING = """
 import django
 django.setup()
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 params = {"name": "marked-itself", "match": "cmdline"}
-print(measure(build("process", params), timeout=20).value)
+print(measure(build_probe("process", params), timeout=20).value)
 """
 
 

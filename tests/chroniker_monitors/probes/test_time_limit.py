@@ -101,7 +101,7 @@ def test_late_value_in_a_thread_is_discarded() -> None:
     found: list[Measurement] = []
 
     def late() -> Reading:
-        while True:  # until its time is up, as probes that ship do
+        while True:  # until the time limit, as shipped probes do
             try:
                 time.sleep(min(remaining_seconds(), 0.02))
             except TimeoutError:

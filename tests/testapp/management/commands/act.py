@@ -37,7 +37,7 @@ class Command(BaseCommand):
     def write_stderr(self, *words: str) -> None:
         self.stderr.write(" ".join(words))
 
-    def leave(self, code: str) -> None:
+    def exit(self, code: str) -> None:
         sys.exit(int(code))
 
     def exit_with_message(self, *words: str) -> None:
@@ -47,7 +47,7 @@ class Command(BaseCommand):
         os._exit(int(code))
 
     def crash(self) -> None:
-        faulthandler.disable()  # the test runner's, which would tell everybody
+        faulthandler.disable()  # of the test runner
         ctypes.string_at(0)
 
     def fail(self, *words: str) -> None:
@@ -57,7 +57,7 @@ class Command(BaseCommand):
         raise CommandError(" ".join(words))
 
     def fail_without_stderr(self, how: str) -> None:
-        """Fail after stderr was closed or thrown away."""
+        """Fail after stderr was closed or discarded."""
         if how == "descriptor":
             os.close(2)
         elif how == "stream":
@@ -79,7 +79,7 @@ class Command(BaseCommand):
         raise SystemExit(Strange())
 
     def fail_with_own_files(self, path: str) -> None:
-        """As a daemon does: close whatever is open, open files of one's own, and go wrong."""
+        """Close all descriptors, open other files, and fail, as a daemon may."""
         os.closerange(3, 256)
         for _ in range(64):
             os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -89,7 +89,7 @@ class Command(BaseCommand):
         os.kill(os.getpid(), int(number))
 
     def leak_secret(self, name: str) -> None:
-        """Let a secret of the environment out in every way in which an exception can."""
+        """Raise an exception that contains a secret in every place."""
         stolen = os.environ[name]
         logging.getLogger("bookshop.vault").warning("opening with %s", stolen)
         try:
@@ -118,7 +118,7 @@ class Command(BaseCommand):
         assert run is not None
         Job.objects.filter(name=run.job_name).delete()
 
-    def tell(self, name: str) -> None:
+    def print_env(self, name: str) -> None:
         self.stdout.write(os.environ.get(name, ""))
 
     def warn(self, *words: str) -> None:
@@ -138,12 +138,12 @@ class Command(BaseCommand):
         if not Path(touch).exists():
             self.sleep("60", touch)
 
-    def mark(self, path: str, *words: str) -> None:
+    def append_line(self, path: str, *words: str) -> None:
         with open(path, "a") as file:
             file.write(" ".join(words) + "\n")
 
     def progress_in_transaction(self, told: str, seen: str) -> None:
-        """Stay in the transaction until the file ``seen`` is there, or for a minute."""
+        """Stay in the transaction until the file ``seen`` exists, at most a minute."""
         until = time.monotonic() + 60
         with transaction.atomic():
             Job.update_progress(total_parts=77, total_parts_complete=13)
@@ -155,8 +155,8 @@ class Command(BaseCommand):
         for done in range(1, int(number) + 1):
             Job.update_progress(total_parts=int(number), total_parts_complete=done)
 
-    def stubborn(self, path: str) -> None:
-        """Ignore SIGTERM, and leave a grandchild that ignores it, too, in a session of its own."""
+    def ignore_sigterm(self, path: str) -> None:
+        """Ignore SIGTERM and leave a grandchild in its own session that ignores it, too."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = (
             "import os,signal,sys,time\n"
@@ -171,7 +171,7 @@ class Command(BaseCommand):
         time.sleep(300)
 
     def hold_write_transaction(self, seconds: str) -> None:
-        """Hold a write transaction, which on SQLite keeps everybody else from writing."""
+        """Hold a write transaction, which on SQLite blocks every other writer."""
         with transaction.atomic():
             Job.objects.update(description="written")
             time.sleep(float(seconds))

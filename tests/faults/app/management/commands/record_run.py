@@ -1,4 +1,4 @@
-"""The job of the fault tests: whatever else it does, it keeps its own books."""
+"""The job of the fault tests: it records its own run outside of the product."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class Command(BaseCommand):
         self.book.end(ok=False)
         raise CommandError("as it was told")
 
-    def leave(self, amount: float) -> None:
+    def exit(self, amount: float) -> None:
         self.book.end(ok=False)
         sys.exit(3)
 
-    def stubborn(self, amount: float) -> None:
+    def ignore_sigterm(self, amount: float) -> None:
         """Ignore SIGTERM."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(amount)
 
-    def daemonise(self, amount: float) -> None:
-        """Leave a grandchild in a session of its own, which ignores SIGTERM and has the lock."""
+    def daemonize(self, amount: float) -> None:
+        """Leave a grandchild in its own session that ignores SIGTERM and holds the lock."""
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
@@ -76,14 +76,14 @@ class Command(BaseCommand):
             Job.update_progress(total_parts=20, total_parts_complete=done)
             time.sleep(amount / 20)
 
-    def talk(self, amount: float) -> None:
-        """A line of output every tenth of a second."""
+    def print_lines(self, amount: float) -> None:
+        """Print a line every tenth of a second."""
         for number in range(max(1, int(amount * 10))):
             sys.stdout.write(f"line {number}\n")
             time.sleep(0.1)
 
     def write(self, amount: float) -> None:
-        """Hold a write transaction; on SQLite nobody else can write meanwhile."""
+        """Hold a write transaction; on SQLite no other process can write meanwhile."""
         with transaction.atomic():
             Job.objects.filter(name=os.environ["CHRONIKER_JOB_NAME"]).update(description="written")
             time.sleep(amount)

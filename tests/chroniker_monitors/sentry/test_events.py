@@ -1,4 +1,4 @@
-"""What jobs raise, as events: recognisable, complete, and without secrets."""
+"""Exceptions of jobs as Sentry events: complete and without secrets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from typing import Any
 import pytest
 
 from chroniker.models import Run
+from chroniker_monitors.sentry.events import mask_event
 from tests.factories import make_action_job
 from tests.support.processes import wait_until
 from tests.support.recording_server import RecordingServer
 from tests.support.types import RunSentryTick
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.one_database,
-    pytest.mark.usefixtures("own_runtime_dir"),
-]
+pytestmark = pytest.mark.one_database
+
+
+def test_every_text_of_an_event_is_masked() -> None:
+    def mask(text: str) -> str:
+        return text.replace("secret", "********")
+
+    event = {"a secret": ["secret", ("secret", 1)], "n": None, "deep": {"er": {"secret": 1.5}}}
+    assert mask_event(event, mask) == {
+        "a ********": ["********", ("********", 1)],
+        "n": None,
+        "deep": {"er": {"********": 1.5}},
+    }
 
 
 CANARIES = {
@@ -80,7 +89,7 @@ def test_hostile_name_is_a_valid_tag(
     assert len({check_in["monitor_slug"] for check_in in recording_server.check_ins}) == 1
 
 
-@pytest.mark.parametrize("action", ["say hello", "leave 3", "exit_with_message 'no stock left'"])
+@pytest.mark.parametrize("action", ["say hello", "exit 3", "exit_with_message 'no stock left'"])
 def test_job_that_exits_sends_no_event(
     sentry_tick: RunSentryTick, recording_server: RecordingServer, action: str
 ) -> None:
@@ -104,7 +113,7 @@ def test_simultaneous_failures_are_separate_events(
 
 
 def fill_the_queue() -> None:
-    """What a site's own code may do in the tick, before anything is forked."""
+    """What code of the site may do in the tick before the first fork."""
     import sentry_sdk
 
     for number in range(3):
@@ -119,11 +128,11 @@ def test_job_does_not_send_events_queued_in_the_scheduler(
     recording_server.mode = "hang"
     job = make_action_job("fail boom")
     sentry_tick(before=fill_the_queue)
-    # The thread of the tick hangs at its first message, and with it all that the tick has to say.
-    told = [
+    # The thread of the tick hangs at its first message, so all its messages wait.
+    reported = [
         event["tags"].get("chroniker.job") for event in recording_server.events if "tags" in event
     ]
-    assert told == [job.name]
+    assert reported == [job.name]
     messages = [event["message"] for event in recording_server.events if "message" in event]
     assert messages == ["of the tick, 0"]
 
@@ -144,8 +153,8 @@ def test_no_envelope_contains_a_secret(
     sentry_tick()
     assert len(recording_server.events) >= 2
     assert len(recording_server.check_ins) == 4
-    told = "\n".join(body.decode() for body in recording_server.bodies)
-    assert "no vault opens with ********" in told
-    assert "canary" not in told.lower()
-    assert "kanarien" not in told.lower()
-    assert "shop ********" in told
+    reported = "\n".join(body.decode() for body in recording_server.bodies)
+    assert "no vault opens with ********" in reported
+    assert "canary" not in reported.lower()
+    assert "kanarien" not in reported.lower()
+    assert "shop ********" in reported

@@ -9,7 +9,7 @@ import pytest
 
 from chroniker_monitors.exceptions import ParamsInvalid
 from chroniker_monitors.probes import BaseProbe, Reading, fields, param, probe_kinds
-from chroniker_monitors.probes.base import param_fields, probe_from_params
+from chroniker_monitors.probes.params import param_fields, probe_from_params
 
 _colours = ["red", "green"]
 

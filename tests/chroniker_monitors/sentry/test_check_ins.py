@@ -1,8 +1,9 @@
-"""Check-ins as a real HTTP server receives them, for every way in which a run can end."""
+"""Check-ins, as a real HTTP server receives them, for every ending of a run."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,18 +13,91 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from chroniker.models import JobState, Run
+from chroniker.models import Job, JobState, Run
+from chroniker_monitors.sentry.check_ins import make_slug, monitor_config
 from tests.factories import make_action_job, make_job
 from tests.support.machine import free_port
 from tests.support.processes import wait_until
 from tests.support.recording_server import RecordingServer
 from tests.support.types import RunManage, RunSentryTick, StartSentryTick
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("own_runtime_dir"),
-]
+SLUG = re.compile(r"(?![0-9]+$)[a-z0-9_-]{1,50}")
+
+
+def test_sentry_monitor_has_the_limits_of_its_job() -> None:
+    job = Job(
+        name="import",
+        schedule="0 3 * * *",
+        timezone="Europe/Berlin",
+        start_deadline_seconds=600,
+        jitter_seconds=90,
+        timeout_seconds=3600,
+        kill_grace_seconds=30,
+        expected_seconds=60,
+        failures_before_alert=3,
+    )
+    assert monitor_config(job) == {
+        "schedule": {"type": "crontab", "value": "0 3 * * *"},
+        "timezone": "Europe/Berlin",
+        "checkin_margin": 12,
+        "max_runtime": 61,
+        "failure_issue_threshold": 3,
+        "recovery_threshold": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "margin", "runtime"),
+    [
+        ({}, 5, 40320),  # without a limit Sentry must not report it as too long
+        ({"expected_seconds": 61}, 5, 2),
+        ({"start_deadline_seconds": 1}, 1, 40320),
+        ({"timeout_seconds": 10**8, "start_deadline_seconds": 10**8}, 40320, 40320),
+    ],
+)
+def test_limits_are_whole_minutes_that_sentry_accepts(
+    fields: dict[str, Any], margin: int, runtime: int
+) -> None:
+    config = monitor_config(Job(name="import", schedule="@daily", timezone="UTC", **fields))
+    assert (config["checkin_margin"], config["max_runtime"]) == (margin, runtime)
+
+
+def test_name_that_is_a_slug_stays_as_it_is() -> None:
+    assert make_slug("nightly-import") == "nightly-import"
+    assert make_slug("nightly_import") == "nightly_import"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Nightly import", "nightly import", "nightly-import", "nightly, import"),
+        ("x" * 60 + "a", "x" * 60 + "b", "x" * 50, "x" * 51),
+        ("月次", "週次", "日次"),
+        ("2024", "-2024", "", "-"),
+        ("Grüße", "Grusse", "grue", "gruße"),
+    ],
+)
+def test_similar_names_have_distinct_slugs(names: tuple[str, ...]) -> None:
+    slugs = [make_slug(name) for name in names]
+    assert len(set(slugs)) == len(names)
+    assert all(SLUG.fullmatch(slug) for slug in slugs)
+    # A name that looks like the slug of another job gets another slug.
+    assert not set(slugs) & {make_slug(slug) for slug in slugs if slug not in names}
+
+
+@given(st.text(max_size=200), st.text(max_size=60))
+def test_any_name_has_a_slug_that_sentry_accepts(name: str, host: str) -> None:
+    assert SLUG.fullmatch(make_slug(name, host))
+
+
+def test_hosts_of_a_job_have_distinct_slugs() -> None:
+    assert len({make_slug("clean"), make_slug("clean", "north"), make_slug("clean", "south")}) == 3
+
+
+# --- as Sentry receives them ---
 
 
 def statuses(recording_server: RecordingServer) -> list[str]:
@@ -34,7 +108,7 @@ def statuses(recording_server: RecordingServer) -> list[str]:
     ("action", "fields", "status", "last"),
     [
         ("say hello", {}, "succeeded", "ok"),
-        ("leave 3", {}, "failed", "error"),
+        ("exit 3", {}, "failed", "error"),
         ("fail boom", {}, "failed", "error"),
         ("sleep 60", {"timeout_seconds": 1, "kill_grace_seconds": 0}, "timed_out", "error"),
     ],
@@ -200,7 +274,7 @@ def test_cron_command_reports_to_sentry_and_prints_nothing(
 
 
 def record_threads_at_fork() -> None:
-    """From here on this process and its forks write down how many threads forked."""
+    """Print the number of other threads at each fork of this process and its children."""
     os.register_at_fork(
         before=lambda: print("forked with threads:", threading.active_count() - 1, flush=True)
     )
@@ -214,25 +288,25 @@ def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
     settings: Any,
     tmp_path: Path,
 ) -> None:
-    """What is to be told first, of lost runs and missed slots, waits for the fork as well."""
+    """Check-ins about lost runs and missed slots also wait until after the fork."""
     settings.CHRONIKER_DEADMAN_URL = f"{recording_server.url}/ping"
     started = tmp_path / "started"
     lost = make_action_job(f"sleep 300 {started}")
     first = start_sentry_tick()
     wait_until(started.exists, timeout=30)
     jobs = [make_action_job(), make_action_job("fail boom")]
-    late = make_action_job(schedule="@every 7s")  # and many slots missed
+    late = make_action_job(schedule="@every 7s")  # with many missed slots
     first.kill(signal.SIGKILL)
     first.wait()
 
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def is_lost() -> bool:
-        told.update(sentry_tick(before=record_threads_at_fork).stdout.splitlines())
+        reported.update(sentry_tick(before=record_threads_at_fork).stdout.splitlines())
         return Run.objects.get(job=lost).status == "lost"
 
     wait_until(is_lost, timeout=30)
-    assert told == {"forked with threads: 0"}
+    assert reported == {"forked with threads: 0"}
     assert Run.objects.filter(job__in=jobs).count() == 2
     assert set(Run.objects.filter(job=late).values_list("status", flat=True)) == {
         "missed", "succeeded",
@@ -260,8 +334,8 @@ def test_failing_sentry_changes_no_outcome_and_delays_no_tick(
     assert Run.objects.get(job=good).status == "succeeded"
     run = Run.objects.get(job=bad)
     assert (run.status, run.error) == ("failed", "ValueError: boom")
-    # The server would hang for two minutes, and the SDK try for half of one. The job waits two
-    # seconds for its event; so does the process of the tick, when all is done.
+    # The server hangs for two minutes, and the SDK tries for 30 seconds. The job waits two
+    # seconds for its event, as does the process of the tick at its end.
     assert run.duration_seconds is not None and run.duration_seconds < 20
     assert ended.value < 20
     assert ended.seconds < 25
