@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FAILURES = frozenset({RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.LOST})
-"""Not ``stopped``: the person who stopped a run knows it."""
+"""Not ``stopped``: the person who stopped a run knows it. Nor ``interrupted``: no failure."""
 _SLOW_SECONDS = 5.0
 
 

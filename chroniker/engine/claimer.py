@@ -120,8 +120,8 @@ class Claimer:
         if self.forced:
             self._forced_jobs |= {item.job.pk for item in result.started}
             left = (options.only or frozenset()) - self._forced_jobs
-            self.finished = not (left and result.at_capacity)
-            self.wanted = True
+            self.forced = self.wanted = bool(left) and result.at_capacity
+            self.finished = not self.forced
         for item in result.started:
             self._leases.acquire(item.token, sent)
         return ClaimBatch(result, sent)

@@ -40,7 +40,7 @@ class Finisher:
         clock: TickClock,
         leases: Leases,
         on_recorded: Callable[[FinishedRun], None],
-        on_unrecorded: Callable[[FinishedRun], None],
+        on_unrecorded: Callable[[FinishedRun], None] = lambda finished: None,
     ) -> None:
         self._clock = clock
         self._leases = leases
@@ -139,16 +139,16 @@ class Finisher:
         if done or is_recorded(finished):
             self._on_recorded(finished)
             return
-        known = JobState.objects.filter(pk=finished.state.pk).exists()
-        finished.unrecorded_reason = (
-            "its lease was lost." if known else "its job was deleted while it ran."
-        )
+        if JobState.objects.filter(pk=finished.state.pk).exists():
+            finished.unrecorded_reason = "its lease was lost."
+            message = "Run %s of job %s lost its lease; nothing of it was written"
+        else:
+            finished.unrecorded_reason = "its job was deleted while it ran."
+            message = "Run %s of job %s ended, but its job was deleted; nothing was written"
         logger.warning(
-            "Run %s of job %s ended as %s. Nothing of it was recorded: %s",
+            message,
             finished.run.pk,
             finished.job.name,
-            finished.outcome.status,
-            finished.unrecorded_reason,
             extra={"job": finished.job.name, "run": finished.run.pk},
         )
         self._on_unrecorded(finished)
