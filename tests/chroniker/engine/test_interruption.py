@@ -261,7 +261,7 @@ class TestWhoEndedIt:
     ) -> None:
         settings.CHRONIKER_KILL_GRACE_SECONDS = 0
         pid_file = tmp_path / "pid"
-        job = make_action_job(f"ignore_sigterm {pid_file}", kill_grace_seconds=6)
+        job = make_action_job(f"ignore_sigterm {pid_file}", kill_grace_seconds=4)
         tick = start_tick()
         wait_until(pid_file.exists)
         tick.kill(signal.SIGTERM)
