@@ -1,7 +1,7 @@
 """Find secrets in settings and environment, and mask them in everything that is stored.
 
-``processes.output`` masks the output of runs as it is read; mails, webhooks and monitors mask their
-texts with the same class.
+``processes.output`` masks the output of runs as it is read; emails, webhooks and monitors mask
+their texts with the same class.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _encode(text: str) -> bytes:
 
 
 def _without_nul(data: bytes) -> bytes:
-    """``data`` itself where there is no NUL in it."""
+    """``data`` itself if it contains no NUL."""
     return data.translate(None, b"\0") if b"\0" in data else data
 
 

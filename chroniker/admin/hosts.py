@@ -17,7 +17,7 @@ from . import formats
 from .base import BaseAdmin
 
 SILENT_AFTER = timedelta(minutes=5)
-"""The same as in the alert ChronikerHostNotTicking and in the dashboards."""
+"""The same threshold as in the alert ChronikerHostNotTicking and in the dashboards."""
 
 
 @admin.register(Host)
@@ -50,7 +50,7 @@ class HostAdmin(BaseAdmin[Host]):
         )
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Nobody adds hosts by hand."""
+        """Hosts cannot be added by hand."""
         return False
 
     def save_model(self, request: HttpRequest, obj: Host, form: object, change: object) -> None:

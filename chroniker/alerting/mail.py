@@ -47,12 +47,12 @@ class Mail(Notifier):
                 self._connection.close()
 
     def send(self, notification: Notification) -> None:
-        """Send one mail."""
+        """Send one email."""
         message = build_mail(notification, self._masker)
         try:
             if self._connection is None:
                 self._connection = _connect()
-                self._connection.open()  # otherwise it is opened and closed for each mail
+                self._connection.open()  # otherwise it is opened and closed for each email
             message.connection = self._connection
             if not message.send():
                 raise OSError("the mail backend sent nothing")
@@ -61,7 +61,7 @@ class Mail(Notifier):
         except smtplib.SMTPAuthenticationError as error:
             raise ChannelDown(f"the mail server rejected the credentials: {error}") from error
         except smtplib.SMTPException:
-            raise  # it rejects this mail, and may accept another one
+            raise  # it rejects this email, and may accept another one
         except OSError as error:
             raise ChannelDown(f"the mail server cannot be reached: {error}") from error
 
@@ -78,7 +78,7 @@ def _connect() -> BaseEmailBackend:
 
 
 def build_mail(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
-    """The mail of a notification, with the same Message-ID each time it is built."""
+    """The email of a notification, with the same Message-ID each time it is built."""
     context = build_context(notification, masker)
     event = notification.event
     kind = "digest" if event == NotificationEvent.DIGEST else "incident"
@@ -105,7 +105,7 @@ def _render(names: list[str], context: MailContext) -> str:
     try:
         text: str = select_template(names).render(context)
     except Exception as error:
-        if names[0] not in _broken:  # logged once in each process, not once for each mail
+        if names[0] not in _broken:  # logged once in each process, not once for each email
             _broken.add(names[0])
             logger.error("A template for %s cannot be rendered: %r", " or ".join(names), error)
         text = _package_templates().get_template(names[-1]).render(context)

@@ -25,7 +25,7 @@ def maintenance_ends_at(job: Job, now: datetime) -> datetime | None:
 
 
 def next_muted_review(ends_at: datetime, now: datetime) -> datetime:
-    """When an incident is reviewed that is muted by a window with this end."""
+    """When to review an incident that is muted by a window with this end."""
     return min(ends_at, now + _REVIEW_INTERVAL)
 
 

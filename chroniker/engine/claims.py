@@ -1,4 +1,4 @@
-"""Claims: each due job gets one owner, whatever else claims at the same moment."""
+"""Claims: each due job gets one owner, even if others claim at the same moment."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ClaimOptions:
 
 
 def new_token() -> str:
-    """A lease token that nobody else has."""
+    """A unique lease token."""
     return secrets.token_hex(16)
 
 
@@ -147,9 +147,9 @@ def _insert_runs(runs: list[Run]) -> None:
 def _claimable(
     options: ClaimOptions, horizon: datetime, now: datetime, *, force: bool
 ) -> JobStateQuerySet:
-    """What would be claimed ``now`` of what was due at ``horizon``, in this order.
+    """What a claim at ``now`` would take of what was due at ``horizon``, in this order.
 
-    Jobs that a maintenance window pauses are never included, whoever requests them.
+    Jobs that a maintenance window pauses are never included, even if a person requests a run.
     """
     wanted = JobState.objects.for_host(options.host).unpaused(now)
     if options.only is not None:
@@ -232,7 +232,7 @@ def _lock_rows() -> bool:
 
 
 def _lock_upstreams(keys: list[int]) -> bool:
-    """Lock the states of what the candidates wait for until the claim is committed; whether any."""
+    """Lock the states of upstream jobs until the commit; return whether there are any."""
     waiting = JobDependency.objects.filter(downstream__states__in=keys)
     if not _lock_rows():
         return False

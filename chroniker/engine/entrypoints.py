@@ -143,7 +143,7 @@ def _explain_not_run(job: Job) -> str:
 
 
 def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:
-    """What a tick would start now, one line a job, upstream jobs first.
+    """What a tick would start now, one line per job, upstream jobs first.
 
     Raises DatabaseNotReady.
     """

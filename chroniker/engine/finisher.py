@@ -74,7 +74,7 @@ class Finisher:
         return {finished.token for finished in self.unrecorded}
 
     def should_finish(self, now: float, *, nearly_idle: bool) -> bool:
-        """Whether to write at ``now`` (CLOCK_MONOTONIC): ends that come together go together."""
+        """Whether to write at ``now`` (CLOCK_MONOTONIC). Ends are written in groups."""
         if not self.unrecorded:
             return False
         return nearly_idle or now - self._first_end_at >= BATCH_SECONDS
@@ -141,10 +141,10 @@ class Finisher:
             return
         if JobState.objects.filter(pk=finished.state.pk).exists():
             finished.unrecorded_reason = "its lease was lost."
-            message = "Run %s of job %s lost its lease; nothing of it was written"
+            message = "Run %s of job %s lost its lease; its end was not recorded"
         else:
             finished.unrecorded_reason = "its job was deleted while it ran."
-            message = "Run %s of job %s ended, but its job was deleted; nothing was written"
+            message = "Run %s of job %s ended, but its job was deleted; its end was not recorded"
         logger.warning(
             message,
             finished.run.pk,
@@ -169,8 +169,8 @@ class Finisher:
             return
         if finished.rejections == _MAX_REJECTIONS - 1:
             reason = (
-                f"The run ended as {finished.outcome.status}, but the database refused to record "
-                f"that: {error}"
+                f"The run ended as {finished.outcome.status}, but the database rejected "
+                f"its result: {error}"
             )
             finished.outcome = Outcome(RunStatus.LOST, reason)
             finished.parts, finished.pid, finished.written = None, None, {}

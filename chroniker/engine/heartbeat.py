@@ -23,7 +23,7 @@ _MAX_GAP_SECONDS = 1200
 
 @dataclass(frozen=True, slots=True)
 class PendingWork:
-    """Which kinds of work are waiting. An idle tick needs to know no more."""
+    """Which kinds of work are waiting. An idle tick needs nothing else."""
 
     new_host: bool
     """The jobs that run on every host are not planned for it yet."""
@@ -40,8 +40,8 @@ class PendingWork:
     stale: bool
     """Leases have run out, on any host."""
     overdue: bool
-    """Jobs have been due for long without an incident. Some may only wait for other jobs; to tell
-    them apart would cost an idle tick more than everything else."""
+    """Jobs have been due for a long time without an incident. Some may only wait for other jobs; to
+    tell them apart would cost an idle tick more than everything else."""
     incident_review: bool
     """Open incidents need a review: a reminder, the end of a window or of flapping."""
     digest: bool

@@ -8,7 +8,7 @@ from chroniker.models import Job
 
 
 def find_jobs(names: Iterable[str]) -> tuple[list[Job], list[str]]:
-    """The jobs with these names or else primary keys, and the names that match none."""
+    """The jobs with these names or, failing that, primary keys; and names without a match."""
     wanted = [name.strip() for name in names]
     jobs = {job.name: job for job in Job.objects.filter(name__in=wanted)}
     numbers = [name for name in wanted if name not in jobs and name.isdecimal()]

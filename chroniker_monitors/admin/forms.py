@@ -50,7 +50,7 @@ def _probe_field(name: str) -> forms.Field:
 
 
 class MonitorForm(MonitorModelForm):
-    """The base of the form of each kind, which :func:`form_for` makes."""
+    """The base class of the form of each kind; :func:`form_for` creates the subclass."""
 
     kind: ClassVar[str] = ""
     passive: ClassVar[bool] = False

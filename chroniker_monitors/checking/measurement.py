@@ -16,7 +16,7 @@ from chroniker_monitors.probes.time_limit import TimeLimitExceeded, time_limit
 from chroniker_monitors.thresholds import Thresholds
 
 MAX_TEXT_LENGTH = 500
-"""The most characters of a message or an error that a sample keeps."""
+"""The maximum length of a message or an error in a sample, in characters."""
 NO_THRESHOLDS = Thresholds(Operator.ABOVE)
 
 
@@ -87,7 +87,7 @@ def measure(
     except BaseException as raised:
         error = explain(raised)
         if time.monotonic() - started >= timeout * 0.9:
-            # A library that was interrupted by the limit raises an error of its own.
+            # A library that is interrupted by the limit raises its own error.
             error = f"No result within {timeout:g} s. ({error})"
     latency = time.monotonic() - started
     if not error and latency > 2 * timeout:

@@ -13,7 +13,7 @@ from chroniker_monitors.enums import HEARTBEAT, Operator, Severity
 from chroniker_monitors.thresholds import Thresholds
 
 MAX_STREAK = 100
-"""The most samples in a row. Use a longer schedule instead of a higher number."""
+"""The maximum number of samples in a row. For more, use a less frequent schedule instead."""
 
 
 class Probe(models.Model):

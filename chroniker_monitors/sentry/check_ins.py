@@ -26,7 +26,7 @@ _DIGEST = 8  # hex digits; among ten thousand jobs, the chance that two share on
 _PLAIN = r"(?![0-9]+$)[a-z0-9][a-z0-9_-]{0,49}"
 _DIGESTED = r".*-[0-9a-f]{8}"
 
-# Sentry refuses a check-in whose monitor exceeds these limits.
+# Sentry rejects a check-in whose monitor exceeds these limits.
 _MAX_MINUTES = 28 * 24 * 60
 _MAX_FAILURES = 720
 

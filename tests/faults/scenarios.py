@@ -47,7 +47,7 @@ class Experiment:
         created: datetime | None = None,
         **fields: Any,
     ) -> Any:
-        """Define a job that records its runs ``every`` so many seconds, created ``ago`` seconds."""
+        """Define a job that runs ``every`` this many seconds, created ``ago`` seconds ago."""
         from chroniker.models import Job
 
         if created is None:

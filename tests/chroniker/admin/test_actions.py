@@ -71,7 +71,7 @@ class TestRequestRuns:
         assert request_runs([job], user_id=user) == 0
         assert JobState.objects.get().run_requested_at == first
 
-    def test_no_jobs_are_no_request(self, user: int) -> None:
+    def test_request_without_jobs_does_nothing(self, user: int) -> None:
         assert request_runs([], user_id=user) == 0
         assert log_of(user) == []
 
@@ -136,7 +136,7 @@ class TestMuteJobs:
         assert other not in Job.objects.muted(NOON)
         assert log_of(user) == [(str(job.pk), "Muted for 3 h.") for job in jobs]
 
-    def test_no_jobs_are_no_window(self, user: int) -> None:
+    def test_no_jobs_create_no_window(self, user: int) -> None:
         assert mute_jobs([], hours=1, now=NOON, user_id=user) == 0
         assert windows() == [], "a window without jobs would mute all"
 

@@ -26,7 +26,7 @@ DAY = timedelta(days=1)
 def was_open(
     job: Job, opened_ago: timedelta, resolved_ago: timedelta | None = None, **fields: Any
 ) -> Incident:
-    """An incident that was opened and resolved so long before noon."""
+    """An incident that was opened and resolved this long before noon."""
     return make_incident(
         job,
         opened_at=NOON - opened_ago,

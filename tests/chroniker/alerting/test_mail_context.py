@@ -171,7 +171,7 @@ def test_tail_joins_the_pieces_in_their_order() -> None:
     assert tail(("stderr", "a"), ("stderr", "b"), ("stderr", "c\n")) == ("stderr", "abc")
 
 
-def test_tail_is_of_the_log_where_stderr_is_empty() -> None:
+def test_tail_is_from_the_log_if_stderr_is_empty() -> None:
     assert tail(("log", "WARNING low\n"), ("stdout", "x\n")) == ("log", "WARNING low")
     assert tail(("log", "WARNING low\n"), ("stderr", "\n \n")) == ("log", "WARNING low")
     assert tail(("log", "WARNING low\n"), ("stderr", "boom\n")) == ("stderr", "boom")

@@ -1,4 +1,4 @@
-"""Which notifications an incident or a run leads to, and for whom."""
+"""Which notifications an incident or a run causes, and who receives them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_each_discriminator_is_another_notification() -> None:
     assert len(written()) == 2
 
 
-def test_reminder_goes_to_those_who_wait_for_nothing() -> None:
+def test_reminder_goes_to_recipients_without_pending_notification() -> None:
     incident = make_incident(make_subscribed_job("ann", "bob"))
     make_notification(incident, "pending", recipient="ann@example.com")
     make_notification(incident, "sent", recipient="bob@example.com", next_attempt_at=None)
@@ -99,7 +99,7 @@ def test_recovery_is_reported_to_whoever_knows_of_the_problem(event: str) -> Non
     assert len(written(event="resolved")) == 2
 
 
-def test_recovery_is_not_reported_where_the_problem_was_dropped() -> None:
+def test_recovery_is_not_reported_if_the_problem_was_dropped() -> None:
     incident = make_incident(make_subscribed_job(), resolved_at=NOON)
     make_notification(incident, "1", dropped_at=NOON, next_attempt_at=None)
     notify_resolved(incident, incident, NOON)

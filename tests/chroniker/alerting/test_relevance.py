@@ -1,4 +1,4 @@
-"""Notifications that are due, and that nobody needs any more or not yet."""
+"""Due notifications that are no longer needed, or not needed yet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_problem_that_persists_is_sent(event: str) -> None:
     ("event", "sent"),
     [("opened", True), ("flapping", True), ("worsened", False), ("reminder", False)],
 )
-def test_resolved_problem_is_still_sent_where_it_opens_the_thread(event: str, sent: bool) -> None:
+def test_resolved_problem_is_still_sent_if_it_opens_the_thread(event: str, sent: bool) -> None:
     incident = make_incident(resolved_at=NOON)
     found = check_relevance(due(incident, event), NOON)
     assert (found is None) == sent

@@ -53,7 +53,7 @@ def test_old_reports_without_an_incident_are_deleted_once_sent_or_dropped() -> N
     assert kept == {"pending", "new", "of an open incident"}
 
 
-def test_all_of_more_than_a_batch_is_deleted() -> None:
+def test_more_than_a_batch_is_deleted_completely() -> None:
     job = make_job()
     moments = {"opened_at": NOON - SECOND, "last_seen_at": NOON, "resolved_at": NOON - SECOND}
     Incident.objects.bulk_create(

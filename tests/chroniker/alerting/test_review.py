@@ -55,7 +55,7 @@ def test_no_reminder_before_the_last_notification_is_sent() -> None:
 
 
 @pytest.mark.parametrize("held", [{"acknowledged_at": NOON}, {"notified_severity": ""}])
-def test_no_reminder_once_acknowledged_or_where_nothing_was_reported(held: Any) -> None:
+def test_no_reminder_once_acknowledged_or_if_nothing_was_reported(held: Any) -> None:
     incident = due(make_subscribed_job(reminder_hours=2), **held)
     assert review(incident) == []
     assert incident.next_review_at is None

@@ -1,4 +1,4 @@
-"""Capacity, priority and paused hosts; claims that the database refuses or does not confirm."""
+"""Capacity, priority and paused hosts; claims that the database rejects or does not confirm."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def keys_of(claimer: Claimer, options: ClaimOptions = OPTIONS) -> list[int]:
 class TestPauses:
     """``nearly_idle``: three quarters of the capacity are free."""
 
-    def test_claims_only_what_may_be_there(self) -> None:
+    def test_claims_only_if_something_may_be_due(self) -> None:
         claimer = make_claimer()
         later = time.monotonic() + 60
         assert not claimer.should_claim(later, nearly_idle=True)
@@ -130,7 +130,7 @@ class TestClaimWindow:
     """What became due after the start of a tick."""
 
     @pytest.mark.parametrize("single_tick", [True, False])
-    def test_tick_that_continues_for_long_claims_only_what_was_due_at_its_start(
+    def test_long_tick_claims_only_what_was_due_at_its_start(
         self, monkeypatch: Any, single_tick: bool
     ) -> None:
         monkeypatch.setattr("chroniker.engine.claimer._CLAIM_WINDOW_SECONDS", -1)
@@ -217,7 +217,7 @@ class TestRefusedClaims:
         assert "claiming the jobs one by one" in caplog.text
         state = JobState.objects.get(job=bad)
         assert state.blocked_reason == "command"
-        assert state.blocked_detail.startswith("The database refused to record the start of the")
+        assert state.blocked_detail.startswith("The database rejected the start of the")
         assert (state.lease_token, state.next_run_at) == (None, None)
         tokens = JobState.objects.filter(job__in=good).values_list("lease_token", flat=True)
         assert len(set(tokens)) == 2, "each has a token of its own"

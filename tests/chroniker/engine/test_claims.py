@@ -1,4 +1,4 @@
-"""Which slots, retries and requests are claimed, and by whom."""
+"""Which slots, retries and requests are claimed, and by which host."""
 
 from __future__ import annotations
 
@@ -220,13 +220,13 @@ def state_of(job: Job) -> JobState:
 
 
 def release_all() -> None:
-    """Every run ends, without consequences."""
+    """End every run, without any effect on its state."""
     Run.objects.running().update(status="succeeded", ended_at=SLOT)
     JobState.objects.update(lease_token=None, current_run=None, lease_host="")
 
 
 class TestStartLag:
-    """A contract: the metric ``chroniker_job_start_lag_seconds`` is made from it."""
+    """This is a contract: the metric ``chroniker_job_start_lag_seconds`` is computed from it."""
 
     def test_lag_of_a_scheduled_run_is_observed(self) -> None:
         job = make_hourly_job()
@@ -426,7 +426,7 @@ class TestRequestedRuns:
         assert (run.trigger, run.scheduled_for) == ("manual", moment)
         state = state_of(job)
         assert (state.run_requested_at, state.run_requested_by) == (None, "")
-        assert state.next_slot_at == SLOT, "the schedule goes on"
+        assert state.next_slot_at == SLOT, "the schedule continues"
 
     def test_run_requested_by_a_dependency_says_so(self) -> None:
         make_hourly_job()

@@ -1,4 +1,4 @@
-"""Recording the end of runs, also when rows or connections have gone."""
+"""Record the end of runs, even if rows or connections are gone."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class TestRejectedEnds:
             recorded.finisher.finish()
         run = Run.objects.get()
         assert run.status == "lost"
-        assert run.error.startswith("The run ended as succeeded, but the database refused to")
+        assert run.error.startswith("The run ended as succeeded, but the database rejected its")
         assert (run.pid, run.parts_done, run.stdout_bytes) == (None, None, 0)
         assert recorded.keys == [claimed.run.pk]
         state = JobState.objects.get()

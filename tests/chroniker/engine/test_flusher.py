@@ -56,7 +56,7 @@ class TestProgress:
 
 
 def start_long_run(**fields: Any) -> tuple[ActiveRun, InMemoryRun]:
-    """A run that goes on; its output was last stored long ago."""
+    """A run in progress; its output was last stored long ago."""
     run, handle = make_active_run(Timeline().start(make_job(**fields)))
     run.output_stored_at = time.monotonic() - 60
     return run, handle

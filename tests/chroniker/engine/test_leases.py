@@ -29,7 +29,7 @@ def test_owner_of_an_expired_lease_writes_nothing(
     start_tick: StartTick, run_tick: RunTick, tmp_path: Path, settings: Any
 ) -> None:
     if connection.vendor == "sqlite":
-        pytest.skip("hosts of an SQLite file are one machine; the kernel tells who is alive")
+        pytest.skip("hosts of an SQLite file are one machine; the kernel knows who is alive")
     settings.CHRONIKER_LEASE_SECONDS = 3
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.5
     settings.CHRONIKER_HOSTNAME = "web1"
@@ -66,13 +66,13 @@ def test_long_write_transaction_does_not_lose_the_lease(run_tick: RunTick, setti
 
 
 class TestExpiry:
-    """A lease of ten seconds is lost for long twenty seconds after its request."""
+    """Others record a lease of ten seconds as lost twenty seconds after its request."""
 
     @pytest.fixture(autouse=True)
     def _ten_seconds(self, settings: Any) -> None:
         settings.CHRONIKER_LEASE_SECONDS = 10
 
-    def test_lease_is_lost_for_long_a_lease_after_its_end(self) -> None:
+    def test_lease_is_long_lost_one_lease_after_its_end(self) -> None:
         leases = Leases()
         leases.acquire("recent", boottime() - 19)
         leases.acquire("old", boottime() - 21)

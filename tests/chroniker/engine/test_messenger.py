@@ -1,4 +1,4 @@
-"""What a scheduler sends beside its runs."""
+"""What a scheduler sends in addition to running jobs."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from chroniker.engine.tick_clock import TickClock
 from tests.factories import NOON
 
 SOON = timedelta(seconds=5)
-"""As long as a test takes on a busy machine."""
+"""The longest that a test takes on a busy machine, seconds."""
 
 
 def test_reading_is_advanced_by_the_time_since() -> None:

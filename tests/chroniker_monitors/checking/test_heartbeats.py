@@ -25,7 +25,7 @@ def evaluate(
     warning: float | None = None,
     **state: object,
 ) -> Measurement:
-    """Evaluate at noon a heartbeat last pinged so many seconds ago, or never (None)."""
+    """Evaluate a heartbeat at noon: last pinged this many seconds ago, or never (None)."""
     pinged_at = None if since_ping is None else NOON - timedelta(seconds=since_ping)
     return evaluate_heartbeat(
         MonitorState(last_success_ping_at=pinged_at, **state),

@@ -154,7 +154,7 @@ def test_probe_that_is_too_slow_is_interrupted() -> None:
 
 
 def test_error_at_the_time_limit_is_a_timeout_with_its_reason() -> None:
-    """A library that was interrupted by the limit raises an error of its own."""
+    """A library that is interrupted by the limit raises its own error."""
 
     def call() -> None:
         try:

@@ -236,7 +236,7 @@ START, FAIL = Ping(PingEvent.START), Ping(PingEvent.FAIL)
 
 
 def send(monitor: Monitor, ping: Ping | None = None, seconds: float = 0) -> PingResult:
-    """Record a ping (by default a success) so many seconds after noon."""
+    """Record a ping (by default a success) this many seconds after noon."""
     address = monitor.probe.ping_uuid
     assert address is not None
     return record_ping(address, ping or Ping(), now=NOON + seconds * SECOND)

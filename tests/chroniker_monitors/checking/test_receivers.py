@@ -60,7 +60,7 @@ def test_check_that_a_person_stops_records_nothing() -> None:
     assert not Sample.objects.exists()
 
 
-def test_run_of_a_job_that_is_no_monitor_records_nothing() -> None:
+def test_run_of_a_job_that_is_not_a_monitor_records_nothing() -> None:
     finish(make_job())
     finish(make_job(failures_open_incidents=False))
     assert not MonitorState.objects.exists()
@@ -100,7 +100,7 @@ def test_run_that_never_started_counts_from_its_slot() -> None:
     assert Sample.objects.count() == 1
 
 
-def test_sample_of_the_run_itself_is_enough_whatever_its_time() -> None:
+def test_sample_of_the_run_itself_is_enough_at_any_time() -> None:
     monitor = make_monitor()
     run = make_run(monitor, status="failed", started_at=NOON, ended_at=NOON)
     MonitorState.objects.create(job_id=monitor.pk, last_run_id=run.pk, last_sample_at=NOON - SECOND)
@@ -154,7 +154,7 @@ COMMAND_MODULE = "chroniker_monitors.management.commands.check_monitor"
         (2, [False], False, True),
     ],
 )
-def test_checks_are_imported_before_a_fork_only_where_they_follow(
+def test_checks_are_imported_before_a_fork_only_if_checks_follow(
     monkeypatch: pytest.MonkeyPatch,
     monitors: int,
     opens: list[bool],

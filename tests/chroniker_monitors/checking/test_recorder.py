@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import DataError
 from django.utils.timezone import now as utc_now
 
+from chroniker.models import Incident
 from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.recorder import (
     PRUNE_BATCH_SIZE,
@@ -32,6 +34,7 @@ from tests.factories import (
     monitor_state,
     set_gauge,
 )
+from tests.support.outage import failing_statements
 from tests.support.runs import run_check_monitor
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outside_a_run")]
@@ -250,6 +253,31 @@ def test_measuring_without_recording_uses_the_state_of_the_heartbeat() -> None:
     MonitorState.objects.create(job_id=monitor.pk, last_success_ping_at=late)
     assert measure_only(monitor, monitor.probe, now=late).severity is Severity.OK
     assert not Sample.objects.exists()
+
+
+def test_change_of_severity_is_reported_with_its_sample_or_not_at_all() -> None:
+    monitor = make_monitor(consecutive=2)
+    record(monitor, 95)
+    assert not Incident.objects.exists()
+    record(monitor, 95, host="", run_id=None)
+    incident = Incident.objects.get()
+    assert (incident.severity, incident.occurrences) == ("critical", 1)
+    assert incident.summary == "critical, 95 (> 90)"
+    record(monitor, 95)
+    incident.refresh_from_db()
+    assert incident.occurrences == 1, "nothing has changed"
+    Incident.objects.all().delete()
+    record(monitor, 95)
+    assert Incident.objects.get().is_open, "nobody knows of it any more"
+    record(monitor, 50)
+    assert not Incident.objects.get().is_open
+
+
+def test_failed_report_records_no_sample() -> None:
+    monitor = make_monitor()
+    with failing_statements("chroniker_incident", error=DataError), pytest.raises(DataError):
+        record(monitor, 95)
+    assert not MonitorState.objects.exists() and not Sample.objects.exists()
 
 
 def make_samples(monitor: Monitor, *, host: str = "", count: int = 1, age_days: float = 9) -> None:

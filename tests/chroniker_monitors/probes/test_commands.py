@@ -43,7 +43,7 @@ def test_report_that_is_not_a_number_is_unknown(value: str) -> None:
 
 
 def test_outside_a_monitor_a_report_does_nothing() -> None:
-    report(5, "nobody hears it")
+    report(5, "this is not reported")
     report("not even a number")  # type: ignore[arg-type]
 
 

@@ -173,7 +173,7 @@ def test_headers_go_to_no_other_host(web_server: WebServer) -> None:
         assert "Authorization" not in other.requests[0][2]
 
 
-# --- what cannot be asked for ---------------------------------------------------------------
+# --- requests that are rejected -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_conflicting_parameters_are_rejected(params: dict[str, Any], name: str) 
     assert list(build_errors("http", url="http://example.com/", **params)) == [name]
 
 
-# --- servers that fail, and that mean harm --------------------------------------------------
+# --- failing and hostile servers ------------------------------------------------------------
 
 
 def test_refused_connection_is_unknown(loopback: None) -> None:

@@ -109,7 +109,7 @@ HARMLESS = [
     if ("probe_" in statement or " " not in statement)
     and not statement.startswith(("COPY", "LOAD", "HANDLER", "SHUTDOWN", "VACUUM"))
 ]
-"""Those that do no harm beyond this test's own tables should every lock fail."""
+"""Statements that harm only this test's tables if every protection fails."""
 STACKED_STATEMENTS = [
     "SELECT 1; DELETE FROM probe_numbers", "SELECT 1;DELETE FROM probe_numbers;",
     "SELECT 1) AS a; DELETE FROM probe_numbers; SELECT * FROM (SELECT 1",
@@ -237,7 +237,7 @@ class _NeverMatches:
 _never_matches = _NeverMatches()
 
 
-# --- it cannot outlive its time -------------------------------------------------------------
+# --- it cannot exceed its time limit --------------------------------------------------------
 
 ENDLESS = {
     "postgresql": "SELECT count(*) FROM pg_sleep(300)",
@@ -253,7 +253,7 @@ def test_statement_ends_with_its_time_limit() -> None:
     assert said.startswith("No result within 1 s.")
     assert time.monotonic() - began < 30
     if connection.vendor != "sqlite":
-        assert _running() == 0, "nor does it run on in the database"
+        assert _running() == 0, "it does not continue in the database either"
 
 
 @pytest.mark.one_database
@@ -299,7 +299,7 @@ def test_connection_of_the_site_is_unchanged(table: None) -> None:
     assert numbers() == [1, 2, 3, 4]
 
 
-# --- who may --------------------------------------------------------------------------------
+# --- permissions ----------------------------------------------------------------------------
 
 
 def test_sql_probe_is_disabled_without_an_alias(settings: Any) -> None:

@@ -98,7 +98,7 @@ def test_memory_agrees_with_the_kernel() -> None:
     assert measured_number("memory") == pytest.approx(facts.percent, abs=50)
 
 
-def test_swap_is_zero_where_there_is_none() -> None:
+def test_swap_is_zero_if_there_is_none() -> None:
     found = measure_value("swap")
     assert 0 <= (found.value or 0) <= 100
     assert ("no swap" in found.message) == (psutil.swap_memory().total == 0)
@@ -158,7 +158,8 @@ def test_memory_of_a_process_is_measured(tmp_path: Path) -> None:
         assert measured_number("process", **by_line, user="nobody-here") == 0
         eater.kill()
         wait_until(
-            lambda: measured_number("process", **by_line) == 0, message="the dead do not count"
+            lambda: measured_number("process", **by_line) == 0,
+            message="the killed process not to count",
         )
     finally:
         eater.kill()

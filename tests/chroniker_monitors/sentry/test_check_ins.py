@@ -313,7 +313,7 @@ def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
     }  # fmt: skip
 
 
-# --- a Sentry that is not well ---
+# --- a Sentry that fails ---
 
 
 @pytest.mark.one_database

@@ -22,7 +22,7 @@ from chroniker.models import Job
 
 
 class Command(BaseCommand):
-    help = "Does whatever a test wants a job to do."
+    help = "Do what a test needs a job to do."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action")

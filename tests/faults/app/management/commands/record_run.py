@@ -43,7 +43,7 @@ class Command(BaseCommand):
     def fail(self, amount: float) -> None:
         time.sleep(amount)
         self.book.end(ok=False)
-        raise CommandError("as it was told")
+        raise CommandError("failed on request")
 
     def exit(self, amount: float) -> None:
         self.book.end(ok=False)
