@@ -18,7 +18,9 @@ class RunStatus(models.TextChoices):
     TIMED_OUT = "timed_out", _("timed out")
     """It ran longer than ``timeout_seconds`` and was killed."""
     STOPPED = "stopped", _("stopped")
-    """A person stopped it, or its scheduler was shut down."""
+    """A person stopped it."""
+    INTERRUPTED = "interrupted", _("interrupted")
+    """The shutdown of its scheduler ended it. Not a failure: its slot is due again at once."""
     LOST = "lost", _("lost")
     """Its supervisor died or its lease ran out: how far it came is unknown."""
     MISSED = "missed", _("missed")

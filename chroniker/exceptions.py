@@ -30,5 +30,18 @@ class HostNotReady(ChronikerError):
     """This host cannot run jobs as it is configured."""
 
 
+class OpenTransaction(ChronikerError):
+    """Jobs cannot be started, because a transaction is open on the database `alias`."""
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(
+            f"A transaction is open on the database {alias!r}. Jobs run in processes of their own, "
+            "which do not see its changes and may wait for its locks. Start them after "
+            "transaction.atomic() has ended; in tests, use TransactionTestCase (pytest: "
+            "transactional_db) instead of TestCase."
+        )
+        self.alias = alias
+
+
 class DatabaseNotReady(ChronikerError):
     """The database cannot be reached, or its tables do not match this version."""

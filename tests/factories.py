@@ -101,7 +101,14 @@ def start_run(job: Job, now: datetime, host: str = "") -> JobState:
     return state
 
 
-def end(state: JobState, now: datetime, status: RunStatus, seconds: float | None = 1.5) -> Run:
+def end(
+    state: JobState,
+    now: datetime,
+    status: RunStatus,
+    seconds: float | None = 1.5,
+    *,
+    has_downstream: bool = False,
+) -> Run:
     """End a run as a tick does, with its counters."""
     assert state.current_run is not None
     assert state.lease_token is not None
@@ -112,7 +119,7 @@ def end(state: JobState, now: datetime, status: RunStatus, seconds: float | None
         token=state.lease_token,
         outcome=Outcome(status, seconds=seconds, cpu_seconds=seconds and seconds / 2),
         ended_at=now,
-        has_downstream=False,
+        has_downstream=has_downstream,
     )
     with transaction.atomic():
         assert end_run(ended)

@@ -73,6 +73,9 @@ def describe_job(job: Job, states: Sequence[JobState], now: datetime) -> Display
         return _describe_running(running)
     if any(state.run_requested_at for state in states):
         return DisplayState("due", _("due"), _("A run is requested. It starts with the next tick."))
+    if any(state.restart_at for state in states):
+        detail = _("A shutdown interrupted its run. It starts again with the next tick.")
+        return DisplayState("due", _("due"), detail)
     if not job.enabled:
         return DisplayState("disabled", _("disabled"))
     if describe_schedule(job).error:

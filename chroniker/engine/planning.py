@@ -9,10 +9,11 @@ from functools import partial
 
 from chroniker.alerting import incidents
 from chroniker.db.transactions import run_transaction
-from chroniker.enums import BlockedReason, IncidentKind, MissedReason
+from chroniker.enums import BlockedReason, IncidentKind, MissedReason, Trigger
 from chroniker.exceptions import ScheduleError
 from chroniker.models import Host, Incident, Job, JobState
 from chroniker.models.job import MAX_SECONDS
+from chroniker.models.state import WITHDRAWN_RESTART
 from chroniker.schedules import Schedule, jitter
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,9 @@ def _host_names() -> list[str]:
 
 def _plan(jobs: list[Job], hosts: list[str], now: datetime) -> None:
     states: dict[int, dict[str, JobState]] = {}
-    for state in JobState.objects.filter(job__in=jobs).only("job", "host", "planned_from"):
+    for state in JobState.objects.filter(job__in=jobs).only(
+        "job", "host", "planned_from", "restart_trigger"
+    ):
         states.setdefault(state.job_id, {})[state.host] = state
     new: list[JobState] = []
     for job in jobs:
@@ -191,7 +194,9 @@ def _new_state(job: Job, host: str, since: datetime) -> JobState:
 def _replan(state: JobState, job: Job, since: datetime) -> None:
     slot, problem = _next_slot(job, since)
     # Conditional: if two ticks notice the same change, one of them plans.
+    withdrawn = not job.enabled and state.restart_trigger != Trigger.MANUAL
     JobState.objects.filter(pk=state.pk, planned_from=state.planned_from).update(
+        **(WITHDRAWN_RESTART if withdrawn else {}),
         planned_from=job.definition,
         next_slot_at=slot,
         next_run_at=slot and start_time(job, slot),
@@ -210,6 +215,7 @@ def _deactivate_state(state: JobState) -> None:
         retry_at=None,
         run_requested_at=None,
         run_requested_by="",
+        **WITHDRAWN_RESTART,
     )
 
 

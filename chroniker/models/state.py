@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db import connections, models
 from django.db.models import Case, Exists, F, OuterRef, Q, When
@@ -15,6 +16,20 @@ from chroniker.enums import BlockedReason, RunStatus, Trigger
 from .job import Job, JobDependency
 from .maintenance import Maintenance
 from .run import Run
+
+_ASKED_FOR = Q(run_requested_at__isnull=False, run_requested_by=Trigger.MANUAL) | Q(
+    restart_at__isnull=False, restart_trigger=Trigger.MANUAL
+)
+"""A person has requested the run, which therefore waits for no other job."""
+
+
+WITHDRAWN_RESTART: dict[str, Any] = {
+    "restart_at": None,
+    "restart_slot_at": None,
+    "restart_attempt": 0,
+    "restart_trigger": "",
+}
+"""The columns of a state of which no interrupted run is to be started again."""
 
 
 class JobStateQuerySet(PrimaryQuerySet["JobState"]):
@@ -70,13 +85,12 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
     def unblocked(self, now: Moment) -> JobStateQuerySet:
         """States whose dependencies are met, or whose run a person has requested."""
         unmet = JobDependency.objects.unmet(now)
-        asked_for = Q(run_requested_by=Trigger.MANUAL, run_requested_at__isnull=False)
-        return self.filter(asked_for | ~Exists(unmet))
+        return self.filter(_ASKED_FOR | ~Exists(unmet))
 
     def blocked(self, now: Moment) -> JobStateQuerySet:
         """Due, and waiting for another job."""
         unmet = JobDependency.objects.unmet(now)
-        return self.due(now).exclude(run_requested_by=Trigger.MANUAL).filter(Exists(unmet))
+        return self.due(now).exclude(_ASKED_FOR).filter(Exists(unmet))
 
     def owned_by(self, tokens: list[str]) -> JobStateQuerySet:
         """States that carry one of the lease tokens."""
@@ -177,6 +191,12 @@ class JobState(models.Model):
     retry_at = models.DateTimeField(_("retry"), null=True, blank=True)
     retry_slot_at = models.DateTimeField(null=True, blank=True)
     retry_attempt = models.PositiveSmallIntegerField(default=0)
+    restart_at = models.DateTimeField(_("restart"), null=True, blank=True)
+    """When a run was interrupted that is to be started again."""
+    restart_slot_at = models.DateTimeField(null=True, blank=True)
+    restart_attempt = models.PositiveSmallIntegerField(default=0)
+    restart_trigger = models.CharField(max_length=12, blank=True)
+    """The trigger of the interrupted run, which its restart keeps."""
     run_requested_at = models.DateTimeField(_("run requested"), null=True, blank=True)
     run_requested_by = models.CharField(max_length=12, blank=True)
     """The trigger of the requested run."""
@@ -187,6 +207,8 @@ class JobState(models.Model):
     )
     lease_token = models.CharField(max_length=36, null=True, blank=True)  # noqa: DJ001
     """The owner of the run: every write for the run is conditional on it. NULL: no owner."""
+    fence = models.PositiveBigIntegerField(_("fencing number"), default=0)
+    """Incremented by each claim. A job can guard its own tables with it: see ``current_run()``."""
     lease_host = models.CharField(max_length=255, blank=True)
     lease_owner = models.CharField(max_length=100, blank=True)
     """The owning process: boot id of its host, process id, creation time."""
@@ -224,6 +246,8 @@ class JobState(models.Model):
     failures_timeout = models.PositiveBigIntegerField(default=0)
     failures_stopped = models.PositiveBigIntegerField(default=0)
     failures_lost = models.PositiveBigIntegerField(default=0)
+    interrupted_total = models.PositiveBigIntegerField(_("interrupted runs"), default=0)
+    """Runs that a shutdown ended. They are in ``runs_total``, and no failures."""
     missed_overlap = models.PositiveBigIntegerField(default=0)
     missed_downtime = models.PositiveBigIntegerField(default=0)
     missed_deadline = models.PositiveBigIntegerField(default=0)
@@ -241,6 +265,7 @@ class JobState(models.Model):
     due_at = models.GeneratedField(
         expression=Case(
             When(lease_token__isnull=False, then=None),
+            When(restart_at__isnull=False, then=F("restart_at")),
             When(run_requested_at__isnull=False, then=F("run_requested_at")),
             When(retry_at__isnull=True, then=F("next_run_at")),
             When(next_run_at__isnull=True, then=F("retry_at")),
@@ -250,8 +275,9 @@ class JobState(models.Model):
         output_field=models.DateTimeField(null=True),
         db_persist=True,
     )
-    """When it is due: the earliest of slot, retry and request; NULL while it has an owner. One
-    column, computed by the database, so that one index serves the due query."""
+    """When it is due: the restart of an interrupted run, else the earliest of slot, retry and
+    request; NULL while it has an owner. One column, computed by the database, so that one index
+    serves the due query."""
 
     objects = JobStateQuerySet.as_manager()
 
@@ -274,6 +300,12 @@ class JobState(models.Model):
 
     def __str__(self) -> str:
         return f"state of job {self.job_id}" + (f" on {self.host}" if self.host else "")
+
+    @property
+    def due_without_restart(self) -> datetime | None:
+        """The earliest of slot and retry."""
+        times = [moment for moment in (self.retry_at, self.next_run_at) if moment is not None]
+        return min(times, default=None)
 
 
 class Host(models.Model):

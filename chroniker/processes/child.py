@@ -18,10 +18,13 @@ import threading
 import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import IO
 
 from chroniker import startup
+from chroniker.enums import Trigger
+from chroniker.run_context import CurrentRun
 
 SPEC_VARIABLE = "CHRONIKER_SPEC"
 REPORT_VARIABLE = "CHRONIKER_REPORT_FD"
@@ -43,6 +46,22 @@ class CommandSpec:
     args: tuple[str, ...]
     log_level: str | int
     log_format: str
+    scheduled_for: str
+    """ISO 8601, UTC."""
+    attempt: int
+    trigger: str
+    fence: int
+
+    def current_run(self) -> CurrentRun:
+        """What the job may know of its run."""
+        return CurrentRun(
+            run_id=self.run_id,
+            job_name=self.job_name,
+            scheduled_for=datetime.fromisoformat(self.scheduled_for),
+            attempt=self.attempt,
+            trigger=Trigger(self.trigger),
+            fence=self.fence,
+        )
 
     def dump(self) -> str:
         """Serialize it for the environment of a spawned job."""

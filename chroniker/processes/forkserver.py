@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
-from chroniker import progress, prometheus_files, startup
+from chroniker import progress, prometheus_files, run_context, startup
 
 from . import child, warden
 
@@ -205,8 +205,7 @@ def _exec_job(start_request: StartRequest, pipes: warden.Pipes) -> int:
     """In the job's process: run the command here, or execute another program."""
     environ = os.environ
     environ[progress.FD_VARIABLE] = str(pipes.progress)
-    environ["CHRONIKER_RUN_ID"] = str(start_request.spec.run_id)
-    environ["CHRONIKER_JOB_NAME"] = start_request.spec.job_name.replace("\0", "")
+    run_context.attach(start_request.spec.current_run())
     os.set_inheritable(pipes.progress, True)
     if start_request.raw:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):

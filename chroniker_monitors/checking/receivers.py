@@ -25,7 +25,7 @@ _MISSING_MEASUREMENT_REASONS = {
     RunStatus.TIMED_OUT: "The check exceeded its timeout and was ended.",
     RunStatus.LOST: "The check was lost: the process that supervised it died.",
 }
-"""The endings that make a monitor unknown. A check that a person stops does not."""
+"""The endings that make a monitor unknown. A check that a person stops, or a shutdown, does not."""
 
 
 def preload(sender: object, jobs: Sequence[Job], long_running: bool, **kwargs: object) -> None:

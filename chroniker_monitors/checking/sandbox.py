@@ -83,8 +83,12 @@ def run_in_sandbox(
 ) -> Measurement:
     """Measure once without recording. A failure is an unknown measurement with the reason.
 
-    Raises SandboxBusy.
+    Raises SandboxBusy, and OpenTransaction: the probe would not see what is not committed, and in
+    a ``TestCase`` it would measure another database.
     """
+    from chroniker.db.open_transactions import refuse_open_transactions
+
+    refuse_open_transactions(except_requests=True)
     request = _Request(kind, params, thresholds, min(timeout, MAX_SECONDS), unit)
     with reserve_sandbox():
         return _run_process(request)

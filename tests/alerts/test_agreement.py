@@ -107,6 +107,8 @@ HISTORY = {
     "report": JobHistory({15: "T", 35: "S"}, {15: "opened", 35: "resolved"}),
     "sync": JobHistory({20: "L", 30: "F", 45: "S"}, {20: "opened", 45: "resolved"}),
     "stopped by hand": JobHistory({10: "X", 20: "X"}, {}),
+    # Started again within the minutes that a job may be late.
+    "interrupted": JobHistory({10: "I", 12: "I", 14: "S"}, {}, due(10)),
     "everywhere": JobHistory(
         {20: "F", 50: "S"}, {20: "opened", 50: "resolved"}, {"hostname": "*"}, host="web2"
     ),

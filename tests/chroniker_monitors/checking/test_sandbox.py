@@ -9,8 +9,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from django.db import connection, transaction
 from django.test import Client
 
+from chroniker.exceptions import OpenTransaction
 from chroniker.models import Job
 from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.sandbox import MAX_SANDBOXES, reserve_sandbox, run_in_sandbox
@@ -166,3 +168,18 @@ def test_sandbox_is_free_again_after_a_test() -> None:
             stack.enter_context(reserve_sandbox())
         with pytest.raises(SandboxBusy, match="4 monitors are being tested"), reserve_sandbox():
             pass
+
+
+class TestOpenTransaction:
+    def measure(self) -> Measurement:
+        return run_in_sandbox("test_gauge", {"path": "/nonexistent"}, Thresholds(">"), timeout=5)
+
+    def test_is_refused(self) -> None:
+        """As in a site's ``TestCase``, where the probe would measure another database."""
+        with transaction.atomic(), pytest.raises(OpenTransaction, match="TestCase"):
+            self.measure()
+
+    def test_of_a_request_is_allowed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+        with transaction.atomic():
+            assert self.measure().error
