@@ -191,6 +191,12 @@ class Conf:
         doc="How long a job may be due without being started before an incident opens, seconds.",
         minimum=1,
     )  # fmt: skip
+    HOST_RETIRE_HOURS = setting(
+        72, int, float,
+        doc="After how many hours without a tick a host is retired. 0: never. The default is "
+        "longer than a weekend, so that the alert for a dead machine is still there on Monday.",
+        minimum=0,
+    )  # fmt: skip
     FLAPPING_FLIPS = setting(
         4, int,
         doc="How many times an incident may open and resolve within a day before it is flapping.",

@@ -83,6 +83,8 @@ class Scheduler:
         with self._stop.handlers(), short_lock_timeout():
             try:
                 self._loop()
+                if self.every and self._stop.received:
+                    self._attempt(self._end_host)
             finally:
                 self._messenger.close()
                 self._runs.close()
@@ -101,6 +103,11 @@ class Scheduler:
             if self.every and time.monotonic() >= next_tick + self.every:
                 next_tick = max(next_tick + self.every, time.monotonic() - self.every)
                 self._attempt(self.tick)
+
+    def _end_host(self) -> None:
+        from .retirement import end_host
+
+        end_host(self.host, self._clock.now())
 
     @property
     def _busy(self) -> bool:
@@ -142,7 +149,7 @@ class Scheduler:
 
     def _claim_due(self, work: PendingWork) -> None:
         """Claim what is due, and store why the rest does not start."""
-        if not (work.due or work.unplanned or self._claimer.forced):
+        if not (work.due or work.unplanned or work.returned or self._claimer.forced):
             return
         if work.paused:
             explain_paused_host(self._clock.now(), self.host)
