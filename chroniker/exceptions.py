@@ -35,8 +35,8 @@ class HostBusy(ChronikerError):
 
     def __init__(self, host: str, runs: int) -> None:
         super().__init__(
-            f"Host {host} owns running runs ({runs}). Stop them, or wait: if the host is dead, their "
-            "leases run out within CHRONIKER_LEASE_SECONDS."
+            f"Host {host} owns running runs ({runs}). Stop them, or wait: if the host is dead, "
+            "their leases run out within CHRONIKER_LEASE_SECONDS."
         )
         self.host = host
         self.runs = runs

@@ -58,8 +58,8 @@ def retirement_warnings(host: Host, now: datetime) -> list[str]:
     warnings = []
     if host.last_tick_at is not None and host.last_tick_at >= now - _RECENT:
         warnings.append(
-            f"Host {host.name} has just ticked. Remove its cron line or stop its cronserver, or it is "
-            "back with its next tick."
+            f"Host {host.name} has just ticked. Remove its cron line or stop its cronserver, or it "
+            "is back with its next tick."
         )
     if pinned := JobState.objects.pinned_to(host.name).count():
         warnings.append(

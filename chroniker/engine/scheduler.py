@@ -39,7 +39,8 @@ class Scheduler:
     keys of the jobs to which it is restricted; ``force``: run those at once, due or not.
     ``max_parallel``: instead of ``CHRONIKER_MAX_PARALLEL``. ``now`` pins the time at the start,
     for tests; otherwise it is the database's. ``pending_work``: what the heartbeat of the first
-    tick has shown already. ``on_finished`` is called for each run whose end was recorded.
+    tick has shown already. ``on_finished`` is called for each run whose end was recorded,
+    ``on_pass`` in each pass of the loop.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Scheduler:
         now: datetime | None = None,
         pending_work: PendingWork | None = None,
         on_finished: Callable[[FinishedRun], None] | None = None,
+        on_pass: Callable[[], None] | None = None,
     ) -> None:
         self.host = conf.HOSTNAME
         self.every = every
@@ -59,6 +61,7 @@ class Scheduler:
         self._max_parallel = max_parallel
         self._pending_work = pending_work
         self._on_finished = on_finished
+        self._on_pass = on_pass
         self._backoff = Backoff()
         self._stop = StopSignals()
         self._clock = TickClock(now)
@@ -100,6 +103,8 @@ class Scheduler:
             if self.every:
                 wait = min(wait, next_tick + self.every - time.monotonic())
             self._poll_once(max(0.0, wait))
+            if self._on_pass is not None:
+                self._on_pass()
             if self.every and time.monotonic() >= next_tick + self.every:
                 next_tick = max(next_tick + self.every, time.monotonic() - self.every)
                 self._attempt(self.tick)

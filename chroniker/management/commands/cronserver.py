@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -34,10 +36,37 @@ class Command(BaseCommand):
             default=60.0,
             help="Time between ticks; default: 60.",
         )
+        parser.add_argument(
+            "--health-port",
+            type=int,
+            metavar="PORT",
+            help="Answer at /health and /ready on this port of all addresses; 0: any free port.",
+        )
 
-    def handle(self, *args: object, seconds: float, **options: object) -> None:
+    def handle(
+        self, *args: object, seconds: float, health_port: int | None, **options: object
+    ) -> None:
         self.stdout.write(f"Ticking every {seconds:g} s. Press Ctrl-C to stop.")
+        with ExitStack() as stack:
+            on_pass = None
+            if health_port is not None:
+                on_pass = self._start_health(health_port, stack)
+            try:
+                Scheduler(every=seconds, on_pass=on_pass).run()
+            except ChronikerError as error:
+                raise CommandError(str(error)) from error
+
+    def _start_health(self, port: int, stack: ExitStack) -> Callable[[], None]:
+        """Start the process that answers; returns what to call in each pass of the loop."""
+        from chroniker.health.server import HealthProcess, LoopClock
+
+        clock = LoopClock()
         try:
-            Scheduler(every=seconds).run()
-        except ChronikerError as error:
-            raise CommandError(str(error)) from error
+            process = HealthProcess(port, clock)
+            stack.callback(process.close)
+            process.start()
+        except (OSError, OverflowError) as error:
+            raise CommandError(f"Cannot listen on port {port}: {error}") from error
+        self.stdout.write(f"Health at port {process.port}: /health, /ready")
+        self.stdout.flush()
+        return clock.note_pass
