@@ -95,8 +95,12 @@ def _tick(options: argparse.Namespace) -> None:
     from django.core.management import call_command
     from django.core.management.base import CommandError
 
+    from chroniker.conf import conf
+
     django.setup()
     gc.enable()
+    if conf.LOG_JSON and isinstance(sys.stderr, _TimestampedWriter):
+        sys.stderr.timestamps = False  # each line has its own
     try:
         call_command("cron", jobs=options.jobs)
     except CommandError as error:
@@ -123,13 +127,16 @@ class _TimestampedWriter(io.TextIOBase):
     def __init__(self, path: str) -> None:
         self.path = path
         self.rest = ""
+        self.timestamps = True
 
     def write(self, text: str) -> int:
         *lines, self.rest = (self.rest + text).split("\n")
         if lines:
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             with open(self.path, "a") as file:
-                file.writelines(f"{now} {line}\n" for line in lines)
+                file.writelines(
+                    f"{now} {line}\n" if self.timestamps else f"{line}\n" for line in lines
+                )
         return len(text)
 
 

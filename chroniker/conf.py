@@ -153,6 +153,12 @@ class Conf:
         str,
         doc="The format of stored log records, as for `logging.Formatter`.",
     )
+    LOG_JSON = setting(
+        False,
+        bool,
+        doc="Whether `cron` and `cronserver` write the scheduler's own log to stderr as one JSON "
+        "object a line.",
+    )
     KILL_GRACE_SECONDS = setting(
         30, int, float, doc="Time between SIGTERM and SIGKILL, seconds. A job can override it.",
         minimum=0,

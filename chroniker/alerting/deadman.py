@@ -20,6 +20,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from chroniker.conf import conf, runtime_dir
+from chroniker.logs import log_context
 
 logger = logging.getLogger(__name__)
 
@@ -86,17 +87,26 @@ def _log_failure(url: str, reason: str) -> None:
     try:
         with contextlib.suppress(FileExistsError):
             _marker(url).touch(mode=0o600, exist_ok=False)
-            logger.warning("The dead man's switch at %s was not reached: %s", _host(url), reason)
+            logger.warning(
+                "The dead man's switch at %s was not reached: %s",
+                _host(url),
+                reason,
+                extra=log_context(),
+            )
     except OSError as error:  # the marker cannot be written: better twice than never
         logger.warning(
-            "The dead man's switch at %s was not reached: %s (%s)", _host(url), reason, error
+            "The dead man's switch at %s was not reached: %s (%s)",
+            _host(url),
+            reason,
+            error,
+            extra=log_context(),
         )
 
 
 def _log_success(url: str) -> None:
     with contextlib.suppress(OSError):
         _marker(url).unlink()
-        logger.info("The dead man's switch at %s is reached again", _host(url))
+        logger.info("The dead man's switch at %s is reached again", _host(url), extra=log_context())
 
 
 def _marker(url: str) -> Path:

@@ -20,6 +20,8 @@ from .transactions import drop_connection, is_missing_schema, is_outage
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+from chroniker.logs import log_context
+
 logger = logging.getLogger(__name__)
 
 _MAX_WAIT_SECONDS = 5.0
@@ -55,9 +57,9 @@ class Backoff:
             self._retry_at = time.monotonic() + wait
             drop_connection()
             if log and not is_outage(error):
-                logger.exception("The database rejected a statement")
+                logger.exception("The database rejected a statement", extra=log_context())
             elif log and self._failures == 1:
-                logger.warning("Trying again later: %s", describe_error(error))
+                logger.warning("Trying again later: %s", describe_error(error), extra=log_context())
             return error
         self._failures = 0
         return None

@@ -13,6 +13,7 @@ from django.db import DatabaseError, InterfaceError
 from chroniker.db.clock import boottime
 from chroniker.db.transactions import is_outage, run_transaction
 from chroniker.enums import BlockedReason
+from chroniker.logs import log_context
 
 from .claims import ClaimOptions, ClaimResult, block_state, claim, due_state_ids, new_token
 from .leases import Leases
@@ -131,7 +132,10 @@ class Claimer:
         except DatabaseError as error:
             if is_outage(error):
                 raise
-            logger.exception("The database refused a claim; claiming the jobs one by one")
+            logger.exception(
+                "The database refused a claim; claiming the jobs one by one",
+                extra=log_context(host=options.host),
+            )
         result = ClaimResult()
         for key in due_state_ids(options, horizon):
             alone = replace(options, only_states=frozenset([key]))
@@ -156,4 +160,5 @@ def _isolate_state(key: int, error: DatabaseError) -> None:
             detail = f"The database refused to record the start of the job: {error}"
             block_state(key, BlockedReason.COMMAND, detail)
     except (DatabaseError, InterfaceError):
-        logger.exception("State %s could not be changed", key)  # the others must be started
+        # Not raised: the others must be started.
+        logger.exception("State %s could not be changed", key, extra=log_context())

@@ -11,6 +11,7 @@ from django.db import DatabaseError
 
 from chroniker.db.transactions import is_outage, run_transaction
 from chroniker.enums import RunStatus
+from chroniker.logs import log_context
 from chroniker.models import Run
 from chroniker.processes.output import OutputBatch
 from chroniker.processes.running_child import Outcome
@@ -97,7 +98,7 @@ class Finisher:
                     finished.run.pk,
                     finished.job.name,
                     finished.outcome.status,
-                    extra={"job": finished.job.name, "run": finished.run.pk},
+                    extra=log_context(job=finished.job.name, run=finished.run.pk),
                 )
                 self.unrecorded.remove(finished)
 
@@ -134,7 +135,7 @@ class Finisher:
                 "Run %s of job %s lost its lease; nothing of it was written",
                 finished.run.pk,
                 finished.job.name,
-                extra={"job": finished.job.name, "run": finished.run.pk},
+                extra=log_context(job=finished.job.name, run=finished.run.pk),
             )
 
     def _retry_rejected(self, finished: FinishedRun, error: DatabaseError) -> None:
@@ -143,7 +144,7 @@ class Finisher:
             "The database rejected the end of run %s: %s",
             finished.run.pk,
             error,
-            extra={"job": finished.job.name, "run": finished.run.pk},
+            extra=log_context(job=finished.job.name, run=finished.run.pk),
         )
         finished.rejections += 1
         finished.output = OutputBatch()

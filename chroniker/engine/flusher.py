@@ -10,6 +10,7 @@ from functools import partial
 from django.db import DatabaseError
 
 from chroniker.db.transactions import is_outage, run_transaction
+from chroniker.logs import log_context
 from chroniker.models import JobState, Run
 
 from .active_runs import ActiveRun, ActiveRuns, lease_tokens
@@ -93,6 +94,6 @@ def _store_output(run: ActiveRun, now: datetime) -> None:
                 "Output of run %s cannot be stored: %s",
                 run.handle.key,
                 error,
-                extra={"job": run.claimed.job.name, "run": run.handle.key},
+                extra=log_context(job=run.claimed.job.name, run=run.handle.key),
             )
         raise

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from chroniker.alerting import incidents
 from chroniker.enums import BlockedReason, IncidentKind, MissedReason
 from chroniker.exceptions import ScheduleError
+from chroniker.logs import log_context
 from chroniker.models import Host, Incident, Job, JobState
 from chroniker.models.job import MAX_SECONDS
 from chroniker.schedules import Schedule, jitter
@@ -172,7 +173,7 @@ def _next_slot(job: Job, after: datetime) -> tuple[datetime | None, str]:
     try:
         return job.parsed_schedule().next(after), ""
     except ScheduleError as error:
-        logger.error("Job %s is skipped: %s", job.name, error, extra={"job_id": job.pk})
+        logger.error("Job %s is skipped: %s", job.name, error, extra=log_context(job=job.name))
         return None, str(error)[:500]
 
 

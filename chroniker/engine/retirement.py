@@ -11,6 +11,7 @@ from chroniker.conf import conf
 from chroniker.db.transactions import run_transaction
 from chroniker.enums import BlockedReason
 from chroniker.exceptions import HostBusy
+from chroniker.logs import log_context
 from chroniker.models import Host, Incident, JobState
 from chroniker.models.state import HostQuerySet
 
@@ -93,7 +94,7 @@ def resume_host(name: str, now: datetime) -> None:
         Host.objects.filter(name=name).update(retired_at=None)
 
     run_transaction(resume)
-    logger.info("Host %s is back", name, extra={"host": name})
+    logger.info("Host %s is back", name, extra=log_context(host=name))
 
 
 def _silent_before(now: datetime) -> datetime | None:
@@ -105,7 +106,7 @@ def _retire_one(name: str, now: datetime, hosts: HostQuerySet) -> bool:
     """Retire a host if it is still one of ``hosts``; False if it has ticked, or was retired."""
     if not run_transaction(partial(_retire, name, now, hosts)):
         return False
-    logger.info("Host %s was retired", name, extra={"host": name})
+    logger.info("Host %s was retired", name, extra=log_context(host=name))
     surplus = Host.objects.forgettable(now).order_by("-retired_at", "-pk")
     _forget_hosts(surplus, skip=_KEEP_HOSTS)
     return True

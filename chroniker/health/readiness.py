@@ -15,9 +15,9 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from chroniker.conf import conf
 from chroniker.db.clock import database_now_plus
 from chroniker.enums import BlockedReason
+from chroniker.logs import log_context
 from chroniker.models import Host, JobState
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def check_readiness() -> Readiness:
             if check.needed and not check.ok:
                 break
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("The readiness check failed: %s", error, extra={"host": conf.HOSTNAME})
+        logger.warning("The readiness check failed: %s", error, extra=log_context())
         made.append(Check("database", False, "The database cannot be read."))
     return Readiness(tuple(made))
 
@@ -163,7 +163,7 @@ class ReadinessProbe:
         try:
             result = self._check()
         except Exception:
-            logger.exception("The readiness check failed", extra={"host": conf.HOSTNAME})
+            logger.exception("The readiness check failed", extra=log_context())
             result = Readiness((Check("checks", False, "A check failed; see the log."),))
         finally:
             connection.close()

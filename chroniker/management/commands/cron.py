@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from chroniker.db.backoff import readable_database_errors
 from chroniker.engine.entrypoints import due_jobs, run_single_tick
 from chroniker.exceptions import ChronikerError
+from chroniker.logs import scheduler_log
 
 
 class Command(BaseCommand):
@@ -64,6 +65,7 @@ class Command(BaseCommand):
                 for line in due_jobs(only, force=force_run):
                     self.stdout.write(line)
                 return
-            run_single_tick(only=only, force=force_run, sync=sync)
+            with scheduler_log():
+                run_single_tick(only=only, force=force_run, sync=sync)
         except ChronikerError as error:
             raise CommandError(str(error)) from error

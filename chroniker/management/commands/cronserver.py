@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from chroniker.conf import conf
 from chroniker.engine.scheduler import Scheduler
-from chroniker.exceptions import ChronikerError
+from chroniker.exceptions import ChronikerError, HostNotReady
+from chroniker.logs import log_context, scheduler_log
+
+logger = logging.getLogger(__name__)
 
 
 def _seconds(text: str) -> float:
@@ -46,15 +51,22 @@ class Command(BaseCommand):
     def handle(
         self, *args: object, seconds: float, health_port: int | None, **options: object
     ) -> None:
-        self.stdout.write(f"Ticking every {seconds:g} s. Press Ctrl-C to stop.")
-        with ExitStack() as stack:
-            on_pass = None
-            if health_port is not None:
-                on_pass = self._start_health(health_port, stack)
-            try:
+        try:
+            with scheduler_log(), ExitStack() as stack:
+                self._announce(f"Ticking every {seconds:g} s. Press Ctrl-C to stop.")
+                on_pass = None
+                if health_port is not None:
+                    on_pass = self._start_health(health_port, stack)
                 Scheduler(every=seconds, on_pass=on_pass).run()
-            except ChronikerError as error:
-                raise CommandError(str(error)) from error
+        except ChronikerError as error:
+            raise CommandError(str(error)) from error
+
+    def _announce(self, text: str) -> None:
+        if conf.LOG_JSON:
+            logger.info("%s", text, extra=log_context())
+        else:
+            self.stdout.write(text)
+            self.stdout.flush()
 
     def _start_health(self, port: int, stack: ExitStack) -> Callable[[], None]:
         """Start the process that answers; returns what to call in each pass of the loop."""
@@ -66,7 +78,6 @@ class Command(BaseCommand):
             stack.callback(process.close)
             process.start()
         except (OSError, OverflowError) as error:
-            raise CommandError(f"Cannot listen on port {port}: {error}") from error
-        self.stdout.write(f"Health at port {process.port}: /health, /ready")
-        self.stdout.flush()
+            raise HostNotReady(f"Cannot listen on port {port}: {error}") from error
+        self._announce(f"Health at port {process.port}: /health, /ready")
         return clock.note_pass
