@@ -1,4 +1,4 @@
-"""Measure what a tick, a scrape and a call cost, compared with a minimum measured beside them."""
+"""Measure what a tick, a scrape and a call cost, compared with a measured minimum."""
 
 from __future__ import annotations
 

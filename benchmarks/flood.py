@@ -76,7 +76,7 @@ def time_tick(megabytes: int, kind: str) -> dict[str, float]:
 
 
 def time_reader(megabytes: int, kind: str) -> dict[str, float]:
-    """Return seconds of a process that reads the same output from such a pipe and discards it."""
+    """Return the seconds that a process takes to read the same output from a pipe and drop it."""
     from django.core.management import call_command
 
     from chroniker.processes.supervisor import _PIPE_BYTES, _READ_BYTES

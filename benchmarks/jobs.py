@@ -48,7 +48,7 @@ def expect_success(number: int) -> None:
 def bulk_add_jobs(number: int) -> None:
     """Create jobs that are planned for next year; the database copies all but the first.
 
-    The scheduler would plan so many jobs in minutes, and that is not part of an idle tick.
+    The scheduler would take minutes to plan so many jobs, and that is not part of an idle tick.
     """
     moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365)
     first = Job.objects.create(name="one of many", command="noop", schedule=HOURLY)

@@ -13,7 +13,7 @@ E009      a list of names contains something else
 E020      a URL is invalid
 E021      a notifier cannot be used
 E022      the webhook has no URL, or no valid secret
-E023      the prefix of mail subjects is not one line of text
+E023      the prefix of email subjects is not one line of text
 E024      the callback for failed runs cannot be imported or is not callable
 E025      the URL of the dead man's switch is invalid
 W001      a setting's name is unknown, probably misspelled
@@ -341,7 +341,7 @@ def _subject_prefix() -> Iterator[CheckMessage]:
     prefix = getattr(settings, "CHRONIKER_EMAIL_SUBJECT_PREFIX", None)
     if isinstance(prefix, str) and not prefix.isprintable():
         yield Error(
-            f"CHRONIKER_EMAIL_SUBJECT_PREFIX is {prefix!r}, which cannot be in a mail subject.",
+            f"CHRONIKER_EMAIL_SUBJECT_PREFIX is {prefix!r}, which cannot be in an email subject.",
             hint="Set it to one line of printable text.",
             id="chroniker.E023",
         )

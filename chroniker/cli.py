@@ -22,7 +22,7 @@ _REEXEC_VARIABLE = "_CHRONIKER_VIRTUALENV"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one tick. Exits with 0, or with 1 and one line that says what is wrong."""
+    """Run one tick. Exits with 0, or prints one line that says what is wrong and exits with 1."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
     code = 0
@@ -79,7 +79,7 @@ def _reexec_in(directory: Path, arguments: list[str]) -> None:
 def _tick(options: argparse.Namespace) -> None:
     project = Path(options.project).resolve()
     if not project.is_dir():
-        sys.exit(f"chroniker: there is no directory {project}; name the one of manage.py with -p")
+        sys.exit(f"chroniker: there is no directory {project}; pass that of manage.py with -p")
     os.chdir(project)
     sys.path.insert(0, str(project))
     settings = (
@@ -88,7 +88,9 @@ def _tick(options: argparse.Namespace) -> None:
         or find_settings_module(project / "manage.py")
     )
     if not settings:
-        sys.exit(f"chroniker: {project}/manage.py does not name a settings module; name it with -s")
+        sys.exit(
+            f"chroniker: {project}/manage.py does not name a settings module; pass one with -s"
+        )
     os.environ[_SETTINGS_VARIABLE] = settings
     gc.disable()  # nothing that is imported becomes garbage
     import django

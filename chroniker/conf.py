@@ -48,7 +48,7 @@ def setting(default: T, *types: type, doc: str, minimum: float | None = None) ->
 def computed(
     default: Callable[[], T], *types: type, doc: str, shown: str, minimum: float | None = None
 ) -> T:
-    """Return a descriptor whose default is computed on each use; ``shown`` is it in words."""
+    """Return a descriptor whose default is computed on each use, and described by ``shown``."""
     return cast("T", Setting(default, types, doc, minimum=minimum, shown=shown))
 
 
@@ -92,7 +92,7 @@ class Conf:
     SELECT_FOR_UPDATE: bool | None = setting(
         None,
         bool,
-        doc="Whether claims lock rows with SKIP LOCKED. None: if the database supports it.",
+        doc="Whether claims lock rows with SKIP LOCKED. None: only if the database supports it.",
     )
     CHECK_LOCK_FILE = setting(
         False,
@@ -215,13 +215,13 @@ class Conf:
         doc="How long an incident must be stable until it is no longer flapping, seconds.",
         minimum=1,
     )
-    EMAIL_SENDER = setting("", str, doc="The sender name of mails.")
+    EMAIL_SENDER = setting("", str, doc="The sender name of emails.")
     EMAIL_HOST_USER = setting(
         "", str,
-        doc="The sender address of mails. If it differs from the site's mail user, it is also the "
+        doc="The sender address of emails. If it differs from the site's mail user, it is also the "
         "user for the login at the mail server. Empty: `DEFAULT_FROM_EMAIL`.",
     )  # fmt: skip
-    EMAIL_SUBJECT_PREFIX = setting("[Chroniker] ", str, doc="The prefix of mail subjects.")
+    EMAIL_SUBJECT_PREFIX = setting("[Chroniker] ", str, doc="The prefix of email subjects.")
     EMAIL_TIMEOUT = computed(
         lambda: settings.EMAIL_TIMEOUT or 10,
         int,
@@ -231,18 +231,18 @@ class Conf:
         minimum=0.1,
     )
     EMAIL_TO_ADMINS = setting(
-        False, bool, doc="Whether `ADMINS` receive the mails of a job that has no subscribers."
+        False, bool, doc="Whether `ADMINS` receive the emails of a job that has no subscribers."
     )
     SITE_URL = setting(
         "", str,
-        doc="The address of the site for links in mails, such as `https://www.example.com`. Empty: "
-        "the current site of `django.contrib.sites` if it is installed; otherwise no links.",
+        doc="The address of the site for links in emails, such as `https://www.example.com`. "
+        "Empty: the current site of `django.contrib.sites` if it is installed; otherwise no links.",
     )  # fmt: skip
     NOTIFIERS: list[str] = computed(
         list,
         list,
         tuple,
-        doc="Dotted paths of notification channels besides mail, such as "
+        doc="Dotted paths of notification channels other than email, such as "
         "`chroniker.alerting.webhook.Webhook`.",
         shown="`[]`",
     )

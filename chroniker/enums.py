@@ -63,9 +63,9 @@ class BlockedReason(models.TextChoices):
 
     DEPENDENCY = "dependency", _("waits for another job")
     """An upstream job is running, is due, or did not succeed."""
-    HOST = "host", _("its host does not tick")
-    """The host that the job is pinned to has never ticked, has been silent for long, or is retired.
-    """
+    HOST = "host", _("its host is not ticking")
+    """The host that the job is pinned to has never ticked, has been silent for a long time, or is
+    retired."""
     PAUSED = "paused", _("its host is paused")
     """The host that the job is pinned to starts nothing."""
     MAINTENANCE = "maintenance", _("paused by a maintenance window")
@@ -73,7 +73,7 @@ class BlockedReason(models.TextChoices):
     SCHEDULE = "schedule", _("its schedule cannot be used")
     """The stored schedule or time zone is invalid."""
     COMMAND = "command", _("it cannot be started")
-    """The database refused to record its start."""
+    """The database rejected the record of its start."""
     CAPACITY = "capacity", _("its host is at capacity")
     """As many runs as ``CHRONIKER_MAX_PARALLEL`` allows are running on the host."""
 
@@ -99,7 +99,7 @@ class Stream(models.TextChoices):
     STDERR = "stderr", _("stderr")
     """File descriptor 2."""
     LOG = "log", _("log")
-    """Records of the ``logging`` module: a separate stream, so that logging is no error output."""
+    """Records of ``logging``: a separate stream, so that they do not count as error output."""
 
 
 class IncidentKind(models.TextChoices):

@@ -1,4 +1,8 @@
-"""Find secrets in settings and environment, and mask them in everything that is stored."""
+"""Find secrets in settings and environment, and mask them in everything that is stored.
+
+``processes.output`` masks the output of runs as it is read; emails, webhooks and monitors mask
+their texts with the same class.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +32,13 @@ def site_secrets() -> set[str]:
 _SECRET_SETTINGS = {
     "SECRET_KEY", "SECRET_KEY_FALLBACKS", "EMAIL_HOST_PASSWORD", "DATABASES", "CACHES", "STORAGES",
 }  # fmt: skip
-
-
 MASK = "********"
-
-
 _SECRET_NAME = re.compile(
     r"SECRET|PASSW|PASSPHRASE|TOKEN|CREDENTIAL|SIGNATURE|DSN$"
     r"|(?:API|ACCESS|PRIVATE|AUTH|ENCRYPTION|SIGNING|LICEN[SC]E)_?KEY|(?:^|_)(?:PW|PASS)$|_PWD$|_KEY$",
     re.IGNORECASE,
 )
-
-
 _URL_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@:\s]*:([^/?#\s]+)@", re.IGNORECASE)
-
-
 _SHORTEST_SECRET = 6
 """Shorter values ("on", "1234") are in every output; masking them would make it unreadable."""
 
@@ -149,7 +145,7 @@ def _encode(text: str) -> bytes:
 
 
 def _without_nul(data: bytes) -> bytes:
-    """``data`` itself where there is no NUL in it."""
+    """``data`` itself if it contains no NUL."""
     return data.translate(None, b"\0") if b"\0" in data else data
 
 

@@ -128,7 +128,7 @@ def _inherited_page() -> mmap.mmap | None:
     if not number.isdigit():
         return None
     try:
-        # A program that the job started may use the number for a file of its own.
+        # A program that the job started may use the number for one of its own files.
         if os.readlink(f"/proc/self/fd/{number}").startswith(f"/memfd:{_NAME}"):
             _page = mmap.mmap(int(number), PAGE_BYTES)
     except (OSError, ValueError):  # ValueError: the file is too small

@@ -1,9 +1,10 @@
-"""Signals of the life of runs and incidents, for mail, error trackers and a site's own code.
+"""Signals about runs and incidents, for email, error trackers and a site's own code.
 
 Signals of runs and incidents are sent after the transaction has been committed, in the process of
 the tick, with the class ``Run`` or ``Incident`` as ``sender``. Those of runs are sent after what
 was claimed has been started: a slow receiver delays no job, and a receiver that starts threads does
-so after the fork server was forked. A receiver that raises is logged and stops nothing.
+so after the fork server was forked. If a receiver raises, the exception is logged and nothing else
+is affected.
 
 Signals in the process of a job carry the :class:`~chroniker.processes.child.CommandSpec` of the
 run; their ``sender`` is None. Raw commands have no such process.
@@ -14,9 +15,10 @@ from __future__ import annotations
 from django.dispatch import Signal
 
 pre_fork = Signal()
-"""The fork server is about to be forked from the process of the tick. What a receiver imports now,
-the jobs need not import. It must not start threads. Sender None. Arguments: ``jobs`` (the first to
-be started), ``long_running`` (whether the scheduler runs until it is stopped)."""
+"""The fork server is about to be forked from the process of the tick. The jobs need not import
+again what a receiver imports here. It must not start threads. ``sender`` is None. Arguments:
+``jobs`` (the first to be started), ``long_running`` (whether the scheduler runs until it is
+stopped)."""
 
 run_started = Signal()
 """A run was claimed and its process was started. Arguments: ``run``, ``job``."""

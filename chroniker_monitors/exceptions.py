@@ -20,7 +20,7 @@ class UnknownKind(ChronikerError):
 
 
 class SandboxBusy(ChronikerError):
-    """This process is already testing as many monitors as it may."""
+    """This process is already testing the maximum number of monitors."""
 
 
 class ParamsInvalid(ChronikerError):

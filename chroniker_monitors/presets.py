@@ -81,7 +81,7 @@ def iter_presets() -> Iterator[Preset]:
 
 
 def add_presets() -> Iterator[PresetResult]:
-    """Create the presets that do not exist. A renamed one is created again."""
+    """Create the presets that do not exist. A preset that was renamed is created again."""
     present = set(Job.objects.values_list("name", flat=True))
     for preset in iter_presets():
         if preset.name in present:

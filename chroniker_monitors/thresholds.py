@@ -3,10 +3,10 @@
 The severities are four levels: ok, warning, unknown, critical. Unknown ranks above warning,
 because the value could be worse than that, and below critical, which is certain.
 
-For each level above ok, a monitor keeps whether its severity has reached it. That changes after
+For each level above ok, a monitor records whether its severity has reached it. That changes after
 ``consecutive`` samples in a row at or above the level, or ``recovery`` samples in a row below it;
-a sample that agrees with the current state resets the count. So three bad samples of which two
-are critical are a warning and not yet critical, and a value that flaps around a threshold changes
+a sample that agrees with the current state resets the count. So three bad samples, two of them
+critical, give a warning and not yet critical, and a value that flaps around a threshold changes
 nothing.
 """
 
@@ -101,7 +101,7 @@ class SeverityChange:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the severity got worse."""
+        """Whether the severity became worse."""
         return rank(self.after) > rank(self.before)
 
     @property

@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    """Panels beside each other, with their widths, which add up to 24."""
+    """Panels side by side, with their widths, which add up to 24."""
 
     height: int
     panels: Sequence[tuple[int, Panel]]

@@ -18,10 +18,10 @@ BANNER = """
   Monitors   {url}/admin/chroniker_monitors/monitor/
   Incidents  {url}/admin/chroniker/incident/
   Metrics    {url}/metrics
-  Mail       {directory}/mail      (mails to the admin)
+  Mail       {directory}/mail      (emails to the admin)
 
 The jobs start within two minutes. Everything the demo writes is in {directory}.
-The feed fails every third time. The admin gets a mail for each failure and each recovery, until
+The feed fails every third time. The admin gets an email for each failure and each recovery, until
 the job counts as flapping. After about three minutes the monitors show ok, warning and critical.
 A real installation has this line in its crontab instead of `cronserver`:
 

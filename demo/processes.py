@@ -54,7 +54,7 @@ class ProcessGroup:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # In sessions of their own: only this process receives Ctrl-C, and stops them in order.
+            # In separate sessions: only this process receives Ctrl-C, and stops them in order.
             start_new_session=True,
             preexec_fn=_terminate_with_parent,
         )
@@ -82,7 +82,7 @@ class ProcessGroup:
             return child.wait()
 
     def running(self) -> list[psutil.Process]:
-        """Return every process that the group has started, also indirectly."""
+        """Return every process that the group has started, directly or indirectly."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):

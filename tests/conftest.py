@@ -160,7 +160,7 @@ def _tick(options: dict[str, Any]) -> None:
 
 @pytest.fixture
 def start_tick(transactional_db: None, run_in_fork: RunInFork) -> Callable[..., ForkedProcess]:
-    """``start_tick(**options)``: a tick in a fork that runs beside the test."""
+    """``start_tick(**options)``: a tick in a fork that runs while the test continues."""
 
     def start(**options: Any) -> ForkedProcess:
         return run_in_fork(_tick, options)

@@ -6,7 +6,7 @@ with the process marks it as taken. So runs never meet, and there are never more
 processes at one time.
 
 **Emptying.** Tests whose jobs are real processes cannot hide in a transaction that is rolled
-back. Django empties all tables with TRUNCATE and makes content types and permissions anew;
+back. Django empties all tables with TRUNCATE and creates content types and permissions again;
 deleting rows from only those tables that have any is many times faster (the numbers are in
 CONTRIBUTING.md).
 """

@@ -1,4 +1,4 @@
-"""What people change by a button or an action. Each change is recorded in the admin's log.
+"""Changes that people make with a button or an action. Each change is recorded in the admin's log.
 
 Each transaction writes first: on SQLite, a transaction that reads first may not be able to write
 afterwards, however long it waits.

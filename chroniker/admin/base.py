@@ -84,14 +84,14 @@ class BaseAdmin(TypedAdmin[M]):
 
 
 class ReadOnlyAdmin(BaseAdmin[M]):
-    """Rows that only the scheduler writes; people change them by actions only."""
+    """Rows that only the scheduler writes; people change them only with actions."""
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Nobody adds these rows by hand."""
+        """These rows cannot be added by hand."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
-        """Nobody edits these rows in a form."""
+        """These rows cannot be edited in a form."""
         return False
 
     def may_act(self, request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""The pages of digests: who receives the incidents of a day in one mail."""
+"""The pages of digests: who receives the incidents of a day in one email."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DigestForm(DigestModelForm):
 
 @admin.register(Digest)
 class DigestAdmin(BaseAdmin[Digest]):
-    """The digest of a user: at which hour, and whether it replaces single mails."""
+    """The digest of a user: when it is sent, and whether it replaces individual emails."""
 
     form = DigestForm
     list_display = ("user", "hour", "timezone", "digest_only", "next_at")

@@ -1,4 +1,4 @@
-"""Values as people read them. ``format_html`` and the templates escape; nothing is marked safe."""
+"""Format values for people. ``format_html`` and the templates escape; nothing is marked safe."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def duration(seconds: float | None) -> str:
 
 
 def percent(done: int | None, total: int | None) -> int | None:
-    """Between 0 and 100, whatever a job reported; None if it reported no total."""
+    """Between 0 and 100, even if a job reported more than its total; None without a total."""
     if not total or total < 0:
         return None
     return max(0, min(100, (done or 0) * 100 // total))
@@ -90,7 +90,7 @@ def in_zone(when: datetime, zone: str) -> datetime:
 
 
 def badge(name: str, label: object) -> SafeString:
-    """A framed label. ``name`` selects its colour, which adds nothing that the label lacks."""
+    """A badge. ``name`` selects its colour; the label alone carries all the information."""
     return format_html('<span class="chroniker-badge chroniker-{}">{}</span>', name, label)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Choices = list[tuple[str, str | _StrPromise]]
 
 SILENT_AFTER = timedelta(minutes=5)
-"""The same as in the alert ChronikerHostNotTicking and in the dashboards."""
+"""The same threshold as in the alert ChronikerHostNotTicking and in the dashboards."""
 
 
 class HostStateFilter(admin.SimpleListFilter):
@@ -77,7 +77,7 @@ class HostAdmin(BaseAdmin[Host]):
         )
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Nobody adds hosts by hand."""
+        """Hosts cannot be added by hand."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:

@@ -59,7 +59,7 @@ def mute_day(
 
 @admin.action(permissions=["unmute"], description=gettext_lazy("Unmute"))
 def unmute(model_admin: JobPermissionAdmin, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-    """Send notifications again. The next tick notifies of incidents that are still open."""
+    """Send notifications again. The next tick reports incidents that are still open."""
     now = utc_now()
     jobs = list(_without_states(queryset))
     number = unmute_jobs(jobs, now=now, user_id=user_id(request))

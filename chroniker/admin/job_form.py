@@ -99,7 +99,7 @@ class JobFormAdmin(JobPermissionAdmin):
         return ("preview", "subscribers", "subscriber_groups")
 
     def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
-        """A site may have many users: use a plain list only if this admin site lacks them."""
+        """A site may have many users; use a plain list only if it has no pages for them."""
         model = get_user_model()
         if not self.admin_site.is_registered(model) or not self._may_view_users(request):
             return ()

@@ -1,4 +1,4 @@
-"""The states and the last runs of a job, shown beside its form."""
+"""The states and the last runs of a job, shown with its form."""
 
 from __future__ import annotations
 

@@ -41,5 +41,5 @@ class JobPermissionAdmin(BaseAdmin[Job]):
         return super().has_delete_permission(request, obj) and self.may_edit(request, obj)
 
     def may_edit(self, request: HttpRequest, obj: Job | None) -> bool:
-        """Whether the user could have defined ``obj``: then also change and delete it."""
+        """Whether the user could have defined ``obj``, and so may change and delete it."""
         return obj is None or not obj.raw_command or self.has_raw_permission(request)

@@ -1,4 +1,4 @@
-"""The views of jobs beside list and form: run, stop, and the preview of a schedule."""
+"""More views of jobs: run, stop, and the preview of a schedule."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class JobViews:
         return self._redirect_to_job(pk)
 
     def preview(self, request: HttpRequest) -> HttpResponse:
-        """JSON: what the schedule in the query does. Reads nothing but the query."""
+        """JSON: what the schedule in the query string does. Nothing else is read."""
         admin = self.model_admin
         if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
             raise PermissionDenied

@@ -42,7 +42,7 @@ class DependencyInline(DependencyTabularInline):
 
 @admin.register(Job)
 class JobAdmin(JobFormAdmin):
-    """People edit the definition; the state is shown beside it and is never part of the form."""
+    """People edit the definition; the state is shown next to it and is never part of the form."""
 
     list_display = (
         job_columns.title, job_columns.state, "last_run", job_columns.next_run,
@@ -132,7 +132,7 @@ class JobAdmin(JobFormAdmin):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def panel_context(self, request: HttpRequest, job: Job) -> dict[str, object]:
-        """What the template shows beside the form of a stored job."""
+        """What the template shows next to the form of a stored job."""
         now = utc_now()
         may_view_runs = request.user.has_perm("chroniker.view_run")
         states = current_states(job)

@@ -33,7 +33,7 @@ class WindowJobFormSet(JobFormSet):
     """The jobs of a window. A new row without a job is an error."""
 
     def add_fields(self, form: ModelForm[MaintenanceJob], index: int | None) -> None:
-        """Require a job in new rows. A stored row has none after its job was deleted."""
+        """Require a job in new rows. A stored row has none if its job has been deleted."""
         super().add_fields(form, index)
         form.fields["job"].required = form.instance.pk is None
 
@@ -51,7 +51,7 @@ class WindowJobInline(JobTabularInline):
 
 @admin.register(Maintenance)
 class MaintenanceAdmin(BaseAdmin[Maintenance]):
-    """Maintenance windows: created before the work, and ended early or late if needed."""
+    """Maintenance windows: people create them before the work, and shorten or extend them."""
 
     list_display = ("title", "state", "starts", "ends", "pause", "job_names", "created_by")
     list_filter = (WindowStateFilter, "pause")

@@ -20,7 +20,7 @@ from . import formats
 
 @admin.display(description=gettext_lazy("run"), ordering="id")
 def number(run: Run) -> str:
-    """The primary key, without thousands separators, as metrics and mails show it."""
+    """The primary key, without thousands separators, as metrics and emails show it."""
     return str(run.pk)
 
 
@@ -95,7 +95,7 @@ def process_id(run: Run) -> str:
 
 @admin.display(description=gettext_lazy("missed"))
 def missed(run: Run) -> str:
-    """How many slots this row stands for, and why they were not run."""
+    """How many slots this row represents, and why they were not run."""
     if run.status != RunStatus.MISSED:
         return formats.EMPTY
     return _("%(number)s slots (%(reason)s)") % {

@@ -14,10 +14,10 @@ from chroniker.models import OutputChunk, Run
 from .formats import dropped_output
 
 MAX_SHOWN = 200_000
-"""The most output on a page or in one response: bytes of the streams, and characters."""
+"""The maximum output on a page or in one response: bytes of the streams, and characters."""
 _MAX_CHUNKS = 2000
 _BATCH = 50
-"""Chunks fetched at once for a download, so that its memory does not depend on the output."""
+"""Chunks fetched at a time for a download, so that its memory use does not depend on the output."""
 
 
 @dataclass(frozen=True, slots=True)

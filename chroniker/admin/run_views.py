@@ -1,4 +1,4 @@
-"""The views of runs beside list and page: stop, live tail, and download of the output."""
+"""More views of runs: stop, live tail, and download of the output."""
 
 from __future__ import annotations
 

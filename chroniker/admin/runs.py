@@ -54,11 +54,11 @@ class RunAdmin(BaseAdmin[Run]):
         return lookup == "job__name" or super().lookup_allowed(lookup, value, request)
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Nobody adds runs by hand."""
+        """Runs cannot be added by hand."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        """Nobody edits runs."""
+        """Runs cannot be edited."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:

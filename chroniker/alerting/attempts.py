@@ -46,8 +46,8 @@ class ClaimedNotification:
     def begin(self, now: datetime) -> bool:
         """Record the attempt as failed before it is made; False if the claim is lost.
 
-        Otherwise a notification that hangs or kills its sender process would be the first again
-        each time, and everything after it would never be sent.
+        Without this, a notification that hangs or kills its sender process would come first again
+        each time, and nothing after it would ever be sent.
         """
         retry_at = now + self._delay()
         updated = self._row().update(

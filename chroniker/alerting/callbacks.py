@@ -1,7 +1,7 @@
 """The site's function that is called for each failed run (``CHRONIKER_JOB_ERROR_CALLBACK``).
 
 It is called as ``callback(job, stdout=…, stderr=…, run=…)``, like that of django-chroniker, with
-those of the keyword arguments that it accepts.
+only the keyword arguments that it accepts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chroniker.logs import log_context
 logger = logging.getLogger(__name__)
 
 FAILURES = frozenset({RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.LOST})
-"""Not ``stopped``: the person who stopped a run knows it."""
+"""Not ``stopped``: the person who stopped the run knows about it."""
 _SLOW_SECONDS = 5.0
 
 
@@ -40,7 +40,7 @@ def connect() -> None:
 
 
 def call_back(sender: object, *, run: Run, job: Job, **kwargs: object) -> None:
-    """Call the site's function for a failed run; whatever it raises is logged."""
+    """Call the site's function for a failed run; log any exception that it raises."""
     path = conf.JOB_ERROR_CALLBACK
     if not path or run.status not in FAILURES:
         return

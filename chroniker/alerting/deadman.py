@@ -1,11 +1,11 @@
 """The dead man's switch: a URL that each tick pings (``CHRONIKER_DEADMAN_URL``).
 
-A service elsewhere raises an alarm when the pings stop: because the machine, cron or the database
-is gone, and with it everything that could have raised an alarm from inside.
+A service elsewhere raises an alarm when the pings stop. They stop when the machine, cron or the
+database is down, and then nothing inside the site can raise an alarm.
 
 The URL is fetched in a thread, because neither a name lookup nor a server that sends one byte a
-second respects a timeout. A fork of a process with threads may inherit a lock that nobody releases,
-so the tick does not fork while :attr:`DeadManSwitch.pinging` is true.
+second respects a timeout. A fork of a process with threads may inherit a lock that is never
+released, so the tick does not fork while :attr:`DeadManSwitch.pinging` is true.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from chroniker.logs import log_context
 logger = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 5.0
-"""How much longer than its timeout a thread may take whose sockets respect the timeout."""
+"""How much longer than the timeout a thread may take, although its sockets respect the timeout."""
 
 
 class DeadManSwitch:
@@ -83,17 +83,18 @@ def _fetch(url: str, seconds: float) -> None:
 
 
 def _log_failure(url: str, reason: str) -> None:
-    """Log a failure once for each outage: there are many ticks, and cron mails what they log."""
+    """Log a failure once for each outage: there are many ticks, and cron emails what they log."""
     try:
+        marker = _marker(url)  # raises FileExistsError, too, if the directory is a file
         with contextlib.suppress(FileExistsError):
-            _marker(url).touch(mode=0o600, exist_ok=False)
+            marker.touch(mode=0o600, exist_ok=False)
             logger.warning(
                 "The dead man's switch at %s was not reached: %s",
                 _host(url),
                 reason,
                 extra=log_context(),
             )
-    except OSError as error:  # the marker cannot be written: better twice than never
+    except OSError as error:  # the marker cannot be written: a repeated message is better than none
         logger.warning(
             "The dead man's switch at %s was not reached: %s (%s)",
             _host(url),
@@ -116,7 +117,7 @@ def _marker(url: str) -> Path:
 
 
 def _host(url: str) -> str:
-    """The host alone: whoever knows the whole URL can ping it and so hide an outage."""
+    """Only the host: anyone who knows the whole URL can ping it and hide an outage."""
     try:
         return urlsplit(url).hostname or "(no host)"
     except ValueError:

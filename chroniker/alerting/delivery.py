@@ -3,7 +3,7 @@
 This runs in a sender process, a fork of the tick: a mail server that hangs does not delay the
 renewal of leases, the code of a channel cannot harm the tick, and the process can be killed. A
 thread would not do, because the tick forks, and a fork of a process with threads may inherit a
-lock that nobody releases.
+lock that is never released.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class _Delivery:
 
     def _claim(self, token: str, now: datetime, until: datetime) -> int:
         due = Notification.objects.due(now).exclude(channel__in=self._down)
-        # Those that never failed first: one that a server rejects does not delay the others.
+        # Those that have never failed come first, so that one that a server rejects does not delay
+        # the others.
         keys = list(
             due.order_by("attempts", "next_attempt_at", "pk").values_list("pk", flat=True)[:_BATCH]
         )

@@ -1,4 +1,4 @@
-"""Daily digests: the incidents of a day in one mail."""
+"""Daily digests: the incidents of a day in one email."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _BATCH = 500
 def write_digests(now: datetime) -> None:
     """Write the digests that are due, and compute the first time of new ones.
 
-    A day without incidents leads to no mail.
+    No email is sent for a day without incidents.
     """
     for digest in Digest.objects.due(now).select_related("user").order_by("next_at")[:_BATCH]:
         run_transaction(partial(_write, digest, now))
 
 
 def _write(digest: Digest, now: datetime) -> None:
-    # Conditional: of two ticks that find it, one writes it.
+    # Conditional: if two ticks find it, only one of them writes it.
     mine = Digest.objects.filter(pk=digest.pk, next_at=digest.next_at)
     if not mine.update(next_at=next_time(digest.hour, digest.timezone, now), covered_until=now):
         return

@@ -50,7 +50,7 @@ def read_history(incidents: IncidentQuerySet, now: datetime, *, new_flips: int =
 
 
 def quiet_ends_at(now: datetime) -> datetime:
-    """When flapping has ended if nothing happens until then."""
+    """When flapping ends if nothing happens until then."""
     return now + timedelta(seconds=conf.FLAPPING_QUIET_SECONDS)
 
 

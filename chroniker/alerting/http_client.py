@@ -1,6 +1,6 @@
 """The HTTP client of the webhook and the dead man's switch.
 
-It makes one attempt and never retries by itself, also not on ``Retry-After``. Proxies are taken
+It makes one attempt and never retries by itself, not even on ``Retry-After``. Proxies are taken
 from the environment (``http_proxy``, ``https_proxy``, ``no_proxy``); after a redirect the proxy of
 the first URL is kept. Certificates are verified against the system's authorities.
 """

@@ -49,8 +49,9 @@ def open_or_update(
 ) -> Incident:
     """Open the incident of a job, placement and kind, or update the one that is open.
 
-    Call it in a transaction. An opening is notified unless a maintenance window mutes it or it
-    flaps; so is a severity that is worse than the one notified.
+    Call it in a transaction. A notification is written when the incident opens, unless a
+    maintenance window mutes it or it flaps, and when the severity becomes worse than the last one
+    notified.
     """
     same = Incident.objects.of_placement(job.pk, host, kind)
     observed = _Observation(severity=severity, summary=storable(summary), last_seen_at=now)
@@ -98,7 +99,7 @@ def resolve(
     incident = same.filter(resolved_at=now).order_by("-pk")[0]
     incident.job = job
     if incident.muted:
-        pass  # nobody was notified of it
+        pass  # no one was notified of it
     elif incident.flapping:
         Incident.objects.filter(pk=incident.pk).update(next_review_at=quiet_ends_at(now))
     elif read_history(same, now).has_too_many_flips:
@@ -132,7 +133,7 @@ def withdraw(incident: Incident, reason: str, now: datetime) -> None:
 def _prepare_opening(
     new: Incident, same: IncidentQuerySet, now: datetime
 ) -> NotificationEvent | None:
-    """Set whether a new incident is muted or flapping; return the event to be notified."""
+    """Set whether a new incident is muted or flapping; return the event to send, if any."""
     ends_at = maintenance_ends_at(new.job, now)
     if ends_at is not None:
         new.muted, new.next_review_at = True, next_muted_review(ends_at, now)
@@ -153,7 +154,7 @@ def _notify_if_worse(incident: Incident, now: datetime, run: Run | None) -> None
     if incident.flapping or maintenance_ends_at(incident.job, now) is not None:
         return
     incident.notified_severity = incident.severity
-    # What was acknowledged was the lower severity.
+    # The acknowledgement was for the lower severity.
     incident.acknowledged_at = incident.acknowledged_by = None
     incident.next_review_at = next_reminder_at(incident.job, now)
     incident.save(

@@ -48,12 +48,12 @@ class Mail(Notifier):
                 self._connection.close()
 
     def send(self, notification: Notification) -> None:
-        """Send one mail."""
-        message = build(notification, self._masker)
+        """Send one email."""
+        message = build_mail(notification, self._masker)
         try:
             if self._connection is None:
                 self._connection = _connect()
-                self._connection.open()  # otherwise it is opened and closed for each mail
+                self._connection.open()  # otherwise it is opened and closed for each email
             message.connection = self._connection
             if not message.send():
                 raise OSError("the mail backend sent nothing")
@@ -62,7 +62,7 @@ class Mail(Notifier):
         except smtplib.SMTPAuthenticationError as error:
             raise ChannelDown(f"the mail server rejected the credentials: {error}") from error
         except smtplib.SMTPException:
-            raise  # it rejects this mail, and may accept another one
+            raise  # it rejects this email, and may accept another one
         except OSError as error:
             raise ChannelDown(f"the mail server cannot be reached: {error}") from error
 
@@ -78,8 +78,8 @@ def _connect() -> BaseEmailBackend:
     return connection
 
 
-def build(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
-    """The mail of a notification, with the same Message-ID each time it is built."""
+def build_mail(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
+    """The email of a notification, with the same Message-ID each time it is built."""
     context = build_context(notification, masker)
     event = notification.event
     kind = "digest" if event == NotificationEvent.DIGEST else "incident"
@@ -93,7 +93,7 @@ def build(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
     message = EmailMultiAlternatives(
         subject=conf.EMAIL_SUBJECT_PREFIX + subject,
         body=text,
-        from_email=sender(),
+        from_email=from_address(),
         to=[notification.recipient],
         headers=_headers(notification, context),
     )
@@ -106,7 +106,7 @@ def _render(names: list[str], context: MailContext) -> str:
     try:
         text: str = select_template(names).render(context)
     except Exception as error:
-        if names[0] not in _broken:  # logged once in each process, not once for each mail
+        if names[0] not in _broken:  # logged once in each process, not once for each email
             _broken.add(names[0])
             logger.error(
                 "A template for %s cannot be rendered: %r",
@@ -134,7 +134,7 @@ def _package_templates() -> DjangoTemplates:
     )
 
 
-def sender() -> str:
+def from_address() -> str:
     """CHRONIKER_EMAIL_SENDER <CHRONIKER_EMAIL_HOST_USER>; DEFAULT_FROM_EMAIL for what is empty."""
     name, address = parseaddr(settings.DEFAULT_FROM_EMAIL)
     if "@" in conf.EMAIL_HOST_USER:
@@ -145,7 +145,7 @@ def sender() -> str:
 def domain() -> str:
     """The domain that identifies this site in headers; the same on every host."""
     host = urlsplit(site_url()).hostname
-    return host or sender().rpartition("@")[2].strip(">") or "localhost"
+    return host or from_address().rpartition("@")[2].strip(">") or "localhost"
 
 
 def _headers(notification: Notification, context: MailContext) -> dict[str, str]:

@@ -13,7 +13,7 @@ from .links import admin_link, runbook_link, site_url
 from .text import escape_controls, one_line
 
 MailContext = dict[str, Any]
-"""Names for templates, which use values of any type."""
+"""The variables of a template, whose values have any type."""
 
 TAIL_LINES = 20
 _TAIL_CHARACTERS = 16_000

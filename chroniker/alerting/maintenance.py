@@ -1,4 +1,8 @@
-"""Which incidents a maintenance window mutes."""
+"""Which incidents a maintenance window mutes.
+
+``incidents`` opens a muted incident without a notification; ``review`` sends it when the window
+ends and the incident is still open.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ def maintenance_ends_at(job: Job, now: datetime) -> datetime | None:
 
 
 def next_muted_review(ends_at: datetime, now: datetime) -> datetime:
-    """When an incident is reviewed that is muted by a window with this end."""
+    """When to review an incident that is muted by a window with this end."""
     return min(ends_at, now + _REVIEW_INTERVAL)
 
 

@@ -1,4 +1,4 @@
-"""Which notifications an incident or a run leads to, and for whom."""
+"""Which notifications an incident or a run causes, and who receives them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def notify_resolved(
 
 
 def notify_success(job: Job, run: Run, now: datetime) -> None:
-    """Send a mail to each subscriber for a successful run. The caller checks that it is wanted."""
+    """Email each subscriber about a successful run. The caller checks that this is wanted."""
     recipients = [(MAIL, address) for address in subscriber_addresses(job)]
     enqueue(NotificationEvent.SUCCEEDED, recipients, now, job=job, run=run)
 

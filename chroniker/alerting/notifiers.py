@@ -13,7 +13,7 @@ class ChannelDown(ChronikerError):
 
 
 class Notifier:
-    """A channel besides mail; add its dotted path to ``CHRONIKER_NOTIFIERS``.
+    """A channel other than email; add its dotted path to ``CHRONIKER_NOTIFIERS``.
 
     It is a context manager: one instance is made for each batch. :meth:`send` is called once for
     each notification, and again with increasing delays as long as it raises. It must limit its own

@@ -13,11 +13,11 @@ from chroniker.models import JobState
 from .incidents import open_or_update
 
 _BATCH = 100
-"""Opened in one tick: each costs a few statements, and the tick must renew its leases."""
+"""The maximum per tick: each costs a few statements, and the tick must renew its leases."""
 
 
 def open_overdue(now: datetime) -> None:
-    """Open an incident for each job that was not started, whichever host should have done it."""
+    """Open an incident for each overdue job, regardless of which host should have started it."""
     due_before = now - timedelta(seconds=conf.OVERDUE_SECONDS)
     states = JobState.objects.overdue(due_before, now).select_related("job")
     for state in states.order_by("due_at")[:_BATCH]:

@@ -23,11 +23,11 @@ _ADDRESS = re.compile(r'[^\s@<>,;:"()\\\[\]]+@[^\s@<>,;:"()\\\[\]]+')
 """Not Django's pattern: the host of an intranet may have no dot in its name."""
 
 Recipient = tuple[str, str]
-"""The name of a channel, and a mail address or, for other channels, an empty string."""
+"""The name of a channel, and an email address or, for other channels, an empty string."""
 
 
 def incident_recipients(job: Job) -> list[Recipient]:
-    """Who is notified of the job's incidents: its subscribers by mail, and every notifier."""
+    """Who is notified of the job's incidents: its subscribers by email, and every notifier."""
     mail = (
         [(MAIL, address) for address in subscriber_addresses(job)] if job.email_on_failure else []
     )
@@ -35,10 +35,10 @@ def incident_recipients(job: Job) -> list[Recipient]:
 
 
 def subscriber_addresses(job: Job) -> list[str]:
-    """The mail addresses of the job's subscribers and subscriber groups, without duplicates.
+    """The email addresses of the job's subscribers and subscriber groups, without duplicates.
 
     Without any subscriber: the site's ADMINS, if CHRONIKER_EMAIL_TO_ADMINS is set. Users with a
-    digest that replaces single mails are left out.
+    digest that replaces individual emails are left out.
     """
     model = get_user_model()
     subscribed = Q(pk__in=job.subscribers.order_by().values("pk"))
@@ -63,10 +63,12 @@ def admin_addresses() -> list[str]:
 
 
 def is_mail_address(address: str | None) -> bool:
-    """Whether mail can be sent to it; anything else must not get into a header."""
+    """Whether email can be sent to it; anything else must not get into a header."""
     if not address:
         return False
     if _ADDRESS.fullmatch(address) and address.isprintable() and len(address) <= 254:
         return True
-    logger.warning("%r is not a mail address; nothing is sent to it", address, extra=log_context())
+    logger.warning(
+        "%r is not an email address; nothing is sent to it", address, extra=log_context()
+    )
     return False

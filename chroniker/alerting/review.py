@@ -14,7 +14,7 @@ from .maintenance import maintenance_ends_at, next_muted_review
 from .notifications import next_reminder_at, notify, notify_opened_late
 
 _BATCH = 100
-"""Reviewed in one tick: each costs a few statements, and the tick must renew its leases."""
+"""The maximum per tick: each costs a few statements, and the tick must renew its leases."""
 
 
 def review_due_incidents(now: datetime) -> None:
@@ -25,7 +25,7 @@ def review_due_incidents(now: datetime) -> None:
 
 
 def _review(found: Incident, now: datetime) -> None:
-    # Conditional: of two ticks that review it at the same time, one continues.
+    # Conditional: if two ticks review it at the same time, only one continues.
     mine = Incident.objects.filter(pk=found.pk, next_review_at=found.next_review_at)
     if not mine.update(next_review_at=None):
         return

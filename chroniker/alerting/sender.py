@@ -23,7 +23,7 @@ from .delivery import deliver
 logger = logging.getLogger(__name__)
 
 _KILL_AFTER_SECONDS = 5.0
-"""How long after its time a sender process is killed."""
+"""How long a sender process may exceed its time before it is killed."""
 _FORK_RETRY_SECONDS = 0.02
 _PR_SET_PDEATHSIG = 1
 

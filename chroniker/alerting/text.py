@@ -1,4 +1,4 @@
-"""Making text of jobs safe for mail headers, terminals and pages."""
+"""Make text from jobs safe for email headers, terminals and pages."""
 
 from __future__ import annotations
 

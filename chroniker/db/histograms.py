@@ -11,7 +11,7 @@ def add_observation(buckets: Mapping[str, int], seconds: float) -> dict[str, int
     """Return ``buckets`` with one more observation in the smallest bucket that contains it.
 
     Keys are upper bounds in seconds as text; values are not cumulative. An observation above every
-    bound is in no bucket, but in the count that is stored with them.
+    bound is in no bucket; only the count that is stored with them includes it.
     """
     for bound in sorted(conf.METRICS_DURATION_BUCKETS):
         if seconds <= bound:

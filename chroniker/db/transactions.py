@@ -44,7 +44,7 @@ def is_missing_schema(error: BaseException) -> bool:
         return True
     if connection.vendor == "mysql":
         return _mysql_code(cause) in _SCHEMA_MYSQL
-    # SQLite has no code of its own for this: the message is the only sign.
+    # SQLite has no error code for this, only the message.
     return connection.vendor == "sqlite" and str(cause).startswith(
         ("no such table", "no such column")
     )
@@ -55,12 +55,12 @@ def _mysql_code(cause: BaseException) -> object:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether the database is unreachable, busy or full; the statement is not wrong."""
+    """Return whether the error is an outage: the database is unreachable, busy or full."""
     return isinstance(error, OperationalError | InterfaceError)
 
 
 def run_transaction(action: Callable[[], T], *, attempts: int = 6) -> T:
-    """Run ``action`` in a transaction of its own, and repeat it as a whole on a transient error.
+    """Run ``action`` in its own transaction, and repeat it as a whole on a transient error.
 
     It is not repeated for longer than a sixth of a lease, because the caller has leases to renew.
 

@@ -1,4 +1,4 @@
-"""Why a due job does not start, stored for the people who ask."""
+"""Why a due job does not start, stored for people to read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chroniker.models.state import JobStateQuerySet
 from .planning import retired_host_detail
 
 _LIMIT = 200
-"""At most so many jobs are explained in one tick."""
+"""The maximum number of jobs that are explained in one tick."""
 
 
 def explain_blocked(now: datetime, host: str) -> None:
@@ -23,20 +23,20 @@ def explain_blocked(now: datetime, host: str) -> None:
 
 
 def explain_full_host(now: datetime, host: str, capacity: int) -> None:
-    """Store for the jobs that ``host`` could start that it is at capacity."""
+    """Store, for the jobs that ``host`` could start, that the host is at capacity."""
     startable = JobState.objects.due(now).for_host(host).unpaused(now).unblocked(now)
     detail = f"{host} is at capacity (CHRONIKER_MAX_PARALLEL: {capacity})."
     _store_all(startable.order_by("due_at"), BlockedReason.CAPACITY, detail)
 
 
 def explain_paused_host(now: datetime, host: str) -> None:
-    """Store for the due jobs that only ``host`` may run that it is paused."""
+    """Store, for the due jobs that only ``host`` may run, that the host is paused."""
     states = JobState.objects.due(now).for_host(host).exclude(job__hostname="")
     _store_all(states.order_by("due_at"), BlockedReason.PAUSED, f"Host {host} is paused.")
 
 
 def explain_absent_hosts(now: datetime) -> None:
-    """Store for jobs that have been due for long that the host they are pinned to is silent."""
+    """Store, for jobs that have been due for a long time, that their pinned host is silent."""
     long_ago = now - timedelta(seconds=conf.OVERDUE_SECONDS)
     states = list(
         JobState.objects.due_too_long(long_ago)
@@ -76,7 +76,7 @@ def _store_all(states: JobStateQuerySet, reason: BlockedReason, detail: str) -> 
 
 
 def _store(state: JobState, reason: BlockedReason, detail: str) -> None:
-    """Store it where it differs and nobody has claimed the state in the meantime."""
+    """Store it if it differs and the state has not been claimed in the meantime."""
     if (state.blocked_reason, state.blocked_detail) != (reason, detail[:500]):
         JobState.objects.filter(pk=state.pk, lease_token__isnull=True).update(
             blocked_reason=reason, blocked_detail=detail[:500]

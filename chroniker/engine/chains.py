@@ -14,7 +14,7 @@ from chroniker.schedules.dependencies import topological_order
 K = TypeVar("K", bound=Hashable)
 
 _HISTORY = 20
-"""The expected duration is the median of so many successful runs."""
+"""How many successful runs the expected duration is the median of."""
 
 
 @dataclass(frozen=True, slots=True)

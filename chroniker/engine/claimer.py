@@ -1,4 +1,7 @@
-"""When a scheduler claims, and what it does when the database refuses a claim."""
+"""When a scheduler claims, and what it does when the database rejects a claim.
+
+The claim itself, by which a due job gets its owner, is in ``claims``.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,15 @@ logger = logging.getLogger(__name__)
 _CLAIM_SECONDS = 0.05
 """Claims are at least this far apart, unless three quarters of the host's capacity are free."""
 _CLAIM_WINDOW_SECONDS = 600
-"""How long after its start a tick still claims what has become due since. A tick that continued
-for ever would run the code of the day on which it started."""
+"""How long after its start a tick still claims jobs that have become due since. A tick that never
+ended would run old code for ever."""
 _POLL_SECONDS = 0.5
 """How far apart claims are while no run ends."""
 
 
 @dataclass(slots=True)
 class ClaimBatch:
-    """What one call of :meth:`Claimer.claim` took."""
+    """What one call of :meth:`Claimer.claim` has claimed."""
 
     result: ClaimResult = field(default_factory=ClaimResult)
     sent: float = 0.0
@@ -58,17 +61,17 @@ class Claimer:
         self._started_monotonic = time.monotonic()
         self._claimed_at = 0.0
         self._pending_token = ""
-        """The token of a claim of which it is not known whether it was committed."""
+        """The token of a claim that may or may not have been committed."""
         self.wanted = False
         """Whether there may be something to claim."""
         self._capacity_freed = False
         self.unconfirmed = False
         """Whether the last claim may have been committed although its reply was lost."""
         self.finished = False
-        """Whether the forced claim was made; nothing else is this scheduler's to start."""
+        """Whether the forced claim was made; after it, this scheduler starts nothing else."""
 
     def start_tick(self) -> None:
-        """Count what is due from now."""
+        """Begin a tick: only jobs that become due soon after this moment are claimed in it."""
         self._started_at = self._clock.now()
 
     def note_free_capacity(self) -> None:
@@ -88,10 +91,10 @@ class Claimer:
         return now - self._claimed_at >= pause
 
     def claim(self, options: ClaimOptions) -> ClaimBatch:
-        """Claim what is due. Raises DatabaseError or InterfaceError when the database refuses.
+        """Claim what is due. Raises DatabaseError or InterfaceError if that fails.
 
-        After an outage the next call repeats the claim with the same token: what carries the token
-        is ours, whether the first attempt was committed or not.
+        After an outage the next call repeats the claim with the same token: the states that carry
+        the token are ours, whether or not the first attempt was committed.
         """
         token = self._pending_token = self._pending_token or new_token()
         sent = boottime()
@@ -118,14 +121,14 @@ class Claimer:
         return ClaimBatch(result, sent)
 
     def give_up_lost_claim(self) -> None:
-        """Stop repeating a claim whose lease, if it was granted, others have recorded as lost."""
+        """Stop repeating an old claim: if it was granted, others have recorded it as lost."""
         if self.unconfirmed and self._leases.lost_for_long(self._pending_token):
             self.unconfirmed, self._pending_token = False, ""
 
     def _claim_safely(
         self, options: ClaimOptions, horizon: datetime, now: datetime, token: str
     ) -> ClaimResult:
-        """Claim all at once or, where one of the jobs makes the database refuse, one by one."""
+        """Claim all jobs at once or, if the database rejects one of them, one by one."""
         forced = self.forced
         try:
             return run_transaction(lambda: claim(options, horizon, now, token, force=forced))
@@ -133,7 +136,7 @@ class Claimer:
             if is_outage(error):
                 raise
             logger.exception(
-                "The database refused a claim; claiming the jobs one by one",
+                "The database rejected a claim; claiming the jobs one by one",
                 extra=log_context(host=options.host),
             )
         result = ClaimResult()
@@ -157,7 +160,7 @@ def _isolate_state(key: int, error: DatabaseError) -> None:
     """Keep a state that cannot be claimed from delaying the others."""
     try:
         if not run_transaction(partial(adopt_orphan, key)):
-            detail = f"The database refused to record the start of the job: {error}"
+            detail = f"The database rejected the start of the job: {error}"
             block_state(key, BlockedReason.COMMAND, detail)
     except (DatabaseError, InterfaceError):
         # Not raised: the others must be started.

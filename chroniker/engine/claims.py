@@ -1,10 +1,9 @@
-"""Claims: each due job gets one owner, whatever else claims at the same moment."""
+"""Claims: each due job gets one owner, even if others claim at the same moment."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -57,7 +56,7 @@ class ClaimOptions:
 
 
 def new_token() -> str:
-    """A lease token that nobody else has."""
+    """A unique lease token."""
     return secrets.token_hex(16)
 
 
@@ -145,9 +144,9 @@ def _insert_runs(runs: list[Run]) -> None:
 def _claimable(
     options: ClaimOptions, horizon: datetime, now: datetime, *, force: bool
 ) -> JobStateQuerySet:
-    """What would be claimed ``now`` of what was due at ``horizon``, in this order.
+    """What a claim at ``now`` would take of what was due at ``horizon``, in this order.
 
-    Jobs that a maintenance window pauses are never included, whoever requests them.
+    Jobs that a maintenance window pauses are never included, even if a person requests a run.
     """
     wanted = JobState.objects.for_host(options.host).unpaused(now)
     if options.only is not None:
@@ -225,7 +224,7 @@ def _lock_rows() -> bool:
 
 
 def _lock_upstreams(keys: list[int]) -> bool:
-    """Lock the states of what the candidates wait for until the claim is committed; whether any."""
+    """Lock the states of upstream jobs until the commit; return whether there are any."""
     waiting = JobDependency.objects.filter(downstream__states__in=keys)
     if not _lock_rows():
         return False
@@ -342,14 +341,3 @@ def _missed_run(state: JobState, group: MissedSlots, now: datetime) -> Run:
         missed_slots=group.count,
         missed_reason=group.reason,
     )
-
-
-def find_jobs(names: Iterable[str]) -> tuple[list[Job], list[str]]:
-    """The jobs with these names or else primary keys, and the names that match none."""
-    wanted = [name.strip() for name in names]
-    jobs = {job.name: job for job in Job.objects.filter(name__in=wanted)}
-    numbers = [name for name in wanted if name not in jobs and name.isdecimal()]
-    found = Job.objects.in_bulk([int(name) for name in numbers if len(name) < 19])
-    jobs |= {str(key): job for key, job in found.items()}
-    known = {job.pk: job for job in jobs.values()}
-    return list(known.values()), [name for name in wanted if name not in jobs]

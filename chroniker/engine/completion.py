@@ -47,7 +47,7 @@ class FinishedRun:
     parts: tuple[int, int] | None = None
     pid: int | None = None
     rejections: int = 0
-    """How often the database rejected this end."""
+    """How many times the database has rejected this end."""
     run_deleted: bool = False
     """The row of the run was deleted while it ran."""
 

@@ -88,7 +88,7 @@ def run_jobs(jobs: list[Job], on_finished: Callable[[FinishedRun], None]) -> lis
             on_finished(ended)
 
     wanted = frozenset(job.pk for job in jobs)
-    # A person's request is not refused because the host is at capacity.
+    # A person's request is not rejected because the host is at capacity.
     Scheduler(only=wanted, force=True, max_parallel=2**31, on_finished=note).run()
     return [(job, _explain_not_run(job)) for job in jobs if job.pk not in ran]
 
@@ -108,7 +108,7 @@ def _explain_not_run(job: Job) -> str:
 
 
 def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:
-    """What a tick would start now, one line a job, upstream jobs first.
+    """What a tick would start now, one line per job, upstream jobs first.
 
     Raises DatabaseNotReady.
     """

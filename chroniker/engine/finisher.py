@@ -66,7 +66,7 @@ class Finisher:
         return {finished.token for finished in self.unrecorded}
 
     def should_finish(self, now: float, *, nearly_idle: bool) -> bool:
-        """Whether to write at ``now`` (CLOCK_MONOTONIC): ends that come together go together."""
+        """Whether to write at ``now`` (CLOCK_MONOTONIC). Ends are written in groups."""
         if not self.unrecorded:
             return False
         return nearly_idle or now - self._first_end_at >= BATCH_SECONDS
@@ -132,7 +132,7 @@ class Finisher:
             self._on_recorded(finished)
         else:
             logger.warning(
-                "Run %s of job %s lost its lease; nothing of it was written",
+                "Run %s of job %s lost its lease; its end was not recorded",
                 finished.run.pk,
                 finished.job.name,
                 extra=log_context(job=finished.job.name, run=finished.run.pk),
@@ -154,8 +154,8 @@ class Finisher:
             return
         if finished.rejections == _MAX_REJECTIONS - 1:
             reason = (
-                f"The run ended as {finished.outcome.status}, but the database refused to record "
-                f"that: {error}"
+                f"The run ended as {finished.outcome.status}, but the database rejected "
+                f"its result: {error}"
             )
             finished.outcome = Outcome(RunStatus.LOST, reason)
             finished.parts, finished.pid, finished.written = None, None, {}

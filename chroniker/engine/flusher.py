@@ -19,7 +19,7 @@ from .output_store import append_output, store_progress
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
-"""How often progress and stop requests are looked at while something runs."""
+"""How often progress and stop requests are checked while something runs."""
 _OUTPUT_SECONDS = 2.0
 """How often the output of a run is stored while it runs."""
 

@@ -26,7 +26,7 @@ KEEP_RETIRED_SECONDS = 7 * 86400
 
 @dataclass(frozen=True, slots=True)
 class PendingWork:
-    """Which kinds of work are waiting. An idle tick needs to know no more."""
+    """Which kinds of work are waiting. An idle tick needs nothing else."""
 
     new_host: bool
     """The jobs that run on every host are not planned for it yet."""
@@ -45,8 +45,8 @@ class PendingWork:
     stale: bool
     """Leases have run out, on any host."""
     overdue: bool
-    """Jobs have been due for long without an incident. Some may only wait for other jobs; to tell
-    them apart would cost an idle tick more than everything else."""
+    """Jobs have been due for a long time without an incident. Some may only wait for other jobs; to
+    tell them apart would cost an idle tick more than everything else."""
     incident_review: bool
     """Open incidents need a review: a reminder, the end of a window or of flapping."""
     digest: bool

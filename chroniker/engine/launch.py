@@ -55,7 +55,7 @@ class Launcher:
             try:
                 self._owner = OwnerLock(runtime_dir())
             except OSError as error:
-                reason = f"No lock file can be made in CHRONIKER_RUNTIME_DIR: {error}"
+                reason = f"No lock file can be created in CHRONIKER_RUNTIME_DIR: {error}"
                 raise HostNotReady(reason) from error
         return self._owner.name
 
@@ -82,7 +82,7 @@ class Launcher:
         return result
 
     def descriptors(self) -> list[int]:
-        """File descriptors that no other process may hold: it would hide that this one is dead."""
+        """File descriptors that no other process may hold: they show that this one is alive."""
         held = self._executor.descriptors() if self._executor else []
         return held + ([self._owner.fd] if self._owner else [])
 
@@ -95,9 +95,9 @@ class Launcher:
 
 
 def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
-    """What an executor must know of a claimed run whose lease was requested at ``sent``.
+    """What an executor needs to start a claimed run whose lease was requested at ``sent``.
 
-    Raises CommandRefused where the job is not allowed to run or cannot be started.
+    Raises CommandRefused if the job is not allowed to run or cannot be started.
     """
     job = item.job
     args = split_args(job.args)

@@ -42,7 +42,7 @@ class Leases:
 
     def __init__(self) -> None:
         self.backoff = Backoff()
-        """Its own: a claim that waits for a lock must not delay a renewal."""
+        """Separate from that of claims: a claim that waits for a lock must not delay a renewal."""
         self._expires_at: dict[str, float] = {}
         self._renewed_at = 0.0
 

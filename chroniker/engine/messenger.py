@@ -1,4 +1,4 @@
-"""What a scheduler sends beside its runs: notifications, and the dead man's switch."""
+"""What a scheduler sends in addition to running jobs: notifications, and the dead man's switch."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Messenger:
 
     @property
     def busy(self) -> bool:
-        """Whether a notification is being sent or waits for it."""
+        """Whether a notification is being sent or is waiting to be sent."""
         return self._sender is not None and self._sender.busy
 
     @property
     def started(self) -> bool:
-        """Whether anything was ever to be sent."""
+        """Whether there has ever been anything to send."""
         return self._sender is not None
 
     def can_fork(self) -> bool:
@@ -42,7 +42,7 @@ class Messenger:
         return self._deadman_switch is None or not self._deadman_switch.pinging
 
     def send_notifications(self) -> None:
-        """Have the outbox emptied by the sender process."""
+        """Let the sender process empty the outbox."""
         if self._sender is None:
             from chroniker.alerting.sender import SenderProcess
 
@@ -74,6 +74,6 @@ class Messenger:
             self._sender.close()
 
     def wait_for_ping(self) -> None:
-        """Wait for the dead man's switch, which has a time limit of its own."""
+        """Wait for the dead man's switch, which has its own time limit."""
         if self._deadman_switch is not None:
             self._deadman_switch.wait()

@@ -210,7 +210,7 @@ def _replan(state: JobState, job: Job, since: datetime, host_detail: str) -> Non
 
 
 def _deactivate_state(state: JobState) -> None:
-    """Plan nothing for a placement that the job no longer has; its counters stay."""
+    """Plan nothing for a placement that the job no longer has; its counters are kept."""
     JobState.objects.filter(pk=state.pk).update(
         planned_from="",
         next_slot_at=None,
@@ -224,7 +224,7 @@ def _deactivate_state(state: JobState) -> None:
 def _withdraw_incidents(
     jobs: list[Job], states: dict[int, dict[str, JobState]], hosts: list[str], now: datetime
 ) -> None:
-    """Close the incidents of jobs that no longer run, or run by another schedule."""
+    """Close the incidents of jobs that no longer run, or run on another schedule."""
     by_key = {job.pk: job for job in jobs}
     for incident in Incident.objects.open().filter(job__in=jobs):
         job = incident.job = by_key[incident.job_id]

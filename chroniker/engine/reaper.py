@@ -1,4 +1,8 @@
-"""Runs without a living owner are found and ended as lost."""
+"""Find runs without a living owner and end them as lost.
+
+A run is also lost if its own warden dies or its lease is lost (``processes.running_child``), or if
+the database keeps rejecting its end (``finisher``, ``completion.release``).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ def job_lock(state: int) -> FileLock:
 
 
 def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
-    """End as lost what has no living owner; ``stale``: some leases have run out.
+    """End runs without a living owner as lost; ``stale``: some leases have run out.
 
     On this host: as soon as the kernel has released the lock of the tick, which its wardens and
     jobs hold as well. On other hosts: when the lease has run out by the database's clock; by then
@@ -131,7 +135,7 @@ def _end_as_lost(
             raise
         context = log_context(job=state.job.name, run=run.pk, host=state.lease_host)
         logger.exception("The database rejected the end of run %s", run.pk, extra=context)
-        return []  # go on with the others
+        return []  # continue with others
     return [ended] if done else []
 
 

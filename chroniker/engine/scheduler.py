@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.5
 class Scheduler:
     """The loop: heartbeat, reap, plan, claim, start, supervise, finish, send.
 
-    ``every``: tick again after so many seconds, until stopped (``cronserver``). ``only``: primary
+    ``every``: tick again after this many seconds, until stopped (``cronserver``). ``only``: primary
     keys of the jobs to which it is restricted; ``force``: run those at once, due or not.
     ``max_parallel``: instead of ``CHRONIKER_MAX_PARALLEL``. ``now`` pins the time at the start,
     for tests; otherwise it is the database's. ``pending_work``: what the heartbeat of the first
@@ -76,8 +76,8 @@ class Scheduler:
     def run(self) -> None:
         """Tick, and return when everything that was started has ended.
 
-        Raises DatabaseNotReady where the first tick fails before it has started anything, and
-        HostNotReady where there is no safe place for lock files.
+        Raises DatabaseNotReady if the first tick fails before it has started anything, and
+        HostNotReady if there is no safe place for lock files.
         """
         try:
             runtime_dir()
@@ -116,7 +116,7 @@ class Scheduler:
 
     @property
     def _busy(self) -> bool:
-        """Whether something that was begun has not ended: a run, its record, a claim, a mail."""
+        """Whether anything is unfinished: a run, its record, a claim, a delivery."""
         return self._runs.busy or self._claimer.unconfirmed or self._messenger.busy
 
     @property
@@ -149,7 +149,7 @@ class Scheduler:
             self._messenger.send_notifications()
         record_tick_duration(self.host, time.monotonic() - started)
         if self.only is None and conf.DEADMAN_URL:
-            self._attempt(self._messenger.poll)  # what is to be sent is forked before the thread
+            self._attempt(self._messenger.poll)  # fork the sender process before the thread starts
             self._messenger.ping_deadman_url()
 
     def _claim_due(self, work: PendingWork) -> None:
@@ -192,7 +192,7 @@ class Scheduler:
             self._messenger.wait(wait)
         now = time.monotonic()
         if self._stop.must_stop_runs(now):
-            self._runs.stop(self._runs.active, "Stopped, because the scheduler was asked to end.")
+            self._runs.stop(self._runs.active, "Stopped because the scheduler was asked to stop.")
         self._runs.maintain(nearly_idle=self._nearly_idle)
         if outbox.committed.test_and_clear():
             self._messenger.send_notifications()
@@ -218,11 +218,11 @@ class Scheduler:
             self._attempt(lambda: prune_runs(job, keep))
 
     def _attempt(self, action: Callable[[], object], backoff: Backoff | None = None) -> None:
-        """Do something with the database; if that fails, do it again later and lose nothing."""
+        """Do something with the database; if it fails, repeat it later without losing anything."""
         backoff = backoff or self._backoff
         if backoff.waiting:
             return
-        # On SQLite nobody else may record what this process owns as long as it lives.
+        # On SQLite no other process may record what this process owns while it is alive.
         if backoff.attempt(action) is not None and connection.vendor != "sqlite":
             self._runs.finisher.give_up_lost_runs()
             self._claimer.give_up_lost_claim()

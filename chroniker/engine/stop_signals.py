@@ -35,7 +35,7 @@ class StopSignals:
 
     @contextmanager
     def handlers(self) -> Iterator[None]:
-        """Record stop requests instead of ending the process, where this is the main thread."""
+        """Record stop requests instead of ending the process, if this is the main thread."""
 
         def record_stop(_signal: int, _frame: FrameType | None) -> None:
             self._received += 1

@@ -19,7 +19,7 @@ from .leases import Leases
 from .tick_clock import TickClock
 
 Attempt = Callable[[Callable[[], object], Backoff | None], None]
-"""Does something with the database, or leaves it for later where the database is away."""
+"""Does something with the database, or postpones it if the database is not available."""
 
 
 class Supervision:
@@ -56,7 +56,7 @@ class Supervision:
         return self.launcher.executor is not None
 
     def longest_wait(self, seconds: float) -> float:
-        """How long a pass may wait: ``seconds``, or less where an end is to be written."""
+        """How long a pass may wait: ``seconds``, or less if an end has to be written."""
         return BATCH_SECONDS if self.finisher.unrecorded else seconds
 
     def start(self, claimed: list[ClaimedRun], sent: float) -> None:

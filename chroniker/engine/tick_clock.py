@@ -22,7 +22,7 @@ class TickClock:
         self._read_at = boottime()
 
     def set(self, time: datetime, read_at: float) -> None:
-        """Take over a reading: ``time`` was the database's at ``read_at`` (CLOCK_BOOTTIME, s)."""
+        """Set the time: ``time`` was the database's at ``read_at`` (CLOCK_BOOTTIME, seconds)."""
         self._time, self._read_at = time, read_at
 
     def now(self) -> datetime:

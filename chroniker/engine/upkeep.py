@@ -1,4 +1,4 @@
-"""What a tick does beside running jobs: lost runs, plans, incidents."""
+"""What a tick does in addition to running jobs: lost runs, plans, incidents."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The seam between the scheduler and what executes its runs.
 
 The scheduler claims runs, renews their leases and records their ends. An executor starts what was
-claimed, listens to it, and stops it. It knows no tables.
+claimed, listens to it, and stops it. It does not use the database.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RunHandle(Protocol):
 
     @property
     def warden_pid(self) -> int:
-        """Process id of the run's guard; 0 where it has none on this host."""
+        """Process id of the run's guard; 0 if it has none on this host."""
 
     @property
     def parts(self) -> tuple[int, int] | None:
@@ -73,4 +73,4 @@ class Executor(Protocol):
         """File descriptors that no other process may hold."""
 
     def close(self) -> None:
-        """End whatever still runs, and release all resources."""
+        """End the runs that are left, and release all resources."""

@@ -43,5 +43,5 @@ class LocalExecutor:
         return self._supervisor.descriptors()
 
     def close(self) -> None:
-        """End whatever still runs, and the fork server."""
+        """End the runs that are left, and the fork server."""
         self._supervisor.close()

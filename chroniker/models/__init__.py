@@ -1,6 +1,6 @@
-"""The tables: definitions (``Job``, ``Maintenance``) apart from state (``JobState``, ``Run``).
+"""The tables: definitions (``Job``, ``Maintenance``) and state (``JobState``, ``Run``).
 
-And what is told of it: ``Incident``, ``Notification``.
+``Incident`` and ``Notification`` report problems.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class CounterQuerySet(models.QuerySet["Counter"]):
 
 
 class Counter(models.Model):
-    """A counter that never decreases, whatever is deleted."""
+    """A counter that never decreases, even if rows are deleted."""
 
     name = models.CharField(max_length=50, unique=True)
     value = models.PositiveBigIntegerField(default=0)

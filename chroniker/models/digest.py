@@ -1,4 +1,4 @@
-"""Digests: who gets the incidents of a day in one mail."""
+"""Digests: who gets the incidents of a day in one email."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DigestQuerySet(models.QuerySet["Digest"]):
 
 
 class Digest(models.Model):
-    """A user's daily mail about the incidents of the jobs that they subscribe to."""
+    """A user's daily email about the incidents of the jobs that they subscribe to."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL,
@@ -38,7 +38,7 @@ class Digest(models.Model):
     )
     timezone = models.CharField(_("time zone"), max_length=63, default=site_timezone)
     digest_only = models.BooleanField(
-        _("digest only"), default=False, help_text=_("Send no mail about single incidents.")
+        _("digest only"), default=False, help_text=_("Send no emails about individual incidents.")
     )
     covered_until = models.DateTimeField(null=True, blank=True, editable=False)
     """The end of the last digest's period; NULL for a new one."""

@@ -1,4 +1,4 @@
-"""Incidents: what is wrong with a job, and from when to when."""
+"""Incidents: what is wrong with a job, and for how long."""
 
 from __future__ import annotations
 

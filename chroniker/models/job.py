@@ -93,7 +93,7 @@ class JobDependencyQuerySet(models.QuerySet["JobDependency"]):
 
 
 def site_timezone() -> str:
-    """The time zone of the site. It is stored in each new job: a later change moves no slot."""
+    """The time zone of the site, stored in each new job: a later change moves none of its slots."""
     return settings.TIME_ZONE or "UTC"
 
 
@@ -101,7 +101,7 @@ MAX_SECONDS = 10 * 365 * 24 * 3600
 """Ten years: longer than any job waits or runs, and short enough for dates not to overflow."""
 
 DEFINITION = ("schedule", "timezone", "hostname", "name")
-"""The fields that determine the next run, beside ``enabled`` (``H`` hashes the name)."""
+"""The fields that determine the next run, in addition to ``enabled`` (``H`` hashes the name)."""
 
 
 def _definition_expression() -> Concat:
@@ -188,7 +188,7 @@ class Job(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(MAX_SECONDS)],
         help_text=_(
             "Seconds. A run that cannot start within this time of its slot is missed. "
-            "Empty: it starts however late it is."
+            "Empty: it starts no matter how late it is."
         ),
     )
     max_retries = models.PositiveSmallIntegerField(
@@ -229,9 +229,9 @@ class Job(models.Model):
         ),
     )
     stderr_is_failure = models.BooleanField(
-        _("stderr is failure"),
+        _("fail on stderr"),
         default=False,
-        help_text=_("A run that writes to stderr fails, whatever its exit code."),
+        help_text=_("A run that writes to stderr fails, regardless of its exit code."),
     )
     log_stdout = models.BooleanField(_("keep stdout"), default=True)
     log_stderr = models.BooleanField(_("keep stderr"), default=True)
@@ -264,9 +264,9 @@ class Job(models.Model):
         _("failures open incidents"),
         default=True,
         editable=False,
-        help_text=_("Off: failures are recorded and counted, and open no incident."),
+        help_text=_("Off: failures are recorded and counted, but open no incident."),
     )
-    """Off where the command itself opens and resolves incidents, from what it checks."""
+    """Off if the command itself opens and resolves incidents, based on what it checks."""
     reminder_hours = models.PositiveSmallIntegerField(
         _("reminder"),
         default=24,
@@ -287,7 +287,7 @@ class Job(models.Model):
         db_persist=True,
     )
     """Whether the definition has changed since the next run was computed. The database computes
-    it, so that a form, a fixture and a plain ``update()`` are noticed alike."""
+    it, so that a form, a fixture and a plain ``update()`` are all noticed."""
 
     objects = JobQuerySet.as_manager()
 

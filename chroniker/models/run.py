@@ -116,7 +116,7 @@ class Run(models.Model):
 
     @property
     def failed(self) -> bool:
-        """Whether the run ended and did not succeed; a missed slot is no failure."""
+        """Whether the run ended and did not succeed; a missed slot is not a failure."""
         return self.status not in (RunStatus.RUNNING, RunStatus.SUCCEEDED, RunStatus.MISSED)
 
 

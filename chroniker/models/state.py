@@ -41,7 +41,7 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         return self.filter(host="", job__hostname=host, job__enabled=True)
 
     def unpaused(self, now: Moment, since: Moment | None = None) -> JobStateQuerySet:
-        """States that no maintenance window keeps from starting at ``now``, nor has ``since``."""
+        """States that no window keeps from starting at ``now``, or has since ``since``."""
         pausing = (
             Maintenance.objects.active(now, since).filter(pause=True).covering(OuterRef("job"))
         )
@@ -54,7 +54,7 @@ class JobStateQuerySet(models.QuerySet["JobState"]):
         )
 
     def due_too_long(self, moment: Moment) -> JobStateQuerySet:
-        """Due since before ``moment``, for whatever reason, without an overdue incident."""
+        """Due since before ``moment``, regardless of the reason, without an overdue incident."""
         return self.due(moment).filter(overdue_incident=False)
 
     def overdue(self, moment: Moment, now: Moment) -> JobStateQuerySet:
@@ -211,7 +211,7 @@ class JobState(models.Model):
     blocked_reason = models.CharField(
         _("blocked"), max_length=12, choices=BlockedReason, blank=True
     )
-    """Why the job does not start although it is due; empty where nothing prevents it."""
+    """Why the job does not start although it is due; empty if nothing prevents it."""
     blocked_detail = models.CharField(_("blocked, in detail"), max_length=500, blank=True)
     """What exactly it waits for: a sentence for a person."""
 

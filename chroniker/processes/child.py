@@ -96,7 +96,7 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> 
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    # If the job has closed all files, this number may now belong to a file of its own.
+    # If the job has closed all files, this number may now belong to one of its own files.
     with contextlib.suppress(OSError):
         if os.path.samestat(os.fstat(report), report_pipe):
             _report_error(report, error)
@@ -195,9 +195,9 @@ def _capture_logging(fd: int, level: str | int, fmt: str, consoles: set[object])
     """Send log records to ``fd``, because logging is neither output nor an error.
 
     The site's handlers that write to the console are redirected and keep their levels, filters and
-    formats. Records from ``level`` up that they do not write are written by a handler of our own.
+    formats. Records from ``level`` up that they do not write are written by our own handler.
     If needed, the level of the root logger is lowered; its other handlers then still get only the
-    records that they got before.
+    records that they received before.
     """
     stream = _text_stream(fd)
     for handler in _all_handlers():

@@ -74,7 +74,7 @@ class OwnerLock(FileLock):
 def owner_is_dead(directory: str, name: str) -> bool:
     """Return whether the tick of that lock, and everything it has started, is dead.
 
-    False also if it cannot be known: the tick of another user, or a machine that was rebooted
+    It is also False if it cannot be known: the tick of another user, or a machine that was rebooted
     since. The file stays, so that the next caller can ask again: see :func:`remove_owner_lock`.
     """
     if not _is_owner_lock(name):

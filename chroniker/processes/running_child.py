@@ -205,7 +205,7 @@ class RunningChild:
         self.key = request.key
         self.recorder = Recorder(request.streams, request.output_bytes, masker)
         self.written = {"stdout": 0, "stderr": 0, "log": 0}
-        """Bytes of each stream, also of those that are not kept."""
+        """Bytes of each stream, including those that are not kept."""
         self.pipes = RunPipes()
         self.progress = ProgressReader()
         self.status = StatusReader()

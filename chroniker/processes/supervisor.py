@@ -101,7 +101,7 @@ class Supervisor:
             self._kill_orphans(run)
         for fd, kind in list(run.pipes.sources.items()):
             # The processes are dead, so there is no more than the pipe holds. The bound is for a
-            # process that nobody found.
+            # process that was not found.
             for _ in range(8):
                 if not self._read(run, fd, kind):
                     break
@@ -116,7 +116,7 @@ class Supervisor:
         """Kill what a killed warden has left: the fork server is now the parent of it.
 
         The job itself dies with its warden. What the job has started is recognized by its session
-        or, if it made a session of its own, by being below the fork server but below no warden.
+        or, if it created its own session, by being below the fork server but below no warden.
         """
         # Otherwise wardens that are not known yet would be mistaken for orphans.
         self._starts.read_all_replies()
@@ -134,6 +134,12 @@ class Supervisor:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """End the fork server and close the selector."""
+        """End the runs that are left and the fork server, and close the selector."""
+        for run in self.children.values():
+            run.pipes.discard()  # to a warden, the end of the control pipe is our death
+            run.pipes.close_page()
+            if run.warden.pidfd >= 0:
+                os.close(run.warden.pidfd)
+        self.children.clear()
         self._starts.close()
         self._selector.close()

@@ -2,7 +2,7 @@
 
 It starts the job, waits for it, and ends everything that the job has started: when the job has
 ended, when the supervisor requests it, dies, or is frozen past its lease, and when the job has
-timed out. It leads a session of its own and is a child subreaper (prctl(2)), so that it becomes
+timed out. It leads its own session and is a child subreaper (prctl(2)), so that it becomes
 the parent of grandchildren that daemonize, and finds them. It is forked from the fork server and
 has no database connection.
 

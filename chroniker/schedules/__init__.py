@@ -36,7 +36,7 @@ def parse(
     """Parse a schedule; its form decides its kind.
 
     `zone` is the IANA time zone of the schedule. `name` is the name of the job, from which H is
-    hashed. With `after`, a schedule that has no later slot is refused; without it, one that has no
+    hashed. With `after`, a schedule that has no later slot is rejected; without it, one that has no
     slot since 2026.
 
     Raises ScheduleError with the field, the reason, and what would be accepted.
@@ -93,7 +93,8 @@ def _zone(zone: str | ZoneInfo) -> ZoneInfo:
         return zone
     try:
         return ZoneInfo(zone)
-    # Other errors than KeyError: a directory of the zone database, or a name that is no path.
+    # Other errors than KeyError: a directory of the zone database, or a name that is not a valid
+    # path.
     except (LookupError, ValueError, OSError) as error:
         from difflib import get_close_matches
         from zoneinfo import available_timezones

@@ -1,4 +1,4 @@
-"""Recurrences every so many hours, minutes or seconds, on some days and at some times."""
+"""Recurrences every few hours, minutes or seconds, on some days and at some times."""
 
 from __future__ import annotations
 

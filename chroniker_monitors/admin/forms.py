@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from chroniker_monitors.enums import COMMAND, Operator
 from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
 from chroniker_monitors.models import Monitor, Probe
-from chroniker_monitors.probes import ParamField, build, fields, kind_class
+from chroniker_monitors.probes import ParamField, build_probe, fields, kind_class
 from chroniker_monitors.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _probe_field(name: str) -> forms.Field:
 
 
 class MonitorForm(MonitorModelForm):
-    """The base of the form of each kind, which :func:`form_for` makes."""
+    """The base class of the form of each kind; :func:`form_for` creates the subclass."""
 
     kind: ClassVar[str] = ""
     passive: ClassVar[bool] = False
@@ -129,7 +129,7 @@ class MonitorForm(MonitorModelForm):
                   "this one."),
             )  # fmt: skip
         try:
-            build(self.kind, self.probe_params)
+            build_probe(self.kind, self.probe_params)
         except UnknownKind as error:
             self.add_error(None, str(error))
         except ParamsInvalid as error:

@@ -41,7 +41,7 @@ SPANS = {
     )
 }
 _MAX_SAMPLES = 50_000
-"""The most samples that are read for a day; one every two seconds is fewer."""
+"""The maximum number of samples read for a day; one every two seconds stays below it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from .monitor_display import display_unit, placement_states, severity_badge
 from .values import format_value
 
 MAX_HOSTS = 6
-"""The most charts on the page of a monitor that runs on every host."""
+"""The maximum number of charts on the page of a monitor that runs on every host."""
 MAX_ROWS = 200
-"""The most rows of the table below a chart."""
+"""The maximum number of rows of the table below a chart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The views of monitors beside list and form: choose a kind, "Test now", fields of a model."""
+"""More views of monitors: choose a kind, "Test now", fields of a model."""
 
 from __future__ import annotations
 

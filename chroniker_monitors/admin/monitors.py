@@ -32,7 +32,7 @@ from .templates import render
 class MonitorAdmin(MonitorFormAdmin):
     """A monitor is a job. It can be run, stopped, enabled, disabled and muted like any job."""
 
-    # Any: the type checker takes the lengths of JobAdmin's tuples for fixed.
+    # Any: the type checker assumes that tuples keep the lengths that they have in JobAdmin.
     list_display: Any = (
         monitor_columns.title, monitor_columns.severity, monitor_columns.value,
         monitor_columns.bounds, monitor_columns.sparkline, monitor_columns.since,

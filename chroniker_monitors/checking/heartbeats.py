@@ -10,7 +10,7 @@ from chroniker.models import Job
 from chroniker_monitors.enums import Operator, PingKind, Severity
 from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
 from chroniker_monitors.models import MonitorState, Probe
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 from chroniker_monitors.probes.heartbeats import HeartbeatProbe
 from chroniker_monitors.thresholds import Thresholds, rank
 
@@ -20,7 +20,7 @@ from .measurement import Measurement, unknown_measurement
 def measure_heartbeat(job: Job, probe: Probe, state: MonitorState, now: datetime) -> Measurement:
     """Measure a heartbeat from its state; unknown if its parameters are invalid."""
     try:
-        heartbeat = build(probe.kind, probe.params)
+        heartbeat = build_probe(probe.kind, probe.params)
     except (UnknownKind, ParamsInvalid) as error:
         return unknown_measurement(str(error))
     assert isinstance(heartbeat, HeartbeatProbe)

@@ -22,7 +22,7 @@ SEVERITIES = {
 }
 """The severity of the incident. A warning opens one, too: a threshold was set on purpose."""
 MAX_SUMMARY_LENGTH = 2000
-"""The most characters of a summary, which may contain the stderr of a command."""
+"""The maximum length of a summary in characters; it may contain the stderr of a command."""
 
 
 def update_incident(

@@ -11,12 +11,12 @@ from chroniker_monitors.enums import Operator, Severity
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError, UnknownKind
 from chroniker_monitors.probes.base import BaseProbe, Reading
 from chroniker_monitors.probes.error_messages import clean_message, explain
-from chroniker_monitors.probes.registry import build
+from chroniker_monitors.probes.registry import build_probe
 from chroniker_monitors.probes.time_limit import TimeLimitExceeded, time_limit
 from chroniker_monitors.thresholds import Thresholds
 
 MAX_TEXT_LENGTH = 500
-"""The most characters of a message or an error that a sample keeps."""
+"""The maximum length of a message or an error in a sample, in characters."""
 NO_THRESHOLDS = Thresholds(Operator.ABOVE)
 
 
@@ -87,7 +87,7 @@ def measure(
     except BaseException as raised:
         error = explain(raised)
         if time.monotonic() - started >= timeout * 0.9:
-            # A library that was interrupted by the limit raises an error of its own.
+            # A library that is interrupted by the limit raises its own error.
             error = f"No result within {timeout:g} s. ({error})"
     latency = time.monotonic() - started
     if not error and latency > 2 * timeout:
@@ -124,7 +124,7 @@ def measure_kind(
 ) -> Measurement:
     """Measure from a stored kind and its parameters, which may no longer be valid."""
     try:
-        probe = build(kind, params)
+        probe = build_probe(kind, params)
     except (UnknownKind, ParamsInvalid) as error:
         return unknown_measurement(clean_message(str(error)))
     return measure(probe, thresholds, timeout=timeout, unit=unit)

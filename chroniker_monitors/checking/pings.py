@@ -28,9 +28,9 @@ from .recorder import (
 )
 
 MAX_BODY_BYTES = 10_000
-"""The most bytes of a ping's body that are stored."""
+"""The maximum number of bytes of a ping's body that are stored."""
 MAX_PINGS_PER_MINUTE = 60
-"""The limit of one heartbeat. Further pings are refused and change nothing."""
+"""The limit of one heartbeat. Further pings are rejected and change nothing."""
 MINUTE = timedelta(minutes=1)
 
 

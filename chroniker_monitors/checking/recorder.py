@@ -21,7 +21,7 @@ from .heartbeats import measure_heartbeat
 from .measurement import MAX_TEXT_LENGTH, Measurement, measure_kind
 
 SAMPLES_BETWEEN_PRUNES = 100
-"""Old samples are deleted after every so many new ones."""
+"""Old samples are deleted each time this many new ones have been recorded."""
 PRUNE_BATCH_SIZE = 500
 """Samples deleted by one statement."""
 
@@ -212,7 +212,7 @@ def delete_samples(job: int, host: str) -> None:
 def prune_samples(job: Job, before: datetime) -> int:
     """Delete samples older than ``before`` in small transactions and return their number.
 
-    This covers every placement that the monitor ever had, also of hosts that are gone.
+    This covers every placement that the monitor ever had, including hosts that no longer exist.
     """
     deleted = 0
     for host in MonitorState.objects.filter(job=job).values_list("host", flat=True):

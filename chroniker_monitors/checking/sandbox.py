@@ -1,4 +1,4 @@
-"""Run a probe that is not saved yet, in a supervised process of its own ("Test now").
+"""Run a probe that is not saved yet, in its own supervised process ("Test now").
 
 The web worker starts a fresh interpreter, which forks. The probe runs in the child. Its parent,
 the guard, is a child subreaper: it ends every process that is left when the probe has returned,
@@ -32,7 +32,7 @@ from chroniker_monitors.thresholds import Thresholds
 from .measurement import Measurement, measure_kind, unknown_measurement
 
 MAX_SECONDS = 60.0
-"""The longest time limit, whatever that of the probe is: a person is waiting."""
+"""The maximum time limit, even if the probe has a longer one: a person is waiting."""
 GRACE_SECONDS = 2.0
 """How long after its time limit a probe may still report that it was too slow."""
 STARTUP_SECONDS = 30.0
@@ -46,7 +46,7 @@ _sandboxes = threading.BoundedSemaphore(MAX_SANDBOXES)
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the guard is asked to measure, as it goes through its standard input."""
+    """What the guard is asked to measure, as it is written to its standard input."""
 
     kind: str
     params: Mapping[str, object]

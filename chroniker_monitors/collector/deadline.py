@@ -54,7 +54,7 @@ class SharedCall(Generic[T]):
     """Call ``function`` with a deadline, which is its last argument, in seconds.
 
     A caller that arrives while a thread is running waits for the next thread, which it shares
-    with all other callers that arrive meanwhile, whatever their other arguments. So any number
+    with all other callers that arrive meanwhile, regardless of their other arguments. So any number
     of simultaneous scrapes read the database only twice, and each scrape gets data that was read
     after it arrived. The result of the running thread cannot be used: its read may have begun
     before another web worker answered the same scraper, and counters would appear to fall.

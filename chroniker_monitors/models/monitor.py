@@ -52,9 +52,9 @@ class MonitorManager(_Manager):
 
         ``fields`` are fields of the job or the probe. Raises UnknownKind or ParamsInvalid.
         """
-        from chroniker_monitors.probes import build
+        from chroniker_monitors.probes import build_probe
 
-        build(kind, dict(params or {}))
+        build_probe(kind, dict(params or {}))
         probe_values = {key: fields.pop(key) for key in PROBE_FIELDS & fields.keys()}
         probe = Probe(kind=kind, params=dict(params or {}), **probe_values)
         monitor = Monitor(name=name, **fields)

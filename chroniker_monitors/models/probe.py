@@ -13,7 +13,7 @@ from chroniker_monitors.enums import HEARTBEAT, Operator, Severity
 from chroniker_monitors.thresholds import Thresholds
 
 MAX_STREAK = 100
-"""The most samples in a row. Use a longer schedule instead of a higher number."""
+"""The maximum number of samples in a row. For more, use a less frequent schedule instead."""
 
 
 class Probe(models.Model):
@@ -107,10 +107,10 @@ class Probe(models.Model):
         if not self.passive:
             self.ping_uuid = None
             return
-        from chroniker_monitors.probes import build
+        from chroniker_monitors.probes import build_probe
         from chroniker_monitors.probes.heartbeats import HeartbeatProbe
 
-        heartbeat = build(self.kind, self.params)
+        heartbeat = build_probe(self.kind, self.params)
         assert isinstance(heartbeat, HeartbeatProbe)
         self.operator = Operator.ABOVE
         self.critical = heartbeat.period_seconds + heartbeat.grace_seconds

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from .base import BaseProbe, Reading
 from .params import ParamField, param
-from .registry import build, fields, kind_class, preload, probe_kinds, register_probe
+from .registry import build_probe, fields, kind_class, preload, probe_kinds, register_probe
 from .time_limit import call_with_timeout, remaining_seconds
 
 __all__ = [
     "BaseProbe",
     "ParamField",
     "Reading",
-    "build",
+    "build_probe",
     "call_with_timeout",
     "fields",
     "kind_class",

@@ -14,7 +14,7 @@ from chroniker_monitors.exceptions import ProbeError
 
 from .base import BaseProbe, Reading
 from .error_messages import explain
-from .limits import limited_connection, open_connection
+from .limited_connections import limited_connection, open_connection
 from .params import param
 from .records import database_choices
 from .registry import register_probe

@@ -258,7 +258,7 @@ def _quoted(path: str) -> str:
 def _explain(error: OSError, place: str) -> str:
     from ssl import SSLError
 
-    from .tls import explain_tls
+    from .tls_connections import explain_tls
 
     return explain_tls(error, place) if isinstance(error, SSLError) else explain_os(error, place)
 
@@ -276,7 +276,7 @@ def _connection(parts: SplitResult) -> HTTPConnection:
         def connect(self) -> None:
             self.sock = connect(self.host, self.port)
             if secure:
-                from .tls import wrap_tls
+                from .tls_connections import wrap_tls
 
                 try:
                     self.sock = wrap_tls(self.sock, name)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
 from .base import BaseProbe, Reading
-from .limits import limited_connection
+from .limited_connections import limited_connection
 from .lookups import Condition, get_field, get_model, model_choices, parse_conditions
 from .params import param
 from .registry import register_probe

@@ -28,7 +28,7 @@ P = TypeVar("P", bound=type[BaseProbe])
 ENTRY_POINTS = "chroniker.probes"
 """The group of entry points; each names a probe class, or a module that registers some."""
 
-SHIPPED = {
+SHIPPED = {  # docs/reference/probes.md describes each kind, with an example
     "command": "commands",
     "cpu": "system",
     "database": "databases",
@@ -119,7 +119,7 @@ def kind_class(kind: str) -> type[BaseProbe]:
         ) from None
 
 
-def build(kind: str, params: Mapping[str, object]) -> BaseProbe:
+def build_probe(kind: str, params: Mapping[str, object]) -> BaseProbe:
     """Create a probe from its stored parameters. Raises UnknownKind or ParamsInvalid."""
     return probe_from_params(kind_class(kind), params)
 

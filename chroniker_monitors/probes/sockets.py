@@ -29,10 +29,10 @@ def validate_host(host: str) -> None:
 
 def load_authorities() -> None:
     """Load the certificate authorities once, before the fork."""
-    from . import tls
+    from . import tls_connections
 
     with contextlib.suppress(ProbeError):  # reported by the probe that needs them
-        tls.load_authorities()
+        tls_connections.load_authorities()
 
 
 @register_probe
@@ -92,7 +92,7 @@ class TlsProbe(BaseProbe):
         """Verify the certificate. If only its date is invalid, measure when it expired."""
         import ssl
 
-        from .tls import explain_tls
+        from .tls_connections import explain_tls
 
         place = f"{self.host}:{self.port}"
         try:
@@ -114,7 +114,7 @@ class TlsProbe(BaseProbe):
             raise ProbeError(explain_os(error, place)) from error
 
     def _certificate(self, *, check_time: bool) -> Mapping[str, object]:
-        from .tls import wrap_tls
+        from .tls_connections import wrap_tls
 
         with contextlib.closing(connect(self.host, self.port)) as opened:
             name = self.server_name or normalize_host(self.host)

@@ -21,7 +21,7 @@ from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
 from .base import BaseProbe, Reading
-from .limits import open_connection
+from .limited_connections import open_connection
 from .params import param
 from .registry import register_probe
 

@@ -24,7 +24,7 @@ _DIGEST = 8  # hex digits; among ten thousand jobs, the chance that two share on
 _PLAIN = r"(?![0-9]+$)[a-z0-9][a-z0-9_-]{0,49}"
 _DIGESTED = r".*-[0-9a-f]{8}"
 
-# Sentry refuses a check-in whose monitor exceeds these limits.
+# Sentry rejects a check-in whose monitor exceeds these limits.
 _MAX_MINUTES = 28 * 24 * 60
 _MAX_FAILURES = 720
 
@@ -35,7 +35,7 @@ def check_in_start(sender: object, *, run: Run, job: Job, **kwargs: object) -> N
 
 
 def check_in_end(sender: object, *, run: Run, job: Job, **kwargs: object) -> None:
-    """Report the end of a run, also of a lost run that another host started."""
+    """Report the end of a run, even of a lost run that another host started."""
     _check_in("ok" if run.status == RunStatus.SUCCEEDED else "error", run, job)
 
 

@@ -35,7 +35,7 @@ def active_client() -> BaseClient | None:
 
 @lru_cache(maxsize=1)
 def secrets_mask() -> Mask:
-    """Return a mask for the site's secrets, also as ``repr`` of a local variable shows them."""
+    """Return a mask for the site's secrets, including the ``repr`` of those in local variables."""
     from chroniker.masking import Masker, site_secrets
 
     secrets = site_secrets()
@@ -48,7 +48,7 @@ def is_forked() -> bool:
 
 
 def renew_transport(client: BaseClient) -> None:
-    """Give the client of a forked process a transport of its own.
+    """Give the client of a forked process its own transport.
 
     A fork inherits the queue and the locks of its parent, but not its threads. The parent sends
     what is in the queue, and a lock that a missing thread holds would never be released.

@@ -83,7 +83,7 @@ def _tag(text: str) -> str:
 
 
 def mask_event(value: object, mask: Mask) -> object:
-    """Mask the secrets in all texts of an event, also in the keys of its mappings."""
+    """Mask the secrets in all texts of an event, including the keys of its mappings."""
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, dict):

@@ -64,7 +64,7 @@ def demo_monitors() -> list[DemoMonitor]:
             "The time to connect and to receive the result of a query.",
             "database",
             {"alias": "default", "measure": "latency"},
-            "Check the running jobs for one that holds the lock for long.",
+            "Check the running jobs for one that holds the lock for a long time.",
             {"warning": 0.5, "critical": 2, "consecutive": 3, "schedule": "@every 20s"},
             QUICK_SCHEDULE,
         ),

@@ -25,12 +25,12 @@ from tests.support.processes import run_server
 
 @dataclass
 class ReceivedAlerts:
-    """The notifications that receivers got."""
+    """The notifications that the receivers received."""
 
     posts: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """By webhook: receiver, ``firing`` or ``resolved``, and the labels of the alert."""
     mails: list[str] = field(default_factory=list)
-    """By mail: the subjects."""
+    """By email: the subjects."""
 
     def by_webhook(self, alertname: str) -> list[tuple[str, str]]:
         return [(to, how) for to, how, labels in self.posts if labels["alertname"] == alertname]
@@ -68,7 +68,7 @@ class _WebhookServer(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def run_receivers() -> Iterator[tuple[ReceivedAlerts, str, str]]:
-    """A mail server and a webhook receiver: what they got, and their addresses."""
+    """A mail server and a webhook receiver: what they received, and their addresses."""
     received = ReceivedAlerts()
     mail = Controller(received, hostname="127.0.0.1", port=free_port())
     mail.start()

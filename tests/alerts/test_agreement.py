@@ -1,6 +1,6 @@
-"""Mail and Prometheus alert on the same jobs, minute by minute, over the same history.
+"""Email and Prometheus alert on the same jobs, minute by minute, over the same history.
 
-Only the clock is the test's. The site's own rules run over the history and send real mails to a
+Only the clock is simulated. The site's own rules run over the history and send real emails to a
 real server; the real page is read each minute, and the shipped rules are evaluated over what it
 said by Prometheus's own engine (``promtool test rules``), with the inhibitions of the shipped
 example of Alertmanager.
@@ -51,7 +51,7 @@ MEASUREMENTS = {
 }
 
 INCIDENT_BY_ALERT = {
-    # Alerts by the event of the mail that says the same.
+    # Alerts by the email event with the same meaning.
     "ChronikerJobFailing": "failing, warning",
     "ChronikerJobFlapping": "flapping",
     "ChronikerJobOverdue": "overdue, warning",
@@ -72,7 +72,7 @@ Key = tuple[str, str]
 
 @dataclass
 class JobHistory:
-    """What happens to a job, and the mails that are expected, by minute."""
+    """What happens to a job, and the emails that are expected, by minute."""
 
     outcomes: dict[int, str]
     """Letters of :mod:`tests.support.timeline`, severities of a sample, ``disabled``."""
@@ -82,7 +82,7 @@ class JobHistory:
     muted: tuple[int, int] | None = None
     pause: bool = False
     host: str = "web1"
-    """Where it runs, at last."""
+    """The host on which it finally runs."""
 
 
 def due(minute: int) -> dict[str, Any]:
@@ -136,7 +136,7 @@ HISTORY = {
     "beyond a window": JobHistory(
         {40: "F", 55: "F", 75: "S"}, {60: "opened", 75: "resolved"}, muted=(30, 60)
     ),
-    "mended in a window": JobHistory(
+    "fixed in a window": JobHistory(
         {20: "F", 45: "S"}, {20: "opened", 45: "resolved"}, muted=(30, 60)
     ),
     "before and after a window": JobHistory(
@@ -206,7 +206,7 @@ class ComparedSite:
         self.open: dict[Key, dict[str, str]] = {}
         self.mails: dict[str, dict[int, str]] = {name: {} for name in HISTORY}
         self.source_states: list[dict[Key, set[str]]] = []
-        """By minute: what is wrong by the mails, where no window wants silence."""
+        """By minute: what is wrong according to the emails, outside of maintenance windows."""
         self.series: dict[str, dict[int, float]] = {}
         """What was scraped, by minute."""
 
@@ -263,7 +263,7 @@ class ComparedSite:
             found = re.search(rf": {name}(?: on (\w+))? \((\w+)\)$", str(mail["Subject"]))
             assert found, mail["Subject"]
             host, kind = found[1] or "", found[2]
-            assert minute not in self.mails[name], "two mails at once"
+            assert minute not in self.mails[name], "two emails at once"
             self.mails[name][minute] = event
             standing = self.open.setdefault((name, host), {})
             if event == "resolved":
@@ -321,7 +321,7 @@ def sent(jobs: list[str]) -> str:
     for source_state in set(tells.values()):
         names = "|".join(name for name, tale in tells.items() if tale == source_state)
         expr = f'label_replace({expr}, "source_state", "{source_state}", "alertname", "{names}")'
-    # A mail names the placement; an alert also names the only host that may run the job.
+    # An email names the placement; an alert also names the only host that may run the job.
     tied = "|".join(
         name for name, job_history in HISTORY.items() if job_history.job.get("hostname") != "*"
     )
@@ -399,7 +399,7 @@ def assert_agreement(
 
 
 def disagreements(said: str) -> set[str]:
-    """The jobs on which the mails and Alertmanager disagree."""
+    """The jobs on which the emails and Alertmanager disagree."""
     sides = re.findall(r"exp: (.*)\n +got: (.*)", said)
     tales = [{*re.findall(r"{.*?}", one)} ^ {*re.findall(r"{.*?}", other)} for one, other in sides]
     return {name for tale in set().union(*tales) for name in re.findall(r'job_name="(.*?)"', tale)}
@@ -417,7 +417,7 @@ def test_mail_and_prometheus_alert_on_the_same_jobs_at_the_same_time(
     site.play_history()
     assert site.mails == {name: job_history.mails for name, job_history in HISTORY.items()}
     assert assert_agreement(site, site.source_states, tmp_path) == ""
-    # The comparison is not empty: it fails for mails that come ten minutes later.
+    # The comparison is not trivial: it fails if emails arrive ten minutes later.
     said = assert_agreement(
         site, ([{}] * 10 + site.source_states)[:HISTORY_MINUTES], tmp_path, every=2
     )
@@ -427,7 +427,7 @@ def test_mail_and_prometheus_alert_on_the_same_jobs_at_the_same_time(
 
 
 def test_mail_and_prometheus_agree_on_severity() -> None:
-    """The severities of the mails are compared above."""
+    """The severities of the emails are compared above."""
     severities = {alert["alert"]: alert["labels"]["severity"] for alert in alerts()}
     for name, event in INCIDENT_BY_ALERT.items():
         assert event == "flapping" or event.endswith(f", {severities[name]}"), name

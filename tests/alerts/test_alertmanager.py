@@ -111,7 +111,7 @@ ON_WEB1 = BACKUP | {"host": "web1"}
             [1, 3, 5],
         ),
     ],
-    ids=["a host does not tick", "no host ticks", "metrics are down", "one trouble, two words"],
+    ids=["a host is not ticking", "no host ticks", "metrics are down", "one problem, two alerts"],
 )
 def test_dependent_alerts_are_inhibited(
     firing: list[Labels], quiet: list[int], tmp_path: Path

@@ -1,4 +1,4 @@
-"""From a failing job to the notified people, with real programs only."""
+"""From a failing job to the notified people, using only real programs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_failure_and_recovery_are_each_notified_once(
     start_manage: StartManage,
     tmp_path: Path,
 ) -> None:
-    """A job, a host and the site fail for real; mail and webhook report each."""
+    """A job, a host and the site really fail; email and webhook report each."""
     require("alertmanager")
     job = make_job(name="nightly import", command="act", args="fail no such table")
     tied = make_job(name="tied to web1", schedule="@every 2s", hostname="web1")
@@ -103,7 +103,7 @@ def test_failure_and_recovery_are_each_notified_once(
                 ]
                 == [(tied.name, "web1")]
             ),
-            "its job is overdue, and that is kept quiet",
+            "its job is overdue, but that alert is inhibited",
         )
 
         # The site.

@@ -87,7 +87,7 @@ def test_settings_are_found_in_any_quoting_style(tmp_path: Path, text: str) -> N
         "(" * 2000,
     ],
 )
-def test_manage_py_without_settings_is_no_error(tmp_path: Path, text: str) -> None:
+def test_manage_py_without_settings_is_not_an_error(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == ""
 
 
@@ -98,7 +98,7 @@ def test_manage_py_is_not_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_missing_manage_py_is_no_error(tmp_path: Path) -> None:
+def test_missing_manage_py_is_not_an_error(tmp_path: Path) -> None:
     assert find_settings_module(tmp_path / "nowhere" / "manage.py") == ""
     assert find_settings_module(tmp_path) == ""
 
@@ -328,7 +328,7 @@ class TestProgram:
         ("words", "message"),
         [
             (["-p", "/no/such/site"], "there is no directory /no/such/site"),
-            (["-p", "/"], "name it with -s"),
+            (["-p", "/"], "pass one with -s"),
             (["-p", "/", "-s", "no_such_settings"], "No module named 'no_such_settings'"),
             (["-e", "/no/such/venv"], "there is no virtual environment in /no/such/venv"),
         ],

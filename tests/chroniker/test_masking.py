@@ -172,7 +172,7 @@ def test_mask_text_without_secrets_returns_text_every_database_accepts(text: str
     assert given.encode() and "\0" not in given
 
 
-def test_secret_with_surrogates_is_no_error() -> None:
+def test_secret_with_surrogates_is_not_an_error() -> None:
     masker = Masker(["\ud83d half", "", "s3cret!"])
 
     assert masker.mask_text("the s3cret!") == f"the {MASK}"

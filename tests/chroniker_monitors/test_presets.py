@@ -13,7 +13,7 @@ from chroniker.models import Job, Run
 from chroniker_monitors.checking.recorder import measure_only
 from chroniker_monitors.models import Monitor
 from chroniker_monitors.presets import iter_presets
-from chroniker_monitors.probes import build, probe_kinds
+from chroniker_monitors.probes import build_probe, probe_kinds
 from tests.factories import make_job
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +36,7 @@ def test_each_applicable_preset_is_created_and_reported(settings: Any) -> None:
         assert Monitor.objects.filter(name=starter.name).exists() == made
     for monitor in Monitor.objects.all():
         monitor.full_clean()
-        build(monitor.probe.kind, monitor.probe.params)
+        build_probe(monitor.probe.kind, monitor.probe.params)
         assert not monitor.probe.thresholds.warning_is_unreachable()
 
 

@@ -97,6 +97,13 @@ def test_thresholds_in_the_wrong_order_are_reported() -> None:
     assert not Thresholds("<", 20, 10).warning_is_unreachable()
     assert not Thresholds("==", 1, 2).warning_is_unreachable()
     assert not Thresholds(">", None, 2).warning_is_unreachable()
+    assert not Thresholds("<", 2, None).warning_is_unreachable()
+
+
+@pytest.mark.parametrize("operator", [">", ">=", "<", "<="])
+def test_warning_at_the_critical_threshold_is_unreachable(operator: str) -> None:
+    assert Thresholds(operator, 80, 80).warning_is_unreachable()
+    assert Thresholds(operator, 80, 80).evaluate(80) is not WARNING
 
 
 @pytest.mark.parametrize(
@@ -188,3 +195,45 @@ def test_streak_stays_below_its_limit(
 ) -> None:
     severity_state, _ = walk(samples, consecutive, recovery)
     assert all(0 <= streak < max(consecutive, recovery) for streak in severity_state.streaks)
+
+
+def test_unknown_is_between_warning_and_critical() -> None:
+    assert sorted(Severity, key=rank) == [OK, WARNING, UNKNOWN, CRITICAL]
+
+
+def test_unknown_operator_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        evaluate(5, "~", None, None)
+
+
+@given(severities, severities)
+def test_one_sample_decides_by_default(before: Severity, measured: Severity) -> None:
+    severity_state, change = advance(SeverityState(before), measured)
+    assert severity_state == SeverityState(measured)
+    assert change == (None if before is measured else SeverityChange(before, measured))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse", "recovery"),
+    [
+        (OK, WARNING, True, False),
+        (WARNING, UNKNOWN, True, False),
+        (UNKNOWN, CRITICAL, True, False),
+        (CRITICAL, WARNING, False, False),
+        (WARNING, OK, False, True),
+    ],
+)
+def test_change_is_worse_or_better_or_a_recovery(
+    before: Severity, after: Severity, worse: bool, recovery: bool
+) -> None:
+    change = SeverityChange(before, after)
+    assert (change.is_worse, change.is_recovery) == (worse, recovery)
+
+
+def test_streaks_count_for_each_level_what_disagrees_with_it() -> None:
+    severity_state, _ = advance(SeverityState(), UNKNOWN, consecutive=3)
+    assert severity_state.streaks == (1, 1, 0)
+    severity_state, _ = advance(severity_state, CRITICAL, consecutive=3)
+    assert severity_state.streaks == (2, 2, 1)
+    severity_state, _ = advance(severity_state, WARNING, consecutive=3)
+    assert severity_state == SeverityState(WARNING, 0, 0, 0)

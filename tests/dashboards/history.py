@@ -33,7 +33,7 @@ JOBS = (
     "hourly", "daily", "broken", "late", "waiting", "long", "everywhere", "disabled",
 )  # fmt: skip
 MONITORS = {"disk": 85, "orders": 95}
-"""What they measure at the end; it rises by one an hour. 80 is a warning, 90 is critical."""
+"""What they measure at the end; it rises by one per hour. 80 is a warning, 90 is critical."""
 MUTED = ("broken", "disk")
 """From an hour and a half before the end on, for an hour and some minutes."""
 STEPS_PER_POD = 31

@@ -210,13 +210,12 @@ NOT_IN_HISTORY = {
     "job_name_host:chroniker_job_stalled_seconds:max",
     "job_name_host:chroniker_monitor_silent:max",
 }
-"""What was wrong with nobody on that day."""
+"""Alerts that had no reason to fire on that day."""
 
 
 def expand_recorded_rules(expr: str, within: tuple[str, ...] = ()) -> str:
-    """With what is recorded in place of its name: nobody has recorded it on that day.
-
-    What goes on recording itself through a gap had nothing to go on with.
+    """The expression with recorded names replaced by what they record: there are no recorded series
+    of that day. A rule that repeats its own last value had none to repeat.
     """
 
     def expression(found: re.Match[str]) -> str:

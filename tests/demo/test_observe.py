@@ -57,7 +57,7 @@ def test_alert_fires_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
             lambda: f"{FIRING}: Import sales is failing" in log.read_text(),
             timeout=120,
             interval=0.3,
-            message="ChronikerJobFailing is told",
+            message="ChronikerJobFailing is printed",
         )
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0

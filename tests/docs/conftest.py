@@ -15,14 +15,14 @@ from .example_site import ExampleSite
 
 @pytest.fixture(scope="session")
 def sites_directory() -> Iterator[Path]:
-    """In memory where there is some, because migrating SQLite on a disk takes long."""
+    """In memory if possible, because migrating SQLite on a disk takes a long time."""
     with tempfile.TemporaryDirectory(prefix="docs-", dir=SCRATCH) as directory:
         yield Path(directory)
 
 
 @pytest.fixture(scope="session")
 def readme_site(sites_directory: Path) -> ExampleSite:
-    """What the README prints, applied to a new project. Do not change it, copy it."""
+    """The README's instructions applied to a new project. Do not change it; copy it."""
     site = ExampleSite.create(sites_directory / "readme")
     for block in iter_blocks(README):
         if block.language == "python":

@@ -25,7 +25,7 @@ MAX_NOT_RUN = 3
 
 TUTORIAL = REPO / "docs" / "tutorial" / "first-job.md"
 LONG_RUNNING = ("runserver", "cronserver", "createsuperuser")
-"""Commands of the tutorial that serve or ask; that they exist is checked all the same."""
+"""Commands of the tutorial that serve or ask for input; only their existence is checked."""
 
 
 def blocks_in(*languages: str) -> list[CodeBlock]:

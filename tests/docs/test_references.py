@@ -22,7 +22,7 @@ from tests.faults.scenarios import SCENARIOS
 from .blocks import PAGES, REPO, prose
 
 DOCS = REPO / "docs"
-CHANGELOG = REPO / "CHANGELOG.md"  # names settings that are gone
+CHANGELOG = REPO / "CHANGELOG.md"  # names settings that no longer exist
 KINDS = ("tutorial", "how-to", "reference", "explanation", "decisions")
 COMMANDS = DOCS / "reference" / "commands.md"
 ENVIRONMENT = {FD_VARIABLE, "CHRONIKER_RUN_ID"}
@@ -33,7 +33,7 @@ ids = {"ids": lambda page: str(page.relative_to(REPO))}
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that the forge makes of a page's headings."""
+    """The anchors that the code host derives from a page's headings."""
     titles = re.findall(r"(?m)^#+ (.+)$", prose(page))
     texts = [re.sub(r"[^\w\- ]", "", title.lower()) for title in titles]
     return {text.replace(" ", "-") for text in texts}

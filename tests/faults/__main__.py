@@ -2,7 +2,7 @@
 
 ``--serve``: read one experiment a line from standard input (JSON), answer each with a line; that
 is how the tests use it. The process keeps one database for all of them, removes it in the end,
-and takes everything with it that it has started.
+and stops everything that it has started.
 """
 
 from __future__ import annotations

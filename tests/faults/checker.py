@@ -2,7 +2,7 @@
 
 It sees the jobs' own journal, an audit of the table of runs that the database's triggers kept (each
 row as it was after each change, in order), the states' counters at the end, and scrapes of the
-metrics over time. It asks nobody.
+metrics over time. It queries nothing else.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 THAW_SECONDS = 1.0
 """How long two instances may overlap after the thaw of a whole host."""
 _CLOCK_SECONDS = 0.02
-"""How exactly the moments of signals and locks are known."""
+"""The uncertainty of the times of signals and locks."""
 EARLY_SECONDS = 0.25
-"""How much earlier than its slot a run may begin: what a busy machine reads its clocks apart."""
+"""How much earlier than its slot a run may begin: a busy machine reads clocks late."""
 SECOND = 1_000_000
 """Moments of the database are whole microseconds."""
 ENDED = ("succeeded", "failed", "timed_out", "stopped", "lost")
@@ -44,7 +44,7 @@ class JobFacts:
     period: int | None
     """Between two slots, microseconds; None: it has no schedule."""
     created: int | None
-    """The slots count from here; None: from the first one that is seen."""
+    """The slots count from this time; None: from the first one that is seen."""
     max_retries: int = 0
     is_recorded: bool = True
     pruned: bool = False
@@ -125,7 +125,7 @@ class History:
     leftovers: list[str] = field(default_factory=list)
     """Processes that should have been dead."""
     accepted_duplicates: list[str] = field(default_factory=list)
-    """Rows that the database took though it must refuse them."""
+    """Rows that the database accepted but must reject."""
     boot: int | None = None
     """The database's clock at CLOCK_BOOTTIME 0, microseconds; None: starts are not timed."""
     faults: list[Fault] | None = None
@@ -162,9 +162,9 @@ class Overlap:
     run: int
     holder: dict[str, Any]
     seconds: float
-    """In which both could run."""
+    """The time in which both could run."""
     after_thaw: bool
-    """Whether it was made possible by the freeze of a whole host."""
+    """Whether the freeze of a whole host made it possible."""
 
 
 def overlaps(journal: list[dict[str, Any]]) -> Iterator[Overlap]:
@@ -369,7 +369,7 @@ def _check_counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Vio
         current = state_facts.current_run
         running = current is not None and runs.get(current)
         if state_facts.leased and not (running and running.status == "running"):
-            yield Violation("stuck", f"{name} is leased to nobody's run ({current})")
+            yield Violation("stuck", f"{name} is leased, but its run ({current}) is not running")
 
 
 def _check_scrapes(history: History) -> Iterator[Violation]:
@@ -387,7 +387,7 @@ def _check_scrapes(history: History) -> Iterator[Violation]:
             yield Violation("decrease", f"{missing} vanished in scrape {number}")
 
 
-# --- the jobs' own books --------------------------------------------------------------------
+# --- the jobs' own records ------------------------------------------------------------------
 
 
 def _check_run_log(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:

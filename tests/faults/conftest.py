@@ -19,12 +19,6 @@ from tests.support.machine import require
 Perform = Callable[..., dict[str, Any]]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "faults: experiments with killed processes and lost databases; minutes long"
-    )
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "faults" in str(config.option.markexpr):
         # One kind of database per process: they can run in parallel.

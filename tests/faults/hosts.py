@@ -22,7 +22,7 @@ from tests.faults.journal import Journal
 
 _POLL_SECONDS = 0.02
 _MAX_TICKS = 10
-"""Of a host that starts ticks by itself; a real cron has no such bound, but servers have."""
+"""The maximum number of ticks that a host runs at once; servers have such a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class HostConfig:
     server: bool
     """Whether one process ticks for ever; otherwise a new one ticks each time."""
     port: int | None
-    """Of its way to the database; None: directly."""
+    """The port of its connection to the database; None: a direct connection."""
     clock_offset: float = 0.0
     prepare: Callable[[], None] | None = None
     """Called in each tick before it begins: a mutant applies itself here."""
@@ -75,7 +75,7 @@ def tree(pid: int) -> list[int]:
 
 @dataclass(slots=True)
 class Roles:
-    """The processes of a host by what they are."""
+    """The processes of a host by role."""
 
     ticks: list[int] = field(default_factory=list)
     forkservers: list[int] = field(default_factory=list)
@@ -112,7 +112,7 @@ def roles_of(init: int) -> Roles:
 def _sort_warden(pid: int, roles: Roles) -> None:
     children = proc_children(pid)
     if not children:
-        return  # not started yet, or of no interest any more
+        return  # not started yet, or no longer relevant
     roles.wardens.append(pid)
     for child in children:
         (roles.jobs if _session(child) == pid else roles.others).append(child)

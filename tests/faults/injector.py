@@ -42,21 +42,21 @@ logger = logging.getLogger(__name__)
 SLACK_SECONDS = 1.5
 """What a busy machine may add to a lease and a tick before a run counts as stuck."""
 DEAD_WITHIN_SECONDS = 2.0 + 1.0
-"""After a SIGKILL of a tick nothing of it is left after two seconds; one for a busy machine."""
+"""After a SIGKILL nothing of a tick is left after two seconds; one more for a busy machine."""
 END_SECONDS = 10.0
 """What a busy machine may take, beyond the grace time, until all ticks have obeyed a SIGTERM."""
 STARVED_SECONDS = 0.3
-"""How much too late this process may wake before the machine itself counts as a fault."""
+"""How late this process may wake up before the machine itself counts as a fault."""
 ALL_HOSTS_FAULTS = frozenset(
     {"power_off_all", "hold_rows", "burst", "full_disk", "crash", "terminate"}
 )
-"""Faults that any host may feel."""
+"""Faults that may affect any host."""
 SKEWS = (90.0, -90.0, 3600.0, -3600.0)
 
 
 @dataclass(slots=True)
 class FleetConfig:
-    """The fake fleet."""
+    """The simulated hosts."""
 
     hosts: int = 3
     tick_seconds: float = 0.4
@@ -66,7 +66,7 @@ class FleetConfig:
     """``all``: every host ticks by one process for ever; ``none``: each tick is a process."""
     skews: tuple[float, ...] = ()
     settle: bool = True
-    """Whether to wait after healing until whatever is stuck has shown that it is."""
+    """Whether to wait after healing until stuck runs can be recognised."""
 
 
 def _clock_offset() -> tuple[int, int]:
@@ -352,7 +352,7 @@ class FaultInjector:
         self.journal.write("fault", kind=step.kind, host=step.host, seconds=step.seconds)
         host = "" if step.kind in ALL_HOSTS_FAULTS else step.host
         if step.kind == "hold_rows" and self.one_machine:
-            return  # who is alive keeps his runs, however long others write
+            return  # a living owner keeps its runs, however long others write
         self._record_fault(step.kind, begin, boottime() - begin + step.seconds, host)
 
     def _record_fault(self, kind: str, begin: float, seconds: float, host: str = "") -> None:

@@ -1,8 +1,8 @@
 """Records that jobs keep outside of the product: an append-only file and kernel locks.
 
-The product is not trusted with the question whether two instances of a job ran at one time. Each
+The product itself is not trusted to detect two instances of a job at the same time. Each
 instance takes a flock(2) of its job as its first act, without waiting. Where that fails, another
-instance is alive, and this is written down at once, then again when the lock is got at last. The
+instance is alive, and this is recorded at once, and again when the lock is finally acquired. The
 kernel gives a lock back when the last process that has it open is dead, so that a daemon which a
 job left behind counts as the job.
 

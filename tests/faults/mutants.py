@@ -1,7 +1,7 @@
 """Deliberate defects, one at a time: the checker has to report each of them.
 
-A mutant is a small edit of the source, applied in the memory of the ticks of the fake hosts; no
-file is changed. An edit whose text is not found fails, so that mutants follow the code.
+A mutant is a small edit of the source, applied in the memory of the ticks of the simulated hosts;
+no file is changed. An edit whose text is not found fails, so that mutants follow the code.
 """
 
 from __future__ import annotations

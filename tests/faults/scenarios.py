@@ -47,7 +47,7 @@ class Experiment:
         created: datetime | None = None,
         **fields: Any,
     ) -> Any:
-        """Define a job that records its runs ``every`` so many seconds, created ``ago`` seconds."""
+        """Define a job that runs ``every`` this many seconds, created ``ago`` seconds ago."""
         from chroniker.models import Job
 
         if created is None:
@@ -95,18 +95,20 @@ def fleet(experiment: Experiment, scale: int = 1) -> None:
     for number in range(2):
         experiment.job(f"failing {number}", "fail 0.05", every=2 + number, max_retries=2,
                 retry_delay_seconds=1, max_runs_kept=None)  # fmt: skip
-    experiment.job("leaving", "leave", every=2, max_runs_kept=None)
-    experiment.job("stubborn", "stubborn 2", every=3, kill_grace_seconds=1, max_runs_kept=None)
+    experiment.job("leaving", "exit", every=2, max_runs_kept=None)
     experiment.job(
-        "stubborn for long", "stubborn 20", every=4, timeout_seconds=1, kill_grace_seconds=1,
+        "stubborn", "ignore_sigterm 2", every=3, kill_grace_seconds=1, max_runs_kept=None
+    )
+    experiment.job(
+        "stubborn for long", "ignore_sigterm 20", every=4, timeout_seconds=1, kill_grace_seconds=1,
         max_runs_kept=None,
     )  # fmt: skip
     for number in range(2):
-        experiment.job(f"daemon {number}", f"daemonise {0.2 + number}", every=2 + number,
+        experiment.job(f"daemon {number}", f"daemonize {0.2 + number}", every=2 + number,
                 kill_grace_seconds=1, max_runs_kept=None)  # fmt: skip
     experiment.job("flood", "flood 2", every=3, max_runs_kept=None)
     experiment.job("progress", "progress 1.5", every=2, max_runs_kept=None)
-    experiment.job("talker", "talk 2.5", every=3, max_runs_kept=None)
+    experiment.job("talker", "print_lines 2.5", every=3, max_runs_kept=None)
     experiment.job("writer", "write 0.2", every=2, max_runs_kept=None)
     experiment.job("impatient", "sleep 0.2", start_deadline_seconds=1, max_runs_kept=None)
     experiment.job("pruned", "quick", max_runs_kept=10)
@@ -176,7 +178,7 @@ def frozen_ticks(experiment: Experiment) -> History:
     """Schedulers are frozen for longer than their leases, with long jobs, and resume."""
     for number in range(6):
         experiment.job(f"long {number}", "sleep 6")
-        experiment.job(f"talker {number}", "talk 3.5")
+        experiment.job(f"talker {number}", "print_lines 3.5")
     steps = [Step(1.6, "freeze_tick", "h1", 4.2), Step(4.0, "freeze_tick", "h2", 4.2)]
     return experiment.run_plan(
         FleetConfig(hosts=3, servers="all"), Plan(experiment.seed, 9.5, steps)
@@ -187,8 +189,8 @@ def frozen_hosts(experiment: Experiment) -> History:
     """Whole hosts are frozen for longer than their leases, with long jobs, and resume."""
     for number in range(6):
         experiment.job(f"long {number}", "sleep 6")
-        experiment.job(f"talker {number}", "talk 3.5")
-        experiment.job(f"stubborn {number}", "stubborn 5", every=2, kill_grace_seconds=1)
+        experiment.job(f"talker {number}", "print_lines 3.5")
+        experiment.job(f"stubborn {number}", "ignore_sigterm 5", every=2, kill_grace_seconds=1)
     steps = [Step(1.6, "freeze_host", "h1", 4.2), Step(4.0, "freeze_host", "h2", 4.2)]
     return experiment.run_plan(FleetConfig(hosts=3), Plan(experiment.seed, 9.5, steps))
 
@@ -227,7 +229,7 @@ def killed_wardens(experiment: Experiment) -> History:
     for number in range(8):
         experiment.job(f"sleeper {number}", "sleep 0.7")
     for number in range(3):
-        experiment.job(f"daemon {number}", "daemonise 1", every=2)
+        experiment.job(f"daemon {number}", "daemonize 1", every=2)
     steps = _every("kill_warden", 1.2, 4.5, 0.25, 2)
     return experiment.run_plan(
         FleetConfig(hosts=2, settle=False), Plan(experiment.seed, 7.8, steps)
@@ -239,7 +241,7 @@ def killed_forkservers(experiment: Experiment) -> History:
     for number in range(12):
         experiment.job(f"quick {number}", "sleep 0.1")
     for number in range(3):
-        experiment.job(f"daemon {number}", "daemonise 1.5", every=2)
+        experiment.job(f"daemon {number}", "daemonize 1.5", every=2)
     steps = _every("kill_forkserver", 1.0, 6.0, 0.11, 2)
     return experiment.run_plan(FleetConfig(hosts=2), Plan(experiment.seed, 7.0, steps))
 
@@ -248,9 +250,9 @@ def killed_ticks(experiment: Experiment) -> History:
     """Schedulers are killed while jobs sleep, ignore SIGTERM or have left daemons."""
     for number in range(4):
         experiment.job(f"long {number}", "sleep 9")
-        experiment.job(f"stubborn {number}", "stubborn 9")
+        experiment.job(f"stubborn {number}", "ignore_sigterm 9")
     for number in range(2):
-        experiment.job(f"daemon {number}", "daemonise 4")
+        experiment.job(f"daemon {number}", "daemonize 4")
     steps = _every("kill_tick", 1.5, 4.5, 0.5, 2)
     return experiment.run_plan(
         FleetConfig(hosts=2, settle=False), Plan(experiment.seed, 8.0, steps)

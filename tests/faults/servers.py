@@ -1,6 +1,7 @@
 """A PostgreSQL server for the experiments, which they may crash and overload.
 
-Where its programs are not installed the site's server is used, which is neither.
+If its programs are not installed, the site's server is used, which is neither crashed nor
+overloaded.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Postgres:
 
 
 current: Postgres | None = None
-"""The one that this process has, if it has one."""
+"""The server of this process, if it has one."""
 
 
 @contextmanager

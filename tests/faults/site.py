@@ -1,7 +1,7 @@
 """The site of an experiment: a temporary database with an audit, and jobs.
 
-The audit is kept by triggers, so that it is written in the product's own transactions, whatever
-the product believes: each row of the table of runs, as it was after each change, in order.
+The audit is kept by triggers, so that it is written in the product's own transactions, regardless
+of what the product does: each row of the table of runs, as it was after each change, in order.
 """
 
 from __future__ import annotations

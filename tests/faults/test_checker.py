@@ -136,7 +136,7 @@ OTHER = replace(RUN, run=3, slot=7 * SECOND)
         (counters(duration_seconds_sum=0.6), "drift", "duration_seconds_sum"),
         (state(last_status="lost"), "drift", "last status lost"),
         (state(consecutive_failures=1), "drift", "1 consecutive failures"),
-        (state(leased=True, current_run=1), "stuck", "leased to nobody's run"),
+        (state(leased=True, current_run=1), "stuck", "is leased, but its run"),
         (lambda history: history.scrapes.append({"runs": 0.0}), "decrease", "fell from 1.0"),
         (lambda history: history.scrapes.append({}), "decrease", "vanished"),
         (without("begin"), "", ""),
@@ -167,7 +167,7 @@ def test_each_violation_is_reported(
     assert any(each.kind == kind and words in each.text for each in found), found
 
 
-def test_loss_with_a_cause_on_its_host_is_no_violation() -> None:
+def test_loss_with_a_cause_on_its_host_is_not_a_violation() -> None:
     history = good()
     changed(1, status="lost")(history)
     history.faults = [Fault("kill_tick", SECOND, 2 * SECOND, "h2")]

@@ -97,7 +97,7 @@ class InMemoryExecutor:
         elif action == "report_progress_to":
             run.reported = (int(words[0]), int(words[0]))
             run.read_progress()
-        code = int(words[0]) if action == "leave" else 0
+        code = int(words[0]) if action == "exit" else 0
         run.end(
             RunStatus.FAILED if code else RunStatus.SUCCEEDED,
             f"Ended with exit code {code}." if code else "",

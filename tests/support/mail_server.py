@@ -50,6 +50,7 @@ class MailServer:
         assert isinstance(message, EmailMessage)
         message.envelope_to = list(envelope.rcpt_tos)  # type: ignore[attr-defined]
         message.raw = content  # type: ignore[attr-defined]
+        message.session = session  # type: ignore[attr-defined]
         self.mails.append(message)
         if self.die:
             self.die -= 1

@@ -10,7 +10,7 @@ import pytest
 
 from chroniker_monitors.checking.measurement import Measurement, measure
 from chroniker_monitors.exceptions import ParamsInvalid
-from chroniker_monitors.probes import BaseProbe, build, param
+from chroniker_monitors.probes import BaseProbe, build_probe, param
 
 PROBE_TIMEOUT_SECONDS = 20.0
 """The time limit of probes that answer at once, on a machine that has other things to do."""
@@ -18,7 +18,7 @@ PROBE_TIMEOUT_SECONDS = 20.0
 
 def measure_value(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params: Any) -> Measurement:
     """A measurement that must have a value."""
-    found = measure(build(kind, params), timeout=timeout)
+    found = measure(build_probe(kind, params), timeout=timeout)
     assert found.error == "" and found.value is not None, found
     return found
 
@@ -31,7 +31,7 @@ def measured_number(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params:
 
 def measure_error(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params: Any) -> str:
     """The error of a measurement that must have no value."""
-    found = measure(build(kind, params), timeout=timeout)
+    found = measure(build_probe(kind, params), timeout=timeout)
     assert found.value is None and found.error, found
     assert "\n" not in found.error and "Traceback" not in found.error
     return found.error
@@ -40,7 +40,7 @@ def measure_error(kind: str, timeout: float = PROBE_TIMEOUT_SECONDS, **params: A
 def build_errors(kind: str, **params: Any) -> dict[str, str]:
     """The validation errors by parameter."""
     with pytest.raises(ParamsInvalid) as caught:
-        build(kind, params)
+        build_probe(kind, params)
     return {name: " ".join(said) for name, said in caught.value.errors.items()}
 
 

@@ -40,7 +40,7 @@ def wait_until(
     while not (result := predicate()):
         if time.monotonic() >= deadline:
             what = message or getattr(predicate, "__name__", repr(predicate))
-            raise AssertionError(f"waited {timeout:g} s in vain for: {what} (last: {result!r})")
+            raise AssertionError(f"waited {timeout:g} s for: {what} (last: {result!r})")
         time.sleep(interval)
     return result
 
@@ -280,7 +280,7 @@ def _describe(process: psutil.Process) -> str:
                 f"{' '.join(process.cmdline())[:300]}"
             )
     except psutil.Error:
-        return f"  pid {process.pid}: gone by now"
+        return f"  pid {process.pid}: has ended"
 
 
 # --- the machine ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 from tests.support.machine import find_program, free_port, require
 from tests.support.processes import wait_until
 
@@ -84,7 +84,7 @@ def run(alias: str, *statements: str) -> Any:
 
 def answers(alias: str) -> bool:
     """Whether a server accepts connections."""
-    return measure(build("database", {"alias": alias}), timeout=5).has_value
+    return measure(build_probe("database", {"alias": alias}), timeout=5).has_value
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class Command(BaseCommand):
         try:
             only = None
             if names:
-                from chroniker.engine.claims import find_jobs
+                from chroniker.engine.job_names import find_jobs
 
                 with readable_database_errors():
                     found, unknown = find_jobs(names)

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.db.backoff import readable_database_errors
 from chroniker.engine.chains import build_chain
-from chroniker.engine.claims import find_jobs
+from chroniker.engine.job_names import find_jobs
 from chroniker.exceptions import ChronikerError
 
 

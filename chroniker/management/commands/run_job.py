@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.db.backoff import readable_database_errors
-from chroniker.engine.claims import find_jobs
 from chroniker.engine.completion import FinishedRun
 from chroniker.engine.entrypoints import run_jobs
+from chroniker.engine.job_names import find_jobs
 from chroniker.enums import RunStatus
 from chroniker.exceptions import ChronikerError
 from chroniker.models import OutputChunk

@@ -94,7 +94,7 @@ def test_acknowledging_needs_permission_and_records_the_user(sign_in: SignIn) ->
     assert incident.acknowledged_by == LogEntry.objects.get().user
 
 
-def test_retry_includes_pending_and_abandoned_but_not_sent(
+def test_retry_includes_pending_and_dropped_but_not_sent(
     sign_in: SignIn,
 ) -> None:
     now, incident = utc_now(), make_incident()

@@ -213,7 +213,7 @@ def test_with_raw_permission_raw_commands_can_be_edited(sign_in: SignIn, setting
     assert (job.name, job.raw_command, job.enabled) == ("b", "/bin/true", False)
 
 
-# --- what nobody may ---
+# --- what no user may do ---
 
 
 def test_state_and_history_are_read_only(root: Client) -> None:

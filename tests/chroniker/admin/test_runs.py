@@ -235,7 +235,7 @@ def test_tail_continues_where_the_page_ends(root: Client) -> None:
     ]  # fmt: skip
 
 
-def test_output_already_shown_by_tail_is_no_gap(root: Client) -> None:
+def test_output_already_shown_by_tail_is_not_a_gap(root: Client) -> None:
     run = make_running(make_job()).current_run
     assert run is not None
     make_output(run, ("stdout", "head"))

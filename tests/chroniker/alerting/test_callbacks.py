@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chroniker.models import JobState, Run
-from tests.factories import make_action_job, make_job
+from chroniker.alerting.callbacks import call_back
+from chroniker.models import Job, JobState, Run
+from tests.factories import make_action_job, make_job, make_output, make_run
 from tests.support.processes import wait_until
 from tests.support.types import RunTick, StartTick
 
@@ -96,7 +98,7 @@ def test_broken_callback_does_not_affect_the_run(
     run_tick: RunTick, settings: Any, calls_file: Path, name: str
 ) -> None:
     settings.CHRONIKER_JOB_ERROR_CALLBACK = f"tests.support.callbacks.{name}"
-    jobs = [make_action_job("fail boom"), make_action_job("leave 3")]
+    jobs = [make_action_job("fail boom"), make_action_job("exit 3")]
     after = make_job(schedule="")
     after.dependencies.create(upstream=jobs[0], wait_for_success=False)
     assert run_tick().exit_code == 0
@@ -104,3 +106,77 @@ def test_broken_callback_does_not_affect_the_run(
         jobs[0].pk: "failed", jobs[1].pk: "failed", after.pk: "succeeded",
     }  # fmt: skip
     assert len(calls(calls_file)) == (0 if name == "not_there" else 2)
+
+
+# --- without ticks ---
+
+
+def all_arguments(job: Job, **kwargs: Any) -> None:
+    received.append(kwargs)
+
+
+def only_run(job: Job, /, run: Run) -> None:
+    received.append({"run": run})
+
+
+def only_positional(stdout: object, /) -> None:
+    """The job, whatever its parameter is called."""
+    received.append({"job": stdout})
+
+
+def only_stderr(job: Job, stderr: str) -> None:
+    received.append({"stderr": stderr})
+
+
+received: list[dict[str, Any]] = []
+
+
+def call(settings: Any, name: str, status: str = "failed") -> tuple[Run, dict[str, Any] | None]:
+    """Report the end of a run with output, and return what the function received."""
+    received.clear()
+    settings.CHRONIKER_JOB_ERROR_CALLBACK = f"{__name__}.{name}"
+    run = make_run(make_job(), status=status)
+    make_output(run, ("stdout", "a"), ("stderr", "x"), ("stdout", "b"), ("stderr", "y"))
+    call_back(Run, run=run, job=run.job)
+    return run, received[0] if received else None
+
+
+def test_function_receives_the_arguments_that_it_accepts(settings: Any) -> None:
+    run, found = call(settings, "all_arguments")
+    assert found == {"stdout": "ab", "stderr": "xy", "run": run}
+    run, found = call(settings, "only_run")
+    assert found == {"run": run}
+    run, found = call(settings, "only_positional")
+    assert found == {"job": run.job}
+    assert call(settings, "only_stderr")[1] == {"stderr": "xy"}
+
+
+@pytest.mark.parametrize(
+    ("status", "called"),
+    [
+        ("failed", True), ("timed_out", True), ("lost", True), ("stopped", False),
+        ("succeeded", False),
+    ],
+)  # fmt: skip
+def test_only_failures_are_reported(settings: Any, status: str, called: bool) -> None:
+    assert (call(settings, "all_arguments", status)[1] is not None) is called
+
+
+@pytest.mark.parametrize(("seconds", "logged"), [(5.0, False), (5.1, True)])
+def test_slow_function_is_logged(
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    logged: bool,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def slow(job: Job) -> None:
+        now[0] += seconds
+
+    monkeypatch.setitem(globals(), "slow", slow)
+    call(settings, "slow")
+    assert (f"slow took {seconds} s" in caplog.text) is logged
+    assert bool(caplog.messages) is logged

@@ -1,4 +1,4 @@
-"""CHRONIKER_DEADMAN_URL is pinged once per tick and delays nothing for long."""
+"""CHRONIKER_DEADMAN_URL is pinged once per tick and causes no long delays."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def tick_recording_threads(path: Path) -> None:
 
 @pytest.fixture
 def watched(settings: Any, tmp_path: Path, django_user_model: Any) -> Any:
-    """A failing job; mails to its subscriber are written to files."""
+    """A failing job; emails to its subscriber are written to files."""
     settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     settings.EMAIL_FILE_PATH = str(tmp_path / "mails")
     job = make_action_job("fail boom")
@@ -259,7 +259,7 @@ def test_hanging_server_is_pinged_by_one_thread_at_a_time(
 
 
 @pytest.mark.one_database
-def test_outage_is_recorded_beside_the_lock_files(
+def test_outage_is_recorded_next_to_the_lock_files(
     run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any
 ) -> None:
     recording_server.mode = "fail"
@@ -269,3 +269,76 @@ def test_outage_is_recorded_beside_the_lock_files(
     recording_server.mode = "ok"
     run_successful_tick(run_in_fork)
     assert list(directory.glob("deadman-*.down")) == []
+
+
+# --- without ticks ---
+
+
+@pytest.mark.one_database
+def test_switch_that_was_not_pinged_waits_for_nothing() -> None:
+    switch = DeadManSwitch()
+    assert not switch.pinging
+    switch.wait()
+
+
+@pytest.mark.one_database
+def test_ping_that_takes_too_long_is_logged_and_not_repeated(
+    recording_server: RecordingServer, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CHRONIKER_DEADMAN_TIMEOUT_SECONDS = 0.5
+    recording_server.mode = "drip"
+    switch = DeadManSwitch().ping()
+    assert switch.pinging
+    switch.wait()
+    message = "The dead man's switch at 127.0.0.1 was not reached: no answer within 0.5 s"
+    assert caplog.messages == [message]
+    assert switch.pinging, "the thread may end soon"
+    (marker,) = Path(settings.CHRONIKER_RUNTIME_DIR).glob("deadman-*.down")
+    assert marker.stat().st_mode & 0o777 == 0o600
+    marker.unlink()
+    switch.ping()
+    assert caplog.messages == [message, message]
+    assert pings(recording_server) == 1
+    recording_server.released.set()
+    wait_until(lambda: not switch.pinging, timeout=20)
+
+
+@pytest.mark.one_database
+def test_outage_that_cannot_be_recorded_is_logged_each_time(
+    recording_server: RecordingServer,
+    settings: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runtime = tmp_path / "runtime"
+    runtime.write_text("a file where the directory should be")
+    recording_server.mode = "fail"
+    for _ in range(2):
+        DeadManSwitch().ping().wait()
+    assert len(caplog.messages) == 2
+    assert "500" in caplog.messages[0] and str(runtime) in caplog.messages[0]
+
+
+@pytest.mark.one_database
+def test_end_of_an_outage_is_logged_once(
+    recording_server: RecordingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "chroniker.alerting.deadman")
+    recording_server.mode = "fail"
+    DeadManSwitch().ping().wait()
+    recording_server.mode = "ok"
+    caplog.clear()
+    for _ in range(2):
+        DeadManSwitch().ping().wait()
+    assert caplog.messages == ["The dead man's switch at 127.0.0.1 is reached again"]
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("url", ["http://[secret", "nonsense-secret"])
+def test_malformed_url_is_not_logged(
+    settings: Any, caplog: pytest.LogCaptureFixture, url: str
+) -> None:
+    settings.CHRONIKER_DEADMAN_URL = url
+    DeadManSwitch().ping().wait()
+    assert "at (no host) was not reached" in caplog.text
+    assert "secret" not in caplog.text

@@ -1,15 +1,16 @@
-"""The incidents of a day in one mail."""
+"""The incidents of a day in one email."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
 
 from chroniker.alerting.digests import next_time, write_digests
-from chroniker.models import Digest, Notification
-from tests.factories import make_subscribed_job
+from chroniker.models import Digest, Incident, Notification
+from tests.factories import NOON, make_incident, make_job, make_subscribed_job
 from tests.support.mail_server import MailServer, html_of, text_of
 from tests.support.timeline import START, Timeline
 
@@ -99,3 +100,118 @@ def test_tick_creates_and_sends_the_digest(run_tick: object, mail_server: MailSe
     )
     run_tick()  # type: ignore[operator]
     assert mail_server.event_names() == ["digest"]
+
+
+# --- without mails ---
+
+DAY = timedelta(days=1)
+
+
+def write(user: Any, now: datetime = NOON, **fields: Any) -> Notification | None:
+    """Write the digest of the day before ``now``, and return its notification."""
+    row = {"next_at": now, "covered_until": now - DAY, "timezone": "UTC", "hour": 12}
+    Digest.objects.create(user=user, **row | fields)
+    write_digests(now)
+    return Notification.objects.filter(event="digest").first()
+
+
+def entries(notification: Notification | None) -> list[str]:
+    assert notification is not None
+    return [entry["summary"] for entry in notification.facts["incidents"]]
+
+
+def test_digest_lists_what_was_opened_or_resolved_in_its_period_or_is_open() -> None:
+    job, second = make_subscribed_job(), timedelta(seconds=1)
+    for summary, opened, resolved in [
+        ("opened at its start", NOON - DAY, NOON - DAY),
+        ("opened after its start", NOON - DAY + second, NOON - DAY + second),
+        ("resolved in it", NOON - 3 * DAY, NOON - second),
+        ("resolved before", NOON - 3 * DAY, NOON - 2 * DAY),
+        ("long open", NOON - 9 * DAY, None),
+        ("opened now", NOON, None),
+        ("opened later", NOON + second, None),
+    ]:
+        host = "" if resolved else summary
+        make_incident(job, host=host, summary=summary, opened_at=opened, resolved_at=resolved)
+    make_incident(make_job(), summary="of another job")
+    found = write(job.subscribers.get())
+    assert set(entries(found)) == {
+        "opened after its start", "resolved in it", "long open", "opened now",
+    }  # fmt: skip
+    assert found is not None and found.facts["since"] == (NOON - DAY).isoformat()
+    assert (found.facts["until"], found.facts["more"]) == (NOON.isoformat(), False)
+    assert (found.channel, found.recipient, found.job) == ("mail", "ann@example.com", None)
+
+
+def test_each_incident_is_listed_once_the_latest_first() -> None:
+    job = make_subscribed_job()
+    user, group = job.subscribers.get(), Group.objects.create(name="on call")
+    group.user_set.add(user)
+    job.subscriber_groups.add(group)
+    for hours in (3, 1, 2):
+        make_incident(
+            job, host=str(hours), summary=str(hours), opened_at=NOON - timedelta(hours=hours)
+        )
+    assert entries(write(user)) == ["1", "2", "3"]
+
+
+def test_entry_has_the_facts_of_its_incident() -> None:
+    job = make_subscribed_job(name="till")
+    incident = make_incident(
+        job, host="web1", severity="warning", summary="80 %", occurrences=3, muted=True,
+        opened_at=NOON - DAY / 2, resolved_at=NOON - DAY / 4,
+    )  # fmt: skip
+    found = write(job.subscribers.get())
+    assert found is not None
+    assert found.facts["incidents"] == [
+        {
+            "pk": incident.pk, "job": "till", "host": "web1", "kind": "failing",
+            "severity": "warning", "summary": "80 %", "occurrences": 3, "muted": True,
+            "opened_at": (NOON - DAY / 2).isoformat(), "resolved_at": (NOON - DAY / 4).isoformat(),
+        }
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "listed", "more"), [(200, 200, False), (201, 200, True)])
+def test_digest_lists_at_most_two_hundred_incidents(count: int, listed: int, more: bool) -> None:
+    job = make_subscribed_job()
+    moments = {"opened_at": NOON - DAY / 2, "last_seen_at": NOON, "resolved_at": NOON - DAY / 4}
+    Incident.objects.bulk_create(
+        Incident(job=job, kind="failing", severity="info", **moments) for _ in range(count)
+    )
+    found = write(job.subscribers.get())
+    assert found is not None
+    assert (len(found.facts["incidents"]), found.facts["more"]) == (listed, more)
+
+
+def test_digest_is_written_when_it_is_due_and_covers_what_follows_the_last() -> None:
+    job = make_subscribed_job()
+    make_incident(job, opened_at=NOON - DAY)
+    assert write(job.subscribers.get(), next_at=NOON + timedelta(seconds=1)) is None
+    digest = Digest.objects.get()
+    assert digest.covered_until == NOON - DAY
+    write_digests(NOON + timedelta(seconds=1))
+    digest.refresh_from_db()
+    assert digest.covered_until == NOON + timedelta(seconds=1)
+    assert digest.next_at == NOON + DAY
+    for days in (1, 2):
+        write_digests(NOON + days * DAY)
+    assert Notification.objects.filter(event="digest").count() == 3, "one for each day"
+
+
+@pytest.mark.parametrize(
+    ("user", "digest"),
+    [({"is_active": False}, {}), ({"email": "no address"}, {}), ({}, {"covered_until": None})],
+)
+def test_digest_without_recipient_or_start_only_advances(user: Any, digest: Any) -> None:
+    job = make_subscribed_job()
+    job.subscribers.update(**user)
+    make_incident(job)
+    assert write(job.subscribers.get(), **digest) is None
+    assert Digest.objects.get().next_at == NOON + DAY
+
+
+def test_hour_that_begins_now_is_tomorrow() -> None:
+    assert next_time(12, "UTC", NOON) == NOON + DAY
+    assert next_time(12, "UTC", NOON - timedelta(microseconds=1)) == NOON
+    assert next_time(12, "UTC", NOON + timedelta(minutes=5, seconds=3)) == NOON + DAY

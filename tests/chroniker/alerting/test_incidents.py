@@ -12,12 +12,20 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from chroniker.alerting.incidents import open_or_update, resolve
+from chroniker.alerting.incidents import close, open_or_update, resolve
 from chroniker.db.transactions import run_transaction
 from chroniker.enums import IncidentKind
-from chroniker.models import Incident, Job, Maintenance, Notification
+from chroniker.models import Incident, Job, JobState, Maintenance, Notification
 from chroniker.signals import incident_opened, incident_resolved
-from tests.factories import make_action_job, make_job, make_subscribed_job
+from tests.factories import (
+    make_action_job,
+    make_incident,
+    make_job,
+    make_job_state,
+    make_maintenance,
+    make_run,
+    make_subscribed_job,
+)
 from tests.support.mail_server import MailServer
 from tests.support.processes import wait_until
 from tests.support.timeline import START, Timeline
@@ -160,6 +168,114 @@ def test_concurrent_openings_create_one_incident(
         assert ended.exit_code == 0, ended.output
     assert Incident.objects.get().occurrences == 20
     assert Notification.objects.count() == 1
+
+
+def test_opening_has_its_run_first_and_last() -> None:
+    job = make_job()
+    first, last = make_run(job), make_run(job)
+    for run in (first, last, None):
+        incident = run_transaction(
+            lambda run=run: open_or_update(  # type: ignore[misc]
+                job, "", "failing", "warning", "x", START, run=run
+            )
+        )
+    assert (incident.first_run, incident.last_run) == (first, last)
+
+
+@pytest.mark.parametrize("with_run", [True, False])
+def test_resolution_has_its_run_moment_and_reason(with_run: bool) -> None:
+    job = make_job()
+    opened_by, resolved_by = make_run(job), make_run(job)
+    open_or_update(job, "", "failing", "warning", "x", START, run=opened_by)
+    resolve(
+        job, "", "failing", "fine\0 again", START + MINUTE, run=resolved_by if with_run else None
+    )
+    incident = Incident.objects.get()
+    assert incident.last_run == (resolved_by if with_run else opened_by)
+    assert incident.first_run == opened_by
+    assert (incident.resolution, incident.resolved_at) == ("fine again", START + MINUTE)
+    assert (incident.last_seen_at, incident.next_review_at) == (START + MINUTE, None)
+
+
+def test_opening_is_reported_and_its_reminder_scheduled() -> None:
+    incident = open_monitor(make_subscribed_job(reminder_hours=2), "warning")
+    assert (incident.notified_severity, incident.muted, incident.flapping) == (
+        "warning", False, False,
+    )  # fmt: skip
+    assert incident.next_review_at == START + timedelta(hours=2)
+    assert Notification.objects.get().event == "opened"
+
+
+def test_worsening_reschedules_the_next_reminder() -> None:
+    incident = open_monitor(make_subscribed_job(reminder_hours=2), "warning")
+    open_monitor(incident.job, "critical", START + MINUTE)
+    incident.refresh_from_db()
+    assert incident.notified_severity == "critical"
+    assert incident.next_review_at == START + MINUTE + timedelta(hours=2)
+
+
+def test_muted_opening_is_reviewed_and_reports_nothing() -> None:
+    job = make_subscribed_job()
+    make_maintenance(START, 3, job)
+    incident = open_monitor(job, "warning")
+    assert incident.muted
+    assert incident.next_review_at == START + 3 * MINUTE
+    assert incident.notified_severity == ""
+    open_monitor(job, "critical", START + MINUTE)
+    resolve_monitor(job)
+    assert not Notification.objects.exists()
+
+
+def test_worsening_while_flapping_is_not_reported(settings: Any) -> None:
+    settings.CHRONIKER_FLAPPING_FLIPS = 2
+    job = make_subscribed_job()
+    for seconds in range(2):
+        open_monitor(job, "warning", START + timedelta(seconds=seconds))
+        resolve_monitor(job, START + timedelta(seconds=seconds))
+    Notification.objects.all().delete()
+    assert open_monitor(job, "warning").flapping
+    open_monitor(job, "critical")
+    assert not Notification.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("flips", "events"),
+    [(2, ["opened", "resolved", "flapping"]), (3, ["opened", "resolved", "opened", "flapping"])],
+)
+def test_flapping_is_reviewed_after_a_quiet_hour(
+    settings: Any, flips: int, events: list[str]
+) -> None:
+    settings.CHRONIKER_FLAPPING_FLIPS = flips
+    job, now = make_subscribed_job(reminder_hours=2), START
+    for _ in range(3):
+        now += MINUTE
+        open_monitor(job, "warning", now)
+        now += MINUTE
+        resolve_monitor(job, now)
+    assert list(Notification.objects.order_by("pk").values_list("event", flat=True)) == events
+    reviews = Incident.objects.filter(next_review_at__isnull=False)
+    assert [incident.next_review_at for incident in reviews] == [now + timedelta(hours=1)]
+    assert reviews.get() == Incident.objects.latest("pk")
+    open_monitor(job, "warning", now)
+    assert reviews.get() == Incident.objects.latest("pk"), "the review moves to the open one"
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [("failing", (False, True)), ("overdue", (True, False)), ("condition", (1, 1))],
+)
+def test_closing_clears_the_flag_of_its_kind_and_placement(kind: str, flags: Any) -> None:
+    job = make_job()
+    for host in ("", "web1"):
+        make_job_state(job, host=host, failing_incident=True, overdue_incident=True)
+    incident = make_incident(job, kind=kind)
+    close(incident, "it no longer applies", START)
+    names = ("failing_incident", "overdue_incident")
+    states = JobState.objects.filter(job=job)
+    assert states.filter(host="").values_list(*names).get() == flags
+    assert states.filter(host="web1").values_list(*names).get() == (True, True)
+    incident.refresh_from_db()
+    assert (incident.resolved_at, incident.resolution) == (START, "it no longer applies")
 
 
 # --- as ticks make them ---

@@ -1,16 +1,22 @@
-"""The content of mails; names and output of jobs cannot break or misuse them."""
+"""The content of emails; names and output of jobs can neither break nor abuse them."""
 
 from __future__ import annotations
 
 import re
+import smtplib
 from typing import Any
 
 import pytest
+from django.core.mail import EmailMultiAlternatives
+from django.core.mail.backends.locmem import EmailBackend
 
-from chroniker.alerting.mail import build, domain, sender
+from chroniker.alerting.mail import Mail, _connect, build_mail, domain, from_address
+from chroniker.alerting.notifications import notify, notify_success
+from chroniker.alerting.notifiers import ChannelDown
+from chroniker.enums import NotificationEvent
 from chroniker.masking import Masker
-from chroniker.models import Job, JobState, Notification
-from tests.factories import make_subscribed_job
+from chroniker.models import Incident, Job, JobState, Notification
+from tests.factories import NOON, make_incident, make_run, make_subscribed_job
 from tests.support.mail_server import MailServer, html_of, text_of
 from tests.support.timeline import Timeline
 from tests.support.types import RunTick
@@ -49,7 +55,7 @@ def test_same_notification_gives_the_same_mail(mail_server: MailServer) -> None:
     timeline = Timeline()
     timeline.run_once(make_subscribed_job(), "F")
     notification = Notification.objects.get()
-    run_once, two = (build(notification, Masker()) for _ in range(2))
+    run_once, two = (build_mail(notification, Masker()) for _ in range(2))
     assert run_once.extra_headers == two.extra_headers
     assert (run_once.subject, run_once.body) == (two.subject, two.body)
 
@@ -237,13 +243,13 @@ def test_secret_split_over_two_writes_is_masked(
 
 def test_sender_address(settings: Any) -> None:
     settings.DEFAULT_FROM_EMAIL = "Shop <shop@example.com>"
-    assert sender() == "Shop <shop@example.com>"
+    assert from_address() == "Shop <shop@example.com>"
     settings.CHRONIKER_EMAIL_SENDER = "Cron"
-    assert sender() == "Cron <shop@example.com>"
+    assert from_address() == "Cron <shop@example.com>"
     settings.CHRONIKER_EMAIL_HOST_USER = "cron@example.com"
-    assert sender() == "Cron <cron@example.com>"
+    assert from_address() == "Cron <cron@example.com>"
     settings.CHRONIKER_EMAIL_HOST_USER = "AKIAIOSFODNN7"
-    assert sender() == "Cron <shop@example.com>", "the user of a mail service, and no address"
+    assert from_address() == "Cron <shop@example.com>", "the user of a mail service, and no address"
     assert domain() == "example.com"
 
 
@@ -299,3 +305,162 @@ def test_broken_site_template_falls_back_to_the_default(
     assert message["Subject"] == "[Chroniker] Warning: till (failing)"
     assert "ValueError: boom" in text_of(message) and "ValueError: boom" in html_of(message)
     assert name in caplog.text
+
+
+def test_broken_template_is_logged_once_in_each_process(
+    mail_server: MailServer,
+    settings: Any,
+    tmp_path: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chroniker.alerting.mail._broken", set())
+    folder = tmp_path / "chroniker" / "mail"
+    folder.mkdir(parents=True)
+    (folder / "incident.txt").write_text("{% nonsense %}")
+    (engine,) = settings.TEMPLATES
+    settings.TEMPLATES = [{**engine, "DIRS": [str(tmp_path)]}]
+    Timeline().run(make_subscribed_job("ann", "bob"), "F")
+    assert len(mail_server.mails) == 2
+    assert len(caplog.messages) == 1
+
+
+# --- built, and not sent ---
+
+
+def incident_mail(event: str = "opened", **fields: Any) -> EmailMultiAlternatives:
+    incident = make_incident(make_subscribed_job(name="till"), severity="warning", **fields)
+    notify(NotificationEvent(event), incident, NOON)
+    return build_mail(Notification.objects.get(), Masker())
+
+
+def test_headers_identify_site_job_and_event(settings: Any) -> None:
+    settings.CHRONIKER_SITE_URL = "https://shop.example.com"
+    mail = incident_mail("reminder")
+    notification = Notification.objects.get()
+    assert notification.job is not None
+    thread = mail.extra_headers["References"]
+    assert mail.extra_headers == {
+        "Message-ID": f"<{notification.key[:40]}@shop.example.com>",
+        "Auto-Submitted": "auto-generated",
+        "X-Auto-Response-Suppress": "All",
+        "X-Chroniker-Event": "reminder",
+        "X-Chroniker-Job": "till",
+        "X-Chroniker-Severity": "warning",
+        "List-Id": f"<job-{notification.job.pk}.chroniker.shop.example.com>",
+        "In-Reply-To": thread,
+        "References": thread,
+    }
+    notify(NotificationEvent.OPENED, Incident.objects.get(), NOON)
+    opening = build_mail(Notification.objects.get(event="opened"), Masker())
+    assert opening.extra_headers["Message-ID"] == thread
+    assert "References" not in opening.extra_headers
+
+
+def test_digest_has_a_list_of_its_own_and_no_thread(settings: Any) -> None:
+    settings.CHRONIKER_SITE_URL = "https://shop.example.com"
+    facts = {"since": NOON.isoformat(), "until": NOON.isoformat(), "incidents": []}
+    digest = Notification.objects.create(
+        event="digest", channel="mail", recipient="ann@example.com", key="x" * 64,
+        created_at=NOON, facts=facts,
+    )  # fmt: skip
+    mail = build_mail(digest, Masker())
+    assert mail.extra_headers["List-Id"] == "<digest.chroniker.shop.example.com>"
+    assert not {"References", "X-Chroniker-Job", "X-Chroniker-Severity"} & set(mail.extra_headers)
+    assert mail.subject == "[Chroniker] 0 incidents since 2026-05-04 12:00 UTC"
+
+
+def test_success_has_templates_of_its_own() -> None:
+    job = make_subscribed_job(name="till")
+    notify_success(job, make_run(job), NOON)
+    mail = build_mail(Notification.objects.get(), Masker())
+    assert "till succeeded." in mail.body
+    assert mail.extra_headers["X-Chroniker-Event"] == "succeeded"
+
+
+def test_long_subject_is_shortened_after_its_prefix(settings: Any) -> None:
+    settings.CHRONIKER_EMAIL_SUBJECT_PREFIX = "> "
+    incident = make_incident(make_subscribed_job(name="x" * 200), host="y" * 250)
+    notify(NotificationEvent.OPENED, incident, NOON)
+    mail = build_mail(Notification.objects.get(), Masker())
+    assert mail.subject.startswith("> Critical: xxx")
+    assert len(mail.subject) == 402 and mail.subject.endswith("…")
+    assert len(mail.extra_headers["X-Chroniker-Job"]) == 150
+
+
+def test_mail_has_text_and_html_for_one_recipient() -> None:
+    mail = incident_mail()
+    ((html, mimetype),) = mail.alternatives
+    assert (mimetype, mail.to) == ("text/html", ["ann@example.com"])
+    assert "<html" in str(html) and "<html" not in mail.body
+
+
+def test_domain_without_any_address_is_localhost(settings: Any) -> None:
+    settings.DEFAULT_FROM_EMAIL = ""
+    assert domain() == "localhost"
+
+
+@pytest.mark.parametrize(
+    ("site_user", "user", "expected"),
+    [("site", "", "site"), ("site", "cron", "cron"), ("", "cron", ""), ("site", "site", "site")],
+)
+def test_own_user_logs_in_where_the_site_does(
+    settings: Any, site_user: str, user: str, expected: str
+) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST_USER, settings.CHRONIKER_EMAIL_HOST_USER = site_user, user
+    settings.CHRONIKER_EMAIL_TIMEOUT = 7
+    connection: Any = _connect()
+    assert (connection.username, connection.timeout) == (expected, 7)
+    assert not connection.fail_silently
+
+
+def notification_to_send() -> Notification:
+    notify(NotificationEvent.OPENED, make_incident(make_subscribed_job()), NOON)
+    return Notification.objects.get()
+
+
+def test_batch_is_sent_through_one_connection(mail_server: MailServer) -> None:
+    notification = notification_to_send()
+    with Mail() as mail:
+        for _ in range(2):
+            mail.send(notification)
+    assert len(mail_server.mails) == 2
+    assert len({mail.session for mail in mail_server.mails}) == 1  # type: ignore[attr-defined]
+
+
+def test_rejected_mail_does_not_stop_the_channel(mail_server: MailServer) -> None:
+    mail_server.refuse.add("*")
+    with Mail() as mail, pytest.raises(smtplib.SMTPRecipientsRefused):
+        mail.send(notification_to_send())
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (smtplib.SMTPServerDisconnected("bye"), "closed the connection: bye"),
+        (smtplib.SMTPConnectError(421, "busy"), "closed the connection"),
+        (TimeoutError("slow"), "closed the connection: slow"),
+        (smtplib.SMTPAuthenticationError(535, "no"), "rejected the credentials"),
+        (ConnectionRefusedError("refused"), "cannot be reached: refused"),
+    ],
+)
+def test_unusable_mail_server_stops_the_channel(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
+) -> None:
+    def refuse(backend: object, messages: object) -> int:
+        raise error
+
+    monkeypatch.setattr(EmailBackend, "send_messages", refuse)
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    with Mail() as mail, pytest.raises(ChannelDown, match=f"the mail server {text}"):
+        mail.send(notification_to_send())
+
+
+def test_backend_that_sends_nothing_stops_the_channel(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EmailBackend, "send_messages", lambda backend, messages: 0)
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    with Mail() as mail, pytest.raises(ChannelDown, match="sent nothing"):
+        mail.send(notification_to_send())

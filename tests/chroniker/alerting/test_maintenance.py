@@ -6,9 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chroniker.alerting.maintenance import review_muted
+from chroniker.alerting.maintenance import maintenance_ends_at, next_muted_review, review_muted
 from chroniker.models import Incident, Maintenance, Run
-from tests.factories import make_job, make_maintenance, make_subscribed_job
+from tests.factories import (
+    NOON,
+    make_incident,
+    make_job,
+    make_maintenance,
+    make_subscribed_job,
+)
 from tests.support.mail_server import MailServer
 from tests.support.timeline import Timeline
 from tests.support.types import RunTick
@@ -87,3 +93,40 @@ def test_window_that_only_mutes_starts_jobs(run_tick: RunTick) -> None:
     make_maintenance(now, 60, job)
     run_tick()
     assert Run.objects.get(job=job).status == "succeeded"
+
+
+# --- without ticks ---
+
+MINUTE = timedelta(minutes=1)
+
+
+def test_last_end_of_the_active_windows_of_a_job_counts() -> None:
+    job, other = make_job(), make_job()
+    assert maintenance_ends_at(job, NOON) is None
+    make_maintenance(NOON, 90, other)
+    make_maintenance(NOON + MINUTE, 90, job)
+    make_maintenance(NOON - 10 * MINUTE, 10, job)
+    assert maintenance_ends_at(job, NOON) is None
+    make_maintenance(NOON, 20, job)
+    make_maintenance(NOON - MINUTE, 16, job, other)
+    assert maintenance_ends_at(job, NOON) == NOON + 20 * MINUTE
+    make_maintenance(NOON, 30)  # of all jobs
+    assert maintenance_ends_at(job, NOON) == NOON + 30 * MINUTE
+
+
+def test_muted_incident_is_reviewed_at_the_end_or_after_five_minutes() -> None:
+    assert next_muted_review(NOON + 4 * MINUTE, NOON) == NOON + 4 * MINUTE
+    assert next_muted_review(NOON + 6 * MINUTE, NOON) == NOON + 5 * MINUTE
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_changed_window_reviews_the_muted_incidents_of_its_jobs(every: bool) -> None:
+    job, other, later = make_job(), make_job(), NOON + MINUTE
+    muted = make_incident(job, muted=True, next_review_at=later)
+    muted_other = make_incident(other, muted=True, next_review_at=later)
+    make_incident(job, kind="overdue", next_review_at=later)
+    make_incident(job, host="x", muted=True, next_review_at=later, resolved_at=NOON)
+    make_incident(job, kind="condition", muted=True, next_review_at=None)
+    review_muted(None if every else [job.pk], NOON)
+    reviewed = set(Incident.objects.needing_review(NOON))
+    assert reviewed == ({muted, muted_other} if every else {muted})

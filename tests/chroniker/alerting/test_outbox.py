@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import transaction
 
+from chroniker.alerting.outbox import committed, enqueue, notification_key
+from chroniker.enums import NotificationEvent
 from chroniker.models import Incident, Job, Notification
-from tests.factories import make_subscribed_job
+from tests.factories import NOON, make_incident, make_run, make_subscribed_job
 from tests.support.mail_server import MailServer
 from tests.support.timeline import Timeline
 
@@ -99,7 +102,7 @@ def test_flapping_is_notified_once_until_stable(
     flapping, resolved = mail_server.mails[4:]
     assert resolved["References"] == flapping["References"]
     timeline.run(job, "FS")
-    assert mail_server.event_names()[6:] == ["opened", "resolved"], "the count began anew"
+    assert mail_server.event_names()[6:] == ["opened", "resolved"], "the count started again"
 
 
 def test_failure_that_persists_after_flapping_is_notified(mail_server: MailServer) -> None:
@@ -244,3 +247,74 @@ def test_resolution_is_sent_only_to_recipients_of_the_opening(mail_server: MailS
     job.subscribers.add(make_user("newcomer"))
     timeline.run(job, "S")
     assert [str(mail["To"]) for mail in mail_server.mails] == ["ann@example.com"] * 2
+
+
+# --- rows ---
+
+
+def key(**changes: Any) -> str:
+    parts = {
+        "incident": 1, "run": None, "event": "opened", "discriminator": "", "channel": "mail",
+        "recipient": "ann@example.com",
+    }  # fmt: skip
+    return notification_key(**parts | changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"incident": 2}, {"run": 1}, {"event": "resolved"}, {"discriminator": "x"},
+        {"channel": "site.Chat"}, {"recipient": "bob@example.com"},
+    ],
+)  # fmt: skip
+def test_each_part_makes_another_notification(change: dict[str, Any]) -> None:
+    assert key(**change) != key()
+
+
+def test_key_is_the_same_in_each_release_and_for_each_case() -> None:
+    assert key() == "44935616876c94e7893a9cc53b83c9cf99cd24516051989b3fc8a8005619649a"
+    assert key(recipient="Ann@Example.com") == key()
+    assert key(recipient="\udcff")
+
+
+def test_notification_is_written_once_and_due_at_once() -> None:
+    job = make_subscribed_job()
+    incident, run = make_incident(job), make_run(job)
+    recipients = [("mail", "ann@example.com"), ("site.Chat", "")]
+    for event in ("opened", "opened", "resolved"):
+        written = enqueue(
+            NotificationEvent(event), recipients, NOON, job=job, incident=incident, run=run,
+            facts={"severity": "warning"},
+        )  # fmt: skip
+        assert written == 2
+    assert Notification.objects.count() == 4
+    row = Notification.objects.get(event="opened", channel="mail")
+    assert (row.job, row.incident, row.run) == (job, incident, run)
+    assert (row.created_at, row.next_attempt_at, row.recipient) == (NOON, NOON, "ann@example.com")
+    assert (row.facts, row.attempts, row.sent_at) == ({"severity": "warning"}, 0, None)
+
+
+def test_runs_of_one_incident_share_their_notification() -> None:
+    job = make_subscribed_job()
+    incident = make_incident(job)
+    for with_incident in (incident, None):
+        for run in (make_run(job), make_run(job)):
+            enqueue(
+                NotificationEvent.OPENED, [("mail", "ann@example.com")], NOON, job=job,
+                incident=with_incident, run=run,
+            )  # fmt: skip
+    assert Notification.objects.filter(incident=incident).count() == 1
+    assert Notification.objects.filter(incident=None).count() == 2
+
+
+def test_committed_notifications_are_sent_without_delay() -> None:
+    job, recipients = make_subscribed_job(), [("mail", "ann@example.com")]
+    committed.test_and_clear()
+    with transaction.atomic():
+        assert enqueue(NotificationEvent.OPENED, [], NOON, job=job) == 0
+    assert not committed.test_and_clear()
+    with transaction.atomic():
+        enqueue(NotificationEvent.OPENED, recipients, NOON, job=job)
+        assert not committed.test_and_clear()
+    assert committed.test_and_clear()
+    assert not committed.test_and_clear()

@@ -129,7 +129,7 @@ def test_tick_of_a_long_running_host_reports_overdue(
         hostname="gone", schedule="@every 1h", created_at=now - timedelta(minutes=66)
     )
     run_tick()
-    assert not Incident.objects.exists(), "it has just come up, and judges nobody"
+    assert not Incident.objects.exists(), "a host that has just started reports no overdue jobs"
     Host.objects.filter(name="web1").update(up_since=now - timedelta(minutes=6))
     run_tick()
     assert mail_server.event_names() == ["opened"]
@@ -183,3 +183,35 @@ def test_overdue_check_needs_two_queries(jobs: int) -> None:
     with CaptureQueriesContext(connection) as captured:
         assert not record_heartbeat("web1").overdue
     assert len(captured) == 2
+
+
+@pytest.mark.parametrize(
+    ("hostname", "host", "who"), [("", "", "any host"), ("web1", "", "host web1")]
+)
+def test_summary_says_when_it_was_due_and_who_should_have_started_it(
+    hostname: str, host: str, who: str
+) -> None:
+    make_job(hostname=hostname, **DUE)
+    Timeline().advance(minutes=10).evaluate_incidents()
+    incident = Incident.objects.get()
+    assert incident.summary == f"Due at 2026-03-01 12:00:00Z, and not started by {who}."
+    assert (incident.kind, incident.severity, incident.host) == ("overdue", "warning", host)
+    assert incident.opened_at == START + timedelta(minutes=10)
+
+
+def test_job_of_every_host_is_overdue_where_it_was_not_started() -> None:
+    job = make_job(hostname="*", **DUE)
+    Timeline("web1").advance(minutes=10).evaluate_incidents()
+    incident = Incident.objects.get()
+    assert (incident.job, incident.host) == (job, "web1")
+    assert incident.summary.endswith("not started by web1.")
+
+
+@pytest.mark.parametrize(("seconds", "opened"), [(299, False), (301, True)])
+def test_job_is_overdue_after_the_seconds_of_the_setting(
+    settings: Any, seconds: int, opened: bool
+) -> None:
+    settings.CHRONIKER_OVERDUE_SECONDS = 300
+    make_job(**DUE)
+    Timeline().advance(seconds=seconds).evaluate_incidents()
+    assert Incident.objects.exists() == opened

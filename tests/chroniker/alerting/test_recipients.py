@@ -93,7 +93,7 @@ def test_address_in_another_case_is_one_address() -> None:
     assert [address.lower() for address in subscriber_addresses(job)] == ["ann@example.com"]
 
 
-def test_group_member_is_no_recipient_of_other_jobs() -> None:
+def test_group_member_is_not_a_recipient_of_other_jobs() -> None:
     group = Group.objects.create(name="on call")
     group.user_set.add(make_user("bob"))
     job, other = make_job(), make_job()
@@ -102,7 +102,7 @@ def test_group_member_is_no_recipient_of_other_jobs() -> None:
     assert subscriber_addresses(other) == []
 
 
-def test_digest_beside_single_mails_changes_no_recipient() -> None:
+def test_digest_in_addition_to_mails_changes_no_recipient() -> None:
     job = make_subscribed_job("ann")
     Digest.objects.create(user=job.subscribers.get(), digest_only=False)
     assert subscriber_addresses(job) == ["ann@example.com"]
@@ -140,7 +140,7 @@ def _without_address() -> Job:
         (make_subscribed_job, ["ann@example.com"]),
     ],
 )
-def test_admins_stand_in_only_where_nobody_is_subscribed(
+def test_admins_are_notified_only_if_nobody_is_subscribed(
     settings: Any, make: Any, expected: list[str]
 ) -> None:
     settings.CHRONIKER_EMAIL_TO_ADMINS = True
@@ -162,4 +162,4 @@ def test_only_an_address_that_is_not_empty_is_logged(caplog: pytest.LogCaptureFi
     assert not is_mail_address("")
     assert caplog.messages == []
     assert not is_mail_address("ann")
-    assert "'ann' is not a mail address" in caplog.text
+    assert "'ann' is not an email address" in caplog.text

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from chroniker.alerting.attempts import FAILURES_COUNTER, UNFINISHED
+from chroniker.alerting.notifiers import Notifier
+from chroniker.alerting.sender import SenderProcess
 from chroniker.models import Counter, Notification, Run
-from tests.factories import make_action_job, make_due, make_subscribed_job
+from tests.factories import (
+    make_action_job,
+    make_due,
+    make_incident,
+    make_notification,
+    make_subscribed_job,
+)
 from tests.support.mail_server import MailServer, text_of
 from tests.support.processes import wait_until
 from tests.support.silent_server import run_silent_server
@@ -205,3 +218,138 @@ def test_poison_notification_does_not_block_others_forever(
     tick.kill(signal.SIGKILL)
     tick.wait(10)
     assert mail_server.mails[0]["To"] == "cleo@example.com"
+
+
+# --- one sender process ---
+
+
+class Parent:
+    """The tick, as its sender process sees it."""
+
+    def __init__(self) -> None:
+        self.may_fork = True
+        self.forks = 0
+        self.now = datetime.now(UTC)
+        reader, self.kept = os.pipe()
+        os.close(reader)
+        self.process = SenderProcess(
+            lambda: self.now, lambda: self.may_fork, self._before_fork, lambda: [self.kept]
+        )
+
+    def _before_fork(self) -> None:
+        self.forks += 1
+        connection.close()
+
+    def finish(self) -> None:
+        """Poll until the process has ended."""
+        deadline = time.monotonic() + 30
+        while self.process.busy and time.monotonic() < deadline:
+            self.process.wait(1)
+            self.process.poll()
+        assert not self.process.busy
+
+
+@pytest.fixture
+def parent(no_leftovers: object, settings: Any) -> Iterator[Parent]:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+    parent = Parent()
+    yield parent
+    parent.process.close()
+    with contextlib.suppress(OSError):
+        os.close(parent.kept)
+
+
+def make_due_notification(parent: Parent, **fields: Any) -> Notification:
+    row = {"next_attempt_at": parent.now, "created_at": parent.now}
+    return make_notification(make_incident(), "key", **row | fields)
+
+
+class Witness(Notifier):
+    """Fails with the facts of its process."""
+
+    def send(self, notification: Notification) -> None:
+        handlers = {signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)}
+        kept = notification.facts["file"] in open_files()
+        raise ValueError(f"default={handlers == {signal.SIG_DFL}} kept={kept}")
+
+
+def open_files() -> list[str]:
+    """What the file descriptors of this process refer to."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(link))
+    return found
+
+
+def test_process_is_forked_on_request_when_something_is_due(parent: Parent) -> None:
+    notification, process = make_due_notification(parent), parent.process
+    process.poll()
+    assert (process.busy, parent.forks) == (False, 0)
+    process.request()
+    assert process.busy
+    process.poll()
+    assert (process.busy, parent.forks) == (True, 1)
+    process.request()
+    process.poll()
+    assert parent.forks == 1, "one at a time"
+    parent.finish()
+    notification.refresh_from_db()
+    assert (notification.sent_at, parent.forks) == (parent.now, 1)
+
+
+def test_request_without_anything_due_forks_nothing(parent: Parent) -> None:
+    make_due_notification(parent, next_attempt_at=parent.now + timedelta(seconds=1))
+    parent.process.request()
+    parent.process.poll()
+    assert (parent.process.busy, parent.forks) == (False, 0)
+
+
+def test_request_waits_until_forking_is_safe(parent: Parent) -> None:
+    make_due_notification(parent)
+    parent.may_fork = False
+    parent.process.request()
+    parent.process.poll()
+    assert (parent.process.busy, parent.forks) == (True, 0)
+    started = time.monotonic()
+    parent.process.wait(20)
+    assert time.monotonic() - started < 10, "it is asked again soon"
+    parent.may_fork = True
+    parent.process.wait(20)
+    assert time.monotonic() - started < 10, "it can be forked at once"
+    parent.process.poll()
+    assert parent.forks == 1
+    parent.finish()
+
+
+def test_idle_process_waits_as_long_as_it_is_told(parent: Parent) -> None:
+    started = time.monotonic()
+    parent.process.wait(0.05)
+    assert time.monotonic() - started >= 0.05
+
+
+def test_process_keeps_neither_signal_handlers_nor_files_of_the_tick(parent: Parent) -> None:
+    file = os.readlink(f"/proc/self/fd/{parent.kept}")
+    notification = make_due_notification(
+        parent, channel=f"{__name__}.Witness", facts={"file": file}
+    )
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        parent.process.request()
+        parent.process.poll()
+        parent.finish()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    notification.refresh_from_db()
+    assert notification.last_error == "ValueError: default=True kept=False"
+
+
+def test_closing_kills_the_process(parent: Parent) -> None:
+    make_due_notification(parent, channel="tests.support.notifiers.HangingNotifier")
+    parent.process.request()
+    parent.process.poll()
+    wait_until(lambda: Notification.objects.get().attempts == 1, timeout=30)
+    parent.process.close()
+    assert not parent.process.busy
+    parent.process.close()
+    assert Notification.objects.get().sent_at is None

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import standardwebhooks
 
+from chroniker.alerting.notifications import notify, notify_success
 from chroniker.alerting.signatures import verify
-from chroniker.models import Notification
-from tests.factories import make_subscribed_job
+from chroniker.alerting.webhook import build_payload
+from chroniker.enums import NotificationEvent
+from chroniker.masking import Masker
+from chroniker.models import Incident, Notification
+from tests.factories import NOON, make_incident, make_run, make_subscribed_job
 from tests.support.mail_server import MailServer, WebhookReceiver
 from tests.support.timeline import Timeline
 
@@ -111,3 +115,70 @@ def test_secrets_are_masked(
     timeline.run(make_subscribed_job(), "F", error="ValueError: canary-of-settings-1")
     assert b"canary" not in webhook_receiver.requests[0][1]
     assert SECRET.encode() not in webhook_receiver.requests[0][1]
+
+
+# --- the payload ---
+
+
+def test_payload_of_an_incident(settings: Any) -> None:
+    settings.CHRONIKER_SITE_URL = "https://example.com"
+    job = make_subscribed_job(name="till", runbook_url="https://wiki.example.com/till")
+    incident = make_incident(
+        job, host="web1", severity="warning", kind="condition", summary="80 %", occurrences=3,
+        opened_at=NOON, last_seen_at=NOON,
+    )  # fmt: skip
+    notify(NotificationEvent.OPENED, incident, NOON)
+    Incident.objects.update(summary="99 %", severity="critical", occurrences=4)
+    payload = build_payload(Notification.objects.get(), Masker())
+    admin = "https://example.com/admin/chroniker"
+    assert payload == {
+        "type": "incident.opened",
+        "timestamp": NOON.isoformat(),
+        "data": {
+            "job": {"id": job.pk, "name": "till", "url": f"{admin}/job/{job.pk}/change/"},
+            "runbook_url": "https://wiki.example.com/till",
+            "incident": {
+                "id": incident.pk, "kind": "condition", "host": "web1", "severity": "warning",
+                "summary": "80 %", "opened_at": NOON.isoformat(), "resolved_at": None,
+                "resolution": "", "occurrences": 3,
+                "url": f"{admin}/incident/{incident.pk}/change/",
+            },
+            "run": None,
+        },
+    }  # fmt: skip
+
+
+def test_payload_of_a_run() -> None:
+    job = make_subscribed_job()
+    run = make_run(
+        job, status="failed", ran_on="web1", started_at=NOON, duration_seconds=1.5, exit_code=3,
+        error="x" * 3000,
+    )  # fmt: skip
+    notify_success(job, run, NOON)
+    payload: Any = build_payload(Notification.objects.get(), Masker())
+    assert (payload["type"], payload["data"]["incident"]) == ("run.succeeded", None)
+    assert payload["data"]["run"] == {
+        "id": run.pk, "status": "failed", "host": "web1", "started_at": NOON.isoformat(),
+        "duration_seconds": 1.5, "exit_code": 3, "error": "x" * 2000, "url": "",
+    }  # fmt: skip
+
+
+def test_payload_of_a_run_that_never_started_and_of_a_deleted_job() -> None:
+    job = make_subscribed_job()
+    notify_success(job, make_run(job, started_at=None), NOON)
+    Notification.objects.update(job=None)
+    payload: Any = build_payload(Notification.objects.get(), Masker())
+    assert payload["data"]["run"]["started_at"] is None
+    assert payload["data"]["job"] is None
+
+
+def test_every_text_of_the_payload_is_masked() -> None:
+    secret = "canary-of-settings-1"
+    job = make_subscribed_job(name=secret)
+    incident = make_incident(
+        job, summary=secret, resolution=secret, last_run=make_run(job, error=secret)
+    )
+    notify(NotificationEvent.OPENED, incident, NOON)
+    payload = build_payload(Notification.objects.get(), Masker([secret]))
+    assert secret not in json.dumps(payload)
+    assert json.dumps(payload).count("********") == 4

@@ -1,18 +1,32 @@
-"""Which slots, retries and requests are claimed, and by whom."""
+"""Which slots, retries and requests are claimed, and by which host."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.utils.timezone import now
 
-from chroniker.models import Job, JobDependency, JobState, Run
-from tests.factories import make_action_job, make_due, make_due_job, make_job
+from chroniker.alerting import incidents
+from chroniker.db.transactions import run_transaction
+from chroniker.engine.claims import (
+    ClaimedRun,
+    ClaimOptions,
+    ClaimResult,
+    block_state,
+    claim,
+    due_state_ids,
+    new_token,
+)
+from chroniker.engine.job_names import find_jobs
+from chroniker.engine.planning import plan_changed_jobs
+from chroniker.enums import BlockedReason, IncidentKind, Severity
+from chroniker.models import Host, Incident, Job, JobDependency, JobState, Run
+from tests.factories import NOON, make_action_job, make_due, make_due_job, make_job, make_running
 from tests.support.types import RunInFork, RunTick, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -20,7 +34,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 class TestRetries:
     def test_retry_delay_doubles_until_retries_are_used_up(self, run_tick: RunTick) -> None:
-        job = make_action_job("leave 1", max_retries=2, retry_delay_seconds=100)
+        job = make_action_job("exit 1", max_retries=2, retry_delay_seconds=100)
         run_tick()
         delays = []
         for _ in range(3):
@@ -40,7 +54,7 @@ class TestRetries:
         assert (state.retries_total, state.failures_error, state.retry_at) == (2, 3, None)
 
     def test_due_slot_supersedes_a_retry(self, run_tick: RunTick) -> None:
-        job = make_action_job("leave 1", max_retries=2)
+        job = make_action_job("exit 1", max_retries=2)
         run_tick()
         make_due(job)
         assert JobState.objects.update(retry_at=now() - timedelta(seconds=1))
@@ -141,8 +155,8 @@ class TestExclusion:
 
 
 def test_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick) -> None:
-    first = make_action_job("leave 1", max_retries=1, retry_delay_seconds=1000)
-    then = make_job(command="act", args="leave 1", max_retries=2, retry_delay_seconds=1000)
+    first = make_action_job("exit 1", max_retries=1, retry_delay_seconds=1000)
+    then = make_job(command="act", args="exit 1", max_retries=2, retry_delay_seconds=1000)
     JobDependency.objects.create(
         downstream=then, upstream=first, wait_for_success=False, wait_for_completion=True
     )
@@ -159,7 +173,7 @@ def test_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick) 
 def test_disabled_job_is_not_retried(
     run_tick: RunTick, start_tick: StartTick, tmp_path: Path
 ) -> None:
-    job = make_action_job("leave 1", max_retries=3, retry_delay_seconds=1000)
+    job = make_action_job("exit 1", max_retries=3, retry_delay_seconds=1000)
     run_tick()
     Job.objects.update(enabled=False)
     run_tick()
@@ -167,3 +181,349 @@ def test_disabled_job_is_not_retried(
     run_tick()
     assert Run.objects.filter(job=job).count() == 1
     assert JobState.objects.get(job=job).retry_at is None
+
+
+SLOT = NOON
+HOUR = timedelta(hours=1)
+
+
+def make_hourly_job(*, first_slot: datetime = SLOT, **fields: Any) -> Job:
+    """A planned job with a slot each hour from ``first_slot``."""
+    job = make_job(schedule="@every 1h", created_at=first_slot - HOUR, **fields)
+    Host.objects.get_or_create(name="web1")
+    plan_changed_jobs(first_slot - HOUR)
+    return job
+
+
+def make_options(**limits: Any) -> ClaimOptions:
+    return ClaimOptions(**{"host": "web1", "owner": "tick-1-a.lock", "max_parallel": 10} | limits)
+
+
+def claim_at(
+    moment: datetime, *, token: str = "", horizon: datetime | None = None, force: bool = False,
+    **limits: Any,
+) -> ClaimResult:  # fmt: skip
+    return run_transaction(
+        lambda: claim(
+            make_options(**limits), horizon or moment, moment, token or new_token(), force=force
+        )
+    )
+
+
+def claim_one(moment: datetime, **options: Any) -> ClaimedRun:
+    (item,) = claim_at(moment, **options).started
+    return item
+
+
+def state_of(job: Job) -> JobState:
+    return JobState.objects.get(job=job)
+
+
+def release_all() -> None:
+    """End every run, without any effect on its state."""
+    Run.objects.running().update(status="succeeded", ended_at=SLOT)
+    JobState.objects.update(lease_token=None, current_run=None, lease_host="")
+
+
+class TestStartLag:
+    """This is a contract: the metric ``chroniker_job_start_lag_seconds`` is computed from it."""
+
+    def test_lag_of_a_scheduled_run_is_observed(self) -> None:
+        job = make_hourly_job()
+        claim_at(SLOT + timedelta(seconds=90))
+        state = state_of(job)
+        assert (state.start_lag_seconds_sum, state.start_lag_count) == (90, 1)
+        ((bound, count),) = state.start_lag_buckets.items()
+        assert float(bound) >= 90 and count == 1
+
+    def test_lags_add_up(self) -> None:
+        job = make_hourly_job()
+        claim_at(SLOT + timedelta(seconds=90))
+        release_all()
+        claim_at(SLOT + HOUR + timedelta(seconds=2.5))
+        state = state_of(job)
+        assert (state.start_lag_seconds_sum, state.start_lag_count) == (92.5, 2)
+        assert sum(state.start_lag_buckets.values()) == 2
+        assert min(float(bound) for bound in state.start_lag_buckets) < 90
+
+    def test_lag_counts_from_the_start_time_that_the_jitter_gives(self) -> None:
+        job = make_hourly_job(jitter_seconds=600)
+        start = state_of(job).next_run_at
+        assert start is not None and start > SLOT
+        claim_at(start + timedelta(seconds=5))
+        assert state_of(job).start_lag_seconds_sum == 5
+
+    def test_run_that_was_not_scheduled_has_no_lag(self) -> None:
+        job = make_hourly_job()
+        JobState.objects.request_run(SLOT - timedelta(minutes=10))
+        claim_at(SLOT - timedelta(minutes=5))
+        assert (state_of(job).start_lag_count, state_of(job).start_lag_seconds_sum) == (0, 0)
+        assert Run.objects.get().trigger == "manual"
+
+    def test_lag_is_never_negative(self) -> None:
+        job = make_hourly_job()
+        claim_at(SLOT - timedelta(seconds=5), horizon=SLOT)
+        assert (state_of(job).start_lag_count, state_of(job).start_lag_seconds_sum) == (1, 0)
+
+
+class TestOpenedRuns:
+    def test_run_and_lease_name_their_owner(self, settings: Any) -> None:
+        settings.CHRONIKER_LEASE_SECONDS = 30
+        job = make_hourly_job()
+        JobState.objects.update(
+            blocked_reason="capacity", blocked_detail="full", stop_requested_at=SLOT,
+            parts_total=5, parts_done=2, progress_at=SLOT,
+        )  # fmt: skip
+        moment = SLOT + timedelta(seconds=3)
+        item = claim_one(moment, token="my token")
+        state, run = state_of(job), Run.objects.get()
+        assert (item.token, item.run, item.state, item.job) == ("my token", run, state, job)
+        assert (state.lease_token, state.lease_host, state.lease_owner) == (
+            "my token", "web1", "tick-1-a.lock",
+        )  # fmt: skip
+        assert timedelta(seconds=20) < state.lease_expires_at - now() < timedelta(seconds=31)  # type: ignore[operator]
+        assert state.current_run == run
+        assert (state.last_started_at, state.next_slot_at) == (moment, SLOT + HOUR)
+        assert (state.blocked_reason, state.blocked_detail) == ("", "")
+        assert state.stop_requested_at is None
+        assert (state.parts_total, state.parts_done, state.progress_at) == (None, None, None)
+        assert (run.status, run.trigger, run.attempt) == ("running", "schedule", 1)
+        assert (run.scheduled_for, run.started_at, run.ran_on) == (SLOT, moment, "web1")
+
+    def test_runs_with_a_downstream_are_marked(self) -> None:
+        first = make_hourly_job(priority=1)
+        then = make_hourly_job()
+        JobDependency.objects.create(downstream=then, upstream=first, wait_for_success=False,
+                                     wait_for_completion=False)  # fmt: skip
+        started = claim_at(SLOT).started
+        assert [(item.job, item.has_downstream) for item in started] == [
+            (first, True), (then, False),
+        ]  # fmt: skip
+
+    def test_second_run_of_a_slot_has_the_next_attempt(self) -> None:
+        job = make_hourly_job()
+        claim_at(SLOT)
+        release_all()
+        JobState.objects.update(next_slot_at=SLOT, next_run_at=SLOT)  # the clock was set back
+        assert claim_one(SLOT).run.attempt == 2
+        release_all()
+        JobState.objects.filter(job=job).request_run(SLOT - timedelta(seconds=1))
+        assert claim_one(SLOT).run.attempt == 1, "another slot"
+
+    def test_overdue_incident_is_resolved_by_the_start(self) -> None:
+        job, other = make_hourly_job(), make_hourly_job(first_slot=SLOT + HOUR)
+        for each in (job, other):
+            incidents.open_or_update(
+                each, "", IncidentKind.OVERDUE, Severity.WARNING, "It is late.", SLOT
+            )
+        JobState.objects.update(overdue_incident=True)
+        claim_at(SLOT)
+        assert Incident.objects.open().get().job == other
+        assert not state_of(job).overdue_incident and state_of(other).overdue_incident
+
+    def test_invalid_schedule_at_the_moment_of_the_claim_blocks_the_job(self) -> None:
+        job = make_hourly_job()
+        Job.objects.update(schedule="nonsense")
+        job.refresh_from_db()
+        Job.objects.update(planned_from=job.definition)
+        result = claim_at(SLOT)
+        assert (result.started, result.missed) == ([], [])
+        state = state_of(job)
+        assert (state.lease_token, state.lease_host, state.lease_owner) == (None, "", "")
+        assert state.lease_expires_at is None
+        assert (state.next_slot_at, state.next_run_at) == (None, None)
+        assert state.blocked_reason == "schedule" and "nonsense" in state.blocked_detail
+
+
+class TestMissedSlots:
+    def test_missed_slots_have_one_row_and_a_counter(self) -> None:
+        job = make_hourly_job()
+        result = claim_at(SLOT + 3 * HOUR)
+        (missed,) = result.missed
+        assert Run.objects.get(status="missed") == missed
+        missed.refresh_from_db()
+        assert (missed.scheduled_for, missed.missed_slots, missed.missed_reason) == (
+            SLOT, 3, "downtime",
+        )  # fmt: skip
+        assert (missed.attempt, missed.trigger, missed.ended_at) == (
+            0, "schedule", SLOT + 3 * HOUR,
+        )  # fmt: skip
+        assert result.started[0].run.scheduled_for == SLOT + 3 * HOUR
+        assert state_of(job).missed_downtime == 3
+        assert state_of(job).next_run_at == SLOT + 4 * HOUR
+
+    def test_slots_missed_again_after_the_clock_was_set_back_are_added_to_their_row(self) -> None:
+        job = make_hourly_job()
+        for missed in (1, 2):
+            assert len(claim_at(SLOT + missed * HOUR).missed) == (missed == 1)
+            release_all()
+            JobState.objects.update(next_slot_at=SLOT, next_run_at=SLOT)
+        assert Run.objects.get(status="missed").missed_slots == 3
+        assert state_of(job).missed_downtime == 3
+
+    def test_state_without_a_slot_to_run_is_released(self) -> None:
+        job = make_hourly_job(start_deadline_seconds=60)
+        result = claim_at(SLOT + timedelta(seconds=61))
+        assert result.started == []
+        (missed,) = result.missed
+        assert (missed.missed_reason, missed.missed_slots) == ("deadline", 1)
+        state = state_of(job)
+        assert (state.lease_token, state.lease_host, state.lease_owner) == (None, "", "")
+        assert (state.missed_deadline, state.start_lag_count) == (1, 0)
+        assert state.next_slot_at == SLOT + HOUR
+
+
+class TestRetriesOfSlots:
+    def make_failed_job(self) -> Job:
+        """A job whose slot is to be retried."""
+        job = make_hourly_job()
+        claim_at(SLOT)
+        release_all()
+        JobState.objects.update(
+            retry_at=SLOT + timedelta(minutes=5), retry_slot_at=SLOT, retry_attempt=2
+        )
+        return job
+
+    def test_retry_that_is_due_runs_its_slot_again(self) -> None:
+        job = self.make_failed_job()
+        assert claim_at(SLOT + timedelta(minutes=4)).started == []
+        run = claim_one(SLOT + timedelta(minutes=5)).run
+        assert (run.trigger, run.attempt, run.scheduled_for) == ("retry", 2, SLOT)
+        state = state_of(job)
+        assert (state.retry_at, state.retry_slot_at, state.retries_total) == (None, None, 1)
+        assert state.start_lag_count == 1, "of the first attempt"
+        assert state.next_slot_at == SLOT + HOUR
+
+    def test_retry_is_superseded_by_a_slot_that_is_due(self) -> None:
+        job = self.make_failed_job()
+        run = claim_one(SLOT + HOUR).run
+        assert (run.trigger, run.attempt, run.scheduled_for) == ("schedule", 1, SLOT + HOUR)
+        state = state_of(job)
+        assert (state.retry_at, state.retry_slot_at, state.retries_total) == (None, None, 0)
+
+    def test_retry_is_dropped_when_its_slot_is_run_on_request(self) -> None:
+        job = self.make_failed_job()
+        JobState.objects.request_run(SLOT)
+        run = claim_one(SLOT + timedelta(minutes=1)).run
+        assert (run.trigger, run.scheduled_for, run.attempt) == ("manual", SLOT, 2)
+        state = state_of(job)
+        assert (state.retry_at, state.retry_slot_at) == (None, None)
+
+    def test_retry_survives_a_request_for_another_moment(self) -> None:
+        job = self.make_failed_job()
+        JobState.objects.request_run(SLOT + timedelta(minutes=1))
+        claim_at(SLOT + timedelta(minutes=1))
+        state = state_of(job)
+        assert (state.retry_at, state.retry_slot_at) == (SLOT + timedelta(minutes=5), SLOT)
+
+
+class TestRequestedRuns:
+    def test_forced_run_is_for_now_and_clears_the_request(self) -> None:
+        job = make_hourly_job()
+        JobState.objects.request_run(SLOT - 2 * HOUR)
+        moment = SLOT - timedelta(minutes=7)
+        run = claim_one(moment, force=True, only=frozenset([job.pk])).run
+        assert (run.trigger, run.scheduled_for) == ("manual", moment)
+        state = state_of(job)
+        assert (state.run_requested_at, state.run_requested_by) == (None, "")
+        assert state.next_slot_at == SLOT, "the schedule continues"
+
+    def test_run_requested_by_a_dependency_says_so(self) -> None:
+        make_hourly_job()
+        JobState.objects.update(run_requested_at=SLOT - HOUR, run_requested_by="dependency")
+        run = claim_one(SLOT - timedelta(minutes=7)).run
+        assert (run.trigger, run.scheduled_for) == ("dependency", SLOT - HOUR)
+
+    def test_running_job_is_not_forced(self) -> None:
+        job = make_hourly_job()
+        claim_at(SLOT)
+        assert claim_at(SLOT, force=True, only=frozenset([job.pk])).started == []
+
+
+class TestLimits:
+    def test_running_jobs_of_the_host_count_against_its_capacity(self) -> None:
+        for _ in range(3):
+            make_hourly_job()
+        make_running(make_job(), lease_host="web1")
+        make_running(make_job(), lease_host="web2")
+        assert claim_at(SLOT, max_parallel=1).started == []
+        assert len(claim_at(SLOT, max_parallel=3).started) == 2
+        assert claim_at(SLOT, max_parallel=3).started == []
+
+    def test_higher_priority_is_claimed_first_and_then_what_is_due_longest(self) -> None:
+        late = make_hourly_job(first_slot=SLOT + timedelta(minutes=1))
+        early, urgent = make_hourly_job(), make_hourly_job(priority=1)
+        moment = SLOT + timedelta(minutes=2)
+        order = [urgent, early, late]
+        assert due_state_ids(make_options(), moment) == [state_of(job).pk for job in order]
+        assert due_state_ids(make_options(max_parallel=2), moment) == [
+            state_of(job).pk for job in order[:2]
+        ]
+        assert [claim_one(moment, max_parallel=n + 1).job for n in range(3)] == order
+
+    def test_only_chosen_jobs_and_states_are_claimed(self) -> None:
+        jobs = [make_hourly_job() for _ in range(3)]
+        assert claim_one(SLOT, only=frozenset([jobs[1].pk])).job == jobs[1]
+        assert claim_one(SLOT, only_states=frozenset([state_of(jobs[2]).pk])).job == jobs[2]
+        assert due_state_ids(make_options(only=frozenset([jobs[0].pk])), SLOT - HOUR) == [
+            state_of(jobs[0]).pk
+        ], "chosen by name, so it need not be due"
+        assert due_state_ids(make_options(), SLOT - HOUR) == []
+
+    def test_paused_host_claims_nothing(self) -> None:
+        make_hourly_job()
+        Host.objects.update(paused=True)
+        assert claim_at(SLOT).started == []
+
+    @pytest.mark.parametrize("lock_rows", [True, False, None])
+    def test_job_is_claimed_once_with_and_without_row_locks(
+        self, settings: Any, lock_rows: bool | None
+    ) -> None:
+        settings.CHRONIKER_SELECT_FOR_UPDATE = lock_rows
+        first, then = make_hourly_job(priority=-1), make_hourly_job()
+        JobDependency.objects.create(downstream=then, upstream=first)
+        assert claim_one(SLOT).job == first, "the other waits for it"
+        assert claim_at(SLOT).started == []
+
+
+class TestRepeatedClaims:
+    def test_repeated_claim_returns_the_same_runs_and_renews_their_leases(self) -> None:
+        make_hourly_job()
+        first = claim_one(SLOT, token="my token")
+        JobState.objects.update(lease_expires_at=now() - timedelta(days=1))
+        again = claim_one(SLOT, token="my token")
+        assert (again.run, again.token) == (first.run, "my token")
+        assert state_of(first.job).lease_expires_at > now()  # type: ignore[operator]
+        assert state_of(first.job).start_lag_count == 1
+        assert Run.objects.count() == 1
+
+
+class TestBlockState:
+    def test_blocked_state_leaves_the_queue(self) -> None:
+        job = make_hourly_job()
+        JobState.objects.request_run(SLOT)
+        JobState.objects.update(retry_at=SLOT)
+        block_state(state_of(job).pk, BlockedReason.COMMAND, "x" * 600)
+        state = state_of(job)
+        assert (state.due_at, state.next_slot_at, state.run_requested_by) == (None, None, "")
+        assert (state.blocked_reason, state.blocked_detail) == ("command", "x" * 500)
+
+    def test_state_with_an_owner_is_not_blocked(self) -> None:
+        state = make_running(make_hourly_job())
+        block_state(state.pk, BlockedReason.COMMAND, "refused")
+        state.refresh_from_db()
+        assert (state.blocked_reason, state.next_slot_at) == ("", SLOT)
+
+
+class TestFindJobs:
+    def test_jobs_are_found_by_name_or_else_by_key(self) -> None:
+        one, two = make_job(name="one"), make_job(name="two")
+        named = make_job(name=str(two.pk))
+        found, unknown = find_jobs([" one ", str(one.pk), str(two.pk)])
+        assert sorted(job.name for job in found) == sorted([one.name, named.name])
+        assert unknown == []
+
+    def test_unknown_names_are_returned(self) -> None:
+        job = make_job(name="one")
+        unknown = ["nobody", "-1", str(job.pk + 1), "9" * 18, "9" * 40]
+        assert find_jobs(["one", *unknown]) == ([job], unknown)

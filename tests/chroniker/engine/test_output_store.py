@@ -9,8 +9,10 @@ import psutil
 import pytest
 from django.db import connection
 
-from chroniker.models import OutputChunk, Run
-from tests.factories import make_action_job
+from chroniker.engine.output_store import append_output, store_output, store_progress
+from chroniker.models import JobState, OutputChunk, Run
+from chroniker.processes.output import OutputBatch, OutputPiece
+from tests.factories import NOON, make_action_job, make_job, make_run, make_running
 from tests.support.runs import stored_output
 from tests.support.types import RunInFork, RunTick
 
@@ -62,3 +64,91 @@ def test_large_output_is_kept_as_head_and_tail(
     chunks = list(OutputChunk.objects.filter(run=run).order_by("offset"))
     assert sum(chunk.size for chunk in chunks) <= 64 * 1024 + 64
     assert chunks[-1].offset + chunks[-1].size == run.stdout_bytes
+
+
+def pieces_of(*sizes: int, stream: str = "stdout") -> list[OutputPiece]:
+    """Pieces of so many characters, one after the other."""
+    offsets = [sum(sizes[:number]) for number in range(len(sizes))]
+    return [
+        OutputPiece(stream, offset, size, "x" * size)
+        for offset, size in zip(offsets, sizes, strict=True)
+    ]
+
+
+class TestStatements:
+    @pytest.mark.parametrize(
+        ("sizes", "statements"),
+        [
+            ((), 0),
+            ((10,), 1),
+            ((10, 20, 30), 1),
+            ((8192, 1800), 1),
+            ((8193, 8193), 2),
+            ((10, 8193, 20), 3),
+            ((8193, 10, 20), 2),
+            ((8000, 2000), 1),
+            ((8000, 2001), 2),
+            ((4000, 4000, 4000, 4000, 4000), 3),
+        ],
+        ids=lambda value: str(value)[:20],
+    )
+    def test_small_pieces_share_a_statement_and_large_ones_do_not(
+        self, monkeypatch: Any, sizes: tuple[int, ...], statements: int
+    ) -> None:
+        monkeypatch.setattr("chroniker.engine.output_store._STATEMENT_CHARACTERS", 10_000)
+        run = make_run(make_job())
+        with connection.execute_wrapper(counter := _InsertCounter()):
+            store_output(run.pk, OutputBatch(pieces_of(*sizes)), NOON)
+        assert counter.inserts == statements
+        stored = OutputChunk.objects.order_by("pk").values_list("offset", "size")
+        assert list(stored) == [(piece.offset, piece.size) for piece in pieces_of(*sizes)]
+        assert all(chunk.written_at == NOON for chunk in OutputChunk.objects.all())
+
+
+class _InsertCounter:
+    def __init__(self) -> None:
+        self.inserts = 0
+
+    def __call__(
+        self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
+    ) -> Any:
+        self.inserts += sql.startswith("INSERT")
+        return execute(sql, params, many, context)
+
+
+def test_pieces_that_left_the_tail_are_deleted() -> None:
+    run, other = make_run(make_job()), make_run(make_job())
+    for each in (run, other):
+        store_output(each.pk, OutputBatch(pieces_of(10, 10, 10, 10, 10)), NOON)
+    store_output(run.pk, OutputBatch(pieces_of(50, stream="stderr")), NOON)
+    store_output(run.pk, OutputBatch(expired={"stdout": (10, 35)}), NOON)
+    kept = OutputChunk.objects.filter(run=run, stream="stdout").order_by("offset")
+    assert [chunk.offset for chunk in kept] == [0, 30, 40], "what lies between 10 and 35 is gone"
+    assert OutputChunk.objects.filter(run=run, stream="stderr").count() == 1
+    assert OutputChunk.objects.filter(run=other).count() == 5
+
+
+class TestFencing:
+    def test_owner_stores_output_and_progress(self) -> None:
+        state = make_running(make_job(), progress_at=NOON)
+        assert state.current_run and state.lease_token
+        run, token = state.current_run.pk, state.lease_token
+        assert append_output(state.pk, token, run, OutputBatch(pieces_of(5)), NOON)
+        assert OutputChunk.objects.get().run_id == run
+        assert JobState.objects.get().progress_at == NOON
+        assert store_progress(state.pk, token, (10, 3), NOON)
+        state.refresh_from_db()
+        assert (state.parts_total, state.parts_done, state.progress_at) == (10, 3, NOON)
+        assert store_progress(state.pk, token, (0, 4), NOON)
+        state.refresh_from_db()
+        assert (state.parts_total, state.parts_done) == (None, 4)
+
+    def test_others_store_nothing(self) -> None:
+        state = make_running(make_job())
+        assert state.current_run
+        batch = OutputBatch(pieces_of(5))
+        assert not append_output(state.pk, "another", state.current_run.pk, batch, NOON)
+        assert not OutputChunk.objects.exists()
+        assert not store_progress(state.pk, "another", (10, 3), NOON)
+        state.refresh_from_db()
+        assert (state.parts_done, state.progress_at) == (None, None)

@@ -8,9 +8,21 @@ from typing import Any
 
 import pytest
 from django.utils.timezone import now
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from chroniker.models import Job, JobState, Run
-from tests.factories import make_action_job, make_due_job, make_job
+from chroniker.engine.planning import (
+    MissedSlots,
+    decide_slots,
+    plan_changed_jobs,
+    plan_for_new_host,
+    start_time,
+)
+from chroniker.enums import MissedReason
+from chroniker.models import Host, Incident, Job, JobState, Run
+from chroniker.schedules import parse
+from tests.factories import NOON, make_action_job, make_due_job, make_incident, make_job
 from tests.support.processes import wait_until
 from tests.support.types import RunManage, RunTick, StartTick
 
@@ -177,3 +189,223 @@ def test_hosts_jobs_are_planned_even_if_its_first_tick_died(
     record_heartbeat("web2")  # the tick dies after its heartbeat
     run_tick()
     assert JobState.objects.filter(job=job, host="web2").exists()
+
+
+MINUTE = timedelta(minutes=1)
+quick = hypothesis_settings(max_examples=100, deadline=None)
+minutes = st.integers(0, 300).map(lambda number: timedelta(minutes=number))
+
+
+class TestDecideSlots:
+    """Every quarter of an hour from noon; what is due is decided later."""
+
+    schedules = st.sampled_from(["@every 15m", "*/15 * * * *"])
+
+    @quick
+    @given(
+        text=schedules,
+        late=minutes,
+        deadline=st.none() | st.integers(1, 3600),
+        ended=st.none() | st.integers(-60, 300),
+        jitter=st.sampled_from([0, 0, 600, 3600]),
+    )
+    def test_each_due_slot_is_run_or_missed_once(
+        self, text: str, late: timedelta, deadline: int | None, ended: int | None, jitter: int
+    ) -> None:
+        job = Job(name="a job", start_deadline_seconds=deadline, jitter_seconds=jitter)
+        moment = start_time(job, NOON) + late
+        slots = [NOON + number * 15 * MINUTE for number in range(40)]
+        last_ended_at = None if ended is None else NOON + ended * MINUTE
+
+        decision = decide_slots(job, parse(text, zone="UTC", name=""), NOON, moment, last_ended_at)
+
+        last = [slot for slot in slots if start_time(job, slot) <= moment and slot <= moment][-1]
+        passed = slots[: slots.index(last)]
+        assert decision.next_slot == slots[len(passed) + 1]
+        if deadline is not None and (moment - start_time(job, last)).total_seconds() > deadline:
+            assert decision.slot is None
+            assert decision.missed == (
+                MissedSlots(NOON, len(passed) + 1, MissedReason.DEADLINE),
+            )  # fmt: skip
+            return
+        assert decision.slot == last
+        overlap = [slot for slot in passed if last_ended_at is not None and slot <= last_ended_at]
+        downtime = passed[len(overlap) :]
+        assert decision.missed == tuple(
+            MissedSlots(group[0], len(group), reason)
+            for group, reason in (
+                (overlap, MissedReason.OVERLAP), (downtime, MissedReason.DOWNTIME),
+            )
+            if group
+        )  # fmt: skip
+
+    def test_slot_at_the_deadline_is_still_run(self) -> None:
+        job = Job(name="a job", start_deadline_seconds=60)
+        schedule = parse("@every 15m", zone="UTC", name="")
+        assert decide_slots(job, schedule, NOON, NOON + MINUTE, None).slot == NOON
+        late = NOON + MINUTE + timedelta(microseconds=1)
+        assert decide_slots(job, schedule, NOON, late, None).slot is None
+
+    def test_jitter_delays_a_slot_by_at_most_its_length(self) -> None:
+        job = Job(name="a job", jitter_seconds=600)
+        starts = {start_time(job, NOON + n * MINUTE) - (NOON + n * MINUTE) for n in range(50)}
+        assert len(starts) > 10
+        assert timedelta() <= min(starts) and max(starts) <= timedelta(seconds=600)
+        assert start_time(Job(name="a job"), NOON) == NOON
+
+
+def plan(moment: Any = NOON) -> int:
+    return plan_changed_jobs(moment)
+
+
+class TestPlans:
+    def test_all_changed_jobs_are_planned_in_batches(self, monkeypatch: Any) -> None:
+        monkeypatch.setattr("chroniker.engine.planning._BATCH", 2)
+        for _ in range(5):
+            make_job(schedule="@every 1h", created_at=NOON)
+        assert plan() == 5
+        assert plan() == 0
+        assert set(JobState.objects.values_list("next_slot_at", "next_run_at", "host")) == {
+            (NOON + 60 * MINUTE, NOON + 60 * MINUTE, "")
+        }
+
+    def test_new_job_counts_from_its_creation_but_not_from_the_future(self) -> None:
+        made = {
+            delta: make_job(schedule="@every 1h", created_at=NOON + delta * MINUTE)
+            for delta in (-10, 10)
+        }
+        plan()
+        slots = {job: JobState.objects.get(job=job).next_slot_at for job in made.values()}
+        assert slots == {made[-10]: NOON + 50 * MINUTE, made[10]: NOON + 60 * MINUTE}
+
+    def test_changed_job_counts_from_now_and_is_not_retried(self) -> None:
+        job = make_job(schedule="@every 1h", created_at=NOON)
+        plan()
+        JobState.objects.update(retry_at=NOON, blocked_reason="command", blocked_detail="refused")
+        Job.objects.update(schedule="@every 2h")
+        plan(NOON + 30 * MINUTE)
+        state = JobState.objects.get(job=job)
+        assert state.next_slot_at == NOON + 150 * MINUTE
+        assert (state.retry_at, state.blocked_reason, state.blocked_detail) == (None, "", "")
+
+    def test_job_with_a_state_that_a_request_created_counts_from_its_creation(self) -> None:
+        job = make_job(schedule="@every 1h", created_at=NOON - 30 * MINUTE)
+        JobState.objects.create(job=job)
+        plan()
+        assert JobState.objects.get().next_slot_at == NOON + 30 * MINUTE
+
+    def test_invalid_schedule_blocks_and_logs(self, caplog: Any) -> None:
+        job = make_job(schedule="@every 1h", created_at=NOON)
+        plan()
+        Job.objects.update(schedule="nonsense")
+        new = make_job(schedule="nonsense")
+        plan()
+        for each in (job, new):
+            state = JobState.objects.get(job=each)
+            assert (state.next_slot_at, state.blocked_reason) == (None, "schedule")
+            assert "nonsense" in state.blocked_detail
+            assert f"Job {each.name} is skipped" in caplog.text
+
+    def test_jitter_is_part_of_the_plan(self) -> None:
+        job = make_job(schedule="@every 1h", created_at=NOON, jitter_seconds=600)
+        plan()
+        state = JobState.objects.get()
+        slot = NOON + 60 * MINUTE
+        assert (state.next_slot_at, state.next_run_at) == (slot, start_time(job, slot))
+        Job.objects.update(schedule="@every 2h")
+        plan()
+        state.refresh_from_db()
+        assert state.next_run_at == start_time(job, NOON + 120 * MINUTE)
+
+
+class TestPlacements:
+    @pytest.fixture(autouse=True)
+    def _hosts(self) -> None:
+        Host.objects.bulk_create([Host(name="web1"), Host(name="web2")])
+
+    def slots(self) -> dict[str, Any]:
+        return dict(JobState.objects.values_list("host", "next_slot_at"))
+
+    def test_job_of_every_host_is_planned_for_each(self) -> None:
+        make_job(schedule="@every 1h", created_at=NOON, hostname="*")
+        plan()
+        slot = NOON + 60 * MINUTE
+        assert self.slots() == {"web1": slot, "web2": slot}
+
+    def test_placement_that_the_job_no_longer_has_is_not_planned(self) -> None:
+        job = make_job(schedule="@every 1h", created_at=NOON)
+        plan()
+        JobState.objects.update(retry_at=NOON, runs_total=7)
+        JobState.objects.request_run(NOON)
+        Job.objects.update(hostname="*")
+        plan()
+        slot = NOON + 60 * MINUTE
+        assert self.slots() == {"": None, "web1": slot, "web2": slot}
+        former = JobState.objects.get(host="")
+        assert (former.due_at, former.run_requested_by, former.runs_total) == (None, "", 7)
+        Job.objects.update(hostname="web1")
+        plan()
+        assert self.slots() == {"": slot, "web1": None, "web2": None}
+        assert not Job.objects.needing_planning().exists()
+        assert JobState.objects.filter(job=job).count() == 3
+
+    def test_new_host_gets_the_jobs_of_every_host(self, monkeypatch: Any) -> None:
+        monkeypatch.setattr("chroniker.engine.planning._BATCH", 2)
+        everywhere = [
+            make_job(schedule="@every 1h", created_at=NOON, hostname="*") for _ in range(3)
+        ]
+        make_job(schedule="@every 1h", created_at=NOON)
+        plan()
+        plan_for_new_host("web3", NOON + 10 * MINUTE)
+        states = JobState.objects.filter(host="web3").order_by("job")
+        assert [state.job for state in states] == everywhere
+        assert {state.next_slot_at for state in states} == {NOON + 70 * MINUTE}
+        plan_for_new_host("web3", NOON + 20 * MINUTE)
+        assert {state.next_slot_at for state in states.all()} == {NOON + 70 * MINUTE}
+
+
+class TestWithdrawnIncidents:
+    @pytest.fixture
+    def job(self) -> Job:
+        Host.objects.create(name="web1")
+        job = make_job(schedule="@every 1h", created_at=NOON)
+        plan()
+        return job
+
+    def kinds(self, job: Job) -> set[tuple[str, str]]:
+        return set(Incident.objects.open().filter(job=job).values_list("kind", "host"))
+
+    def make_both(self, job: Job, host: str = "") -> None:
+        for kind in ("failing", "overdue"):
+            make_incident(job, kind=kind, host=host)
+
+    def test_disabled_job_has_none(self, job: Job) -> None:
+        self.make_both(job)
+        Job.objects.update(enabled=False)
+        plan()
+        assert self.kinds(job) == set()
+
+    def test_changed_definition_closes_overdue_only(self, job: Job) -> None:
+        self.make_both(job)
+        Job.objects.update(schedule="@every 2h")
+        plan()
+        assert self.kinds(job) == {("failing", "")}
+
+    def test_placement_that_is_gone_has_none(self, job: Job) -> None:
+        self.make_both(job)
+        Job.objects.update(hostname="*")
+        plan()
+        assert self.kinds(job) == set()
+        self.make_both(job, "web1")
+        self.make_both(job, "web9")
+        Job.objects.update(schedule="@every 2h")
+        plan()
+        assert self.kinds(job) == {("failing", "web1")}
+
+    def test_incidents_of_other_jobs_stay(self, job: Job) -> None:
+        other = make_job(schedule="@every 1h", created_at=NOON)
+        plan()
+        self.make_both(other)
+        Job.objects.filter(pk=job.pk).update(enabled=False)
+        plan()
+        assert self.kinds(other) == {("failing", ""), ("overdue", "")}

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DataError, OperationalError, connection
 from django.utils.timezone import now
 
 from chroniker.conf import conf, runtime_dir
-from chroniker.engine.reaper import reap
-from chroniker.models import Job, JobState, Run
+from chroniker.engine.reaper import adopt_orphan, job_lock, reap
+from chroniker.models import Job, JobDependency, JobState, Run
 from chroniker.processes.locks import OwnerLock
-from tests.factories import make_action_job, make_due_job, make_job
+from tests.factories import make_action_job, make_due_job, make_job, make_job_state, make_running
+from tests.support.outage import failing_statements
 from tests.support.processes import is_alive, wait_until
 from tests.support.types import RunTick, StartTick
 
@@ -204,3 +205,128 @@ def test_interrupted_reaping_is_finished_by_the_next_tick(tmp_path: Path, settin
     reap(conf.HOSTNAME, moment, stale=False)
     assert Run.objects.filter(status="lost").count() == 2
     assert list(tmp_path.iterdir()) == []
+
+
+class TestReap:
+    """Without ticks; the kernel holds the locks of owners that live."""
+
+    @pytest.fixture(autouse=True)
+    def _own_runtime_dir(self, own_runtime_dir: None) -> None: ...
+
+    def reap(self, *, stale: bool = False) -> list[Job]:
+        return [finished.job for finished in reap("web1", now(), stale=stale)]
+
+    def make_owned(self, owner: OwnerLock | None, **fields: Any) -> Job:
+        job = make_job()
+        make_running(job, lease_owner=owner.name if owner else "", **fields)
+        return job
+
+    def test_run_of_a_dead_owner_on_this_host_is_lost_at_once(self) -> None:
+        alive, dead = OwnerLock(runtime_dir()), OwnerLock(runtime_dir())
+        kept, lost = self.make_owned(alive), self.make_owned(dead)
+        dead.release()
+        assert self.reap() == [lost]
+        run = Run.objects.get(job=lost)
+        assert run.status == "lost"
+        assert run.error == ("Lost: the scheduler on web1 died. How far the job came is unknown.")
+        assert Run.objects.get(job=kept).status == "running"
+        assert alive.path.exists() and not dead.path.exists()
+        alive.release(unlink=True)
+
+    def test_run_of_another_host_is_lost_after_its_lease(self) -> None:
+        long_ago = now() - timedelta(hours=1)
+        lost = self.make_owned(None, lease_host="web2", lease_expires_at=long_ago)
+        kept = self.make_owned(None, lease_host="web2")
+        unnamed = self.make_owned(None, lease_host="", lease_expires_at=long_ago)
+        assert self.reap() == []
+        assert self.reap(stale=True) == [lost, unnamed]
+        assert "web2 did not renew its lease." in Run.objects.get(job=lost).error
+        assert "on another host did not" in Run.objects.get(job=unnamed).error
+        assert Run.objects.get(job=kept).status == "running"
+
+    def test_lost_run_requests_its_downstream_jobs(self) -> None:
+        lost = self.make_owned(None, lease_host="web2", lease_expires_at=now() - timedelta(hours=1))
+        downstream = make_job()
+        make_job_state(downstream)
+        JobDependency.objects.create(upstream=lost, downstream=downstream, wait_for_success=False)
+        self.reap(stale=True)
+        assert JobState.objects.get(job=downstream).run_requested_by == "dependency"
+
+    def test_lease_without_a_run_is_released(self) -> None:
+        owner = OwnerLock(runtime_dir())
+        job = self.make_owned(owner)
+        Run.objects.all().delete()
+        owner.release()
+        assert self.reap() == []
+        state = JobState.objects.get(job=job)
+        assert (state.lease_token, state.lease_expires_at) == (None, None)
+        assert (state.lease_host, state.lease_owner, state.runs_total) == ("", "", 0)
+
+    def test_end_that_is_rejected_does_not_keep_others_from_being_ended(self, caplog: Any) -> None:
+        long_ago = now() - timedelta(hours=1)
+        bad, good = (
+            self.make_owned(None, lease_host=host, lease_expires_at=long_ago)
+            for host in ("bad", "good")
+        )
+        error = (
+            "Lost: the scheduler on bad did not renew its lease. How far the job came is unknown."
+        )
+        with failing_statements("UPDATE", "chroniker_run", error=DataError, parameter=error):
+            assert self.reap(stale=True) == [good]
+        assert "The database rejected the end of run" in caplog.text
+        assert self.reap(stale=True) == [bad]
+
+    @pytest.mark.one_database
+    @pytest.mark.parametrize(("minutes", "lost"), [(4, False), (6, True)])
+    def test_lease_of_an_unknown_owner_on_sqlite_is_taken_after_five_minutes(
+        self, minutes: int, lost: bool
+    ) -> None:
+        expired = now() - timedelta(minutes=minutes)
+        for name in ("", "tick-1-gone.lock"):
+            job = make_job()
+            make_running(job, lease_owner=name, lease_expires_at=expired)
+        assert len(self.reap(stale=True)) == (2 if lost else 0)
+
+    @pytest.mark.one_database
+    def test_living_owner_on_sqlite_keeps_its_run_beyond_the_lease(self) -> None:
+        owner = OwnerLock(runtime_dir())
+        job = self.make_owned(owner, lease_expires_at=now() - timedelta(hours=1))
+        assert self.reap(stale=True) == []
+        owner.release()
+        assert self.reap(stale=True) == [job]
+        assert not owner.path.exists()
+
+    def test_free_run_lock_ends_nothing_while_the_tick_is_not_stopped(self, settings: Any) -> None:
+        settings.CHRONIKER_CHECK_LOCK_FILE = True
+        owner = OwnerLock(runtime_dir())
+        job = self.make_owned(owner)
+        lock = job_lock(JobState.objects.get(job=job).pk)
+        lock.acquire(wait=False)
+        lock.release()
+        assert self.reap() == []
+        owner.release(unlink=True)
+
+
+class TestAdoptOrphan:
+    def test_running_run_of_a_state_without_an_owner_gets_a_lease(self, settings: Any) -> None:
+        settings.CHRONIKER_LEASE_SECONDS = 30
+        job = make_job()
+        state = make_job_state(job)
+        assert not adopt_orphan(state.pk)
+        orphan = Run.objects.create(job=job, scheduled_for=now(), started_at=now(), ran_on="web9")
+        assert adopt_orphan(state.pk)
+        state.refresh_from_db()
+        assert (state.current_run, state.lease_host, state.lease_owner) == (orphan, "web9", "")
+        assert state.lease_token and state.lease_expires_at
+        assert timedelta(seconds=20) < state.lease_expires_at - now() < timedelta(seconds=31)
+        token = state.lease_token
+        assert not adopt_orphan(state.pk), "it has an owner now"
+        state.refresh_from_db()
+        assert state.lease_token == token
+
+    def test_run_of_another_placement_is_not_adopted(self) -> None:
+        job = make_job(hostname="*")
+        state = make_job_state(job, host="web1")
+        Run.objects.create(job=job, host="web2", scheduled_for=now(), started_at=now())
+        Run.objects.create(job=make_job(), scheduled_for=now(), started_at=now())
+        assert not adopt_orphan(state.pk)

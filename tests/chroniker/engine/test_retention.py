@@ -21,7 +21,7 @@ from chroniker.enums import IncidentKind, RunStatus
 from chroniker.models import Incident, Job, JobState, OutputChunk, Run
 from chroniker.processes.output import OutputBatch, OutputPiece
 from chroniker.processes.running_child import Outcome
-from tests.factories import make_job, make_subscribed_job
+from tests.factories import make_job, make_run, make_subscribed_job
 from tests.support.mail_server import MailServer
 from tests.support.timeline import Timeline
 from tests.support.types import RunTick
@@ -206,3 +206,26 @@ def test_old_resolved_incidents_are_deleted_with_their_notifications(
     timeline.run(still, "S")
     assert [str(mail["To"]) for mail in mail_server.mails].count("bob@example.com") == 2
     assert mail_server.event_names()[-1] == "resolved"
+
+
+class TestPruneRuns:
+    def make_runs(self, number: int) -> tuple[Job, list[int]]:
+        job = make_job()
+        return job, [make_run(job).pk for _ in range(number)]
+
+    def kept(self, job: Job) -> list[int]:
+        return list(Run.objects.filter(job=job).order_by("pk").values_list("pk", flat=True))
+
+    @pytest.mark.parametrize(("keep", "deleted"), [(0, 5), (1, 4), (4, 1), (5, 0), (9, 0)])
+    def test_newest_runs_are_kept_and_the_others_counted(self, keep: int, deleted: int) -> None:
+        job, keys = self.make_runs(5)
+        _other, others = self.make_runs(2)
+        assert prune_runs(job, keep) == deleted
+        assert self.kept(job) == keys[deleted:]
+        assert self.kept(_other) == others
+
+    def test_deletion_goes_on_over_several_batches(self, monkeypatch: Any) -> None:
+        monkeypatch.setattr("chroniker.engine.retention._DELETE_BATCH", 2)
+        job, keys = self.make_runs(6)
+        assert prune_runs(job, 1) == 5
+        assert self.kept(job) == keys[-1:]

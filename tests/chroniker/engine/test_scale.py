@@ -75,8 +75,8 @@ def copy_job_rows(job: Job, number: int) -> None:
 def rows_and_pages_read(action: Callable[[], object], *, by_index: bool = False) -> tuple[int, int]:
     """The rows and index entries that PostgreSQL reads for a query, and the pages it touches.
 
-    Its own count, which, unlike a clock, says the same on a busy machine.
-    ``by_index``: in the way of a large table, also where a small one is read as a whole.
+    The server counts them itself; unlike a clock, the count is the same on a busy machine.
+    ``by_index``: plan as for a large table, even if a small one would be read completely.
     """
     with transaction.atomic():
         if by_index:
@@ -113,7 +113,7 @@ def vacuum() -> None:
     """Dead row versions cost time for any number of jobs: vacuum them."""
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names():
-            if table.startswith("chroniker"):  # also what earlier tests left in the other tables
+            if table.startswith("chroniker"):  # including what earlier tests left in other tables
                 cursor.execute(f"VACUUM ANALYZE {table}")
 
 

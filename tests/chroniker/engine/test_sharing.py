@@ -45,7 +45,7 @@ def is_even(shares: list[int]) -> bool:
 
 
 def test_job_due_during_ticks_starts_soon(fault_process: FaultProcess) -> None:
-    for _ in range(3):  # beside other tests the machine may be too slow for ten hosts
+    for _ in range(3):  # while other tests run, the machine may be too slow for ten hosts
         report = fault_process.perform("ten_hosts", jobs=200, ticks=5)
         assert report["violations"] == []
         assert report["begun"] == report["distinct"] == 200

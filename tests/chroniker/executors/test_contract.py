@@ -54,7 +54,7 @@ def text_of(handle: RunHandle) -> str:
 
 
 def test_each_run_is_returned_once_with_its_outcome(executor: Executor) -> None:
-    good, bad = start(executor, "say hello", "leave 3")
+    good, bad = start(executor, "say hello", "exit 3")
     ended = {handle.key: handle.outcome() for handle in wait_for(executor, 2)}
     assert {key: outcome.status for key, outcome in ended.items()} == {
         good.key: "succeeded", bad.key: "failed",

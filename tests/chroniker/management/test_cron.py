@@ -33,7 +33,7 @@ class TestCron:
         assert Run.objects.get().status == "succeeded"
 
     def test_is_silent_when_a_job_fails(self, manage: RunManage) -> None:
-        """A failed job is reported by mail, metrics and the admin, not by ``cron``."""
+        """A failed job is reported by email, metrics and the admin, not by ``cron``."""
         make_action_job("fail boom")
         ended = manage("cron")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
@@ -93,7 +93,7 @@ class TestCron:
         self, manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
     ) -> None:
         if connection.vendor != "sqlite":
-            pytest.skip("an empty database is made for SQLite only; the words are those of each")
+            pytest.skip("only SQLite creates an empty database; messages differ between databases")
         env = {**site_env, "CHRONIKER_TEST_DB_NAME": str(tmp_path / "empty.sqlite3")}
         ended = manage(*words, env=env)
         assert ended.returncode == 1
@@ -122,9 +122,7 @@ class TestCron:
     def test_unwritable_lock_directory_is_reported_in_one_line(
         self, run_in_fork: RunInFork, settings: Any
     ) -> None:
-        settings.CHRONIKER_RUNTIME_DIR = (
-            "/sys"  # belongs to root, and nobody can create a file there
-        )
+        settings.CHRONIKER_RUNTIME_DIR = "/sys"  # no user can create a file there, not even root
         make_due_job()
 
         def complaint() -> str:

@@ -52,5 +52,5 @@ def test_window_must_end_after_it_starts() -> None:
     from django.core.exceptions import ValidationError
 
     now = datetime.now(UTC)
-    with pytest.raises(ValidationError, match="end after it starts"):
+    with pytest.raises(ValidationError, match="end must be after the start"):
         Maintenance(starts_at=now, ends_at=now).full_clean()

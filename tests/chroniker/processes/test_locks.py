@@ -91,7 +91,7 @@ def test_release_is_idempotent(tmp_path: Path) -> None:
     lock.close()
 
 
-def test_waiting_takes_the_lock_when_it_comes_free(tmp_path: Path) -> None:
+def test_waiting_takes_the_lock_when_it_becomes_free(tmp_path: Path) -> None:
     first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
     assert first.acquire(wait=False)
     begin = time.monotonic()
@@ -114,7 +114,7 @@ def test_refused_lock_leaks_no_descriptor(tmp_path: Path) -> None:
 
 def test_note_replaces_what_an_earlier_owner_noted(tmp_path: Path) -> None:
     lock = FileLock(tmp_path / "lock")
-    (tmp_path / "lock").write_text("a much longer note of somebody else")
+    (tmp_path / "lock").write_text("a much longer note of another process")
     assert lock.acquire(wait=False)
 
     lock.note("4711\n")
@@ -182,10 +182,10 @@ def test_owner_is_alive_while_any_child_holds_its_lock(
             forked.wait(5)
     wait_until(lambda: owner_is_dead(str(locks), name), 5, message="the owner's death")
 
-    assert owner_is_dead(str(locks), name), "whoever asked first may have died before acting on it"
+    assert owner_is_dead(str(locks), name), "the first to ask may have died since"
     remove_owner_lock(str(locks), name)
     assert not (locks / name).exists()
-    assert not owner_is_dead(str(locks), name), "nobody knows any more"
+    assert not owner_is_dead(str(locks), name), "it can no longer be known"
 
 
 def test_suspended_owner_is_alive(
@@ -245,7 +245,7 @@ def test_foreign_and_missing_names_are_not_dead_owners(
     assert not owner_is_dead(str(tmp_path / "nowhere"), name)
     assert not owner_is_stopped(name)
     assert (tmp_path / "victim").exists()
-    assert os.listdir(locks) == ["victim"], "looking makes no files"
+    assert os.listdir(locks) == ["victim"], "looking creates no files"
 
 
 def test_foreign_file_is_not_a_dead_owner(tmp_path: Path, locks: Path) -> None:

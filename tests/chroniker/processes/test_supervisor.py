@@ -52,7 +52,9 @@ def test_job_and_daemon_ignoring_sigterm_are_killed_after_grace(
 ) -> None:
     path = tmp_path / "daemon"
     job = make_action_job(
-        f"stubborn {path}", kill_grace_seconds=1, timeout_seconds=2 if cause == "timeout" else None
+        f"ignore_sigterm {path}",
+        kill_grace_seconds=1,
+        timeout_seconds=2 if cause == "timeout" else None,
     )
     tick = start_tick()
     wait_until(lambda: path.exists() and path.read_text())

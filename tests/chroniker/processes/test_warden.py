@@ -25,10 +25,10 @@ from tests.support.processes import ForkedProcess, wait_until
 from tests.support.types import RunInFork
 
 SHORT_TIMEOUT = 15.0
-"""Seconds: far below the minute that a job would go on, and the half of one that it has as grace;
-far above what a busy machine needs."""
+"""Seconds: far less than the minute that a job runs and its grace time of half a minute; far more
+than a busy machine needs."""
 STARTUP_SECONDS = 1.5
-"""Seconds in which a job is up even on a busy machine."""
+"""Seconds after which a job is running even on a busy machine."""
 KINDS = ("stdout", "stderr", "log", "progress", "status")
 JobFunction = Callable[[], int]
 
@@ -553,7 +553,7 @@ def test_tree_that_keeps_forking_is_killed_completely(
     run = start_warden(job, grace=30)
     os.close(tokens_read)
     wait_until_started(run)
-    time.sleep(0.02)  # in the middle of it
+    time.sleep(0.02)  # while it is forking
 
     run.close_control()
 

@@ -1,4 +1,4 @@
-"""Schedules in words, and warnings about ambiguous ones."""
+"""Schedules as sentences, and warnings about ambiguous ones."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_fractions_of_a_second_neither_repeat_nor_skip_a_slot() -> None:
 
 
 @pytest.mark.parametrize("text", ["* * * * *", "0 0 * * *", "RRULE:FREQ=MONTHLY", "@every 10d"])
-def test_minimum_and_maximum_datetimes_are_no_error(text: str) -> None:
+def test_minimum_and_maximum_datetimes_are_not_an_error(text: str) -> None:
     schedule = parse(text, zone="America/New_York")
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     assert schedule.next(last) is None

@@ -1,4 +1,4 @@
-"""Speed as ratios within one run: a slow machine does not fail them."""
+"""Speed as ratios within one run, so that a slow machine does not fail the tests."""
 
 from __future__ import annotations
 

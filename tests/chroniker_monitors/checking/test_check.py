@@ -13,14 +13,18 @@ from django.utils.timezone import now as utc_now
 
 from chroniker.models import JobState, Run
 from chroniker.signals import run_finished
+from chroniker_monitors.checking.check import CheckResult, check_monitor
+from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.recorder import measure_and_record
 from chroniker_monitors.enums import Severity
-from chroniker_monitors.models import Monitor, Sample
+from chroniker_monitors.models import Monitor, MonitorState, Sample
 from tests.factories import (
+    NOON,
     make_gauge_monitor,
     make_heartbeat_monitor,
     make_job,
     make_monitor,
+    make_run,
     monitor_state,
     set_gauge,
 )
@@ -142,3 +146,71 @@ def test_monitors_run_on_their_schedule(tmp_path: Path, run_tick: RunTick) -> No
     JobState.objects.filter(job=monitor.pk).update(next_run_at=utc_now() - timedelta(seconds=1))
     run_tick()
     assert monitor_state(monitor).severity == Severity.CRITICAL
+
+
+# --- without processes ---
+
+
+def line(measurement: Measurement, **fields: Any) -> str:
+    monitor = make_monitor(name="volts", **fields)
+    return CheckResult(monitor, measurement, in_run=False).line
+
+
+@pytest.mark.parametrize(
+    ("measurement", "text"),
+    [
+        (Measurement(Severity.OK, 50.0, "calm", "V"), "volts OK: calm | value=50V;80;90"),
+        (Measurement(Severity.OK, 1234567.8), "volts OK: 1.23457e+06 | value=1.23457e+06;80;90"),
+        (Measurement(Severity.OK, 0.0, unit="k B"), "volts OK: 0 k B | value=0kB;80;90"),
+        (Measurement(Severity.UNKNOWN, error="cut\noff"), "volts UNKNOWN: cut off"),
+    ],
+)
+def test_line_is_that_of_a_nagios_plugin(measurement: Measurement, text: str) -> None:
+    assert line(measurement) == text
+
+
+def test_line_leaves_missing_thresholds_empty() -> None:
+    measurement = Measurement(Severity.OK, 5.0, "x")
+    assert line(measurement, warning=None).endswith("value=5;;90")
+    Monitor.objects.all().delete()
+    assert line(measurement, critical=0.5).endswith("value=5;80;0.5")
+
+
+def test_check_by_hand_is_recorded_and_belongs_to_no_run(tmp_path: Path, settings: Any) -> None:
+    settings.CHRONIKER_HOSTNAME = "web1"
+    for hostname, host in (("", ""), ("*", "web1")):
+        monitor = make_gauge_monitor(tmp_path, 95, hostname=hostname)
+        result = check_monitor(monitor, now=NOON)
+        assert (result.in_run, result.measurement.value, result.monitor) == (False, 95, monitor)
+        state = monitor_state(monitor, host)
+        assert (state.last_sample_at, state.last_run_id) == (NOON, None)
+
+
+def test_dry_run_only_measures(tmp_path: Path) -> None:
+    monitor = make_gauge_monitor(tmp_path, 95)
+    result = check_monitor(monitor, now=NOON, dry_run=True)
+    assert (result.in_run, result.measurement.severity) == (False, Severity.CRITICAL)
+    assert not Sample.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "in_run"), [("running", True), ("succeeded", False), ("lost", False)]
+)
+def test_check_in_a_run_is_recorded_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, in_run: bool
+) -> None:
+    monitor = make_gauge_monitor(tmp_path, hostname="*")
+    run = make_run(monitor, host="web7", status=status)
+    monkeypatch.setenv("CHRONIKER_RUN_ID", str(run.pk))
+    assert check_monitor(monitor, now=NOON).in_run is in_run
+    states = MonitorState.objects.values_list("host", "last_run_id")
+    assert (("web7", run.pk) in states) is in_run
+    assert not check_monitor(monitor, now=NOON, dry_run=True).in_run
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "9" * 9])
+def test_environment_without_a_run_is_a_check_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    monkeypatch.setenv("CHRONIKER_RUN_ID", number)
+    assert not check_monitor(make_gauge_monitor(tmp_path), now=NOON).in_run

@@ -11,13 +11,26 @@ from django.core.management import call_command
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import Incident, Job
-from chroniker_monitors.checking.incidents import summarize_change
+from chroniker_monitors.checking.incidents import (
+    summarize_change,
+    unreported_change,
+    update_incident,
+)
 from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.recorder import measure_and_record as record_check
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe
 from chroniker_monitors.thresholds import SeverityChange
-from tests.factories import make_gauge_monitor, make_heartbeat_monitor, make_job, set_gauge
+from tests.factories import (
+    NOON,
+    make_gauge_monitor,
+    make_heartbeat_monitor,
+    make_incident,
+    make_job,
+    make_monitor,
+    make_run,
+    set_gauge,
+)
 from tests.support.types import RunTick
 
 OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
@@ -182,3 +195,104 @@ def test_removed_probe_closes_the_incident(tmp_path: Path) -> None:
     assert [incident.is_open for incident in incidents_of(monitor)] == [False]
     other.delete()
     assert not incidents_of(other)
+
+
+# --- one change ---
+
+
+@pytest.mark.parametrize(
+    ("probe_unit", "unit", "value", "head"),
+    [
+        ("kV", "V", 95.0, "critical, 95 kV (> 90)"),
+        ("", "V", 95.0, "critical, 95 V (> 90)"),
+        ("", "", 95.0, "critical, 95 (> 90)"),
+        ("", "V", 0.0, "critical, 0 V (> 90)"),
+        ("", "V", None, "critical (> 90)"),
+    ],
+)
+def test_summary_has_the_value_with_its_unit(
+    probe_unit: str, unit: str, value: float | None, head: str
+) -> None:
+    probe = Probe(kind="test_gauge", operator=">", critical=90, unit=probe_unit)
+    measurement = Measurement(CRITICAL, value, unit=unit)
+    assert summarize_change(probe, SeverityChange(OK, CRITICAL), measurement) == head
+
+
+def test_summary_has_the_error_before_the_message_and_a_threshold_of_zero() -> None:
+    probe = Probe(kind="test_gauge", operator=">", critical=0)
+    measurement = Measurement(CRITICAL, message="message", error="error")
+    summary = summarize_change(probe, SeverityChange(OK, CRITICAL), measurement)
+    assert summary == "critical (> 0): error"
+
+
+def change_to(after: Severity, monitor: Monitor, **options: Any) -> Incident:
+    """Report a change at noon."""
+    measurement = Measurement(after, 95.0, "hot", "V")
+    change = SeverityChange(CRITICAL if after is OK else OK, after)
+    update_incident(monitor, monitor.probe, "web1", change, measurement, NOON, **options)
+    return Incident.objects.get()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("after", "severity"),
+    [(WARNING, "warning"), (CRITICAL, "critical"), (UNKNOWN, "warning")],
+)
+def test_change_opens_an_incident_of_its_severity(after: Severity, severity: str) -> None:
+    monitor = make_monitor()
+    incident = change_to(after, monitor)
+    assert (incident.kind, incident.severity, incident.host) == ("condition", severity, "web1")
+    assert (incident.job_id, incident.opened_at, incident.first_run) == (monitor.pk, NOON, None)
+    assert incident.summary.endswith(": hot")
+
+
+@pytest.mark.django_db
+def test_recovery_resolves_the_incident_of_its_placement() -> None:
+    monitor = make_monitor()
+    change_to(CRITICAL, monitor)
+    incident = change_to(OK, monitor)
+    assert (incident.resolved_at, incident.resolution) == (NOON, "ok, 95 V: hot")
+
+
+@pytest.mark.django_db
+def test_recovery_of_a_disabled_monitor_resolves_its_incident() -> None:
+    monitor = make_monitor()
+    change_to(CRITICAL, monitor)
+    Job.objects.update(enabled=False)
+    assert change_to(OK, monitor).resolved_at == NOON
+
+
+@pytest.mark.django_db
+def test_incident_has_the_run_of_its_monitor_and_of_no_other_job() -> None:
+    monitor = make_monitor()
+    run, other = make_run(monitor), make_run(make_job())
+    incident = change_to(CRITICAL, monitor, run_id=run.pk)
+    assert (incident.first_run, incident.last_run) == (run, run)
+    assert change_to(OK, monitor, run_id=other.pk).last_run == run
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("current", "measured", "reported"),
+    [
+        (OK, OK, False),
+        (OK, CRITICAL, False),
+        (WARNING, WARNING, True),
+        (WARNING, CRITICAL, True),
+        (CRITICAL, WARNING, False),
+        (CRITICAL, UNKNOWN, False),
+        (UNKNOWN, CRITICAL, True),
+        (CRITICAL, OK, False),
+    ],
+)
+def test_bad_severity_without_an_incident_is_reported_once_it_is_confirmed(
+    current: Severity, measured: Severity, reported: bool
+) -> None:
+    monitor = make_monitor()
+    make_incident(monitor, kind="condition", host="web2")
+    make_incident(monitor, kind="overdue", host="web1")
+    make_incident(monitor, kind="condition", host="web1", resolved_at=NOON)
+    change = SeverityChange(OK, current) if reported else None
+    assert unreported_change(monitor, "web1", current, measured) == change
+    make_incident(monitor, kind="condition", host="web1")
+    assert unreported_change(monitor, "web1", current, measured) is None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import OperationalError
 
-from chroniker_monitors.checking.measurement import measure_kind
+from chroniker_monitors.checking.measurement import Measurement, measure, measure_kind
+from chroniker_monitors.enums import Severity
 from chroniker_monitors.exceptions import ProbeError
 from chroniker_monitors.probes import Reading
-from tests.support.measurement import measure_call
+from chroniker_monitors.thresholds import Thresholds
+from tests.support.measurement import CallableProbe, measure_call
 
 
 def raising(error: BaseException) -> Callable[[], Any]:
@@ -105,3 +109,107 @@ def test_stored_parameters_that_became_invalid_are_an_error() -> None:
     assert "no kind of monitor 'gone'" in measure_kind("gone", {}, timeout=1).error
     assert "path" in measure_kind("disk", {"path": "relative"}, timeout=1).error
     assert measure_kind("disk", {}, timeout=20).has_value
+
+
+def test_value_is_compared_with_the_thresholds() -> None:
+    found = [
+        measure(CallableProbe(call=lambda v=value: Reading(v)), Thresholds(">", 80, 90), timeout=20)
+        for value in (80, 81, 91)
+    ]
+    assert [each.severity for each in found] == [Severity.OK, Severity.WARNING, Severity.CRITICAL]
+    assert all(each.has_value for each in found)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "text"),
+    [
+        (Thresholds("~", 80, 90), "Unknown operator '~'; save the monitor again."),
+        (Thresholds(">", math.nan, 90), "A threshold is not a number (NaN); save the monitor"),
+    ],
+)
+def test_thresholds_that_became_invalid_are_an_error(thresholds: Thresholds, text: str) -> None:
+    found = measure(CallableProbe(call=lambda: Reading(1)), thresholds, timeout=20)
+    assert text in found.error
+    assert (found.severity, found.value) == (Severity.UNKNOWN, None)
+    assert found.latency_seconds is not None
+
+
+def test_unit_is_the_first_that_is_given() -> None:
+    def unit(reading: str, monitor: str) -> str:
+        probe = CallableProbe(call=lambda: Reading(1, unit=reading))
+        return measure(probe, timeout=20, unit=monitor).unit
+
+    assert [unit("", ""), unit("bytes", ""), unit("bytes", "kB")] == ["deeds", "bytes", "kB"]
+
+
+def test_failed_measurement_has_its_latency() -> None:
+    latency = measure_call(raising(ProbeError("no"))).latency_seconds
+    assert latency is not None and 0 <= latency < 20
+
+
+def test_probe_that_is_too_slow_is_interrupted() -> None:
+    found = measure_call(lambda: time.sleep(20), timeout=0.05)
+    assert found.error == "No result within 0.05 s."
+    assert found.latency_seconds is not None and found.latency_seconds < 10
+
+
+def test_error_at_the_time_limit_is_a_timeout_with_its_reason() -> None:
+    """A library that is interrupted by the limit raises its own error."""
+
+    def call() -> None:
+        try:
+            time.sleep(20)
+        except BaseException:
+            raise ProbeError("The connection was interrupted.") from None
+
+    found = measure_call(call, timeout=0.05)
+    assert found.error == "No result within 0.05 s. (The connection was interrupted.)"
+
+
+def test_value_that_came_too_late_is_an_error() -> None:
+    """A probe may catch everything, or run where no alarm can interrupt it."""
+
+    def call() -> Reading:
+        started = time.monotonic()
+        while time.monotonic() - started < 0.12:
+            with contextlib.suppress(BaseException):
+                time.sleep(0.01)
+        return Reading(1)
+
+    found = measure_call(call, timeout=0.05)
+    assert found.error.startswith("No result within 0.05 s; it took 0.1 s.")
+    assert found.value is None
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_time_limit_is_never_zero(timeout: float) -> None:
+    assert "No result within 0.001 s" in measure_call(lambda: time.sleep(20), timeout).error
+
+
+@pytest.mark.parametrize(
+    ("measurement", "summary", "has_value"),
+    [
+        (Measurement(Severity.OK, 5, "all is well", "V"), "all is well", True),
+        (Measurement(Severity.OK, 5.25, "", "V"), "5.25 V", True),
+        (Measurement(Severity.OK, 5, "", ""), "5", True),
+        (Measurement(Severity.CRITICAL, 0, "", "V"), "0 V", True),
+        (Measurement(Severity.UNKNOWN, None, "a message", error="refused"), "refused", False),
+        (Measurement(Severity.UNKNOWN), "", True),
+    ],
+)
+def test_summary_is_the_error_the_message_or_the_value(
+    measurement: Measurement, summary: str, has_value: bool
+) -> None:
+    assert (measurement.summary, measurement.has_value) == (summary, has_value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_sanitized_measurement_has_a_finite_value_or_an_error(value: float) -> None:
+    found = Measurement(Severity.OK, value, "a\0b\ud800").sanitized()
+    assert (found.severity, found.value) == (Severity.UNKNOWN, None)
+    assert (found.message, found.error) == (
+        "ab?", f"The probe returned {value}, which is not a finite number.",
+    )  # fmt: skip
+    assert Measurement(Severity.OK, value, error="a\0b").sanitized().error == "ab"
+    fine = Measurement(Severity.WARNING, 5.0, "m", "V", 0.1)
+    assert fine.sanitized() == fine

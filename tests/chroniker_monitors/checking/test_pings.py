@@ -16,10 +16,18 @@ from django.test import Client
 from django.urls import get_resolver
 from django.utils.timezone import now as utc_now
 
-from chroniker_monitors.checking.pings import MAX_BODY_BYTES, MAX_PINGS_PER_MINUTE
+from chroniker_monitors.checking.pings import (
+    MAX_BODY_BYTES,
+    MAX_PINGS_PER_MINUTE,
+    Ping,
+    PingEvent,
+    PingResult,
+    record_ping,
+)
+from chroniker_monitors.checking.recorder import SAMPLES_BETWEEN_PRUNES
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
-from tests.factories import make_heartbeat_monitor, make_monitor, monitor_state
+from tests.factories import NOON, make_heartbeat_monitor, make_monitor, monitor_state
 
 pytestmark = pytest.mark.django_db
 
@@ -219,3 +227,136 @@ def test_fifty_concurrent_pings_are_all_counted() -> None:
 def test_ping_url_has_a_name() -> None:
     names = {key for key in get_resolver("chroniker_monitors.urls").reverse_dict if key}
     assert {"ping", "ping_start", "ping_fail", "ping_exit_code"} <= names
+
+
+# --- without requests ---
+
+SECOND = timedelta(seconds=1)
+START, FAIL = Ping(PingEvent.START), Ping(PingEvent.FAIL)
+
+
+def send(monitor: Monitor, ping: Ping | None = None, seconds: float = 0) -> PingResult:
+    """Record a ping (by default a success) this many seconds after noon."""
+    address = monitor.probe.ping_uuid
+    assert address is not None
+    return record_ping(address, ping or Ping(), now=NOON + seconds * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("ping", "failed"),
+    [
+        (Ping(), False),
+        (Ping(exit_code=0), False),
+        (Ping(exit_code=1), True),
+        (START, False),
+        (FAIL, True),
+        (Ping(PingEvent.FAIL, exit_code=0), True),
+    ],
+)
+def test_failure_and_exit_codes_other_than_zero_are_failures(ping: Ping, failed: bool) -> None:
+    assert ping.failed is failed
+
+
+def test_success_is_recorded_with_the_first_line_of_its_body() -> None:
+    monitor = make_heartbeat_monitor()
+    assert send(monitor, Ping(body=b"\n 3 rows \nmore")) is PingResult.RECORDED
+    state = monitor_state(monitor)
+    assert (state.value, state.unit, state.message) == (0.0, "s", "3 rows ")
+    assert (state.last_ping_at, state.last_success_ping_at) == (NOON, NOON)
+    assert (state.last_ping_exit_code, state.last_ping_body) == (None, "\n 3 rows \nmore")
+    assert (state.last_sample_at, state.last_run_id) == (NOON, None)
+
+
+def test_failure_is_as_old_as_the_last_success() -> None:
+    monitor = make_heartbeat_monitor()
+    send(monitor)
+    send(monitor, Ping(exit_code=3, body=b"disk full\n"), 30)
+    state = monitor_state(monitor)
+    assert (state.value, state.unit) == (30.0, "s")
+    assert state.message == "the job ended with exit code 3: disk full"
+    assert (state.last_ping_at, state.last_success_ping_at) == (NOON + 30 * SECOND, NOON)
+    send(monitor, FAIL, 20)  # it waited for the lock
+    assert monitor_state(monitor).message == "the job reported a failure"
+    assert monitor_state(monitor).value == 20.0
+
+
+def test_first_failure_is_as_old_as_the_monitor() -> None:
+    monitor = make_heartbeat_monitor(created_at=NOON - 90 * SECOND)
+    send(monitor, FAIL)
+    assert monitor_state(monitor).value == 90.0
+    send(monitor, FAIL, -100)
+    assert monitor_state(monitor).value == 0.0
+
+
+@pytest.mark.parametrize("ending", [Ping(), FAIL])
+def test_duration_is_counted_from_the_last_start(ending: Ping) -> None:
+    monitor = make_heartbeat_monitor()
+    send(monitor, START)
+    send(monitor, START, 10)
+    send(monitor, ending, 25)
+    assert monitor_state(monitor).latency_seconds == 15.0
+    send(monitor, ending, 30)
+    assert monitor_state(monitor).latency_seconds is None
+    send(monitor, START, 40)
+    send(monitor, ending, 40)
+    assert monitor_state(monitor).latency_seconds == 0.0
+
+
+def test_start_changes_nothing_but_its_moment() -> None:
+    monitor = make_heartbeat_monitor()
+    send(monitor)
+    before = MonitorState.objects.values().get()
+    assert send(monitor, START, 5) is PingResult.RECORDED
+    changed = {"last_ping_started_at": NOON + 5 * SECOND, "pings_in_window": 2}
+    assert MonitorState.objects.values().get() == before | changed
+
+
+def test_unknown_address_and_active_probe_are_not_found() -> None:
+    assert record_ping(uuid.uuid4(), Ping(), now=NOON) is PingResult.NOT_FOUND
+    monitor, address = make_monitor(), uuid.uuid4()
+    Probe.objects.filter(job=monitor).update(ping_uuid=address)
+    assert record_ping(address, Ping(), now=NOON) is PingResult.NOT_FOUND
+
+
+def test_sixty_pings_a_minute_are_recorded() -> None:
+    monitor = make_heartbeat_monitor()
+    send(monitor)
+    MonitorState.objects.update(pings_in_window=MAX_PINGS_PER_MINUTE - 1)
+    assert send(monitor, seconds=59) is PingResult.RECORDED
+    before = MonitorState.objects.values().get()
+    assert send(monitor, seconds=59.9) is PingResult.RATE_LIMITED
+    assert send(monitor, FAIL, 59.9) is PingResult.RATE_LIMITED
+    assert MonitorState.objects.values().get() == before
+    assert send(monitor, seconds=60) is PingResult.RECORDED
+    state = monitor_state(monitor)
+    assert (state.ping_window_started_at, state.pings_in_window) == (NOON + 60 * SECOND, 1)
+
+
+def test_ping_long_before_the_window_begins_another() -> None:
+    """The clock was set back."""
+    monitor = make_heartbeat_monitor()
+    send(monitor)
+    send(monitor, seconds=-3600)
+    assert monitor_state(monitor).ping_window_started_at == NOON - 3600 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("ping", "samples", "deleted"),
+    [
+        (Ping(), SAMPLES_BETWEEN_PRUNES - 1, True),
+        (Ping(), SAMPLES_BETWEEN_PRUNES - 2, False),
+        (START, SAMPLES_BETWEEN_PRUNES - 1, False),
+    ],
+)
+def test_old_samples_are_deleted_after_every_hundred_pings(
+    ping: Ping, samples: int, deleted: bool
+) -> None:
+    monitor = make_heartbeat_monitor(sample_days=2)
+    MonitorState.objects.create(job_id=monitor.pk, samples_total=samples)
+    for days, number in ((1, 1), (3, 2)):
+        Sample.objects.create(
+            job_id=monitor.pk, at=NOON - timedelta(days=days), severity=0, value=number
+        )
+    send(monitor, ping)
+    assert Sample.objects.filter(value=1).exists()
+    assert Sample.objects.filter(value=2).exists() is not deleted

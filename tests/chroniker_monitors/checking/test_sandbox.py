@@ -13,6 +13,8 @@ from django.test import Client
 from chroniker.models import Job
 from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.sandbox import MAX_SANDBOXES, reserve_sandbox, run_in_sandbox
+from chroniker_monitors.enums import Severity
+from chroniker_monitors.exceptions import SandboxBusy
 from chroniker_monitors.models import Monitor, Sample
 from chroniker_monitors.thresholds import Thresholds
 from tests.factories import make_gauge_monitor
@@ -107,3 +109,29 @@ def test_testing_requires_change_permission(sign_in: SignIn, tmp_path: Path) -> 
     url = f"{monitor_admin_url('add')}?kind=test_gauge"
     assert sign_in("view_monitor", "change_monitor").post(url, data).status_code == 403
     assert sign_in("add_monitor", csrf=True).post(url, data).status_code == 403
+
+
+def test_sandbox_measures_as_a_check_does(tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("85 warm")
+    params = {"path": str(tmp_path / "gauge")}
+    found = run_in_sandbox("test_gauge", params, Thresholds("<", 90, 10), timeout=30, unit="kV")
+    assert (found.severity, found.value, found.message) == (Severity.WARNING, 85.0, "warm")
+    assert (found.unit, found.error) == ("kV", "")
+    assert found.latency_seconds is not None and 0 <= found.latency_seconds < 30
+
+
+def test_secret_of_the_site_is_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_API_TOKEN", "correct-horse-battery")
+    (tmp_path / "gauge").write_text("raise refused correct-horse-battery")
+    assert "refused ********" in post_gauge_test(tmp_path).error
+
+
+def test_sandbox_is_free_again_after_a_test() -> None:
+    for _ in range(MAX_SANDBOXES + 1):
+        with reserve_sandbox():
+            pass
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_SANDBOXES):
+            stack.enter_context(reserve_sandbox())
+        with pytest.raises(SandboxBusy, match="4 monitors are being tested"), reserve_sandbox():
+            pass

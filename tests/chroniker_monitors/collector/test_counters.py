@@ -210,7 +210,7 @@ def test_exemplar_names_the_run_behind_duration_and_failure() -> None:
 
 
 @pytest.mark.parametrize("status", [RunStatus.LOST, RunStatus.FAILED])
-def test_run_that_took_no_known_time_is_no_exemplar_of_one(status: RunStatus) -> None:
+def test_run_of_unknown_duration_is_not_a_duration_exemplar(status: RunStatus) -> None:
     """The state keeps the duration of the previous run."""
     job = make_job(name="a")
     make_finished_run(job, NOON)
@@ -218,7 +218,7 @@ def test_run_that_took_no_known_time_is_no_exemplar_of_one(status: RunStatus) ->
     assert set(exemplars()) == {"chroniker_job_failures_total"}
 
 
-def test_run_that_was_pruned_is_no_exemplar() -> None:
+def test_run_that_was_pruned_is_not_an_exemplar() -> None:
     job = make_job(name="a")
     make_finished_run(job, NOON, RunStatus.FAILED)
     prune_runs(job, 0)

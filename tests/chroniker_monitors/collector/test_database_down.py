@@ -33,7 +33,7 @@ def assert_down_in_time() -> None:
         assert "dropped_jobs" not in text
         if seconds[-1] < LIMIT and len(seconds) > 1:
             break
-    assert min(seconds) < LIMIT, seconds  # a busy machine may be late now and then
+    assert min(seconds) < LIMIT, seconds  # a busy machine may be late occasionally
 
 
 def test_server_that_is_stopped(transactional_db: None) -> None:
@@ -52,7 +52,7 @@ def test_unresponsive_server(transactional_db: None) -> None:
 def test_locked_table(transactional_db: None, settings: Any) -> None:
     settings.CHRONIKER_METRICS_TIMEOUT_SECONDS = 0.5
     if connection.vendor == "sqlite":
-        pytest.skip("SQLite's readers wait for nobody in WAL mode")
+        pytest.skip("SQLite's readers do not wait for writers in WAL mode")
     locks = {
         "postgresql": ("BEGIN", "LOCK TABLE chroniker_job IN ACCESS EXCLUSIVE MODE", "ROLLBACK"),
         "mysql": ("SET autocommit=1", "LOCK TABLES chroniker_job WRITE", "UNLOCK TABLES"),

@@ -70,7 +70,7 @@ def test_jobs_over_the_limit_are_dropped_and_counted(settings: Any) -> None:
         assert page("chroniker_job_enabled", job_name="a") == 1
 
 
-def test_invalid_rows_are_no_error() -> None:
+def test_invalid_rows_are_not_an_error() -> None:
     make_job_state(make_job(name="a"), duration_buckets=["nonsense"], duration_count=2)
     page = MetricsPage()
     assert page("chroniker_collector_up") == 1

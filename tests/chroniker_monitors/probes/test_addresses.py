@@ -117,7 +117,7 @@ def test_dns_rebinding_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect)
     measure_error("tcp", host="rebind.example.com", port=80)
     assert asked == ["rebind.example.com"], "resolved once"
-    assert connected == [("1.1.1.1", 80)], "what was looked at is what is connected to"
+    assert connected == [("1.1.1.1", 80)], "the checked address is the one that is connected to"
     assert "127.0.0.1" in measure_error("tcp", host="rebind.example.com", port=80)
     assert len(connected) == 1
 

@@ -43,7 +43,7 @@ def test_report_that_is_not_a_number_is_unknown(value: str) -> None:
 
 
 def test_outside_a_monitor_a_report_does_nothing() -> None:
-    report(5, "nobody hears it")
+    report(5, "this is not reported")
     report("not even a number")  # type: ignore[arg-type]
 
 
@@ -113,7 +113,7 @@ def test_long_stderr_gives_a_bounded_message() -> None:
     [
         ("fail 'no stock'", "ValueError: no stock"),
         ("refuse 'no such shop'", "CommandError: no such shop"),
-        ("leave 3", "exit code 3"),
+        ("exit 3", "exit code 3"),
         ("no_such_deed", "AttributeError"),
         ("--no-such-option", "CommandError: Error: "),
     ],

@@ -9,7 +9,7 @@ from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 from tests.support.machine import free_port
 from tests.support.measurement import (
     build_errors,
@@ -65,7 +65,7 @@ def test_unresponsive_database_is_unknown_in_time(engine: str) -> None:
         serve_socket(send_nothing) as port,
         aliases(engine, ENGINES[engine], "shop", {"mute": port}),
     ):
-        found = measure(build("database", {"alias": "mute"}), timeout=2)
+        found = measure(build_probe("database", {"alias": "mute"}), timeout=2)
     assert found.value is None
     assert found.error.startswith("No result within 2 s."), found
     assert found.latency_seconds < 30
@@ -105,13 +105,13 @@ def test_without_a_replica_lag_is_unknown() -> None:
 
 def lag(alias: str) -> float | None:
     return measure(
-        build("database", {"alias": alias, "measure": "replication_lag"}), timeout=20
+        build_probe("database", {"alias": alias, "measure": "replication_lag"}), timeout=20
     ).value
 
 
 def lag_error(alias: str) -> str:
     params = {"alias": alias, "measure": "replication_lag"}
-    return measure(build("database", params), timeout=20).error
+    return measure(build_probe("database", params), timeout=20).error
 
 
 @pytest.mark.slow

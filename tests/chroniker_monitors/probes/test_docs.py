@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build, fields, probe_kinds, registry
+from chroniker_monitors.probes import build_probe, fields, probe_kinds, registry
 from tests.support.machine import REPO
 from tests.support.probe_servers import (
     CertificateAuthority,
@@ -70,27 +70,27 @@ LOCAL = sorted(set(registry.SHIPPED) - {"http", "tls", "tcp", "queue", "heartbea
 @pytest.mark.parametrize("kind", LOCAL)
 def test_local_examples_run(kind: str, settings: Any) -> None:
     settings.CHRONIKER_MONITORS_SQL_ALIAS = "default"
-    found = measure(build(*example(kind)), timeout=30)
+    found = measure(build_probe(*example(kind)), timeout=30)
     assert found.has_value, found
 
 
 def test_network_examples_run(authority: CertificateAuthority) -> None:
-    build(*example("http"))
-    build(*example("tls"))
+    build_probe(*example("http"))
+    build_probe(*example("tls"))
     with serve_http(authority.issue(30, "localhost")) as web_server:
         url = web_server.answer("/health", body=b'{"queues": [{"length": 7}]}')
-        assert measure(build(*example("http", url=url)), timeout=30).value == 7
+        assert measure(build_probe(*example("http", url=url)), timeout=30).value == 7
         kind, params = example("tls", host="localhost")
-        assert measure(build(kind, params | {"port": web_server.port}), timeout=30).has_value
+        assert measure(build_probe(kind, params | {"port": web_server.port}), timeout=30).has_value
     with serve_socket(send_nothing) as port:
         kind, params = example("tcp", host="localhost")
-        assert measure(build(kind, params | {"port": port}), timeout=30).has_value
+        assert measure(build_probe(kind, params | {"port": port}), timeout=30).has_value
 
 
 def test_queue_and_heartbeat_examples_can_be_built(settings: Any) -> None:
     settings.CELERY_BROKER_URL = "redis://127.0.0.1/0"
-    build(*example("queue"))
-    build(*example("heartbeat"))
+    build_probe(*example("queue"))
+    build_probe(*example("heartbeat"))
 
 
 def test_custom_kind_example_runs(
@@ -101,5 +101,5 @@ def test_custom_kind_example_runs(
     monkeypatch.syspath_prepend(tmp_path)
     import_module("probes_of_the_page")
     assert "stock" in probe_kinds()
-    assert measure(build("stock", {"shelf": "a"}), timeout=30).value == 3
-    assert "not been counted" in measure(build("stock", {"shelf": "b"}), timeout=30).error
+    assert measure(build_probe("stock", {"shelf": "a"}), timeout=30).value == 3
+    assert "not been counted" in measure(build_probe("stock", {"shelf": "b"}), timeout=30).error

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chroniker_monitors.checking.measurement import Measurement, measure
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 from chroniker_monitors.probes.files import FileProbe
 from tests.support.machine import require
 from tests.support.measurement import (
@@ -87,7 +87,7 @@ def test_unreadable_directory_is_unknown_and_not_zero_files(
         os.setgroups([])
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
-        return measure(build("file", {"pattern": pattern, "measure": "count"}), timeout=20)
+        return measure(build_probe("file", {"pattern": pattern, "measure": "count"}), timeout=20)
 
     for pattern in (secret / "*.gz", secret / "backup.gz"):
         ended = run_in_fork(as_nobody, str(pattern)).wait()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chroniker_monitors.probes import preload, tls
+from chroniker_monitors.probes import preload, tls_connections
 from chroniker_monitors.probes.http import MAX_BODY
 from tests.support.machine import free_port
 from tests.support.measurement import (
@@ -173,7 +173,7 @@ def test_headers_go_to_no_other_host(web_server: WebServer) -> None:
         assert "Authorization" not in other.requests[0][2]
 
 
-# --- what cannot be asked for ---------------------------------------------------------------
+# --- requests that are rejected -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_conflicting_parameters_are_rejected(params: dict[str, Any], name: str) 
     assert list(build_errors("http", url="http://example.com/", **params)) == [name]
 
 
-# --- servers that fail, and that mean harm --------------------------------------------------
+# --- failing and hostile servers ------------------------------------------------------------
 
 
 def test_refused_connection_is_unknown(loopback: None) -> None:
@@ -289,7 +289,7 @@ def test_ipv6_url_is_fetched(loopback: None) -> None:
 
 def test_authorities_are_read_once_before_the_fork(authority: CertificateAuthority) -> None:
     preload(["http", "tls"])
-    before = tls._authorities.cache_info().hits
+    before = tls_connections._authorities.cache_info().hits
     with serve_http(authority.issue(30)) as web_server:
         assert measured_number("http", url=web_server.answer("/"), measure="status") == 200
-    assert tls._authorities.cache_info().hits > before
+    assert tls_connections._authorities.cache_info().hits > before

@@ -1,4 +1,4 @@
-"""Parameters: what a kind takes, what it refuses, and what is said about it."""
+"""Parameters: what a kind accepts, what it rejects, and the messages."""
 
 from __future__ import annotations
 

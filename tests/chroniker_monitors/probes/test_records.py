@@ -160,7 +160,7 @@ def test_locked_table_is_unknown_in_time() -> None:
     assert measured_number("records", model="chroniker.Run") == 0, "the connection is as it was"
 
 
-# --- what nobody gets to guess at -----------------------------------------------------------
+# --- what cannot be guessed with conditions -------------------------------------------------
 
 REFUSED_LOOKUPS = [
     "_connector = OR", "_negated = true", "connector_ = OR", "__class__ = 1", "_meta = 1",

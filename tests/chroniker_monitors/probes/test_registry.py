@@ -15,7 +15,7 @@ from chroniker_monitors.exceptions import UnknownKind
 from chroniker_monitors.probes import (
     BaseProbe,
     Reading,
-    build,
+    build_probe,
     kind_class,
     preload,
     probe_kinds,
@@ -39,7 +39,7 @@ def test_shipped_kinds_are_listed_in_order() -> None:
 @pytest.mark.parametrize("kind", ["nope", "", "Disk", "disk ", None, ["disk"]])
 def test_unregistered_kind_is_unknown(kind: Any) -> None:
     with pytest.raises(UnknownKind, match="There is no kind of monitor"):
-        build(kind, {})
+        build_probe(kind, {})
 
 
 def test_misspelled_kind_gets_a_suggestion() -> None:
@@ -58,7 +58,7 @@ def test_site_can_register_its_own_kind(kinds: None) -> None:
             return Reading(self.number, "as ever", "answers")
 
     assert kind_class("answer") is AnswerProbe
-    found = measure(build("answer", {"number": 41}), timeout=5)
+    found = measure(build_probe("answer", {"number": 41}), timeout=5)
     assert (found.value, found.message, found.unit) == (41, "as ever", "answers")
 
 
@@ -115,8 +115,8 @@ import django, logging
 logging.basicConfig(format="%(levelname)s %(message)s")
 django.setup()
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build, probe_kinds
-print(measure(build("weather", {}), timeout=10).value)
+from chroniker_monitors.probes import build_probe, probe_kinds
+print(measure(build_probe("weather", {}), timeout=10).value)
 print(len(probe_kinds()))
 """
 
@@ -141,11 +141,11 @@ LIGHT = f"""
 import sys, django
 django.setup()
 before = set(sys.modules)
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 for kind, params in (("disk", {{}}), ("memory", {{}}), ("tcp", {{"host": "a", "port": 1}}),
                      ("http", {{"url": "https://a/"}}), ("queue", {{}}), ("database", {{}})):
     try:
-        build(kind, params)
+        build_probe(kind, params)
     except Exception as error:
         assert "default" in str(error), error
 loaded = set(sys.modules) - before

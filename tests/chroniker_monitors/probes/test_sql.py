@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build, kind_class
+from chroniker_monitors.probes import build_probe, kind_class
 from chroniker_monitors.probes.sql import SqlProbe
 from tests.support.measurement import (
     build_errors,
@@ -109,7 +109,7 @@ HARMLESS = [
     if ("probe_" in statement or " " not in statement)
     and not statement.startswith(("COPY", "LOAD", "HANDLER", "SHUTDOWN", "VACUUM"))
 ]
-"""Those that do no harm beyond this test's own tables should every lock fail."""
+"""Statements that harm only this test's tables if every protection fails."""
 STACKED_STATEMENTS = [
     "SELECT 1; DELETE FROM probe_numbers", "SELECT 1;DELETE FROM probe_numbers;",
     "SELECT 1) AS a; DELETE FROM probe_numbers; SELECT * FROM (SELECT 1",
@@ -149,7 +149,7 @@ def test_statement_that_is_not_a_select_is_rejected(statement: str) -> None:
      "SELECT sum(pg_wal_lsn_diff(a, b)) FROM c", "SELECT max(ts_status) FROM d"],
 )  # fmt: skip
 def test_harmless_lookalikes_are_accepted(statement: str) -> None:
-    build("sql", {"statement": statement})
+    build_probe("sql", {"statement": statement})
 
 
 @pytest.mark.parametrize("statement", [*HARMLESS, *STACKED_STATEMENTS])
@@ -184,7 +184,7 @@ def test_driver_accepts_one_statement(
     """Without any other protection, not even the transaction."""
     monkeypatch.setattr("chroniker_monitors.probes.sql._wrap_select", lambda text: text)
     monkeypatch.setattr(
-        "chroniker_monitors.probes.limits._begin_read_only", lambda connection: None
+        "chroniker_monitors.probes.limited_connections._begin_read_only", lambda connection: None
     )
     measure(SqlProbe(statement=statement), timeout=20)
     assert numbers() == [1, 2, 3]
@@ -237,7 +237,7 @@ class _NeverMatches:
 _never_matches = _NeverMatches()
 
 
-# --- it cannot outlive its time -------------------------------------------------------------
+# --- it cannot exceed its time limit --------------------------------------------------------
 
 ENDLESS = {
     "postgresql": "SELECT count(*) FROM pg_sleep(300)",
@@ -253,7 +253,7 @@ def test_statement_ends_with_its_time_limit() -> None:
     assert said.startswith("No result within 1 s.")
     assert time.monotonic() - began < 30
     if connection.vendor != "sqlite":
-        assert _running() == 0, "nor does it run on in the database"
+        assert _running() == 0, "it does not continue in the database either"
 
 
 @pytest.mark.one_database
@@ -266,7 +266,7 @@ def test_locked_sqlite_file_is_unknown_in_time(settings: Any, tmp_path: Path) ->
         other.execute("BEGIN EXCLUSIVE")
         settings.CHRONIKER_MONITORS_SQL_ALIAS = "locked"
         with aliases("sqlite3", "", str(path), {"locked": 0}):
-            probe = build("sql", {"statement": "SELECT count(*) FROM shop"})
+            probe = build_probe("sql", {"statement": "SELECT count(*) FROM shop"})
             found = measure(probe, timeout=1)
             assert found.value is None, found
             assert "database is locked" in found.error or "No result" in found.error
@@ -299,7 +299,7 @@ def test_connection_of_the_site_is_unchanged(table: None) -> None:
     assert numbers() == [1, 2, 3, 4]
 
 
-# --- who may --------------------------------------------------------------------------------
+# --- permissions ----------------------------------------------------------------------------
 
 
 def test_sql_probe_is_disabled_without_an_alias(settings: Any) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 from tests.support.machine import REPO, require
 from tests.support.measurement import (
     build_errors,
@@ -98,7 +98,7 @@ def test_memory_agrees_with_the_kernel() -> None:
     assert measured_number("memory") == pytest.approx(facts.percent, abs=50)
 
 
-def test_swap_is_zero_where_there_is_none() -> None:
+def test_swap_is_zero_if_there_is_none() -> None:
     found = measure_value("swap")
     assert 0 <= (found.value or 0) <= 100
     assert ("no swap" in found.message) == (psutil.swap_memory().total == 0)
@@ -121,7 +121,7 @@ def test_busy_process_raises_cpu_usage() -> None:
 
 
 def test_interval_above_time_limit_is_rejected_at_once() -> None:
-    found = measure(build("cpu", {"seconds": 30}), timeout=5)
+    found = measure(build_probe("cpu", {"seconds": 30}), timeout=5)
     assert found.latency_seconds < 5
     assert "Raise the timeout of the monitor" in found.error
 
@@ -158,7 +158,8 @@ def test_memory_of_a_process_is_measured(tmp_path: Path) -> None:
         assert measured_number("process", **by_line, user="nobody-here") == 0
         eater.kill()
         wait_until(
-            lambda: measured_number("process", **by_line) == 0, message="the dead do not count"
+            lambda: measured_number("process", **by_line) == 0,
+            message="the killed process not to count",
         )
     finally:
         eater.kill()
@@ -180,9 +181,9 @@ SELF_COUNTING = """
 import django
 django.setup()
 from chroniker_monitors.checking.measurement import measure
-from chroniker_monitors.probes import build
+from chroniker_monitors.probes import build_probe
 params = {"name": "marked-itself", "match": "cmdline"}
-print(measure(build("process", params), timeout=20).value)
+print(measure(build_probe("process", params), timeout=20).value)
 """
 
 

@@ -108,7 +108,7 @@ def statuses(recording_server: RecordingServer) -> list[str]:
     ("action", "fields", "status", "last"),
     [
         ("say hello", {}, "succeeded", "ok"),
-        ("leave 3", {}, "failed", "error"),
+        ("exit 3", {}, "failed", "error"),
         ("fail boom", {}, "failed", "error"),
         ("sleep 60", {"timeout_seconds": 1, "kill_grace_seconds": 0}, "timed_out", "error"),
     ],
@@ -313,7 +313,7 @@ def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
     }  # fmt: skip
 
 
-# --- a Sentry that is not well ---
+# --- a Sentry that fails ---
 
 
 @pytest.mark.one_database

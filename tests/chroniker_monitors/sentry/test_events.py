@@ -89,7 +89,7 @@ def test_hostile_name_is_a_valid_tag(
     assert len({check_in["monitor_slug"] for check_in in recording_server.check_ins}) == 1
 
 
-@pytest.mark.parametrize("action", ["say hello", "leave 3", "exit_with_message 'no stock left'"])
+@pytest.mark.parametrize("action", ["say hello", "exit 3", "exit_with_message 'no stock left'"])
 def test_job_that_exits_sends_no_event(
     sentry_tick: RunSentryTick, recording_server: RecordingServer, action: str
 ) -> None:

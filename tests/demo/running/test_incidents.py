@@ -1,4 +1,4 @@
-"""The incidents of the feed, which fails every third time, and the mails about them."""
+"""The incidents of the feed, which fails every third time, and the emails about them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_event_of_the_feed_has_one_mail(directory: Path) -> None:
         expected.add(("opened", incident.pk))
         if incident.resolved_at is not None:
             expected.add(("resolved", incident.pk))
-    # The last events may be unsent: the scheduler was told to stop.
+    # The last events may be unsent, because the scheduler was stopped.
     pending = set(
         Notification.objects.pending().filter(job__name=FEED).values_list("event", "incident")
     )
@@ -54,7 +54,7 @@ def test_each_event_of_the_feed_has_one_mail(directory: Path) -> None:
 
 
 def read_mails(folder: Path) -> Iterator[EmailMessage]:
-    """The mails that Django's backend wrote to files."""
+    """The emails that Django's backend wrote to files."""
     for path in sorted(folder.iterdir()):
         for text in path.read_bytes().split(b"-" * 79 + b"\n"):
             if text.strip():
@@ -62,7 +62,7 @@ def read_mails(folder: Path) -> Iterator[EmailMessage]:
 
 
 def event_of(mail: EmailMessage) -> tuple[str, int]:
-    """The event, and the incident that the mail links to."""
+    """The event, and the incident that the email links to."""
     body = mail.get_body(("plain",))
     found = re.search(r"/admin/chroniker/incident/(\d+)/", body.get_content() if body else "")
     assert found is not None, f"{mail['Subject']!r} links to no incident"

@@ -23,7 +23,7 @@ def test_every_job_succeeded_and_only_expected_ones_failed() -> None:
         assert set(by_status) <= expected, job
 
 
-def test_report_runs_after_a_successful_import_and_never_beside_one() -> None:
+def test_report_runs_after_a_successful_import_and_never_during_one() -> None:
     imports = Run.objects.filter(job__name=IMPORT)
     reports = Run.objects.filter(job__name=REPORT)
     assert reports

@@ -16,7 +16,7 @@ from shop.models import Book
 from shop.monitors import TILL, create_monitors, ping_url
 
 MAILBOX = "admin@bookshop.example"
-"""The mail address of the user admin."""
+"""The email address of the user admin."""
 EXPIRED = 2_000
 EXPIRING = 2_000
 

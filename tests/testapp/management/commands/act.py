@@ -19,7 +19,7 @@ from chroniker.models import Job
 
 
 class Command(BaseCommand):
-    help = "Does whatever a test wants a job to do."
+    help = "Do what a test needs a job to do."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action")
@@ -34,7 +34,7 @@ class Command(BaseCommand):
     def write_stderr(self, *words: str) -> None:
         self.stderr.write(" ".join(words))
 
-    def leave(self, code: str) -> None:
+    def exit(self, code: str) -> None:
         sys.exit(int(code))
 
     def exit_with_message(self, *words: str) -> None:
@@ -94,7 +94,7 @@ class Command(BaseCommand):
         except KeyError as error:
             raise ValueError(f"no vault opens with {stolen}") from error
 
-    def tell(self, name: str) -> None:
+    def print_env(self, name: str) -> None:
         self.stdout.write(os.environ.get(name, ""))
 
     def warn(self, *words: str) -> None:
@@ -109,7 +109,7 @@ class Command(BaseCommand):
             Path(touch).write_text(str(os.getpid()))
         time.sleep(float(seconds))
 
-    def mark(self, path: str, *words: str) -> None:
+    def append_line(self, path: str, *words: str) -> None:
         with open(path, "a") as file:
             file.write(" ".join(words) + "\n")
 
@@ -126,7 +126,7 @@ class Command(BaseCommand):
         for done in range(1, int(number) + 1):
             Job.update_progress(total_parts=int(number), total_parts_complete=done)
 
-    def stubborn(self, path: str) -> None:
+    def ignore_sigterm(self, path: str) -> None:
         """Ignore SIGTERM and leave a grandchild in its own session that ignores it, too."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = (

@@ -43,18 +43,18 @@ class Command(BaseCommand):
     def fail(self, amount: float) -> None:
         time.sleep(amount)
         self.book.end(ok=False)
-        raise CommandError("as it was told")
+        raise CommandError("failed on request")
 
-    def leave(self, amount: float) -> None:
+    def exit(self, amount: float) -> None:
         self.book.end(ok=False)
         sys.exit(3)
 
-    def stubborn(self, amount: float) -> None:
+    def ignore_sigterm(self, amount: float) -> None:
         """Ignore SIGTERM."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(amount)
 
-    def daemonise(self, amount: float) -> None:
+    def daemonize(self, amount: float) -> None:
         """Leave a grandchild in its own session that ignores SIGTERM and holds the lock."""
         if os.fork() == 0:
             os.setsid()
@@ -76,7 +76,7 @@ class Command(BaseCommand):
             Job.update_progress(total_parts=20, total_parts_complete=done)
             time.sleep(amount / 20)
 
-    def talk(self, amount: float) -> None:
+    def print_lines(self, amount: float) -> None:
         """Print a line every tenth of a second."""
         for number in range(max(1, int(amount * 10))):
             sys.stdout.write(f"line {number}\n")

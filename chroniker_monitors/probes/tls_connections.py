@@ -62,7 +62,7 @@ def wrap_tls(opened: socket.socket, name: str, *, check_time: bool = True) -> ss
         secured.apply_deadline()
         secured.do_handshake()
     except BaseException:
-        secured.close()  # also on an exception from the alarm, which ssl does not expect
+        secured.close()  # even on an exception from the alarm, which ssl does not expect
         raise
     return secured
 

@@ -40,7 +40,7 @@ def limited_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
 def open_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrapper]:
     """A new connection, closed at the end of the block.
 
-    ``read_only``: the database refuses writes, and ends each statement at the probe's time limit.
+    ``read_only``: the database rejects writes, and ends each statement at the probe's time limit.
     Otherwise nothing but the caller's own statements is sent.
     """
     if alias not in connections:
