@@ -105,7 +105,11 @@ def _tick(options: argparse.Namespace) -> None:
             raise
         sys.exit(f"chroniker: {manage} does not name a settings module; pass one with -s")
     gc.enable()
+    from chroniker.conf import conf
     from chroniker.db.connections import close_pools
+
+    if conf.LOG_JSON and isinstance(sys.stderr, _TimestampedWriter):
+        sys.stderr.timestamps = False  # each line has its own
 
     try:
         call_command("cron", jobs=options.jobs)
@@ -121,13 +125,16 @@ class _TimestampedWriter(io.TextIOBase):
     def __init__(self, path: str) -> None:
         self.path = path
         self.rest = ""
+        self.timestamps = True
 
     def write(self, text: str) -> int:
         *lines, self.rest = (self.rest + text).split("\n")
         if lines:
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             with open(self.path, "a") as file:
-                file.writelines(f"{now} {line}\n" for line in lines)
+                file.writelines(
+                    f"{now} {line}\n" if self.timestamps else f"{line}\n" for line in lines
+                )
         return len(text)
 
 

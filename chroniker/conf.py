@@ -155,6 +155,12 @@ class Conf:
         str,
         doc="The format of stored log records, as for `logging.Formatter`.",
     )
+    LOG_JSON = setting(
+        False,
+        bool,
+        doc="Whether `cron` and `cronserver` write the scheduler's own log to stderr as one JSON "
+        "object a line.",
+    )
     KILL_GRACE_SECONDS = setting(
         30, int, float, doc="Time between SIGTERM and SIGKILL, seconds. A job can override it.",
         minimum=0,
@@ -192,6 +198,12 @@ class Conf:
         300, int, float,
         doc="How long a job may be due without being started before an incident opens, seconds.",
         minimum=1,
+    )  # fmt: skip
+    HOST_RETIRE_HOURS = setting(
+        72, int, float,
+        doc="After how many hours without a tick a host is retired. 0: never. The default is "
+        "longer than a weekend, so that the alert for a dead machine is still there on Monday.",
+        minimum=0,
     )  # fmt: skip
     FLAPPING_FLIPS = setting(
         4, int,

@@ -66,7 +66,8 @@ class BlockedReason(models.TextChoices):
     DEPENDENCY = "dependency", _("waits for another job")
     """An upstream job is running, is due, or did not succeed."""
     HOST = "host", _("its host is not ticking")
-    """The host that the job is pinned to has never ticked, or has been silent for a long time."""
+    """The host that the job is pinned to has never ticked, has been silent for a long time, or is
+    retired."""
     PAUSED = "paused", _("its host is paused")
     """The host that the job is pinned to starts nothing."""
     MAINTENANCE = "maintenance", _("paused by a maintenance window")

@@ -43,5 +43,17 @@ class OpenTransaction(ChronikerError):
         self.alias = alias
 
 
+class HostBusy(ChronikerError):
+    """A host cannot be retired, because it owns runs."""
+
+    def __init__(self, host: str, runs: int) -> None:
+        super().__init__(
+            f"Host {host} owns running runs ({runs}). Stop them, or wait: if the host is dead, "
+            "their leases run out within CHRONIKER_LEASE_SECONDS."
+        )
+        self.host = host
+        self.runs = runs
+
+
 class DatabaseNotReady(ChronikerError):
     """The database cannot be reached, or its tables do not match this version."""

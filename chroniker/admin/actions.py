@@ -179,9 +179,19 @@ def retry_notifications(
     return run_transaction(retry) if chosen else 0
 
 
+def retire_host_by_hand(host: Host, *, now: datetime, user_id: int) -> bool:
+    """Retire a host. Returns False if it was retired before. Raises HostBusy."""
+    from chroniker.engine.retirement import retire_host
+
+    retired = retire_host(host.name, now)
+    if retired:
+        _log(user_id, [host], "Retired.")
+    return retired
+
+
 def _create_states(jobs: Sequence[Job]) -> None:
     everywhere = any(job.every_host for job in jobs)
-    hosts = list(Host.objects.values_list("name", flat=True)) if everywhere else []
+    hosts = list(Host.objects.active().values_list("name", flat=True)) if everywhere else []
     wanted = {(job.pk, host): job for job in jobs for host in (hosts if job.every_host else [""])}
     present = set(JobState.objects.filter(job__in=jobs).values_list("job", "host"))
     for (pk, host), job in wanted.items():
@@ -193,7 +203,8 @@ def _current_states(jobs: Sequence[Job]) -> JobStateQuerySet:
     """The states on the placements of the jobs' current definitions."""
     everywhere = [job.pk for job in jobs if job.every_host]
     once = [job.pk for job in jobs if not job.every_host]
-    return JobState.objects.filter(Q(job__in=once, host="") | (Q(job__in=everywhere) & ~Q(host="")))
+    placed = Q(job__in=once, host="") | (Q(job__in=everywhere) & ~Q(host=""))
+    return JobState.objects.filter(placed, host_retired=False)
 
 
 def _log(user_id: UserKey, objects: Sequence[Model], message: str) -> None:

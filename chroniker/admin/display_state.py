@@ -40,13 +40,16 @@ def describe_schedule(job: Job) -> ScheduleDescription:
 def current_states(job: Job) -> list[JobState]:
     """The states on the placements of the job's current definition, and those that run.
 
+    Those of retired hosts are not among them.
+
     A job that was changed from every host to any host keeps the rows of both, with their
     counters. Prefetch ``states`` to avoid a query.
     """
     return [
         state
         for state in job.states.all()
-        if bool(state.host) == job.every_host or state.lease_token is not None
+        if (bool(state.host) == job.every_host and not state.host_retired)
+        or state.lease_token is not None
     ]
 
 

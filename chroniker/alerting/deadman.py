@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from chroniker.conf import conf, runtime_dir
 from chroniker.identity import site_identity
+from chroniker.logs import log_context
 
 logger = logging.getLogger(__name__)
 
@@ -88,17 +89,26 @@ def _log_failure(url: str, reason: str) -> None:
         marker = _marker(url)  # raises FileExistsError, too, if the directory is a file
         with contextlib.suppress(FileExistsError):
             marker.touch(mode=0o600, exist_ok=False)
-            logger.warning("The dead man's switch at %s was not reached: %s", _host(url), reason)
+            logger.warning(
+                "The dead man's switch at %s was not reached: %s",
+                _host(url),
+                reason,
+                extra=log_context(),
+            )
     except OSError as error:  # the marker cannot be written: a repeated message is better than none
         logger.warning(
-            "The dead man's switch at %s was not reached: %s (%s)", _host(url), reason, error
+            "The dead man's switch at %s was not reached: %s (%s)",
+            _host(url),
+            reason,
+            error,
+            extra=log_context(),
         )
 
 
 def _log_success(url: str) -> None:
     with contextlib.suppress(OSError):
         _marker(url).unlink()
-        logger.info("The dead man's switch at %s is reached again", _host(url))
+        logger.info("The dead man's switch at %s is reached again", _host(url), extra=log_context())
 
 
 def _marker(url: str) -> Path:

@@ -19,6 +19,7 @@ from django.template.loader import select_template
 
 from chroniker.conf import conf
 from chroniker.enums import NotificationEvent
+from chroniker.logs import log_context
 from chroniker.masking import Masker, site_secrets
 from chroniker.models import Notification
 
@@ -99,7 +100,12 @@ def _render(names: list[str], context: MailContext) -> str:
     except Exception as error:
         if names[0] not in _broken:  # logged once in each process, not once for each email
             _broken.add(names[0])
-            logger.error("A template for %s cannot be rendered: %r", " or ".join(names), error)
+            logger.error(
+                "A template for %s cannot be rendered: %r",
+                " or ".join(names),
+                error,
+                extra=log_context(),
+            )
         text = _package_templates().get_template(names[-1]).render(context)
     return text
 

@@ -16,6 +16,7 @@ from django.db import DatabaseError, InterfaceError
 
 from chroniker import prometheus_files
 from chroniker.conf import conf
+from chroniker.logs import log_context
 from chroniker.models import Notification
 
 from .delivery import deliver
@@ -68,7 +69,10 @@ class SenderProcess:
         if self._pid and self._has_ended(0):
             self._reap()
         if self._pid and time.monotonic() > self._kill_at:
-            logger.error("Sending notifications took too long; the sender process was killed")
+            logger.error(
+                "Sending notifications took too long; the sender process was killed",
+                extra=log_context(),
+            )
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             self._has_ended(1.0)
             self._reap()
@@ -78,7 +82,7 @@ class SenderProcess:
                 try:
                     self._fork()
                 except OSError as error:  # the limit of processes or open files is reached
-                    logger.error("Notifications will be sent later: %s", error)
+                    logger.error("Notifications will be sent later: %s", error, extra=log_context())
 
     def wait(self, seconds: float) -> None:
         """Sleep for ``seconds``, or until the process ends."""
@@ -139,8 +143,12 @@ def _run_sender(
             deliver(now, seconds)
             code = 0
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("Notifications will be sent later: %s", " ".join(str(error).split()))
+        logger.warning(
+            "Notifications will be sent later: %s",
+            " ".join(str(error).split()),
+            extra=log_context(),
+        )
     except BaseException:
-        logger.exception("Notifications could not be sent")
+        logger.exception("Notifications could not be sent", extra=log_context())
     finally:
         os._exit(code)

@@ -17,6 +17,7 @@ from chroniker.conf import conf
 from chroniker.db.clock import boottime
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import BlockedReason
+from chroniker.logs import log_context
 
 from .claims import (
     ClaimOptions,
@@ -153,7 +154,10 @@ class Claimer:
             elif is_outage(error):
                 raise
             else:
-                logger.exception("The database rejected a claim; claiming the jobs one by one")
+                logger.exception(
+                    "The database rejected a claim; claiming the jobs one by one",
+                    extra=log_context(host=options.host),
+                )
         locked = run_transaction(partial(locked_states, due_state_ids(options, horizon)))
         result = ClaimResult()
         give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
@@ -188,4 +192,5 @@ def _isolate_state(key: int, error: DatabaseError) -> None:
             detail = f"The database rejected the start of the job: {error}"
             block_state(key, BlockedReason.COMMAND, detail)
     except (DatabaseError, InterfaceError):
-        logger.exception("State %s could not be changed", key)  # the others must be started
+        # Not raised: the others must be started.
+        logger.exception("State %s could not be changed", key, extra=log_context())

@@ -11,6 +11,7 @@ from django.db import DatabaseError
 
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import RunStatus
+from chroniker.logs import log_context
 from chroniker.models import JobState, Run
 from chroniker.processes.output import OutputBatch
 from chroniker.processes.running_child import Outcome
@@ -116,7 +117,7 @@ class Finisher:
                     finished.run.pk,
                     finished.job.name,
                     finished.outcome.status,
-                    extra={"job": finished.job.name, "run": finished.run.pk},
+                    extra=log_context(job=finished.job.name, run=finished.run.pk),
                 )
                 self.unrecorded = [other for other in self.unrecorded if other is not finished]
                 self.postponed = [other for other in self.postponed if other is not finished]
@@ -172,7 +173,7 @@ class Finisher:
             message,
             finished.run.pk,
             finished.job.name,
-            extra={"job": finished.job.name, "run": finished.run.pk},
+            extra=log_context(job=finished.job.name, run=finished.run.pk),
         )
         self._on_unrecorded(finished)
 
@@ -182,7 +183,7 @@ class Finisher:
             "The database rejected the end of run %s: %s",
             finished.run.pk,
             error,
-            extra={"job": finished.job.name, "run": finished.run.pk},
+            extra=log_context(job=finished.job.name, run=finished.run.pk),
         )
         finished.rejections += 1
         finished.output = OutputBatch()

@@ -41,7 +41,8 @@ class Scheduler:
     ``max_parallel``: instead of ``CHRONIKER_MAX_PARALLEL``. ``now`` pins the time at the start,
     for tests; otherwise it is the database's. ``pending_work``: what the heartbeat of the first
     tick has shown already. ``on_finished`` is called for each run whose end was recorded,
-    ``on_unrecorded`` for each whose end could not be, because its lease or its job is gone.
+    ``on_unrecorded`` for each whose end could not be, because its lease or its job is gone, and
+    ``on_pass`` in each pass of the loop.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Scheduler:
         pending_work: PendingWork | None = None,
         on_finished: Callable[[FinishedRun], None] | None = None,
         on_unrecorded: Callable[[FinishedRun], None] = lambda finished: None,
+        on_pass: Callable[[], None] | None = None,
     ) -> None:
         self.host = conf.HOSTNAME
         self.every = every
@@ -63,6 +65,7 @@ class Scheduler:
         self._max_parallel = max_parallel
         self._pending_work = pending_work
         self._on_finished = on_finished
+        self._on_pass = on_pass
         self._backoff = Backoff()
         self._stop = StopSignals()
         self._clock = TickClock(now)
@@ -93,6 +96,8 @@ class Scheduler:
         with self._stop.handlers(), short_lock_timeout():
             try:
                 self._loop()
+                if self.every and self._stop.received:
+                    self._attempt(self._end_host)
             finally:
                 self._messenger.close()
                 self._runs.close()
@@ -108,9 +113,16 @@ class Scheduler:
             if self.every:
                 wait = min(wait, next_tick + self.every - time.monotonic())
             self._poll_once(max(0.0, wait))
+            if self._on_pass is not None:
+                self._on_pass()
             if self.every and time.monotonic() >= next_tick + self.every:
                 next_tick = max(next_tick + self.every, time.monotonic() - self.every)
                 self._attempt(self.tick)
+
+    def _end_host(self) -> None:
+        from .retirement import end_host
+
+        end_host(self.host, self._clock.now())
 
     @property
     def _busy(self) -> bool:
@@ -157,7 +169,7 @@ class Scheduler:
 
     def _claim_due(self, work: PendingWork) -> None:
         """Claim what is due, and store why the rest does not start."""
-        if not (work.due or work.unplanned or self._claimer.forced):
+        if not (work.due or work.unplanned or work.returned or self._claimer.forced):
             return
         if work.paused:
             explain_paused_host(self._clock.now(), self.host)

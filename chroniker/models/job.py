@@ -74,10 +74,11 @@ class JobDependencyQuerySet(PrimaryQuerySet["JobDependency"]):
             | Q(**{f"{state}host": OuterRef("host")})
             | Q(Exact(OuterRef("host"), Value("")))
         )
-        # Not placements that the upstream job no longer has.
+        # Not placements that the upstream job no longer has, nor those of retired hosts.
         of_today = (Q(**{f"{state}host": ""}) & ~Q(upstream__hostname="*")) | (
             ~Q(**{f"{state}host": ""}) & Q(upstream__hostname="*")
         )
+        of_today &= Q(**{f"{state}host_retired": False})
         not_complete = Q(wait_for_completion=True) & (
             Q(**{f"{state}lease_token__isnull": False}) | Q(**{f"{state}due_at__lte": now})
         )

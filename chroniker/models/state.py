@@ -46,10 +46,15 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
         return self.filter(anywhere | everywhere, job__needs_planning=False)
 
     def current(self) -> JobStateQuerySet:
-        """States of placements that their job has today, not of earlier ones."""
+        """States of placements that their job has today, not of earlier ones or retired hosts."""
         return self.filter(
-            (Q(host="") & ~Q(job__hostname="*")) | (~Q(host="") & Q(job__hostname="*"))
+            (Q(host="") & ~Q(job__hostname="*")) | (~Q(host="") & Q(job__hostname="*")),
+            host_retired=False,
         )
+
+    def pinned_to(self, host: str) -> JobStateQuerySet:
+        """States of enabled jobs that only this host may run."""
+        return self.filter(host="", job__hostname=host, job__enabled=True)
 
     def unpaused(self, now: Moment, since: Moment | None = None) -> JobStateQuerySet:
         """States that no window keeps from starting at ``now``, or has since ``since``."""
@@ -143,6 +148,32 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
 class HostQuerySet(PrimaryQuerySet["Host"]):
     """Hosts."""
 
+    def active(self) -> HostQuerySet:
+        """Not retired: those that tick, and those that are missed."""
+        return self.filter(retired_at__isnull=True)
+
+    def retired(self) -> HostQuerySet:
+        """Retired, and not back."""
+        return self.filter(retired_at__isnull=False)
+
+    def retirable(self, silent_before: Moment | None) -> HostQuerySet:
+        """Active, not owning a run, and ended in order or silent since ``silent_before``.
+
+        A host that ended in order is kept while enabled jobs are pinned to it: they wait for it.
+        ``silent_before`` None: no host is retired for being silent.
+        """
+        owned = JobState.objects.filter(lease_host=OuterRef("name"), lease_token__isnull=False)
+        pinned = Job.objects.filter(enabled=True, hostname=OuterRef("name"))
+        gone = Q(~Exists(pinned), ended_at__isnull=False)
+        if silent_before is not None:
+            gone |= Q(last_tick_at__lt=silent_before)
+        return self.active().filter(gone, ~Exists(owned))
+
+    def forgettable(self, retired_before: Moment) -> HostQuerySet:
+        """Retired for so long that their rows are deleted, unless a job still names them."""
+        named = Job.objects.filter(hostname=OuterRef("name"))
+        return self.filter(~Exists(named), retired_at__lte=retired_before)
+
     def record_heartbeat(self, name: str, version: str, max_gap: float) -> int:
         """Record that ``name`` ticks now; 0 if it has no row yet.
 
@@ -157,6 +188,7 @@ class HostQuerySet(PrimaryQuerySet["Host"]):
         return self.filter(name=name).update(
             up_since=Case(kept, default=DatabaseNow(), output_field=models.DateTimeField()),
             last_tick_at=DatabaseNow(),
+            ended_at=None,
             version=version,
         )
 
@@ -262,9 +294,13 @@ class JobState(models.Model):
     start_lag_buckets = models.JSONField(default=dict, blank=True)
     cpu_seconds_total = models.FloatField(default=0)
 
+    host_retired = models.BooleanField(default=False)
+    """Whether its host is retired. Slots and counters stay as they are for its return."""
+
     due_at = models.GeneratedField(
         expression=Case(
             When(lease_token__isnull=False, then=None),
+            When(host_retired=True, then=None),
             When(restart_at__isnull=False, then=F("restart_at")),
             When(run_requested_at__isnull=False, then=F("run_requested_at")),
             When(retry_at__isnull=True, then=F("next_run_at")),
@@ -276,8 +312,8 @@ class JobState(models.Model):
         db_persist=True,
     )
     """When it is due: the restart of an interrupted run, else the earliest of slot, retry and
-    request; NULL while it has an owner. One column, computed by the database, so that one index
-    serves the due query."""
+    request; NULL while it has an owner or its host is retired. One column, computed by the
+    database, so that one index serves the due query."""
 
     objects = JobStateQuerySet.as_manager()
 
@@ -323,6 +359,14 @@ class Host(models.Model):
     up_since = models.DateTimeField(null=True, blank=True, editable=False)
     """Since when it has ticked without a long gap. A host that has just started opens no overdue
     incidents: it may be about to start those jobs itself."""
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True, editable=False)
+    """When its cronserver ended in order; cleared by the next tick."""
+    retired_at = models.DateTimeField(
+        _("retired"),
+        null=True,
+        blank=True,
+        help_text=_("It left metrics and lists. It is back with its next tick."),
+    )
     version = models.CharField(_("version"), max_length=50, blank=True)
     paused = models.BooleanField(
         _("paused"), default=False, help_text=_("The host starts no runs. Running ones continue.")
@@ -338,6 +382,7 @@ class Host(models.Model):
         ordering = ("name",)
         verbose_name = _("host")
         verbose_name_plural = _("hosts")
+        permissions = (("retire_host", _("Can retire hosts")),)
 
     def __str__(self) -> str:
         return self.name

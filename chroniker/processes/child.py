@@ -83,8 +83,10 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> 
     from django.core.management import call_command
     from django.core.management.base import CommandError, SystemCheckError
 
+    from chroniker.logs import remove_json_handlers
     from chroniker.signals import job_process_started
 
+    remove_json_handlers()
     report_pipe = os.fstat(report)
     _capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
     job_process_started.send_robust(sender=None, spec=spec)

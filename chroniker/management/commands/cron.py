@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from chroniker.db.backoff import readable_database_errors
 from chroniker.engine.entrypoints import NotRun, due_jobs, force_jobs, run_single_tick
 from chroniker.exceptions import ChronikerError
+from chroniker.logs import scheduler_log
 from chroniker.management.tick_command import TickCommand
 
 
@@ -72,9 +73,10 @@ class Command(TickCommand):
                 for line in due_jobs(only, force=force_run):
                     self.stdout.write(line)
                 return
-            if force_run:
-                report_not_run(force_jobs(found, sync=sync))
-            else:
-                run_single_tick(only=only, sync=sync)
+            with scheduler_log():
+                if force_run:
+                    report_not_run(force_jobs(found, sync=sync))
+                else:
+                    run_single_tick(only=only, sync=sync)
         except ChronikerError as error:
             raise CommandError(str(error)) from error
