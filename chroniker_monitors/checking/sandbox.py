@@ -101,26 +101,23 @@ def reserve_sandbox() -> Iterator[None]:
 
 
 def _run_process(request: _Request) -> Measurement:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [_python_executable(), "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(),
         start_new_session=True,
-    )
-    try:
-        result_data, stderr_output = process.communicate(
-            request.to_json(), timeout=request.timeout + GRACE_SECONDS + STARTUP_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        signal_processes([process.pid, *descendants(process.pid)], signal.SIGKILL)
-        process.communicate()
-        return unknown_measurement("The test process did not answer.")
-    finally:
-        if process.poll() is None:
-            signal_processes([process.pid, *descendants(process.pid)], signal.SIGKILL)
-            process.wait()
+    ) as process:
+        try:
+            result_data, stderr_output = process.communicate(
+                request.to_json(), timeout=request.timeout + GRACE_SECONDS + STARTUP_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return unknown_measurement("The test process did not answer.")
+        finally:
+            if process.poll() is None:
+                signal_processes([process.pid, *descendants(process.pid)], signal.SIGKILL)
     last_line = stderr_output.decode("utf-8", "replace").strip().rpartition("\n")[2]
     return _parse_result(result_data) or unknown_measurement(
         f"The test process failed: {last_line or 'it wrote nothing to stderr.'}"

@@ -21,9 +21,13 @@ def failing_statements(
     def refuse(
         execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
     ) -> Any:
-        if all(part in sql for part in parts) and (
-            parameter is None or parameter in (params or ())
-        ):
+        values = [
+            value
+            for each in params or ()
+            for value in (each if isinstance(each, list) else [each])  # an array of PostgreSQL
+        ]
+        meant = parameter is None or parameter in values
+        if meant and all(part in sql for part in parts):
             raise error("the server closed the connection")
         return execute(sql, params, many, context)
 

@@ -32,6 +32,13 @@ class Gauge(BaseProbe):
                 return Reading(0, "slept")
             case "raise":
                 raise RuntimeError(rest)
+            case "interrupt":
+                raise KeyboardInterrupt
+            case "leave_process":
+                if os.fork() == 0:
+                    time.sleep(float(rest))
+                    os._exit(0)
+                return Reading(0, "left a process behind")
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "flood":

@@ -188,6 +188,17 @@ class TestTicks:
         run_tick()
         assert not Notification.objects.due(utc_now()).exists()
 
+    def test_notification_that_a_job_itself_has_written_is_sent_at_its_end(
+        self, start_tick: StartTick, tmp_path: Path
+    ) -> None:
+        started = tmp_path / "started"
+        make_action_job(f"sleep 0.5 {started}", failures_open_incidents=False)
+        tick = start_tick()
+        wait_until(started.exists)
+        make_notification(make_incident(), "1", next_attempt_at=utc_now() - timedelta(minutes=1))
+        tick.wait(30)
+        assert not Notification.objects.due(utc_now()).exists()
+
     def test_tick_pings_the_deadman_url_unless_it_is_for_some_jobs_only(
         self, run_tick: RunTick, recording_server: RecordingServer, settings: Any
     ) -> None:

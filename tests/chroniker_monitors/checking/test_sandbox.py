@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -124,6 +126,38 @@ def test_secret_of_the_site_is_masked(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SHOP_API_TOKEN", "correct-horse-battery")
     (tmp_path / "gauge").write_text("raise refused correct-horse-battery")
     assert "refused ********" in post_gauge_test(tmp_path).error
+
+
+@pytest.mark.no_leftovers
+def test_process_that_a_probe_leaves_behind_is_ended_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("leave_process 300")
+    found = post_gauge_test(tmp_path)
+    assert (found.message, found.error) == ("left a process behind", "")
+
+
+def test_probe_that_interrupts_itself_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("interrupt")
+    error = "The probe's process ended with exit code 1 before it measured."
+    assert post_gauge_test(tmp_path).error == error
+
+
+@pytest.mark.no_leftovers
+def test_interrupted_web_worker_leaves_no_process_behind(tmp_path: Path) -> None:
+    (tmp_path / "gauge").write_text("sleep 300")
+
+    def interrupt(*_: object) -> None:
+        raise TimeoutError("the web worker was told to end")
+
+    started = time.monotonic()
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(TimeoutError, match="told to end"):
+            post_gauge_test(tmp_path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert time.monotonic() - started < 20, "the probe has 30 seconds"
 
 
 def test_sandbox_is_free_again_after_a_test() -> None:
