@@ -135,6 +135,13 @@ class TestFlush:
         with django_assert_num_queries(1):  # the stop requests
             flush(run)
 
+    def test_silent_run_is_not_written(self, django_assert_num_queries: Any) -> None:
+        run, _handle = start_long_run()
+        flush(run)
+        run.output_stored_at = time.monotonic() - 60
+        with django_assert_num_queries(1):  # the stop requests
+            flush(run)
+
     def test_nothing_is_stored_for_a_run_that_lost_its_lease(self) -> None:
         run, handle = start_long_run()
         JobState.objects.update(lease_token="another host's")

@@ -288,6 +288,14 @@ class TestPlans:
         assert state.next_slot_at == NOON + 150 * MINUTE
         assert (state.retry_at, state.blocked_reason, state.blocked_detail) == (None, "", "")
 
+    def test_changed_job_without_a_placement_so_far_counts_from_now(self) -> None:
+        make_job(schedule="@every 1h", created_at=NOON, hostname="*")
+        plan()
+        assert not JobState.objects.exists(), "no host has ticked"
+        Job.objects.update(hostname="")
+        plan(NOON + 30 * MINUTE)
+        assert JobState.objects.get().next_slot_at == NOON + 90 * MINUTE
+
     def test_job_with_a_state_that_a_request_created_counts_from_its_creation(self) -> None:
         job = make_job(schedule="@every 1h", created_at=NOON - 30 * MINUTE)
         JobState.objects.create(job=job)
