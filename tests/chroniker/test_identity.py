@@ -22,7 +22,7 @@ from tests.support.types import RunManage, RunTick
 @pytest.mark.parametrize(
     "change",
     [
-        {"ENGINE": "django.db.backends.mysql"},
+        {"ENGINE": "django.db.backends.oracle"},
         {"HOST": "db2.example.com"},
         {"PORT": "7777"},
         {"NAME": "another"},
