@@ -192,7 +192,7 @@ def test_hosts_jobs_are_planned_even_if_its_first_tick_died(
 
 
 MINUTE = timedelta(minutes=1)
-quick = hypothesis_settings(max_examples=100, deadline=None)
+quick = hypothesis_settings(max_examples=60, deadline=None)
 minutes = st.integers(0, 300).map(lambda number: timedelta(minutes=number))
 
 
