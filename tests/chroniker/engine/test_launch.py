@@ -17,7 +17,7 @@ from chroniker.exceptions import CommandRefused, HostNotReady
 from chroniker.models import Job, JobState, Run
 from chroniker.processes.running_child import RunRequest
 from chroniker.signals import pre_fork
-from tests.factories import make_action_job, make_due, make_due_job
+from tests.factories import NOON, make_action_job, make_due, make_due_job
 from tests.support.runs import stored_output
 from tests.support.types import RunTick
 
@@ -70,7 +70,7 @@ def test_spawned_job_keeps_pythonpath_for_its_programs(
 def make_request(sent: float = 1000.0, **fields: Any) -> RunRequest:
     """What an executor gets to know of a job, without a database."""
     job = Job(**{"name": "a job", "command": "noop"} | fields)
-    state, run = JobState(pk=7, job=job), Run(pk=42, job=job)
+    state, run = JobState(pk=7, job=job), Run(pk=42, job=job, scheduled_for=NOON)
     return build_run_request(ClaimedRun(state, job, run, "token", False), sent)
 
 
@@ -150,7 +150,9 @@ class TestRunRequest:
 class TestLauncher:
     def claim(self, key: int, command: str = "noop") -> ClaimedRun:
         job = Job(pk=key, name=f"job {key}", command=command)
-        return ClaimedRun(JobState(pk=key, job=job), job, Run(pk=key, job=job), "token", False)
+        return ClaimedRun(
+            JobState(pk=key, job=job), job, Run(pk=key, job=job, scheduled_for=NOON), "token", False
+        )
 
     def test_runs_are_started_or_refused(self, own_runtime_dir: None) -> None:
         launcher = Launcher(long_running=True)
