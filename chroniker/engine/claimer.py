@@ -150,7 +150,10 @@ class Claimer:
             return run_transaction(lambda: claim(options, horizon, now, token, force=forced))
         except DatabaseError as error:
             if is_row_locked(error):
-                logger.warning("A claim waited too long for a lock; claiming the jobs one by one")
+                logger.warning(
+                    "A claim waited too long for a lock; claiming the jobs one by one",
+                    extra=log_context(host=options.host),
+                )
             elif is_outage(error):
                 raise
             else:

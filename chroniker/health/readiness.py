@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from django.apps import apps
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
 from chroniker.enums import BlockedReason
 from chroniker.logs import log_context
@@ -93,8 +94,8 @@ def check_readiness() -> Readiness:
 
 def _check_database() -> Check:
     try:
-        connection.ensure_connection()
-        with connection.cursor() as cursor:
+        database().ensure_connection()
+        with database().cursor() as cursor:
             cursor.execute("SELECT 1")
     except (DatabaseError, InterfaceError):
         return Check("database", False, "The database cannot be reached.")
@@ -103,7 +104,7 @@ def _check_database() -> Check:
 
 def _check_migrations() -> Check:
     labels = [app.label for app in apps.get_app_configs() if app.name.startswith("chroniker")]
-    recorder = MigrationRecorder(connection)
+    recorder = MigrationRecorder(database())
     applied: set[tuple[str, str]] = set()
     if recorder.has_table():
         rows = recorder.migration_qs.filter(app__in=labels)
@@ -166,5 +167,5 @@ class ReadinessProbe:
             logger.exception("The readiness check failed", extra=log_context())
             result = Readiness((Check("checks", False, "A check failed; see the log."),))
         finally:
-            connection.close()
+            database().close()
         self._result, self._read_at = result, time.monotonic()

@@ -133,7 +133,7 @@ class RecordedSite:
             assert state.lease_token
         if not left:
             self.states("long").update(parts_done=60, progress_at=now)
-            self.states("late").update(blocked_reason="capacity")
+            self.states("late").update(blocked_reason="command")
             self.states("waiting").update(blocked_reason="dependency")
 
     def page(self) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-Deploy = Callable[..., Callable[..., subprocess.CompletedProcess[str]]]
+from tests.support.types import Deploy
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
-from tests.deployments.conftest import Deploy
 from tests.deployments.test_ticks import assert_works
 from tests.settings import BACKEND
 from tests.support import replicas
 from tests.support.pgbouncer import run_pgbouncer, server_settings
+from tests.support.types import Deploy
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -12,9 +12,9 @@ from django.db import connection
 
 from chroniker.models import Host, Incident, JobState, Notification, OutputChunk, Run
 from chroniker_monitors.models import Sample
-from tests.deployments.conftest import Deploy
 from tests.factories import make_action_job, make_gauge_monitor
 from tests.settings import BACKEND
+from tests.support.types import Deploy
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -240,7 +240,7 @@ MUTANTS = (
         "downtime",
         ("postgres",),
         frozenset({"slot"}),
-        (("engine.claims:_take_scheduled_slot", "if not known:", "if False:"),),
+        (("engine.claims:_record_missed", "if not known:", "if False:"),),
     ),
 )  # fmt: skip
 

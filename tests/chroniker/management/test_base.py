@@ -20,6 +20,7 @@ OURS = sorted(
 )
 ARGUMENTS = {
     "run_job": ["1"], "job_chain": ["1"], "cron_clean": ["days", "1"], "check_monitor": ["volts"],
+    "retire_host": ["web1"],
 }  # fmt: skip
 WITHOUT_DATABASE = {"export_monitoring", "serve_metrics", "write_metrics"}
 """They do not need it: a page says that it is away, files are only written."""
