@@ -234,15 +234,26 @@ def test_five_fields_agree_with_cronsim(data: st.DataObject, zone: str, text: st
         return
     oracle = CronSim(text, local)
     expected: list[datetime] = []
+    wildcard = any(field[0] == "*" for field in text.split()[:2])
     for _ in range(200):
         slot = next(oracle, None)
         if slot is None or len(expected) == 8:
             break
+        # cronsim moves a wildcard job out of a gap at midnight; Debian's cron leaves it out.
+        if wildcard and not croniter.match(text, slot):
+            continue
         if slot.astimezone(UTC) not in expected:
             expected.append(slot.astimezone(UTC))
     found = schedule.upcoming(after, 8)
     assert found[: len(expected)] == expected
     assert expected
+
+
+def test_wildcard_job_in_a_gap_at_midnight_is_left_out() -> None:
+    # In Sao Paulo 1987-10-25 began at 01:00.
+    schedule = parse("* 0 * * 0", zone="America/Sao_Paulo", after=datetime(1970, 1, 1, tzinfo=UTC))
+    after = datetime(1987, 10, 23, 21, tzinfo=UTC)
+    assert schedule.upcoming(after, 1) == [datetime(1987, 11, 1, 2, tzinfo=UTC)]
 
 
 @settings(quick, max_examples=200)
