@@ -1,23 +1,16 @@
-"""Retries while the database is not available, and short waits for its locks."""
+"""Retries while the database is not available."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection
 
-from chroniker.db.backoff import (
-    Backoff,
-    describe_error,
-    readable_database_errors,
-    short_lock_timeout,
-)
+from chroniker.db.backoff import Backoff, describe_error, readable_database_errors
 from chroniker.exceptions import DatabaseNotReady
-from tests.support.types import RunInFork
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -157,53 +150,3 @@ def test_missing_tables_are_described_by_what_to_do(statement: str) -> None:
 def test_only_errors_of_the_database_are_replaced() -> None:
     with pytest.raises(ZeroDivisionError), readable_database_errors():
         raise ZeroDivisionError
-
-
-# --- locks ---
-
-LOCK_TIMEOUTS = {
-    "sqlite": ("PRAGMA busy_timeout", 2000),
-    "postgresql": ("SHOW lock_timeout", "10s"),
-    "mysql": ("SELECT @@innodb_lock_wait_timeout", 10),
-}
-
-
-def lock_timeout() -> Any:
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK_TIMEOUTS[connection.vendor][0])
-        return cursor.fetchone()[0]
-
-
-@pytest.fixture
-def short_timeout(settings: Any) -> Any:
-    """The timeout of a lease of a minute; the connection is closed before and after the test."""
-    settings.CHRONIKER_LEASE_SECONDS = 60
-    connection.close()
-    yield LOCK_TIMEOUTS[connection.vendor][1]
-    connection.close()
-
-
-@pytest.mark.parametrize("connected", [True, False])
-def test_this_process_waits_only_briefly_for_locks(short_timeout: Any, connected: bool) -> None:
-    if connected:
-        assert lock_timeout() != short_timeout
-    with short_lock_timeout():
-        assert lock_timeout() == short_timeout
-        connection.close()
-        assert lock_timeout() == short_timeout, "another connection"
-    connection.close()
-    assert lock_timeout() != short_timeout
-
-
-def test_wait_for_a_lock_is_at_least_a_second(short_timeout: Any, settings: Any) -> None:
-    settings.CHRONIKER_LEASE_SECONDS = 5
-    expected = {"sqlite": 2000, "postgresql": "1s", "mysql": 1}
-    with short_lock_timeout():
-        assert lock_timeout() == expected[connection.vendor]
-
-
-def test_processes_that_it_starts_wait_as_usual(short_timeout: Any, run_in_fork: RunInFork) -> None:
-    with short_lock_timeout():
-        ended = run_in_fork(lock_timeout).wait()
-    assert ended.exit_code == 0, ended.output
-    assert ended.value != short_timeout
