@@ -3,6 +3,7 @@
 
 VENV        ?= .venv
 NEWEST_VENV ?= .venv-newest
+NEWEST_DJANGO ?= 6.1
 PYTHON3     ?= python3
 PYTHON      := $(VENV)/bin/python
 TEST_JOBS   ?= $(shell nproc)
@@ -30,10 +31,13 @@ services: ## install and start databases and brokers; install Prometheus, cron, 
 	@scripts/services
 
 # Without a newer Python this does nothing; the summary of scripts/test reports it.
+# Django is named, because a resolver silently takes an older one when a package forbids the newest.
+# python-dateutil is the old one there, and the new one in .venv.
 newest: ## create .venv-newest with the newest Python and Django
-	@[ $(NEWEST_VENV)/.stamp -nt pyproject.toml ] || { \
+	@[ $(NEWEST_VENV)/.stamp -nt pyproject.toml -a $(NEWEST_VENV)/.stamp -nt Makefile ] || { \
 	    python="$$(scripts/newest-python)"; \
-	    [ -z "$$python" ] || UPGRADE=1 scripts/venv $(NEWEST_VENV) "$$python"; \
+	    [ -z "$$python" ] || UPGRADE=1 DJANGO=$(NEWEST_DJANGO) CONSTRAINTS='python-dateutil<3' \
+	        scripts/venv $(NEWEST_VENV) "$$python"; \
 	}
 
 # --- checks ---

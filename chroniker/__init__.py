@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .progress import track
+from .run_context import CurrentRun, current_run
 
-__all__ = ["__version__", "track"]
+__all__ = ["CurrentRun", "__version__", "current_run", "track"]
 __version__ = "0.1.0"

@@ -16,6 +16,7 @@ E022      the webhook has no URL, or no valid secret
 E023      the prefix of email subjects is not one line of text
 E024      the callback for failed runs cannot be imported or is not callable
 E025      the URL of the dead man's switch is invalid
+E040      ``MAILERS`` has no default mailer
 W001      a setting's name is unknown, probably misspelled
 W002      SQLite has its default options, which cause "database is locked"
 ========  ===================================================================================
@@ -107,6 +108,21 @@ def check_sqlite(**kwargs: object) -> list[CheckMessage]:
             'and with its current options some writes will fail with "database is locked".',
             hint=f'Add {", ".join(missing)} to OPTIONS of DATABASES["{alias}"].',
             id="chroniker.W002",
+        )
+    ]
+
+
+@register(Tags.compatibility)
+def check_mailers(**kwargs: object) -> list[CheckMessage]:
+    """Check that there is a mailer to send with (``MAILERS`` of Django 6.1)."""
+    mailers = getattr(settings, "MAILERS", None)
+    if mailers is None or "default" in mailers:
+        return []
+    return [
+        Error(
+            'MAILERS has no "default", so no mail about jobs can be sent.',
+            hint='Add MAILERS["default"] with its BACKEND and OPTIONS.',
+            id="chroniker.E040",
         )
     ]
 

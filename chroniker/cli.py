@@ -1,12 +1,11 @@
 """``chroniker``: the program for a line in a crontab.
 
-It finds the project and its settings, then runs ``manage.py cron``.
+It starts Django as the project's own ``manage.py`` does, then runs the command ``cron``.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import gc
 import io
@@ -17,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO, cast
 
-_SETTINGS_VARIABLE = "DJANGO_SETTINGS_MODULE"
+from . import prometheus_files
+from .startup import SETTINGS_VARIABLE, start_django
+
 _REEXEC_VARIABLE = "_CHRONIKER_VIRTUALENV"
 
 
@@ -82,24 +83,33 @@ def _tick(options: argparse.Namespace) -> None:
         sys.exit(f"chroniker: there is no directory {project}; pass that of manage.py with -p")
     os.chdir(project)
     sys.path.insert(0, str(project))
-    settings = (
-        options.settings
-        or os.environ.get(_SETTINGS_VARIABLE)
-        or find_settings_module(project / "manage.py")
-    )
-    if not settings:
-        sys.exit(
-            f"chroniker: {project}/manage.py does not name a settings module; pass one with -s"
-        )
-    os.environ[_SETTINGS_VARIABLE] = settings
+    manage = str(project / "manage.py")
+    if not os.path.isfile(manage):
+        if not (options.settings or os.environ.get(SETTINGS_VARIABLE)):
+            sys.exit(
+                f"chroniker: there is no manage.py in {project}; pass its directory with -p, or a "
+                "settings module with -s"
+            )
+        manage = ""
+    prometheus_files.leave()
     gc.disable()  # nothing that is imported becomes garbage
-    import django
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import call_command
     from django.core.management.base import CommandError
 
-    django.setup()
+    try:
+        start_django(manage, "cron", settings=options.settings or "")
+    except ImproperlyConfigured:
+        if settings.configured or os.environ.get(SETTINGS_VARIABLE):
+            raise
+        sys.exit(f"chroniker: {manage} does not name a settings module; pass one with -s")
     gc.enable()
+    from chroniker.conf import conf
     from chroniker.db.connections import close_pools
+
+    if conf.LOG_JSON and isinstance(sys.stderr, _TimestampedWriter):
+        sys.stderr.timestamps = False  # each line has its own
 
     try:
         call_command("cron", jobs=options.jobs)
@@ -109,33 +119,22 @@ def _tick(options: argparse.Namespace) -> None:
         close_pools()
 
 
-def find_settings_module(manage: Path) -> str:
-    """Return the settings module that a manage.py names, without running it; "" if none."""
-    try:
-        tree = ast.parse(manage.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return ""
-    for node in ast.walk(tree):
-        values = node.args if isinstance(node, ast.Call) else []
-        texts = [value.value for value in values if isinstance(value, ast.Constant)]
-        if len(texts) == 2 and texts[0] == _SETTINGS_VARIABLE and isinstance(texts[1], str):
-            return texts[1]
-    return ""
-
-
 class _TimestampedWriter(io.TextIOBase):
     """Writes lines to a file, each with the time."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.rest = ""
+        self.timestamps = True
 
     def write(self, text: str) -> int:
         *lines, self.rest = (self.rest + text).split("\n")
         if lines:
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             with open(self.path, "a") as file:
-                file.writelines(f"{now} {line}\n" for line in lines)
+                file.writelines(
+                    f"{now} {line}\n" if self.timestamps else f"{line}\n" for line in lines
+                )
         return len(text)
 
 

@@ -15,6 +15,8 @@ from typing import Generic, TypeVar, cast
 
 from django.conf import settings
 
+from .identity import site_identity
+
 T = TypeVar("T")
 
 
@@ -76,11 +78,11 @@ class Conf:
     )
     USE_PID = setting(False, bool, doc="Whether a tick waits for the previous tick on this host.")
     PID_FILE = computed(
-        lambda: os.path.join(runtime_dir(), "cron.pid"),
+        lambda: os.path.join(runtime_dir(), f"cron-{site_identity()}.pid"),
         str,
         doc="The file that `CHRONIKER_USE_PID` locks. The kernel releases the lock, so it is never "
         "stale.",
-        shown="`cron.pid` in `CHRONIKER_RUNTIME_DIR`",
+        shown="`cron-SITE.pid` in `CHRONIKER_RUNTIME_DIR`; SITE stands for the site's database",
     )
     RUNTIME_DIR = computed(
         lambda: default_runtime_dir(),
@@ -153,6 +155,12 @@ class Conf:
         str,
         doc="The format of stored log records, as for `logging.Formatter`.",
     )
+    LOG_JSON = setting(
+        False,
+        bool,
+        doc="Whether `cron` and `cronserver` write the scheduler's own log to stderr as one JSON "
+        "object a line.",
+    )
     KILL_GRACE_SECONDS = setting(
         30, int, float, doc="Time between SIGTERM and SIGKILL, seconds. A job can override it.",
         minimum=0,
@@ -191,6 +199,12 @@ class Conf:
         doc="How long a job may be due without being started before an incident opens, seconds.",
         minimum=1,
     )  # fmt: skip
+    HOST_RETIRE_HOURS = setting(
+        72, int, float,
+        doc="After how many hours without a tick a host is retired. 0: never. The default is "
+        "longer than a weekend, so that the alert for a dead machine is still there on Monday.",
+        minimum=0,
+    )  # fmt: skip
     FLAPPING_FLIPS = setting(
         4, int,
         doc="How many times an incident may open and resolve within a day before it is flapping.",
@@ -210,12 +224,12 @@ class Conf:
         "user for the login at the mail server. Empty: `DEFAULT_FROM_EMAIL`.",
     )  # fmt: skip
     EMAIL_SUBJECT_PREFIX = setting("[Chroniker] ", str, doc="The prefix of email subjects.")
-    EMAIL_TIMEOUT = computed(
-        lambda: settings.EMAIL_TIMEOUT or 10,
+    EMAIL_TIMEOUT: float | None = computed(
+        lambda: None,
         int,
         float,
         doc="Timeout for one reply of the mail server, seconds.",
-        shown="`EMAIL_TIMEOUT`, or 10",
+        shown="that of the site (`EMAIL_TIMEOUT`, or `timeout` in `MAILERS`), or 10",
         minimum=0.1,
     )
     EMAIL_TO_ADMINS = setting(
@@ -281,7 +295,13 @@ def default_runtime_dir() -> str:
 def runtime_dir() -> str:
     """Return :attr:`Conf.RUNTIME_DIR`, and create it if missing, with access for its owner only."""
     path: str = conf.RUNTIME_DIR
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"The directory for lock files, {path}, cannot be created: {error.strerror}. Set "
+            "CHRONIKER_RUNTIME_DIR to a directory that the user who runs the jobs can write to."
+        ) from error
     facts = os.lstat(path)  # do not follow a link that another user may have created
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
         raise PermissionError(

@@ -18,7 +18,9 @@ class RunStatus(models.TextChoices):
     TIMED_OUT = "timed_out", _("timed out")
     """It ran longer than ``timeout_seconds`` and was killed."""
     STOPPED = "stopped", _("stopped")
-    """A person stopped it, or its scheduler was shut down."""
+    """A person stopped it."""
+    INTERRUPTED = "interrupted", _("interrupted")
+    """The shutdown of its scheduler ended it. Not a failure: its slot is due again at once."""
     LOST = "lost", _("lost")
     """Its supervisor died or its lease ran out: how far it came is unknown."""
     MISSED = "missed", _("missed")
@@ -64,7 +66,8 @@ class BlockedReason(models.TextChoices):
     DEPENDENCY = "dependency", _("waits for another job")
     """An upstream job is running, is due, or did not succeed."""
     HOST = "host", _("its host is not ticking")
-    """The host that the job is pinned to has never ticked, or has been silent for a long time."""
+    """The host that the job is pinned to has never ticked, has been silent for a long time, or is
+    retired."""
     PAUSED = "paused", _("its host is paused")
     """The host that the job is pinned to starts nothing."""
     MAINTENANCE = "maintenance", _("paused by a maintenance window")

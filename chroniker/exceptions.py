@@ -30,5 +30,30 @@ class HostNotReady(ChronikerError):
     """This host cannot run jobs as it is configured."""
 
 
+class OpenTransaction(ChronikerError):
+    """Jobs cannot be started, because a transaction is open on the database `alias`."""
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(
+            f"A transaction is open on the database {alias!r}. Jobs run in processes of their own, "
+            "which do not see its changes and may wait for its locks. Start them after "
+            "transaction.atomic() has ended; in tests, use TransactionTestCase (pytest: "
+            "transactional_db) instead of TestCase."
+        )
+        self.alias = alias
+
+
+class HostBusy(ChronikerError):
+    """A host cannot be retired, because it owns runs."""
+
+    def __init__(self, host: str, runs: int) -> None:
+        super().__init__(
+            f"Host {host} owns running runs ({runs}). Stop them, or wait: if the host is dead, "
+            "their leases run out within CHRONIKER_LEASE_SECONDS."
+        )
+        self.host = host
+        self.runs = runs
+
+
 class DatabaseNotReady(ChronikerError):
     """The database cannot be reached, or its tables do not match this version."""

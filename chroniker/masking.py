@@ -23,7 +23,10 @@ def site_secrets() -> set[str]:
     ours = {
         name: getattr(settings, name)
         for name in dir(settings)
-        if name.isupper() and (not hasattr(global_settings, name) or name in _SECRET_SETTINGS)
+        if name.isupper()
+        and (not hasattr(global_settings, name) or name in _SECRET_SETTINGS)
+        # Django warns about each reading of a deprecated setting, even if the site has not set it.
+        and (name != "EMAIL_HOST_PASSWORD" or settings.is_overridden(name))  # type: ignore[misc]
     }
     ours.pop("CHRONIKER_SECRET_NAMES", None)
     return find_secrets(ours, os.environ, conf.SECRET_NAMES)

@@ -20,13 +20,23 @@ class ChronikerMonitorsConfig(AppConfig):
         from chroniker.signals import pre_fork, run_finished
 
         from . import checks, sentry  # noqa: F401
-        from .checking.receivers import preload, record_missing_measurement, withdraw_incidents
+        from .checking.receivers import (
+            delete_measurements,
+            preload,
+            record_missing_measurement,
+            withdraw_incidents,
+        )
         from .models import Probe
 
         sentry.connect()
         pre_fork.connect(preload, dispatch_uid="chroniker_monitors.preload")
         post_delete.connect(
             withdraw_incidents, sender=Probe, dispatch_uid="chroniker_monitors.withdraw_incidents"
+        )
+        post_delete.connect(
+            delete_measurements,
+            sender="chroniker.Host",
+            dispatch_uid="chroniker_monitors.delete_measurements",
         )
         run_finished.connect(
             record_missing_measurement, dispatch_uid="chroniker_monitors.record_missing_measurement"

@@ -8,7 +8,8 @@ import re
 from collections.abc import Container, Iterator, Sequence
 
 from django.apps import AppConfig, apps
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.db import connections
 
 from chroniker.conf import conf as chroniker_conf
@@ -16,6 +17,7 @@ from chroniker.conf import conf as chroniker_conf
 from .conf import MonitorsConf, all_settings, conf
 from .enums import COMMAND
 
+MIDDLEWARE = "chroniker_monitors.middleware.MetricsMiddleware"
 MIN_TOKEN_LENGTH = 16
 _SECRET_SETTINGS = ("CHRONIKER_MONITORS_BROKERS",)
 
@@ -27,6 +29,42 @@ def check_settings(
     """Check the values of ``CHRONIKER_METRICS_*`` and ``CHRONIKER_MONITORS_*``."""
     wrong = list(_check_types())
     return wrong or [*_check_networks(), *_check_buckets(), *_check_token(), *_check_monitors()]
+
+
+@register("chroniker", deploy=True)  # otherwise each command would say it on stderr
+def check_django_prometheus(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: object
+) -> list[CheckMessage]:
+    """Say what is not on the metrics page without django-prometheus."""
+    if apps.is_installed("django_prometheus"):
+        return []
+    return [
+        Info(
+            "django_prometheus is not in INSTALLED_APPS: the metrics page has the metrics of "
+            "Chroniker and of the process, but none of the site's requests and database.",
+            hint='Install "chroniker[django-prometheus]" and add it to INSTALLED_APPS, or add '
+            '"chroniker_monitors.I001" to SILENCED_SYSTEM_CHECKS.',
+            id="chroniker_monitors.I001",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_scrapes(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: object
+) -> list[CheckMessage]:
+    """Check that a scrape over HTTP is not redirected."""
+    exempt = any(re.search(pattern, "metrics") for pattern in settings.SECURE_REDIRECT_EXEMPT)
+    if not settings.SECURE_SSL_REDIRECT or exempt or MIDDLEWARE in settings.MIDDLEWARE:
+        return []
+    return [
+        Warning(
+            "With SECURE_SSL_REDIRECT, a scrape of /metrics and a ping over HTTP are redirected "
+            "and fail.",
+            hint=f"Put {MIDDLEWARE!r} first in MIDDLEWARE, or scrape and ping over HTTPS.",
+            id="chroniker_monitors.W010",
+        )
+    ]
 
 
 def _check_types() -> Iterator[CheckMessage]:

@@ -121,7 +121,11 @@ class JobExpressions:
 
 
 def success_ratio(scope: Scope, window: str) -> str:
-    """The share of the finished runs in a window that succeeded; no series if none finished."""
+    """The share of the runs that ended in a window and succeeded; no series if none ended.
+
+    Interrupted runs do not count: they are started again.
+    """
     failures = scope.increase("job_name, host, reason", "chroniker_job_failures_total", window)
     runs = scope.increase("job_name, host", "chroniker_job_runs_total", window)
-    return f"clamp_min(1 - sum({failures}) / (sum({runs}) > 0), 0)"
+    interrupted = scope.increase("job_name, host", "chroniker_job_interrupted_runs_total", window)
+    return f"clamp_min(1 - sum({failures}) / (sum({runs}) - sum({interrupted}) > 0), 0)"

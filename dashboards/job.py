@@ -175,6 +175,7 @@ def count_row() -> Row:
     failures = ONE.increase("host, reason", "chroniker_job_failures_total", HOURLY)
     missed = ONE.increase("host, reason", "chroniker_job_missed_runs_total", HOURLY)
     retries = ONE.increase("host", "chroniker_job_retries_total", HOURLY)
+    interrupted = ONE.increase("host", "chroniker_job_interrupted_runs_total", HOURLY)
     return Row(
         7,
         [
@@ -182,9 +183,11 @@ def count_row() -> Row:
                 8,
                 chart(
                     "Runs and retries per hour",
-                    "Finished runs, and retries of failed runs. Each bar is one hour.",
+                    "Finished runs, retries of failed runs, and runs that a shutdown interrupted. "
+                    "Each bar is one hour.",
                     Line(f"sum({runs})", "runs"),
                     Line(f"sum({retries})", "retries", color="orange"),
+                    Line(f"sum({interrupted})", "interrupted", color="blue"),
                     bars=True,
                     step=HOURLY,
                 ),

@@ -41,6 +41,7 @@ STATUSES = {
     3: ("timed_out", ORANGE),
     4: ("stopped", YELLOW),
     5: ("lost", PURPLE),
+    6: ("interrupted", BLUE),
 }
 YES_NO = {0: ("no", GREY), 1: ("yes", BLUE)}
 STATUS_COLORS = {text: (text, colour) for text, colour in STATUSES.values()}

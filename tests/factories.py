@@ -16,7 +16,16 @@ from django.utils.timezone import now as utc_now
 
 from chroniker.engine.completion import FinishedRun, end_run
 from chroniker.enums import RunStatus
-from chroniker.models import Incident, Job, JobState, Maintenance, Notification, OutputChunk, Run
+from chroniker.models import (
+    Host,
+    Incident,
+    Job,
+    JobState,
+    Maintenance,
+    Notification,
+    OutputChunk,
+    Run,
+)
 from chroniker.processes.running_child import Outcome
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState
@@ -90,8 +99,15 @@ def make_due(job: Job, ago: timedelta = timedelta(seconds=1)) -> None:
 _tokens = itertools.count(1)
 
 
+def make_host(name: str) -> None:
+    """A host, unless there is one of this name. ``""`` is the placement on any host."""
+    if name:
+        Host.objects.get_or_create(name=name)
+
+
 def start_run(job: Job, now: datetime, host: str = "") -> JobState:
     """A running run, with the lease of a tick."""
+    make_host(host)
     state, _ = JobState.objects.get_or_create(job=job, host=host)
     run = Run.objects.create(job=job, host=host, scheduled_for=now, started_at=now)
     state.lease_token, state.current_run = f"token {next(_tokens)}", run
@@ -101,7 +117,14 @@ def start_run(job: Job, now: datetime, host: str = "") -> JobState:
     return state
 
 
-def end(state: JobState, now: datetime, status: RunStatus, seconds: float | None = 1.5) -> Run:
+def end(
+    state: JobState,
+    now: datetime,
+    status: RunStatus,
+    seconds: float | None = 1.5,
+    *,
+    has_downstream: bool = False,
+) -> Run:
     """End a run as a tick does, with its counters."""
     assert state.current_run is not None
     assert state.lease_token is not None
@@ -112,7 +135,7 @@ def end(state: JobState, now: datetime, status: RunStatus, seconds: float | None
         token=state.lease_token,
         outcome=Outcome(status, seconds=seconds, cpu_seconds=seconds and seconds / 2),
         ended_at=now,
-        has_downstream=False,
+        has_downstream=has_downstream,
     )
     with transaction.atomic():
         assert end_run(ended)
@@ -136,6 +159,7 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 def make_job_state(job: Job | None = None, **fields: Any) -> JobState:
     if fields.get("lease_token"):
         fields.setdefault("lease_expires_at", NOON)
+    make_host(fields.get("host", ""))
     return JobState.objects.create(job=job or make_job(), **fields)
 
 
@@ -166,6 +190,7 @@ def make_run(job: Job, **fields: Any) -> Run:
 
 def make_running(job: Job, host: str = "", lease_host: str = "web1", **fields: Any) -> JobState:
     """A state that a tick owns, with its running run."""
+    make_host(host)
     run = make_run(job, host=host, status=RunStatus.RUNNING, ran_on=lease_host)
     state, _ = JobState.objects.update_or_create(
         job=job,
@@ -224,6 +249,7 @@ def make_monitor_state(
     monitor: Monitor, severity: Severity = Severity.OK, **fields: Any
 ) -> MonitorState:
     now = utc_now()
+    make_host(fields.get("host", ""))
     return MonitorState.objects.create(
         job_id=monitor.pk,
         **{

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import F, Model, Q, QuerySet
@@ -28,11 +29,14 @@ from chroniker.models import (
 )
 from chroniker.models.state import JobStateQuerySet
 
+UserKey = Any
+"""The primary key of a user. Any: it is what the site's user model has, for example a slug."""
+
 BATCH = 500
 """Jobs in one statement: SQLite limits the number of variables."""
 
 
-def request_runs(jobs: Iterable[Job], *, user_id: int) -> int:
+def request_runs(jobs: Iterable[Job], *, user_id: UserKey) -> int:
     """Request a run of each job. Returns the number of placements that changed.
 
     Creates the states of jobs that no tick has planned yet.
@@ -50,7 +54,7 @@ def request_runs(jobs: Iterable[Job], *, user_id: int) -> int:
     return changed
 
 
-def request_stops(jobs: Iterable[Job], *, user_id: int) -> int:
+def request_stops(jobs: Iterable[Job], *, user_id: UserKey) -> int:
     """Request a stop of the running jobs. Returns the number of placements that changed."""
 
     def request(states: JobStateQuerySet, running: Sequence[Job]) -> int:
@@ -66,7 +70,7 @@ def request_stops(jobs: Iterable[Job], *, user_id: int) -> int:
     return changed
 
 
-def request_stop_of_run(run: Run, *, user_id: int) -> int:
+def request_stop_of_run(run: Run, *, user_id: UserKey) -> int:
     """Request a stop of one run. Returns 0 if it has ended or a stop was already requested."""
 
     def request() -> int:
@@ -78,7 +82,7 @@ def request_stop_of_run(run: Run, *, user_id: int) -> int:
     return run_transaction(request)
 
 
-def set_enabled(jobs: Iterable[Job], *, enabled: bool, now: datetime, user_id: int) -> int:
+def set_enabled(jobs: Iterable[Job], *, enabled: bool, now: datetime, user_id: UserKey) -> int:
     """Enable or disable jobs. Returns how many changed."""
 
     def update(batch: Sequence[Job]) -> int:
@@ -92,7 +96,7 @@ def set_enabled(jobs: Iterable[Job], *, enabled: bool, now: datetime, user_id: i
     return sum(run_transaction(partial(update, batch)) for batch in _batches(others))
 
 
-def mute_jobs(jobs: Iterable[Job], *, hours: int, now: datetime, user_id: int) -> int:
+def mute_jobs(jobs: Iterable[Job], *, hours: int, now: datetime, user_id: UserKey) -> int:
     """Create a maintenance window that mutes the jobs from now on. Returns their number."""
     chosen = list(jobs)
 
@@ -112,7 +116,7 @@ def mute_jobs(jobs: Iterable[Job], *, hours: int, now: datetime, user_id: int) -
     return run_transaction(create) if chosen else 0
 
 
-def unmute_jobs(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
+def unmute_jobs(jobs: Iterable[Job], *, now: datetime, user_id: UserKey) -> int:
     """Remove the jobs from the windows that only mute them. Returns how many were removed.
 
     A window that pauses jobs, or covers all jobs, is not changed.
@@ -140,7 +144,7 @@ def unmute_jobs(jobs: Iterable[Job], *, now: datetime, user_id: int) -> int:
     return sum(run_transaction(partial(remove, batch)) for batch in _batches(jobs))
 
 
-def acknowledge_incidents(incidents: QuerySet[Incident], *, now: datetime, user_id: int) -> int:
+def acknowledge_incidents(incidents: QuerySet[Incident], *, now: datetime, user_id: UserKey) -> int:
     """Stop the reminders of open incidents. Returns how many were not acknowledged before."""
 
     def acknowledge() -> int:
@@ -156,7 +160,7 @@ def acknowledge_incidents(incidents: QuerySet[Incident], *, now: datetime, user_
 
 
 def retry_notifications(
-    notifications: QuerySet[Notification], *, now: datetime, user_id: int
+    notifications: QuerySet[Notification], *, now: datetime, user_id: UserKey
 ) -> int:
     """Let the next tick send notifications that are waiting or dropped. Returns their number.
 
@@ -175,9 +179,19 @@ def retry_notifications(
     return run_transaction(retry) if chosen else 0
 
 
+def retire_host_by_hand(host: Host, *, now: datetime, user_id: int) -> bool:
+    """Retire a host. Returns False if it was retired before. Raises HostBusy."""
+    from chroniker.engine.retirement import retire_host
+
+    retired = retire_host(host.name, now)
+    if retired:
+        _log(user_id, [host], "Retired.")
+    return retired
+
+
 def _create_states(jobs: Sequence[Job]) -> None:
     everywhere = any(job.every_host for job in jobs)
-    hosts = list(Host.objects.values_list("name", flat=True)) if everywhere else []
+    hosts = list(Host.objects.active().values_list("name", flat=True)) if everywhere else []
     wanted = {(job.pk, host): job for job in jobs for host in (hosts if job.every_host else [""])}
     present = set(JobState.objects.filter(job__in=jobs).values_list("job", "host"))
     for (pk, host), job in wanted.items():
@@ -189,10 +203,11 @@ def _current_states(jobs: Sequence[Job]) -> JobStateQuerySet:
     """The states on the placements of the jobs' current definitions."""
     everywhere = [job.pk for job in jobs if job.every_host]
     once = [job.pk for job in jobs if not job.every_host]
-    return JobState.objects.filter(Q(job__in=once, host="") | (Q(job__in=everywhere) & ~Q(host="")))
+    placed = Q(job__in=once, host="") | (Q(job__in=everywhere) & ~Q(host=""))
+    return JobState.objects.filter(placed, host_retired=False)
 
 
-def _log(user_id: int, objects: Sequence[Model], message: str) -> None:
+def _log(user_id: UserKey, objects: Sequence[Model], message: str) -> None:
     if objects:
         LogEntry.objects.log_actions(user_id, objects, CHANGE, change_message=message)
 

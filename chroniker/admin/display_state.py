@@ -40,13 +40,16 @@ def describe_schedule(job: Job) -> ScheduleDescription:
 def current_states(job: Job) -> list[JobState]:
     """The states on the placements of the job's current definition, and those that run.
 
+    Those of retired hosts are not among them.
+
     A job that was changed from every host to any host keeps the rows of both, with their
     counters. Prefetch ``states`` to avoid a query.
     """
     return [
         state
         for state in job.states.all()
-        if bool(state.host) == job.every_host or state.lease_token is not None
+        if (bool(state.host) == job.every_host and not state.host_retired)
+        or state.lease_token is not None
     ]
 
 
@@ -73,6 +76,9 @@ def describe_job(job: Job, states: Sequence[JobState], now: datetime) -> Display
         return _describe_running(running)
     if any(state.run_requested_at for state in states):
         return DisplayState("due", _("due"), _("A run is requested. It starts with the next tick."))
+    if any(state.restart_at for state in states):
+        detail = _("A shutdown interrupted its run. It starts again with the next tick.")
+        return DisplayState("due", _("due"), detail)
     if not job.enabled:
         return DisplayState("disabled", _("disabled"))
     if describe_schedule(job).error:

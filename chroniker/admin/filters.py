@@ -23,11 +23,13 @@ _MAX_CHOICES = 200
 
 
 def _with_state(jobs: QuerySet[Job], condition: Q) -> QuerySet[Job]:
-    """Jobs with a state that meets ``condition``.
+    """Jobs with a state that meets ``condition``, not counting those of retired hosts.
 
     EXISTS, because a join would list a job once for each placement.
     """
-    return jobs.filter(Exists(JobState.objects.filter(condition, job=OuterRef("pk"))))
+    return jobs.filter(
+        Exists(JobState.objects.filter(condition, job=OuterRef("pk"), host_retired=False))
+    )
 
 
 class JobStateFilter(admin.SimpleListFilter):
@@ -118,7 +120,7 @@ class RanOnFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
         """The known hosts."""
-        return [(name, name) for name in Host.objects.values_list("name", flat=True)]
+        return [(name, name) for name in Host.objects.active().values_list("name", flat=True)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
         """The runs of the chosen host."""

@@ -49,7 +49,7 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
     )
     def acknowledge(self, request: HttpRequest, queryset: QuerySet[Incident]) -> None:
         """Acknowledge the selected incidents."""
-        number = acknowledge_incidents(queryset, now=utc_now(), user_id=int(request.user.pk or 0))
+        number = acknowledge_incidents(queryset, now=utc_now(), user_id=request.user.pk)
         text = ngettext("%d incident acknowledged.", "%d incidents acknowledged.", number)
         self.message_user(request, text % number, messages.SUCCESS if number else messages.INFO)
 

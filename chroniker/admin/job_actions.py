@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from chroniker.models import Job
 
-from .actions import mute_jobs, request_runs, request_stops, set_enabled, unmute_jobs
+from .actions import UserKey, mute_jobs, request_runs, request_stops, set_enabled, unmute_jobs
 from .job_permissions import JobPermissionAdmin
 
 
@@ -109,11 +109,11 @@ def stop_jobs(model_admin: JobPermissionAdmin, request: HttpRequest, jobs: Itera
         model_admin.message_user(request, text, messages.WARNING)
 
 
-def user_id(request: HttpRequest) -> int:
+def user_id(request: HttpRequest) -> UserKey:
     """The key of the user, for the admin's log."""
     pk = request.user.pk
     assert pk is not None  # admin_view admits only users who are signed in
-    return int(pk)
+    return pk
 
 
 def _mute(

@@ -59,7 +59,10 @@ FIELDSETS: _FieldsetSpec = (
             )
         },
     ),
-    (gettext_lazy("Retries"), {"fields": (("max_retries", "retry_delay_seconds"),)}),
+    (
+        gettext_lazy("Retries"),
+        {"fields": (("max_retries", "retry_delay_seconds"), "restart_interrupted")},
+    ),
     (
         gettext_lazy("Output"),
         {"fields": ("stderr_is_failure", ("log_stdout", "log_stderr"), "max_runs_kept")},

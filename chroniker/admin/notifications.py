@@ -43,7 +43,7 @@ class NotificationAdmin(ReadOnlyAdmin[Notification]):
     @admin.action(permissions=["retry"], description=gettext_lazy("Retry now"))
     def retry_now(self, request: HttpRequest, queryset: QuerySet[Notification]) -> None:
         """Send the selected notifications with the next tick, except those already sent."""
-        number = retry_notifications(queryset, now=utc_now(), user_id=int(request.user.pk or 0))
+        number = retry_notifications(queryset, now=utc_now(), user_id=request.user.pk)
         text = ngettext(
             "%d notification will be sent with the next tick.",
             "%d notifications will be sent with the next tick.",

@@ -11,6 +11,7 @@ from django.db.models import Case, F, Value, When
 
 from chroniker.conf import conf
 from chroniker.db.transactions import run_transaction
+from chroniker.logs import log_context
 from chroniker.masking import Masker, site_secrets
 from chroniker.models import Counter, Notification
 from chroniker.models.notification import NotificationQuerySet
@@ -81,6 +82,7 @@ class ClaimedNotification:
             Counter.objects.add(FAILURES_COUNTER)
 
         run_transaction(record)
+        job = self.notification.job
         logger.log(
             logging.ERROR if too_old else logging.WARNING,
             "Notification %s (%s) %s: %s",
@@ -88,6 +90,7 @@ class ClaimedNotification:
             self.notification.channel,
             "was dropped" if too_old else f"will be retried in {delay}",
             reason,
+            extra=log_context(job=job.name if job else None, run=self.notification.run_id),
         )
 
     def drop(self, reason: str, now: datetime) -> None:

@@ -19,10 +19,12 @@ from chroniker.signals import run_finished
 if TYPE_CHECKING:
     from chroniker.models import Job, Run
 
+from chroniker.logs import log_context
+
 logger = logging.getLogger(__name__)
 
 FAILURES = frozenset({RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.LOST})
-"""Not ``stopped``: the person who stopped the run knows about it."""
+"""Not ``stopped``: the person who stopped the run knows about it. ``interrupted`` is no failure."""
 _SLOW_SECONDS = 5.0
 
 
@@ -42,6 +44,7 @@ def call_back(sender: object, *, run: Run, job: Job, **kwargs: object) -> None:
     path = conf.JOB_ERROR_CALLBACK
     if not path or run.status not in FAILURES:
         return
+    context = log_context(job=job.name, run=run.pk, host=run.ran_on)
     started = time.monotonic()
     try:
         from django.utils.module_loading import import_string
@@ -49,7 +52,7 @@ def call_back(sender: object, *, run: Run, job: Job, **kwargs: object) -> None:
         callback = import_string(path)
         callback(job, **_accepted_arguments(callback, run))
     except (Exception, SystemExit):
-        logger.exception("CHRONIKER_JOB_ERROR_CALLBACK %s, for run %s", path, run.pk)
+        logger.exception("CHRONIKER_JOB_ERROR_CALLBACK %s, for run %s", path, run.pk, extra=context)
     seconds = time.monotonic() - started
     if seconds > _SLOW_SECONDS:
         logger.warning(
@@ -57,6 +60,7 @@ def call_back(sender: object, *, run: Run, job: Job, **kwargs: object) -> None:
             "leases of running jobs: move slow work to another process",
             path,
             seconds,
+            extra=context,
         )
 
 

@@ -8,6 +8,8 @@ from typing import Self
 
 from django.utils.module_loading import import_string
 
+from chroniker.logs import log_context
+
 from .mail import Mail
 from .notifiers import Notifier
 from .recipients import MAIL
@@ -29,7 +31,7 @@ class Channels:
         try:
             self._stack.close()
         except Exception:
-            logger.warning("A channel could not be closed", exc_info=True)
+            logger.warning("A channel could not be closed", exc_info=True, extra=log_context())
 
     def get(self, name: str) -> Notifier:
         """The channel of this name. Raises whatever importing or creating it raises."""

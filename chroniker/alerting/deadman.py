@@ -20,6 +20,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from chroniker.conf import conf, runtime_dir
+from chroniker.identity import site_identity
+from chroniker.logs import log_context
 
 logger = logging.getLogger(__name__)
 
@@ -87,23 +89,32 @@ def _log_failure(url: str, reason: str) -> None:
         marker = _marker(url)  # raises FileExistsError, too, if the directory is a file
         with contextlib.suppress(FileExistsError):
             marker.touch(mode=0o600, exist_ok=False)
-            logger.warning("The dead man's switch at %s was not reached: %s", _host(url), reason)
+            logger.warning(
+                "The dead man's switch at %s was not reached: %s",
+                _host(url),
+                reason,
+                extra=log_context(),
+            )
     except OSError as error:  # the marker cannot be written: a repeated message is better than none
         logger.warning(
-            "The dead man's switch at %s was not reached: %s (%s)", _host(url), reason, error
+            "The dead man's switch at %s was not reached: %s (%s)",
+            _host(url),
+            reason,
+            error,
+            extra=log_context(),
         )
 
 
 def _log_success(url: str) -> None:
     with contextlib.suppress(OSError):
         _marker(url).unlink()
-        logger.info("The dead man's switch at %s is reached again", _host(url))
+        logger.info("The dead man's switch at %s is reached again", _host(url), extra=log_context())
 
 
 def _marker(url: str) -> Path:
     """The file that exists during an outage of ``url``."""
     digest = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
-    return Path(runtime_dir()) / f"deadman-{digest[:16]}.down"
+    return Path(runtime_dir()) / f"deadman-{site_identity()}-{digest[:16]}.down"
 
 
 def _host(url: str) -> str:

@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 
 from chroniker.db.transactions import run_transaction
 from chroniker.enums import NotificationEvent
+from chroniker.logs import log_context
 from chroniker.models import Digest, Incident, Job
 
 from .outbox import enqueue
@@ -94,7 +95,7 @@ def next_time(hour: int, zone: str, after: datetime) -> datetime:
     try:
         tz = ZoneInfo(zone)
     except (KeyError, ValueError, OSError):
-        logger.error("%r is not a time zone; the digest uses UTC", zone)
+        logger.error("%r is not a time zone; the digest uses UTC", zone, extra=log_context())
         tz = ZoneInfo("UTC")
     local = after.astimezone(tz).replace(hour=hour, minute=0, second=0, microsecond=0, fold=0)
     while local.astimezone(UTC) <= after:

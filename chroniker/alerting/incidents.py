@@ -114,17 +114,21 @@ def resolve(
 
 
 def close(incident: Incident, reason: str, now: datetime) -> None:
-    """Resolve an incident because it no longer applies to its job, not because it recovered."""
+    """Close an incident in a transaction of its own, see :func:`withdraw`."""
+    run_transaction(lambda: withdraw(incident, reason, now))
 
-    def resolve_and_clear_flag() -> None:
-        states = JobState.objects.filter(job=incident.job_id, host=incident.host)
-        if incident.kind == IncidentKind.FAILING:
-            states.update(failing_incident=False)
-        elif incident.kind == IncidentKind.OVERDUE:
-            states.update(overdue_incident=False)
-        resolve(incident.job, incident.host, incident.kind, reason, now)
 
-    run_transaction(resolve_and_clear_flag)
+def withdraw(incident: Incident, reason: str, now: datetime) -> None:
+    """Resolve an incident because it no longer applies to its job, not because it recovered.
+
+    Call it in a transaction.
+    """
+    states = JobState.objects.filter(job=incident.job_id, host=incident.host)
+    if incident.kind == IncidentKind.FAILING:
+        states.update(failing_incident=False)
+    elif incident.kind == IncidentKind.OVERDUE:
+        states.update(overdue_incident=False)
+    resolve(incident.job, incident.host, incident.kind, reason, now)
 
 
 def _prepare_opening(

@@ -9,6 +9,7 @@ from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 
 from chroniker.conf import conf
+from chroniker.logs import log_context
 from chroniker.models import Job
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,11 @@ def site_url() -> str:
         try:
             url = f"https://{Site.objects.get_current().domain}"
         except Exception:
-            logger.warning("The current site is not known; set CHRONIKER_SITE_URL", exc_info=True)
+            logger.warning(
+                "The current site is not known; set CHRONIKER_SITE_URL",
+                exc_info=True,
+                extra=log_context(),
+            )
     return url
 
 

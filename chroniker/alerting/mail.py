@@ -11,17 +11,20 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 from django.template.backends.django import DjangoTemplates
 from django.template.loader import select_template
 
 from chroniker.conf import conf
 from chroniker.enums import NotificationEvent
+from chroniker.logs import log_context
 from chroniker.masking import Masker, site_secrets
 from chroniker.models import Notification
 
 from .links import site_url
+from .mail_backend import connect
 from .mail_context import MailContext, build_context
 from .notifiers import ChannelDown, Notifier
 from .outbox import notification_key
@@ -51,11 +54,12 @@ class Mail(Notifier):
         message = build_mail(notification, self._masker)
         try:
             if self._connection is None:
-                self._connection = _connect()
+                self._connection = connect()
                 self._connection.open()  # otherwise it is opened and closed for each email
-            message.connection = self._connection
-            if not message.send():
+            if not self._connection.send_messages([message]):
                 raise OSError("the mail backend sent nothing")
+        except ImproperlyConfigured as error:
+            raise ChannelDown(f"the mail settings of the site cannot be used: {error}") from error
         except (smtplib.SMTPServerDisconnected, smtplib.SMTPConnectError, TimeoutError) as error:
             raise ChannelDown(f"the mail server closed the connection: {error}") from error
         except smtplib.SMTPAuthenticationError as error:
@@ -64,17 +68,6 @@ class Mail(Notifier):
             raise  # it rejects this email, and may accept another one
         except OSError as error:
             raise ChannelDown(f"the mail server cannot be reached: {error}") from error
-
-
-def _connect() -> BaseEmailBackend:
-    user = conf.EMAIL_HOST_USER
-    differs = user and settings.EMAIL_HOST_USER and user != settings.EMAIL_HOST_USER
-    connection: BaseEmailBackend = get_connection(
-        fail_silently=False,
-        timeout=conf.EMAIL_TIMEOUT,
-        **({"username": user} if differs else {}),
-    )
-    return connection
 
 
 def build_mail(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
@@ -107,7 +100,12 @@ def _render(names: list[str], context: MailContext) -> str:
     except Exception as error:
         if names[0] not in _broken:  # logged once in each process, not once for each email
             _broken.add(names[0])
-            logger.error("A template for %s cannot be rendered: %r", " or ".join(names), error)
+            logger.error(
+                "A template for %s cannot be rendered: %r",
+                " or ".join(names),
+                error,
+                extra=log_context(),
+            )
         text = _package_templates().get_template(names[-1]).render(context)
     return text
 

@@ -12,6 +12,7 @@ from django.db.models.query_utils import DeferredAttribute
 
 from chroniker.conf import conf
 from chroniker.db.alias import database_alias
+from chroniker.logs import log_context
 from chroniker.models import Job
 
 logger = logging.getLogger(__name__)
@@ -68,5 +69,7 @@ def is_mail_address(address: str | None) -> bool:
         return False
     if _ADDRESS.fullmatch(address) and address.isprintable() and len(address) <= 254:
         return True
-    logger.warning("%r is not an email address; nothing is sent to it", address)
+    logger.warning(
+        "%r is not an email address; nothing is sent to it", address, extra=log_context()
+    )
     return False

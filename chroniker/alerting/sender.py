@@ -14,7 +14,9 @@ from typing import NoReturn
 
 from django.db import DatabaseError, InterfaceError
 
+from chroniker import prometheus_files
 from chroniker.conf import conf
+from chroniker.logs import log_context
 from chroniker.models import Notification
 
 from .delivery import deliver
@@ -67,7 +69,10 @@ class SenderProcess:
         if self._pid and self._has_ended(0):
             self._reap()
         if self._pid and time.monotonic() > self._kill_at:
-            logger.error("Sending notifications took too long; the sender process was killed")
+            logger.error(
+                "Sending notifications took too long; the sender process was killed",
+                extra=log_context(),
+            )
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             self._has_ended(1.0)
             self._reap()
@@ -77,7 +82,7 @@ class SenderProcess:
                 try:
                     self._fork()
                 except OSError as error:  # the limit of processes or open files is reached
-                    logger.error("Notifications will be sent later: %s", error)
+                    logger.error("Notifications will be sent later: %s", error, extra=log_context())
 
     def wait(self, seconds: float) -> None:
         """Sleep for ``seconds``, or until the process ends."""
@@ -133,12 +138,17 @@ def _run_sender(
             signal.signal(number, signal.SIG_DFL)
         for fd in fds_to_close:
             os.close(fd)
+        prometheus_files.leave()
         if os.getppid() == parent:
             deliver(now, seconds)
             code = 0
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("Notifications will be sent later: %s", " ".join(str(error).split()))
+        logger.warning(
+            "Notifications will be sent later: %s",
+            " ".join(str(error).split()),
+            extra=log_context(),
+        )
     except BaseException:
-        logger.exception("Notifications could not be sent")
+        logger.exception("Notifications could not be sent", extra=log_context())
     finally:
         os._exit(code)

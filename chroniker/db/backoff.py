@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from django.db import DatabaseError, InterfaceError
 
 from chroniker.exceptions import DatabaseNotReady
+from chroniker.logs import log_context
 
 from .transactions import drop_connection, is_locked, is_missing_schema, is_outage, is_transient
 
@@ -43,9 +44,9 @@ class Backoff:
             self._retry_at = time.monotonic() + wait
             drop_connection()
             if log and not is_outage(error):
-                logger.exception("The database rejected a statement")
+                logger.exception("The database rejected a statement", extra=log_context())
             elif log and self._failures == 1:
-                logger.warning("Trying again later: %s", describe_error(error))
+                logger.warning("Trying again later: %s", describe_error(error), extra=log_context())
             return error
         self._failures = 0
         return None

@@ -13,6 +13,8 @@ from chroniker.enums import BlockedReason
 from chroniker.models import Host, JobDependency, JobState, Maintenance
 from chroniker.models.state import JobStateQuerySet
 
+from .planning import retired_host_detail
+
 _LIMIT = 200
 """The maximum number of jobs that are explained in one tick."""
 
@@ -48,13 +50,16 @@ def explain_absent_hosts(now: datetime) -> None:
     )
     if not states:
         return
-    last_ticks = dict(Host.objects.values_list("name", "last_tick_at"))
+    rows = Host.objects.values_list("name", "last_tick_at", "retired_at")
+    hosts = {name: (last_tick, retired_at) for name, last_tick, retired_at in rows}
     by_host: dict[str, list[int]] = {}
     for state in states:
         by_host.setdefault(state.host or state.job.hostname, []).append(state.pk)
     for host, keys in by_host.items():
-        last_tick = last_ticks.get(host)
-        if last_tick is None:
+        last_tick, retired_at = hosts.get(host, (None, None))
+        if retired_at is not None:
+            detail = retired_host_detail(host, retired_at)
+        elif last_tick is None:
             detail = f"Host {host} has never ticked."
         elif last_tick < long_ago:
             detail = f"Host {host} last ticked at {last_tick:%Y-%m-%d %H:%M}Z."

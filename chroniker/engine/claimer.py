@@ -17,6 +17,7 @@ from chroniker.conf import conf
 from chroniker.db.clock import boottime
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import BlockedReason
+from chroniker.logs import log_context
 
 from .claims import (
     ClaimOptions,
@@ -54,8 +55,8 @@ class ClaimBatch:
 class Claimer:
     """Claims due jobs for one scheduler.
 
-    ``forced``: the first claim takes the jobs of the options whether they are due or not, and is
-    the last. ``single_tick``: stop claiming what becomes due long after the tick has started.
+    ``forced``: take each of the jobs in the options once, whether it is due or not, and nothing
+    else. ``single_tick``: stop claiming what becomes due long after the tick has started.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Claimer:
         self.unconfirmed = False
         """Whether the last claim may have been committed although its reply was lost."""
         self.finished = False
-        """Whether the forced claim was made; after it, this scheduler starts nothing else."""
+        """Whether all forced jobs were claimed that can be; nothing else is to be started."""
+        self._forced_jobs: set[int] = set()
+        """Primary keys of the forced jobs that were claimed."""
 
     def start_tick(self) -> None:
         """Begin a tick: only jobs that become due soon after this moment are claimed in it."""
@@ -104,6 +107,8 @@ class Claimer:
         After an outage the next call repeats the claim with the same token: the states that carry
         the token are ours, whether or not the first attempt was committed.
         """
+        if self.forced and options.only is not None:
+            options = replace(options, only=options.only - self._forced_jobs)
         token = self._pending_token = self._pending_token or new_token()
         sent = boottime()
         now = self._clock.now()
@@ -123,7 +128,10 @@ class Claimer:
         self._capacity_freed = False
         self.wanted = bool(result.started)
         if self.forced:
-            self.forced, self.finished = False, True
+            self._forced_jobs |= {item.job.pk for item in result.started}
+            left = (options.only or frozenset()) - self._forced_jobs
+            self.forced = self.wanted = bool(left) and result.at_capacity
+            self.finished = not self.forced
         for item in result.started:
             self._leases.acquire(item.token, sent)
         return ClaimBatch(result, sent)
@@ -146,11 +154,15 @@ class Claimer:
             elif is_outage(error):
                 raise
             else:
-                logger.exception("The database rejected a claim; claiming the jobs one by one")
+                logger.exception(
+                    "The database rejected a claim; claiming the jobs one by one",
+                    extra=log_context(host=options.host),
+                )
         locked = run_transaction(partial(locked_states, due_state_ids(options, horizon)))
         result = ClaimResult()
         give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
-        for key in due_state_ids(options, horizon):
+        keys = due_state_ids(options, horizon)
+        for key in keys:
             if time.monotonic() > give_up_at:
                 break  # the others are claimed later: there are leases to renew
             if key in locked:
@@ -169,6 +181,7 @@ class Claimer:
             else:
                 result.started += one.started
                 result.missed += one.missed
+        result.at_capacity = bool(result.started) and len(keys) == options.max_parallel
         return result
 
 
@@ -179,4 +192,5 @@ def _isolate_state(key: int, error: DatabaseError) -> None:
             detail = f"The database rejected the start of the job: {error}"
             block_state(key, BlockedReason.COMMAND, detail)
     except (DatabaseError, InterfaceError):
-        logger.exception("State %s could not be changed", key)  # the others must be started
+        # Not raised: the others must be started.
+        logger.exception("State %s could not be changed", key, extra=log_context())

@@ -14,10 +14,10 @@ from chroniker.conf import conf
 from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
 from chroniker.db.histograms import add_observation
-from chroniker.enums import BlockedReason, IncidentKind, RunStatus, Trigger
+from chroniker.enums import BlockedReason, IncidentKind, MissedReason, RunStatus, Trigger
 from chroniker.exceptions import ScheduleError
 from chroniker.models import Host, Job, JobDependency, JobState, Run
-from chroniker.models.state import JobStateQuerySet
+from chroniker.models.state import WITHDRAWN_RESTART, JobStateQuerySet
 
 from .planning import MissedSlots, decide_slots, start_time
 
@@ -40,6 +40,8 @@ class ClaimResult:
 
     started: list[ClaimedRun] = field(default_factory=list)
     missed: list[Run] = field(default_factory=list)
+    at_capacity: bool = False
+    """Whether the host can start no more now, so that some may have been left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +74,18 @@ def claim(
     It is safe to repeat the call with the same token when it is not known whether the transaction
     was committed: the states that carry the token are owned by it.
     """
+    result = ClaimResult()
     if Host.objects.lock_for_claim(options.host):
         capacity = options.max_parallel - JobState.objects.leased_on(options.host).count()
         if capacity > 0:
-            _stamp_token(options, horizon, now, token, capacity, force=force)
+            capacity -= _stamp_token(options, horizon, now, token, capacity, force=force)
+        result.at_capacity = capacity <= 0
     owned = (
         JobState.objects.owned_by([token])
         .select_related("job")
         .annotate(has_downstream=Exists(JobDependency.objects.filter(upstream=OuterRef("job"))))
         .order_by("-job__priority", "pk")
     )
-    result = ClaimResult()
     opened: list[_OpenedRun] = []
     for state in owned:
         if state.current_run_id is not None:  # committed earlier, but the reply was lost
@@ -181,6 +184,7 @@ def block_state(state: int, reason: BlockedReason, detail: str) -> None:
         retry_at=None,
         run_requested_at=None,
         run_requested_by="",
+        **WITHDRAWN_RESTART,
         blocked_reason=reason,
         blocked_detail=detail[:500],
     )
@@ -194,8 +198,11 @@ def _stamp_token(
     capacity: int,
     *,
     force: bool,
-) -> None:
-    """Put the token on up to ``capacity`` states; the update's own conditions decide."""
+) -> int:
+    """Put the token on up to ``capacity`` states, and return on how many.
+
+    The update's own conditions decide.
+    """
     candidates = _claimable(options, horizon, now, force=force)
     if _lock_rows():
         candidates = candidates.select_for_update(
@@ -212,10 +219,11 @@ def _stamp_token(
             JobState.objects.filter(pk__in=keys).unblocked(horizon).values_list("pk", flat=True)
         )
     if not keys:
-        return
+        return 0
     free = JobState.objects.all() if force else JobState.objects.due(horizon)
-    free.filter(pk__in=keys, lease_token__isnull=True).update(
+    return free.filter(pk__in=keys, lease_token__isnull=True).update(
         lease_token=token,
+        fence=F("fence") + 1,
         lease_host=options.host,
         lease_owner=options.owner,
         lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
@@ -251,10 +259,21 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
     new = _OpenedRun(state)
     slot: datetime | None
     attempt = 1
-    if force or state.run_requested_at is not None:
-        trigger = Trigger.MANUAL if force else Trigger(state.run_requested_by or Trigger.MANUAL)
+    restarted = False
+    requested = state.run_requested_by or Trigger.MANUAL
+    if force or (state.run_requested_at is not None and requested == Trigger.MANUAL):
+        trigger = Trigger.MANUAL
         slot = now if force else state.run_requested_at
         new.changes.update(run_requested_at=None, run_requested_by="")
+    elif _restart_is_due(new, now):
+        trigger, attempt = Trigger(state.restart_trigger), state.restart_attempt
+        slot = state.restart_slot_at
+        restarted = True
+    elif state.run_requested_at is not None:
+        trigger, slot = Trigger(requested), state.run_requested_at
+        new.changes.update(run_requested_at=None, run_requested_by="")
+    elif new.changes and not (state.due_without_restart and state.due_without_restart <= now):
+        return new  # nothing but the restart was due, and it was withdrawn
     elif _retry_is_due(state, now):
         trigger, attempt = Trigger.RETRY, state.retry_attempt
         slot = state.retry_slot_at if state.job.enabled else None
@@ -269,7 +288,7 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
         attempt = max(attempt, _next_attempt(state, slot))
     if slot == state.retry_slot_at:
         new.changes.update(retry_at=None, retry_slot_at=None)
-    if trigger == Trigger.SCHEDULE:
+    if trigger == Trigger.SCHEDULE and not restarted:
         lag = max(0.0, (now - start_time(state.job, slot)).total_seconds())
         new.changes.update(
             start_lag_seconds_sum=F("start_lag_seconds_sum") + lag,
@@ -288,6 +307,27 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
         started_at=now,
     )
     return new
+
+
+def _restart_is_due(new: _OpenedRun, now: datetime) -> bool:
+    """Whether an interrupted run is started again; ``new`` gets the changes, whatever the answer.
+
+    It is withdrawn if the job was disabled meanwhile, unless a person requested the run, and if
+    it could not start within the start deadline: then its slot counts as missed.
+    """
+    state, job = new.state, new.state.job
+    if state.restart_at is None or state.restart_slot_at is None:
+        return False
+    new.changes.update(WITHDRAWN_RESTART)
+    if state.restart_trigger == Trigger.MANUAL:
+        return True
+    if not job.enabled:
+        return False
+    deadline = job.start_deadline_seconds
+    if deadline is None or (now - state.restart_at).total_seconds() <= deadline:
+        return True
+    _record_missed(new, MissedSlots(state.restart_slot_at, 1, MissedReason.DEADLINE), now)
+    return False
 
 
 def _retry_is_due(state: JobState, now: datetime) -> bool:
@@ -330,14 +370,20 @@ def _take_scheduled_slot(new: _OpenedRun, now: datetime) -> datetime | None:
         retry_slot_at=None,
     )
     for group in decision.missed:
-        counter = f"missed_{group.reason.value}"
-        changes[counter] = F(counter) + group.count
-        known = Run.objects.filter(
-            job=job, host=state.host, scheduled_for=group.first, attempt=0
-        ).update(missed_slots=F("missed_slots") + group.count)
-        if not known:  # known: the clock was set back, and the slot was missed before
-            new.missed.append(_missed_run(state, group, now))
+        _record_missed(new, group, now)
     return decision.slot
+
+
+def _record_missed(new: _OpenedRun, group: MissedSlots, now: datetime) -> None:
+    """Count missed slots; ``new`` gets their row, unless there is one."""
+    state = new.state
+    counter = f"missed_{group.reason.value}"
+    new.changes[counter] = new.changes.get(counter, F(counter)) + group.count  # type: ignore[operator]
+    known = Run.objects.filter(
+        job=state.job, host=state.host, scheduled_for=group.first, attempt=0
+    ).update(missed_slots=F("missed_slots") + group.count)
+    if not known:  # known: the clock was set back, and the slot was missed before
+        new.missed.append(_missed_run(state, group, now))
 
 
 def _missed_run(state: JobState, group: MissedSlots, now: datetime) -> Run:

@@ -23,6 +23,8 @@ from chroniker.processes.running_child import Outcome
 from .output_store import store_output
 
 _MAX_RETRY_DELAY = timedelta(days=3650)
+_BROKEN = frozenset({RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.LOST})
+"""The endings that are retried and open incidents."""
 
 UNOWNED: dict[str, object] = {
     "lease_token": None,
@@ -53,6 +55,8 @@ class FinishedRun:
     """How many times the database has rejected this end."""
     run_deleted: bool = False
     """The row of the run was deleted while it ran."""
+    unrecorded_reason: str = ""
+    """Why its end could not be recorded: a sentence."""
 
     def updated_run(self) -> Run:
         """The run as its row was written."""
@@ -92,7 +96,7 @@ def end_run(ended: FinishedRun, *, only_if_stale: bool = False) -> bool:
         **({"pid": ended.pid} if ended.pid else {}),
     )
     store_output(ended.run.pk, ended.output, ended.ended_at)
-    if ended.has_downstream:
+    if ended.has_downstream and not _restarts(ended):
         _trigger_downstreams(ended)
     _update_incidents(ended)
     return True
@@ -145,14 +149,23 @@ def _state_changes(ended: FinishedRun) -> dict[str, object]:
         "runs_total": F("runs_total") + 1,
         **_parts(ended.parts),
     }
-    if outcome.status == RunStatus.SUCCEEDED:
+    if outcome.status == RunStatus.INTERRUPTED:
+        facts["interrupted_total"] = F("interrupted_total") + 1
+        if _restarts(ended):
+            facts.update(
+                restart_at=ended.ended_at,
+                restart_slot_at=ended.run.scheduled_for,
+                restart_attempt=ended.run.attempt + 1,
+                restart_trigger=ended.run.trigger,
+            )
+    elif outcome.status == RunStatus.SUCCEEDED:
         facts.update(last_success_at=ended.ended_at, consecutive_failures=0)
         if state.failing_incident:
             facts["failing_incident"] = False
     else:
         counter = f"failures_{FAILURE_REASONS[outcome.status].value}"
         facts.update({"last_failure_at": ended.ended_at, counter: F(counter) + 1})
-        if outcome.status != RunStatus.STOPPED:
+        if outcome.status in _BROKEN:
             facts["consecutive_failures"] = F("consecutive_failures") + 1
             facts.update(_retry(ended.run, job, ended.ended_at))
             if _opens_incident(ended):
@@ -169,6 +182,11 @@ def _state_changes(ended: FinishedRun) -> dict[str, object]:
         facts["cpu_seconds_total"] = F("cpu_seconds_total") + outcome.cpu_seconds
         facts["last_max_rss_bytes"] = outcome.max_rss_bytes
     return facts
+
+
+def _restarts(ended: FinishedRun) -> bool:
+    """Whether the slot is due again because its run was interrupted."""
+    return ended.outcome.status == RunStatus.INTERRUPTED and ended.job.restart_interrupted
 
 
 def _opens_incident(ended: FinishedRun) -> bool:
@@ -190,7 +208,7 @@ def _update_incidents(ended: FinishedRun) -> None:
             )
         if job.email_on_success and run is not None:
             notifications.notify_success(job, run, now)
-    elif outcome.status != RunStatus.STOPPED and _opens_incident(ended):
+    elif outcome.status in _BROKEN and _opens_incident(ended):
         incidents.open_or_update(
             job,
             state.host,
@@ -211,9 +229,19 @@ def _parts(parts: tuple[int, int] | None) -> dict[str, int | None]:
 
 def _retry(run: Run, job: Job, ended_at: datetime) -> dict[str, object]:
     """When the next attempt starts, if the job has retries left; the delay doubles each time."""
-    if run.trigger == Trigger.MANUAL or run.attempt > job.max_retries:
+    if run.trigger == Trigger.MANUAL or not job.max_retries:
         return {}
-    seconds = job.retry_delay_seconds * 2 ** min(run.attempt - 1, 20)
+    retries = run.attempt - 1
+    if retries:  # of these, some may have followed an interruption, which spends no retry
+        retries -= Run.objects.filter(
+            job=job,
+            host=run.host,
+            scheduled_for=run.scheduled_for,
+            status=RunStatus.INTERRUPTED,
+        ).count()
+    if retries >= job.max_retries:
+        return {}
+    seconds = job.retry_delay_seconds * 2 ** min(retries, 20)
     delay = timedelta(seconds=min(seconds, _MAX_RETRY_DELAY.total_seconds()))
     return {
         "retry_at": ended_at + delay,

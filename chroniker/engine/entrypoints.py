@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from chroniker.conf import conf
 from chroniker.db.backoff import readable_database_errors
+from chroniker.db.open_transactions import refuse_open_transactions
 from chroniker.exceptions import HostNotReady
 
 from .heartbeat import record_heartbeat, record_tick_duration
@@ -22,23 +23,26 @@ if TYPE_CHECKING:
     from .completion import FinishedRun
 
 
-def run_single_tick(
-    *, only: frozenset[int] | None = None, force: bool = False, sync: bool = False
-) -> None:
-    """Run one tick. Raises DatabaseNotReady and HostNotReady.
+NotRun = list[tuple["Job", str]]
+"""Jobs that were to run and did not, each with the reason."""
+
+
+def run_single_tick(*, only: frozenset[int] | None = None, sync: bool = False) -> None:
+    """Run one tick. Raises DatabaseNotReady, HostNotReady and OpenTransaction.
 
     With CHRONIKER_USE_PID it waits for the previous tick on this host; if another tick is waiting
     already, it returns and leaves the work to that one.
     """
+    refuse_open_transactions()
     with _exclusive_tick() if conf.USE_PID else nullcontext(True) as mine:
         if not mine:
             return
         started = time.monotonic()
         with readable_database_errors():
             pending_work = record_heartbeat(conf.HOSTNAME)
-            if pending_work.idle and not force:
+            if pending_work.idle:
                 record_tick_duration(conf.HOSTNAME, time.monotonic() - started)
-        if pending_work.idle and not force:
+        if pending_work.idle:
             if only is None and conf.DEADMAN_URL:
                 from chroniker.alerting.deadman import DeadManSwitch
 
@@ -46,18 +50,17 @@ def run_single_tick(
             return
         from .scheduler import Scheduler
 
-        Scheduler(
-            only=only, force=force, max_parallel=1 if sync else None, pending_work=pending_work
-        ).run()
+        Scheduler(only=only, max_parallel=1 if sync else None, pending_work=pending_work).run()
 
 
 @contextmanager
-def _exclusive_tick() -> Iterator[bool]:
+def _exclusive_tick(*, queue: bool = False) -> Iterator[bool]:
+    """Hold the PID file; False if another tick is waiting for it. ``queue``: wait for that, too."""
     from chroniker.processes.locks import FileLock
 
     try:
         waiting, lock = FileLock(f"{conf.PID_FILE}.next"), FileLock(conf.PID_FILE)
-        first = waiting.acquire(wait=False)
+        first = waiting.acquire(wait=queue)
     except OSError as error:
         raise HostNotReady(f"CHRONIKER_PID_FILE cannot be locked: {error}") from error
     if not first:
@@ -76,26 +79,56 @@ def _exclusive_tick() -> Iterator[bool]:
         lock.release()
 
 
-def run_jobs(jobs: list[Job], on_finished: Callable[[FinishedRun], None]) -> list[tuple[Job, str]]:
-    """Run the jobs at once; returns those that were not run, with the reason."""
+def force_jobs(jobs: list[Job], *, sync: bool = False) -> NotRun:
+    """Run the jobs, due or not, as many at a time as CHRONIKER_MAX_PARALLEL allows.
+
+    Returns those that were not run. Raises DatabaseNotReady, HostNotReady and OpenTransaction.
+    """
+    refuse_open_transactions()
+    with _exclusive_tick(queue=True) if conf.USE_PID else nullcontext():
+        return _run_now(jobs, lambda ended: None, max_parallel=1 if sync else None)
+
+
+def run_jobs(jobs: list[Job], on_finished: Callable[[FinishedRun], None]) -> NotRun:
+    """Run the jobs at once; returns those that were not run.
+
+    ``on_finished`` is called for each run that has ended, also if its end could not be recorded:
+    then ``unrecorded_reason`` says why. Raises DatabaseNotReady, HostNotReady and OpenTransaction.
+    """
+    refuse_open_transactions()
+    # A person's request is not refused because the host is at capacity.
+    return _run_now(jobs, on_finished, max_parallel=2**31)
+
+
+def _run_now(
+    jobs: list[Job], on_finished: Callable[[FinishedRun], None], *, max_parallel: int | None
+) -> NotRun:
     from .scheduler import Scheduler
 
     ran: set[int] = set()
+    wanted = {job.pk: job for job in jobs}
 
     def note(ended: FinishedRun) -> None:
-        if ended.job.pk in wanted:
-            ran.add(ended.job.pk)
+        key = ended.run.job_id
+        if key in wanted:
+            ran.add(key)
             on_finished(ended)
 
-    wanted = frozenset(job.pk for job in jobs)
-    # A person's request is not rejected because the host is at capacity.
-    Scheduler(only=wanted, force=True, max_parallel=2**31, on_finished=note).run()
-    return [(job, _explain_not_run(job)) for job in jobs if job.pk not in ran]
+    Scheduler(
+        only=frozenset(wanted),
+        force=True,
+        max_parallel=max_parallel,
+        on_finished=note,
+        on_unrecorded=note,
+    ).run()
+    return [(job, _explain_not_run(job)) for key, job in wanted.items() if key not in ran]
 
 
 def _explain_not_run(job: Job) -> str:
-    from chroniker.models import JobState, Maintenance
+    from chroniker.models import Host, Job, JobState, Maintenance
 
+    if not Job.objects.filter(pk=job.pk).exists():
+        return "it was deleted before it could start"
     state = JobState.objects.filter(job=job).order_by("-lease_expires_at").first()
     if state is not None and state.lease_token is not None:
         return f"it is running on {state.lease_host}"
@@ -104,7 +137,9 @@ def _explain_not_run(job: Job) -> str:
     pausing = Maintenance.objects.active(datetime.now(UTC)).filter(pause=True).covering(job.pk)
     if (window := pausing.first()) is not None:
         return f"a maintenance window pauses it ({window})"
-    return "it could not be claimed; is this host paused?"
+    if Host.objects.filter(name=conf.HOSTNAME, paused=True).exists():
+        return f"this host, {conf.HOSTNAME}, is paused; resume it in the admin"
+    return "it could not be claimed; try again, and see the log for the reason"
 
 
 def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:

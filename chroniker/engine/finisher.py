@@ -11,7 +11,8 @@ from django.db import DatabaseError
 
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import RunStatus
-from chroniker.models import Run
+from chroniker.logs import log_context
+from chroniker.models import JobState, Run
 from chroniker.processes.output import OutputBatch
 from chroniker.processes.running_child import Outcome
 
@@ -33,15 +34,21 @@ _MAX_REJECTIONS = 3
 class Finisher:
     """Writes the ends of runs, several in one transaction.
 
-    ``on_recorded`` is called for each run whose end is in the database.
+    ``on_recorded`` is called for each run whose end is in the database, ``on_unrecorded`` for each
+    whose end was refused because this process does not own the run any more.
     """
 
     def __init__(
-        self, clock: TickClock, leases: Leases, on_recorded: Callable[[FinishedRun], None]
+        self,
+        clock: TickClock,
+        leases: Leases,
+        on_recorded: Callable[[FinishedRun], None],
+        on_unrecorded: Callable[[FinishedRun], None] = lambda finished: None,
     ) -> None:
         self._clock = clock
         self._leases = leases
         self._on_recorded = on_recorded
+        self._on_unrecorded = on_unrecorded
         self._first_end_at = 0.0
         self.unrecorded: list[FinishedRun] = []
         """Runs that have ended and whose end is not yet in the database."""
@@ -49,12 +56,15 @@ class Finisher:
         """The same, but another transaction has locked a row that the end changes."""
         self._postponed_until = 0.0
 
-    def add(self, run: ActiveRun) -> None:
-        """Take over a run whose execution has ended."""
+    def add(self, run: ActiveRun, shutdown_reason: str = "") -> None:
+        """Take over a run whose execution has ended.
+
+        ``shutdown_reason``: as for :meth:`RunHandle.outcome`.
+        """
         if not self.unrecorded:
             self._first_end_at = time.monotonic()
         handle = run.handle
-        finished = self._build(run.claimed, handle.outcome())
+        finished = self._build(run.claimed, handle.outcome(shutdown_reason))
         finished.output = handle.recorder.take(final=True)
         finished.written = dict(handle.written)
         finished.parts = handle.parts
@@ -107,7 +117,7 @@ class Finisher:
                     finished.run.pk,
                     finished.job.name,
                     finished.outcome.status,
-                    extra={"job": finished.job.name, "run": finished.run.pk},
+                    extra=log_context(job=finished.job.name, run=finished.run.pk),
                 )
                 self.unrecorded = [other for other in self.unrecorded if other is not finished]
                 self.postponed = [other for other in self.postponed if other is not finished]
@@ -152,13 +162,20 @@ class Finisher:
         # Not done: the reply to an earlier commit may have been lost.
         if done or is_recorded(finished):
             self._on_recorded(finished)
+            return
+        if JobState.objects.filter(pk=finished.state.pk).exists():
+            finished.unrecorded_reason = "its lease was lost."
+            message = "Run %s of job %s lost its lease; its end was not recorded"
         else:
-            logger.warning(
-                "Run %s of job %s lost its lease; its end was not recorded",
-                finished.run.pk,
-                finished.job.name,
-                extra={"job": finished.job.name, "run": finished.run.pk},
-            )
+            finished.unrecorded_reason = "its job was deleted while it ran."
+            message = "Run %s of job %s ended, but its job was deleted; its end was not recorded"
+        logger.warning(
+            message,
+            finished.run.pk,
+            finished.job.name,
+            extra=log_context(job=finished.job.name, run=finished.run.pk),
+        )
+        self._on_unrecorded(finished)
 
     def _retry_rejected(self, finished: FinishedRun, error: DatabaseError) -> None:
         """The database rejects this end: try again with less, because some end must be written."""
@@ -166,7 +183,7 @@ class Finisher:
             "The database rejected the end of run %s: %s",
             finished.run.pk,
             error,
-            extra={"job": finished.job.name, "run": finished.run.pk},
+            extra=log_context(job=finished.job.name, run=finished.run.pk),
         )
         finished.rejections += 1
         finished.output = OutputBatch()

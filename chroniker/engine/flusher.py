@@ -10,6 +10,7 @@ from functools import partial
 from django.db import DatabaseError
 
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
+from chroniker.logs import log_context
 from chroniker.models import JobState, Run
 
 from .active_runs import ActiveRun, ActiveRuns, lease_tokens
@@ -110,6 +111,6 @@ def _store_output(run: ActiveRun, now: datetime) -> None:
                 "Output of run %s cannot be stored: %s",
                 run.handle.key,
                 error,
-                extra={"job": run.claimed.job.name, "run": run.handle.key},
+                extra=log_context(job=run.claimed.job.name, run=run.handle.key),
             )
         raise

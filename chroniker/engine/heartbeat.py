@@ -15,10 +15,13 @@ from chroniker.models import Digest, Host, Incident, Job, JobState, Notification
 
 _FLAGS = (
     "unplanned", "due", "owned", "stale", "overdue", "incident_review", "digest", "outbox",
+    "hosts_to_retire", "hosts_to_forget", "incidents_to_close",
 )  # fmt: skip
 """Boolean columns of the query."""
 _MAX_GAP_SECONDS = 1200
 """After a longer gap a host counts as just started. Not every cron line ticks each minute."""
+KEEP_RETIRED_SECONDS = 7 * 86400
+"""How long a retired host keeps its row and its counters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class PendingWork:
 
     new_host: bool
     """The jobs that run on every host are not planned for it yet."""
+    returned: bool
+    """This host was retired, and ticks again."""
     paused: bool
     clock: datetime
     """The database's, on which all hosts agree."""
@@ -48,12 +53,19 @@ class PendingWork:
     """A digest is due."""
     outbox: bool
     """Notifications are due."""
+    hosts_to_retire: bool
+    """Hosts ended in order, or have been silent for long."""
+    hosts_to_forget: bool
+    """Hosts were retired long ago."""
+    incidents_to_close: bool
+    """Incidents are open on hosts that are retired or were deleted."""
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
         return not (
             self.new_host
+            or self.returned
             or self.unplanned
             or self.owned
             or self.stale
@@ -62,7 +74,13 @@ class PendingWork:
             or self.digest
             or self.outbox
             or self.due
+            or self.hosts_changed
         )
+
+    @property
+    def hosts_changed(self) -> bool:
+        """Whether hosts are to be retired or forgotten."""
+        return self.hosts_to_retire or self.hosts_to_forget or self.incidents_to_close
 
 
 def record_tick_duration(host: str, seconds: float) -> None:
@@ -93,11 +111,13 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
         if database().vendor == "sqlite"
         else states.leased_on(host)
     )
-    overdue_before: Expression = (
-        statement_now_plus(-overdue_after)
-        if pinned_now is None
-        else Value(pinned_now - timedelta(seconds=overdue_after))
-    )
+
+    def ago(seconds: float) -> Expression:
+        if pinned_now is None:
+            return statement_now_plus(-seconds)
+        return Value(pinned_now - timedelta(seconds=seconds))
+
+    retire_after = 3600 * conf.HOST_RETIRE_HOURS
     before = boottime()
     row = (
         Host.objects.filter(name=host)
@@ -107,18 +127,24 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
             due=Exists(states.due(moment).for_host(host)),
             owned=Exists(owned),
             stale=Exists(states.stale()),
-            overdue=Exists(states.due_too_long(overdue_before)),
+            overdue=Exists(states.due_too_long(ago(overdue_after))),
             incident_review=Exists(Incident.objects.needing_review(moment)),
             digest=Exists(Digest.objects.due(moment)),
             outbox=Exists(Notification.objects.due(moment)),
+            hosts_to_retire=Exists(
+                Host.objects.retirable(ago(retire_after) if retire_after else None)
+            ),
+            hosts_to_forget=Exists(Host.objects.forgettable(ago(KEEP_RETIRED_SECONDS))),
+            incidents_to_close=Exists(Incident.objects.without_host()),
         )
-        .values("clock", "first_tick_at", "up_since", "paused", *_FLAGS)
+        .values("clock", "first_tick_at", "up_since", "paused", "retired_at", *_FLAGS)
         .get()
     )
     # A host that has just started reports nothing as overdue: it may be about to start it.
     up_long = row["up_since"] <= row["clock"] - timedelta(seconds=overdue_after)
     return PendingWork(
         new_host=row["first_tick_at"] is None,
+        returned=row["retired_at"] is not None,
         paused=row["paused"],
         clock=pinned_now or row["clock"],
         read_at=(before + boottime()) / 2,

@@ -16,6 +16,7 @@ from chroniker.processes.forkserver import StartRequest
 from chroniker.processes.locks import OwnerLock
 from chroniker.processes.running_child import RunRequest
 from chroniker.processes.warden import RunLimits
+from chroniker.run_context import utc_text
 from chroniker.signals import pre_fork
 
 from .active_runs import ActiveRun
@@ -133,6 +134,10 @@ def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
                 args=tuple(args),
                 log_level=conf.LOG_CAPTURE_LEVEL,
                 log_format=conf.LOG_FORMAT,
+                scheduled_for=utc_text(item.run.scheduled_for),
+                attempt=item.run.attempt,
+                trigger=item.run.trigger,
+                fence=item.state.fence,
             ),
             raw=raw,
             spawn=conf.START_METHOD == "spawn",

@@ -12,6 +12,7 @@ from chroniker.db.backoff import Backoff
 from chroniker.db.clock import boottime
 from chroniker.db.transactions import run_transaction
 from chroniker.executors.base import Executor
+from chroniker.logs import log_context
 from chroniker.models import JobState
 
 from .active_runs import ActiveRuns, lease_tokens
@@ -81,7 +82,8 @@ class Leases:
         held = set(JobState.objects.owned_by(tokens).values_list("current_run", flat=True))
         for key, run in active.items():
             if key not in held:
-                logger.warning("Run %s lost its lease and is ended", key, extra={"run": key})
+                context = log_context(job=run.claimed.job.name, run=key)
+                logger.warning("Run %s lost its lease and is ended", key, extra=context)
                 executor.abandon(key)
                 continue
             if run.claimed.state.pk in locked:

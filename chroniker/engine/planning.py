@@ -11,10 +11,12 @@ from django.db import DatabaseError
 
 from chroniker.alerting import incidents
 from chroniker.db.transactions import is_row_locked, run_transaction
-from chroniker.enums import BlockedReason, IncidentKind, MissedReason
+from chroniker.enums import BlockedReason, IncidentKind, MissedReason, Trigger
 from chroniker.exceptions import ScheduleError
+from chroniker.logs import log_context
 from chroniker.models import Host, Incident, Job, JobState
 from chroniker.models.job import MAX_SECONDS
+from chroniker.models.state import WITHDRAWN_RESTART
 from chroniker.schedules import Schedule, jitter
 
 logger = logging.getLogger(__name__)
@@ -114,7 +116,7 @@ def plan_changed_jobs(now: datetime) -> int:
 
 def _plan_unlocked(jobs: list[Job], now: datetime) -> int:
     """Plan all of the jobs or, where that has to wait for a lock, those that nobody has locked."""
-    hosts = _host_names() if any(job.every_host for job in jobs) else []
+    hosts = _read_hosts()
     try:
         _plan(jobs, hosts, now)
     except DatabaseError as error:
@@ -147,29 +149,46 @@ def plan_for_new_host(name: str, now: datetime) -> None:
         last = jobs[-1].pk
 
 
-def _host_names() -> list[str]:
-    return list(Host.objects.values_list("name", flat=True))
+Hosts = dict[str, datetime | None]
+"""The names of hosts, and when they were retired."""
 
 
-def _plan(jobs: list[Job], hosts: list[str], now: datetime) -> None:
+def _read_hosts() -> Hosts:
+    return dict(Host.objects.values_list("name", "retired_at"))
+
+
+def retired_host_detail(name: str, retired_at: datetime) -> str:
+    """Why a job that is pinned to a retired host does not start, as a sentence."""
+    return (
+        f"Host {name} was retired at {retired_at:%Y-%m-%d %H:%M}Z. "
+        "Pin the job to another host, or disable it."
+    )
+
+
+def _plan(jobs: list[Job], hosts: Hosts, now: datetime) -> None:
+    active = [name for name, retired_at in hosts.items() if retired_at is None]
     states: dict[int, dict[str, JobState]] = {}
-    for state in JobState.objects.filter(job__in=jobs).only("job", "host", "planned_from"):
+    for state in JobState.objects.filter(job__in=jobs).only(
+        "job", "host", "planned_from", "restart_trigger"
+    ):
         states.setdefault(state.job_id, {})[state.host] = state
     new: list[JobState] = []
     for job in jobs:
         mine = states.get(job.pk, {})
-        wanted = hosts if job.every_host else [""]
+        wanted = active if job.every_host else [""]
         # A state that was created for a request has no plan yet.
         first = not job.planned_from and not any(state.planned_from for state in mine.values())
         since = min(job.created_at, now) if first else now
-        new += [_new_state(job, host, since) for host in wanted if host not in mine]
+        retired_at = hosts.get(job.hostname) if job.enabled else None
+        detail = retired_host_detail(job.hostname, retired_at) if retired_at else ""
+        new += [_new_state(job, host, since, detail) for host in wanted if host not in mine]
         for host, state in mine.items():
-            if host not in wanted:
+            if host not in (hosts if job.every_host else [""]):
                 _deactivate_state(state)
             elif state.planned_from != job.definition:
-                _replan(state, job, since)
+                _replan(state, job, since, detail)
     JobState.objects.bulk_create(new, ignore_conflicts=True)
-    _withdraw_incidents(jobs, states, hosts, now)
+    _withdraw_incidents(jobs, states, active, now)
     # The database compares this with the definition at the time of the write, so that a change
     # made in the meantime is noticed by the next tick.
     for job in jobs:
@@ -184,11 +203,19 @@ def _next_slot(job: Job, after: datetime) -> tuple[datetime | None, str]:
     try:
         return job.parsed_schedule().next(after), ""
     except ScheduleError as error:
-        logger.error("Job %s is skipped: %s", job.name, error, extra={"job_id": job.pk})
+        logger.error("Job %s is skipped: %s", job.name, error, extra=log_context(job=job.name))
         return None, str(error)[:500]
 
 
-def _new_state(job: Job, host: str, since: datetime) -> JobState:
+def _blocked(problem: str, host_detail: str) -> dict[str, str]:
+    """Why a job that has just been planned does not start."""
+    if problem:
+        return {"blocked_reason": BlockedReason.SCHEDULE, "blocked_detail": problem}
+    reason = BlockedReason.HOST if host_detail else ""
+    return {"blocked_reason": reason, "blocked_detail": host_detail}
+
+
+def _new_state(job: Job, host: str, since: datetime, host_detail: str = "") -> JobState:
     slot, problem = _next_slot(job, since)
     return JobState(
         job=job,
@@ -196,21 +223,21 @@ def _new_state(job: Job, host: str, since: datetime) -> JobState:
         planned_from=job.definition,
         next_slot_at=slot,
         next_run_at=slot and start_time(job, slot),
-        blocked_reason=BlockedReason.SCHEDULE if problem else "",
-        blocked_detail=problem,
+        **_blocked(problem, host_detail),
     )
 
 
-def _replan(state: JobState, job: Job, since: datetime) -> None:
+def _replan(state: JobState, job: Job, since: datetime, host_detail: str) -> None:
     slot, problem = _next_slot(job, since)
     # Conditional: if two ticks notice the same change, one of them plans.
+    withdrawn = not job.enabled and state.restart_trigger != Trigger.MANUAL
     JobState.objects.filter(pk=state.pk, planned_from=state.planned_from).update(
+        **(WITHDRAWN_RESTART if withdrawn else {}),
         planned_from=job.definition,
         next_slot_at=slot,
         next_run_at=slot and start_time(job, slot),
         retry_at=None,
-        blocked_reason=BlockedReason.SCHEDULE if problem else "",
-        blocked_detail=problem,
+        **_blocked(problem, host_detail),
     )
 
 
@@ -223,6 +250,7 @@ def _deactivate_state(state: JobState) -> None:
         retry_at=None,
         run_requested_at=None,
         run_requested_by="",
+        **WITHDRAWN_RESTART,
     )
 
 

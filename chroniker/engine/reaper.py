@@ -21,6 +21,8 @@ from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import RunStatus
+from chroniker.identity import site_identity
+from chroniker.logs import log_context
 from chroniker.models import JobDependency, JobState, Run
 from chroniker.processes.locks import FileLock, owner_is_dead, owner_is_stopped, remove_owner_lock
 from chroniker.processes.running_child import Outcome
@@ -35,8 +37,8 @@ _LOST = "Lost: the scheduler on {host} {why}. How far the job came is unknown."
 
 
 def job_lock(state: int) -> FileLock:
-    """The lock that a run holds where CHRONIKER_CHECK_LOCK_FILE is on."""
-    return FileLock(Path(runtime_dir()) / f"job-{state}.lock")
+    """The lock that a run of this site holds where CHRONIKER_CHECK_LOCK_FILE is on."""
+    return FileLock(Path(runtime_dir()) / f"job-{site_identity()}-{state}.lock")
 
 
 def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
@@ -100,7 +102,9 @@ def _may_take_over(state: JobState) -> bool:
         ended = state.lease_expires_at
         return ended is None or ended < datetime.now(UTC) - _UNKNOWN_OWNER_GRACE
     if owner_is_stopped(owner):
-        logger.warning("Killing the tick %s: it is stopped and its lease ran out", owner)
+        logger.warning(
+            "Killing the tick %s: it is stopped and its lease ran out", owner, extra=log_context()
+        )
         os.kill(int(owner.split("-")[1]), signal.SIGKILL)
     return owner_is_dead(runtime_dir(), owner)
 
@@ -132,8 +136,9 @@ def _end_as_lost(
     except DatabaseError as error:
         if is_outage(error) and not is_row_locked(error):
             raise
-        logger.exception("The database rejected the end of run %s", run.pk)  # continue with others
-        return []
+        context = log_context(job=state.job.name, run=run.pk, host=state.lease_host)
+        logger.exception("The database rejected the end of run %s", run.pk, extra=context)
+        return []  # continue with others
     return [ended] if done else []
 
 
@@ -154,7 +159,8 @@ def adopt_orphan(state: int) -> bool:
     """
     free = JobState.objects.filter(pk=state, lease_token__isnull=True)
     for orphan in Run.objects.running().filter(job__states=state, job__states__host=F("host")):
-        logger.warning("Run %s is running without an owner", orphan.pk)
+        context = log_context(job=orphan.job.name, run=orphan.pk, host=orphan.ran_on)
+        logger.warning("Run %s is running without an owner", orphan.pk, extra=context)
         return bool(
             free.update(
                 lease_token=new_token(),

@@ -11,6 +11,7 @@ from chroniker.conf import conf, runtime_dir
 from chroniker.db.alias import database
 from chroniker.db.backoff import Backoff, describe_error
 from chroniker.db.lock_timeout import short_lock_timeout
+from chroniker.db.open_transactions import refuse_open_transactions
 from chroniker.exceptions import DatabaseNotReady, HostNotReady
 from chroniker.models import Run
 from chroniker.signals import run_finished, run_missed
@@ -39,7 +40,9 @@ class Scheduler:
     keys of the jobs to which it is restricted; ``force``: run those at once, due or not.
     ``max_parallel``: instead of ``CHRONIKER_MAX_PARALLEL``. ``now`` pins the time at the start,
     for tests; otherwise it is the database's. ``pending_work``: what the heartbeat of the first
-    tick has shown already. ``on_finished`` is called for each run whose end was recorded.
+    tick has shown already. ``on_finished`` is called for each run whose end was recorded,
+    ``on_unrecorded`` for each whose end could not be, because its lease or its job is gone, and
+    ``on_pass`` in each pass of the loop.
     """
 
     def __init__(
@@ -52,18 +55,27 @@ class Scheduler:
         now: datetime | None = None,
         pending_work: PendingWork | None = None,
         on_finished: Callable[[FinishedRun], None] | None = None,
+        on_unrecorded: Callable[[FinishedRun], None] = lambda finished: None,
+        on_pass: Callable[[], None] | None = None,
     ) -> None:
         self.host = conf.HOSTNAME
         self.every = every
         self.only = only
+        self._forced = force
         self._max_parallel = max_parallel
         self._pending_work = pending_work
         self._on_finished = on_finished
+        self._on_pass = on_pass
         self._backoff = Backoff()
         self._stop = StopSignals()
         self._clock = TickClock(now)
         self._runs = Supervision(
-            self._clock, self._attempt, self._announce, long_running=every is not None
+            self._clock,
+            self._attempt,
+            self._announce,
+            long_running=every is not None,
+            on_unrecorded=on_unrecorded,
+            shutdown_reason=self._shutdown_reason,
         )
         self._claimer = Claimer(
             self._clock, self._runs.leases, forced=force, single_tick=every is None
@@ -73,9 +85,10 @@ class Scheduler:
     def run(self) -> None:
         """Tick, and return when everything that was started has ended.
 
-        Raises DatabaseNotReady if the first tick fails before it has started anything, and
-        HostNotReady if there is no safe place for lock files.
+        Raises DatabaseNotReady where the first tick fails before it has started anything,
+        HostNotReady where there is no safe place for lock files, and OpenTransaction.
         """
+        refuse_open_transactions()
         try:
             runtime_dir()
         except OSError as error:
@@ -83,6 +96,8 @@ class Scheduler:
         with self._stop.handlers(), short_lock_timeout():
             try:
                 self._loop()
+                if self.every and self._stop.received:
+                    self._attempt(self._end_host)
             finally:
                 self._messenger.close()
                 self._runs.close()
@@ -93,19 +108,31 @@ class Scheduler:
         failure = self._backoff.attempt(self.tick, log=False)
         if failure and not self._busy:
             raise DatabaseNotReady(describe_error(failure)) from failure
-        while self._busy or (self.every and not self._stop.received):
+        while self._busy or self._more_to_force or (self.every and not self._stop.received):
             wait = self._runs.longest_wait(_POLL_SECONDS)
             if self.every:
                 wait = min(wait, next_tick + self.every - time.monotonic())
             self._poll_once(max(0.0, wait))
+            if self._on_pass is not None:
+                self._on_pass()
             if self.every and time.monotonic() >= next_tick + self.every:
                 next_tick = max(next_tick + self.every, time.monotonic() - self.every)
                 self._attempt(self.tick)
+
+    def _end_host(self) -> None:
+        from .retirement import end_host
+
+        end_host(self.host, self._clock.now())
 
     @property
     def _busy(self) -> bool:
         """Whether anything is unfinished: a run, its record, a claim, a delivery."""
         return self._runs.busy or self._claimer.unconfirmed or self._messenger.busy
+
+    @property
+    def _more_to_force(self) -> bool:
+        """Whether jobs that are to run at once wait for capacity."""
+        return self._forced and not self._claimer.finished and not self._stop.received
 
     @property
     def _capacity(self) -> int:
@@ -142,10 +169,11 @@ class Scheduler:
 
     def _claim_due(self, work: PendingWork) -> None:
         """Claim what is due, and store why the rest does not start."""
-        if not (work.due or work.unplanned or self._claimer.forced):
+        if not (work.due or work.unplanned or work.returned or self._claimer.forced):
             return
         if work.paused:
             explain_paused_host(self._clock.now(), self.host)
+            self._claimer.finished = self._forced
             return
         self._claim()
         explain_blocked(self._clock.now(), self.host)
@@ -180,7 +208,10 @@ class Scheduler:
             self._messenger.wait(wait)
         now = time.monotonic()
         if self._stop.must_stop_runs(now):
-            self._runs.stop(self._runs.active, "Stopped because the scheduler was asked to stop.")
+            if reason := self._shutdown_reason():
+                self._runs.interrupt_all(reason)
+            else:
+                self._runs.stop(self._runs.active, "Stopped by a signal to the command.")
         self._runs.maintain(nearly_idle=self._nearly_idle)
         if outbox.committed.test_and_clear():
             self._messenger.send_notifications()
@@ -190,6 +221,16 @@ class Scheduler:
             return
         if self._claimer.should_claim(now, nearly_idle=self._nearly_idle):
             self._attempt(self._claim)
+
+    def _shutdown_reason(self) -> str:
+        """Why runs are interrupted; empty while nobody has asked this scheduler to shut down.
+
+        Also empty for runs that a person has started on a command line (``run_job``, ``cron
+        --force-run``): Ctrl-C must not start them again in the background.
+        """
+        if self._forced or not self._stop.received:
+            return ""
+        return f"Interrupted: the scheduler on {self.host} was asked to shut down."
 
     def _announce(self, finished: FinishedRun) -> None:
         """A run's end was recorded: send the signal, delete old runs, send notifications."""

@@ -26,7 +26,9 @@ class Supervision:
     """Starts claimed runs, listens to them, renews their leases, records their ends.
 
     ``attempt`` runs what uses the database; ``on_finished`` is called for each run whose end was
-    recorded; ``long_running``: whether the scheduler runs until it is stopped.
+    recorded, ``on_unrecorded`` for each whose end could not be, because the run is not ours any
+    more; ``long_running``: whether the scheduler runs until it is stopped;
+    ``shutdown_reason``: empty until the scheduler is asked to shut down.
     """
 
     def __init__(
@@ -36,13 +38,16 @@ class Supervision:
         on_finished: Callable[[FinishedRun], None],
         *,
         long_running: bool,
+        on_unrecorded: Callable[[FinishedRun], None],
+        shutdown_reason: Callable[[], str],
     ) -> None:
         self._clock = clock
         self._attempt = attempt
+        self._shutdown_reason = shutdown_reason
         self.active: ActiveRuns = {}
         self.leases = Leases()
         self.launcher = Launcher(long_running=long_running)
-        self.finisher = Finisher(clock, self.leases, on_finished)
+        self.finisher = Finisher(clock, self.leases, on_finished, on_unrecorded)
         self._flusher = Flusher()
 
     @property
@@ -78,7 +83,7 @@ class Supervision:
             return False
         ended = self.launcher.executor.poll(wait)
         for handle in ended:
-            self.finisher.add(self.active.pop(handle.key))
+            self.finisher.add(self.active.pop(handle.key), self._shutdown_reason())
         return bool(ended)
 
     def maintain(self, *, nearly_idle: bool) -> None:
@@ -99,6 +104,12 @@ class Supervision:
         for key in keys:
             assert self.launcher.executor is not None
             self.launcher.executor.stop(key, reason)
+
+    def interrupt_all(self, reason: str) -> None:
+        """End all runs, because the scheduler shuts down."""
+        for key in self.active:
+            assert self.launcher.executor is not None
+            self.launcher.executor.interrupt(key, reason)
 
     def close(self) -> None:
         """End the executor and release the lock that shows that this process is alive."""

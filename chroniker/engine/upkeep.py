@@ -16,11 +16,15 @@ from .tick_clock import TickClock
 
 
 def settle_host(work: PendingWork, host: str, clock: TickClock) -> list[FinishedRun]:
-    """Plan for a host that is new, and end its lost runs and those whose lease ran out.
+    """Plan for a host that is new or back, and end its lost runs and those whose lease ran out.
 
     Returns the runs that were ended.
     """
-    if work.new_host:
+    if work.returned:
+        from .retirement import resume_host
+
+        resume_host(host, clock.now())
+    if work.new_host or work.returned:
         plan_for_new_host(host, clock.now())
         record_first_tick(host)
     if work.owned or work.stale:
@@ -33,6 +37,10 @@ def review_incidents(work: PendingWork, now: datetime) -> None:
     if work.overdue:
         explain_absent_hosts(now)
         open_overdue(now)
+    if work.hosts_changed:
+        from .retirement import retire_hosts
+
+        retire_hosts(now)
     if work.incident_review:
         review_due_incidents(now)
     if work.digest:

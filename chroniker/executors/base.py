@@ -42,8 +42,12 @@ class RunHandle(Protocol):
     def read_progress(self) -> None:
         """Bring ``parts`` up to date."""
 
-    def outcome(self) -> Outcome:
-        """How the run ended. Only valid once :meth:`Executor.poll` has returned it."""
+    def outcome(self, shutdown_reason: str = "") -> Outcome:
+        """How the run ended. Only valid once :meth:`Executor.poll` has returned it.
+
+        ``shutdown_reason``: the scheduler has been asked to shut down, so a run that a signal has
+        ended without a person's request is ``interrupted``, for this reason.
+        """
 
 
 class Executor(Protocol):
@@ -62,6 +66,9 @@ class Executor(Protocol):
 
     def stop(self, key: int, reason: str) -> None:
         """End a run: SIGTERM, the grace period, SIGKILL. Its outcome is ``stopped``."""
+
+    def interrupt(self, key: int, reason: str) -> None:
+        """End a run because the scheduler shuts down. Its outcome is ``interrupted``."""
 
     def abandon(self, key: int) -> None:
         """End a run whose lease was lost. Nothing that it did is recorded."""

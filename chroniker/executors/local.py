@@ -30,6 +30,10 @@ class LocalExecutor:
         """End a run: SIGTERM, its grace period, SIGKILL."""
         self._supervisor.children[key].stop(reason)
 
+    def interrupt(self, key: int, reason: str) -> None:
+        """End a run because the scheduler shuts down."""
+        self._supervisor.children[key].stop(reason, interrupted=True)
+
     def abandon(self, key: int) -> None:
         """End a run whose lease was lost."""
         self._supervisor.children[key].abandon()

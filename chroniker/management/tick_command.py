@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from django.core.management.base import BaseCommand
-
 from chroniker.db.connections import close_pools
 
+from .base import ChronikerCommand
 
-class TickCommand(BaseCommand):
+
+class TickCommand(ChronikerCommand):
     """A command that leaves no connection pool to the end of the interpreter.
 
     The threads of an open pool would print a warning there, and cron would send it by mail.

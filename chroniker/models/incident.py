@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Case, Expression, F, When
+from django.db.models import Case, Exists, Expression, F, OuterRef, When
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.db.querysets import PrimaryQuerySet
@@ -14,6 +14,7 @@ from chroniker.enums import IncidentKind, Severity
 
 from .job import Job
 from .run import Run
+from .state import Host
 
 
 class IncidentQuerySet(PrimaryQuerySet["Incident"]):
@@ -26,6 +27,11 @@ class IncidentQuerySet(PrimaryQuerySet["Incident"]):
     def of_placement(self, job: int, host: str, kind: str) -> IncidentQuerySet:
         """Those of one job, placement and kind: at most one of them is open."""
         return self.filter(job=job, host=host, kind=kind)
+
+    def without_host(self) -> IncidentQuerySet:
+        """Open, on a host that is retired or was deleted: nothing there can recover."""
+        active = Host.objects.active().filter(name=OuterRef("host"))
+        return self.open().exclude(host="").exclude(Exists(active))
 
     def needing_review(self, now: datetime | Expression) -> IncidentQuerySet:
         """A reminder is due, or a maintenance window or flapping may have ended."""

@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import Case, Exists, OuterRef, Q, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Concat
-from django.db.models.lookups import Exact
+from django.db.models.lookups import Exact, IsNull
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
@@ -27,7 +27,7 @@ from chroniker.exceptions import CommandRefused, ScheduleError
 from chroniker.schedules import Schedule, parse
 from chroniker.schedules.dependencies import find_cycle
 
-from .fields import JobForeignKey, SchedulerOwnedField
+from .fields import JobForeignKey, SchedulerOwnedField, UpdatedAtField
 
 if TYPE_CHECKING:
     from .maintenance import MaintenanceQuerySet
@@ -66,27 +66,32 @@ class JobDependencyQuerySet(PrimaryQuerySet["JobDependency"]):
         host, the state on the same host counts or, if the downstream job runs once, all of them.
         """
         state = "upstream__states__"
+        # The dependencies of an interrupted run were met when it first started. It must not run
+        # beside an upstream job, but it need not wait for another run of it.
+        starts = Q(IsNull(OuterRef("restart_at"), True))
         same_host = (
             Q(**{f"{state}host": ""})
             | Q(**{f"{state}host": OuterRef("host")})
             | Q(Exact(OuterRef("host"), Value("")))
         )
-        # Not placements that the upstream job no longer has.
+        # Not placements that the upstream job no longer has, nor those of retired hosts.
         of_today = (Q(**{f"{state}host": ""}) & ~Q(upstream__hostname="*")) | (
             ~Q(**{f"{state}host": ""}) & Q(upstream__hostname="*")
         )
+        of_today &= Q(**{f"{state}host_retired": False})
         not_complete = Q(wait_for_completion=True) & (
             Q(**{f"{state}lease_token__isnull": False}) | Q(**{f"{state}due_at__lte": now})
         )
         not_succeeded = Q(wait_for_success=True) & ~Q(
             **{f"{state}last_status": RunStatus.SUCCEEDED}
         )
+        not_succeeded &= starts
         slot_to_come = Q(**{f"{state}next_slot_at__lte": OuterRef("next_slot_at")})
         not_since = Q(**{f"{state}next_slot_at__isnull": True}) & (
             Q(**{f"{state}last_started_at__isnull": True})
             | Q(**{f"{state}last_started_at__lte": OuterRef("last_started_at")})
         )
-        not_next = Q(wait_for_next_run=True) & (slot_to_come | not_since)
+        not_next = Q(wait_for_next_run=True) & (slot_to_come | not_since) & starts
         return self.filter(downstream=OuterRef("job")).filter(
             same_host & of_today & (not_complete | not_succeeded | not_next)
         )
@@ -194,6 +199,14 @@ class Job(models.Model):
     max_retries = models.PositiveSmallIntegerField(
         _("retries"), default=0, validators=[MaxValueValidator(100)]
     )
+    restart_interrupted = models.BooleanField(
+        _("restart if interrupted"),
+        default=True,
+        help_text=_(
+            "A run that the shutdown of its host interrupts is started again at once, for the same "
+            "slot. That spends no retry."
+        ),
+    )
     retry_delay_seconds = models.PositiveIntegerField(
         _("retry delay"),
         default=60,
@@ -276,7 +289,7 @@ class Job(models.Model):
     )
     runbook_url = models.URLField(_("runbook"), max_length=500, blank=True)
     created_at = models.DateTimeField(_("created"), default=utc_now, editable=False)
-    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    updated_at = UpdatedAtField(_("updated"))
 
     planned_from = SchedulerOwnedField(max_length=800)
     needs_planning = models.GeneratedField(

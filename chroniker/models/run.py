@@ -9,7 +9,7 @@ from django.db.models import Case, Q, When
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.db.querysets import PrimaryQuerySet
-from chroniker.enums import MissedReason, RunStatus, Stream, Trigger
+from chroniker.enums import FAILURE_REASONS, MissedReason, RunStatus, Stream, Trigger
 
 from .job import Job
 
@@ -118,8 +118,8 @@ class Run(models.Model):
 
     @property
     def failed(self) -> bool:
-        """Whether the run ended and did not succeed; a missed slot is not a failure."""
-        return self.status not in (RunStatus.RUNNING, RunStatus.SUCCEEDED, RunStatus.MISSED)
+        """Whether the run counts as a failure."""
+        return self.status in FAILURE_REASONS
 
 
 class OutputChunk(models.Model):

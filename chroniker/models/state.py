@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db import connections, models
 from django.db.models import Case, Exists, F, OuterRef, Q, When
@@ -15,6 +16,20 @@ from chroniker.enums import BlockedReason, RunStatus, Trigger
 from .job import Job, JobDependency
 from .maintenance import Maintenance
 from .run import Run
+
+_ASKED_FOR = Q(run_requested_at__isnull=False, run_requested_by=Trigger.MANUAL) | Q(
+    restart_at__isnull=False, restart_trigger=Trigger.MANUAL
+)
+"""A person has requested the run, which therefore waits for no other job."""
+
+
+WITHDRAWN_RESTART: dict[str, Any] = {
+    "restart_at": None,
+    "restart_slot_at": None,
+    "restart_attempt": 0,
+    "restart_trigger": "",
+}
+"""The columns of a state of which no interrupted run is to be started again."""
 
 
 class JobStateQuerySet(PrimaryQuerySet["JobState"]):
@@ -31,10 +46,15 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
         return self.filter(anywhere | everywhere, job__needs_planning=False)
 
     def current(self) -> JobStateQuerySet:
-        """States of placements that their job has today, not of earlier ones."""
+        """States of placements that their job has today, not of earlier ones or retired hosts."""
         return self.filter(
-            (Q(host="") & ~Q(job__hostname="*")) | (~Q(host="") & Q(job__hostname="*"))
+            (Q(host="") & ~Q(job__hostname="*")) | (~Q(host="") & Q(job__hostname="*")),
+            host_retired=False,
         )
+
+    def pinned_to(self, host: str) -> JobStateQuerySet:
+        """States of enabled jobs that only this host may run."""
+        return self.filter(host="", job__hostname=host, job__enabled=True)
 
     def unpaused(self, now: Moment, since: Moment | None = None) -> JobStateQuerySet:
         """States that no window keeps from starting at ``now``, or has since ``since``."""
@@ -70,13 +90,12 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
     def unblocked(self, now: Moment) -> JobStateQuerySet:
         """States whose dependencies are met, or whose run a person has requested."""
         unmet = JobDependency.objects.unmet(now)
-        asked_for = Q(run_requested_by=Trigger.MANUAL, run_requested_at__isnull=False)
-        return self.filter(asked_for | ~Exists(unmet))
+        return self.filter(_ASKED_FOR | ~Exists(unmet))
 
     def blocked(self, now: Moment) -> JobStateQuerySet:
         """Due, and waiting for another job."""
         unmet = JobDependency.objects.unmet(now)
-        return self.due(now).exclude(run_requested_by=Trigger.MANUAL).filter(Exists(unmet))
+        return self.due(now).exclude(_ASKED_FOR).filter(Exists(unmet))
 
     def owned_by(self, tokens: list[str]) -> JobStateQuerySet:
         """States that carry one of the lease tokens."""
@@ -129,6 +148,32 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
 class HostQuerySet(PrimaryQuerySet["Host"]):
     """Hosts."""
 
+    def active(self) -> HostQuerySet:
+        """Not retired: those that tick, and those that are missed."""
+        return self.filter(retired_at__isnull=True)
+
+    def retired(self) -> HostQuerySet:
+        """Retired, and not back."""
+        return self.filter(retired_at__isnull=False)
+
+    def retirable(self, silent_before: Moment | None) -> HostQuerySet:
+        """Active, not owning a run, and ended in order or silent since ``silent_before``.
+
+        A host that ended in order is kept while enabled jobs are pinned to it: they wait for it.
+        ``silent_before`` None: no host is retired for being silent.
+        """
+        owned = JobState.objects.filter(lease_host=OuterRef("name"), lease_token__isnull=False)
+        pinned = Job.objects.filter(enabled=True, hostname=OuterRef("name"))
+        gone = Q(~Exists(pinned), ended_at__isnull=False)
+        if silent_before is not None:
+            gone |= Q(last_tick_at__lt=silent_before)
+        return self.active().filter(gone, ~Exists(owned))
+
+    def forgettable(self, retired_before: Moment) -> HostQuerySet:
+        """Retired for so long that their rows are deleted, unless a job still names them."""
+        named = Job.objects.filter(hostname=OuterRef("name"))
+        return self.filter(~Exists(named), retired_at__lte=retired_before)
+
     def record_heartbeat(self, name: str, version: str, max_gap: float) -> int:
         """Record that ``name`` ticks now; 0 if it has no row yet.
 
@@ -143,6 +188,7 @@ class HostQuerySet(PrimaryQuerySet["Host"]):
         return self.filter(name=name).update(
             up_since=Case(kept, default=DatabaseNow(), output_field=models.DateTimeField()),
             last_tick_at=DatabaseNow(),
+            ended_at=None,
             version=version,
         )
 
@@ -177,6 +223,12 @@ class JobState(models.Model):
     retry_at = models.DateTimeField(_("retry"), null=True, blank=True)
     retry_slot_at = models.DateTimeField(null=True, blank=True)
     retry_attempt = models.PositiveSmallIntegerField(default=0)
+    restart_at = models.DateTimeField(_("restart"), null=True, blank=True)
+    """When a run was interrupted that is to be started again."""
+    restart_slot_at = models.DateTimeField(null=True, blank=True)
+    restart_attempt = models.PositiveSmallIntegerField(default=0)
+    restart_trigger = models.CharField(max_length=12, blank=True)
+    """The trigger of the interrupted run, which its restart keeps."""
     run_requested_at = models.DateTimeField(_("run requested"), null=True, blank=True)
     run_requested_by = models.CharField(max_length=12, blank=True)
     """The trigger of the requested run."""
@@ -187,6 +239,8 @@ class JobState(models.Model):
     )
     lease_token = models.CharField(max_length=36, null=True, blank=True)  # noqa: DJ001
     """The owner of the run: every write for the run is conditional on it. NULL: no owner."""
+    fence = models.PositiveBigIntegerField(_("fencing number"), default=0)
+    """Incremented by each claim. A job can guard its own tables with it: see ``current_run()``."""
     lease_host = models.CharField(max_length=255, blank=True)
     lease_owner = models.CharField(max_length=100, blank=True)
     """The owning process: boot id of its host, process id, creation time."""
@@ -224,6 +278,8 @@ class JobState(models.Model):
     failures_timeout = models.PositiveBigIntegerField(default=0)
     failures_stopped = models.PositiveBigIntegerField(default=0)
     failures_lost = models.PositiveBigIntegerField(default=0)
+    interrupted_total = models.PositiveBigIntegerField(_("interrupted runs"), default=0)
+    """Runs that a shutdown ended. They are in ``runs_total``, and no failures."""
     missed_overlap = models.PositiveBigIntegerField(default=0)
     missed_downtime = models.PositiveBigIntegerField(default=0)
     missed_deadline = models.PositiveBigIntegerField(default=0)
@@ -238,9 +294,14 @@ class JobState(models.Model):
     start_lag_buckets = models.JSONField(default=dict, blank=True)
     cpu_seconds_total = models.FloatField(default=0)
 
+    host_retired = models.BooleanField(default=False)
+    """Whether its host is retired. Slots and counters stay as they are for its return."""
+
     due_at = models.GeneratedField(
         expression=Case(
             When(lease_token__isnull=False, then=None),
+            When(host_retired=True, then=None),
+            When(restart_at__isnull=False, then=F("restart_at")),
             When(run_requested_at__isnull=False, then=F("run_requested_at")),
             When(retry_at__isnull=True, then=F("next_run_at")),
             When(next_run_at__isnull=True, then=F("retry_at")),
@@ -250,8 +311,9 @@ class JobState(models.Model):
         output_field=models.DateTimeField(null=True),
         db_persist=True,
     )
-    """When it is due: the earliest of slot, retry and request; NULL while it has an owner. One
-    column, computed by the database, so that one index serves the due query."""
+    """When it is due: the restart of an interrupted run, else the earliest of slot, retry and
+    request; NULL while it has an owner or its host is retired. One column, computed by the
+    database, so that one index serves the due query."""
 
     objects = JobStateQuerySet.as_manager()
 
@@ -275,6 +337,12 @@ class JobState(models.Model):
     def __str__(self) -> str:
         return f"state of job {self.job_id}" + (f" on {self.host}" if self.host else "")
 
+    @property
+    def due_without_restart(self) -> datetime | None:
+        """The earliest of slot and retry."""
+        times = [moment for moment in (self.retry_at, self.next_run_at) if moment is not None]
+        return min(times, default=None)
+
 
 class Host(models.Model):
     """A machine that runs ticks."""
@@ -291,6 +359,14 @@ class Host(models.Model):
     up_since = models.DateTimeField(null=True, blank=True, editable=False)
     """Since when it has ticked without a long gap. A host that has just started opens no overdue
     incidents: it may be about to start those jobs itself."""
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True, editable=False)
+    """When its cronserver ended in order; cleared by the next tick."""
+    retired_at = models.DateTimeField(
+        _("retired"),
+        null=True,
+        blank=True,
+        help_text=_("It left metrics and lists. It is back with its next tick."),
+    )
     version = models.CharField(_("version"), max_length=50, blank=True)
     paused = models.BooleanField(
         _("paused"), default=False, help_text=_("The host starts no runs. Running ones continue.")
@@ -306,6 +382,7 @@ class Host(models.Model):
         ordering = ("name",)
         verbose_name = _("host")
         verbose_name_plural = _("hosts")
+        permissions = (("retire_host", _("Can retire hosts")),)
 
     def __str__(self) -> str:
         return self.name

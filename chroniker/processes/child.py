@@ -18,14 +18,21 @@ import threading
 import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import IO
+
+from chroniker import startup
+from chroniker.enums import Trigger
+from chroniker.run_context import CurrentRun
 
 SPEC_VARIABLE = "CHRONIKER_SPEC"
 REPORT_VARIABLE = "CHRONIKER_REPORT_FD"
 LOG_VARIABLE = "CHRONIKER_LOG_FD"
 PATH_VARIABLE = "CHRONIKER_OUTER_PYTHONPATH"
 """Environment variable: the original PYTHONPATH, for programs that a spawned job starts."""
+MANAGE_VARIABLE = "CHRONIKER_MANAGE_PY"
+"""Environment variable: the ``manage.py`` that a spawned job starts Django with."""
 _MAX_REPORT = 3000  # bytes; below PIPE_BUF (4096 on Linux), so one write is atomic: pipe(7)
 
 
@@ -39,6 +46,22 @@ class CommandSpec:
     args: tuple[str, ...]
     log_level: str | int
     log_format: str
+    scheduled_for: str
+    """ISO 8601, UTC."""
+    attempt: int
+    trigger: str
+    fence: int
+
+    def current_run(self) -> CurrentRun:
+        """What the job may know of its run."""
+        return CurrentRun(
+            run_id=self.run_id,
+            job_name=self.job_name,
+            scheduled_for=datetime.fromisoformat(self.scheduled_for),
+            attempt=self.attempt,
+            trigger=Trigger(self.trigger),
+            fence=self.fence,
+        )
 
     def dump(self) -> str:
         """Serialize it for the environment of a spawned job."""
@@ -60,8 +83,10 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> 
     from django.core.management import call_command
     from django.core.management.base import CommandError, SystemCheckError
 
+    from chroniker.logs import remove_json_handlers
     from chroniker.signals import job_process_started
 
+    remove_json_handlers()
     report_pipe = os.fstat(report)
     _capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
     job_process_started.send_robust(sender=None, spec=spec)
@@ -271,9 +296,7 @@ def main() -> None:
     )
     sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        import django
-
-        django.setup()
+        startup.start_django(os.environ.pop(MANAGE_VARIABLE, ""), spec.command)
     except BaseException as raised:
         traceback.print_exc()
         _report_error(report, f"Django could not be set up: {type(raised).__name__}: {raised}")

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
-from chroniker import progress
+from chroniker import progress, prometheus_files, run_context, startup
 
 from . import child, warden
 
@@ -134,6 +134,7 @@ def _run_server(connection: socket.socket) -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        prometheus_files.leave()
         gc.disable()
         gc.freeze()
         warden.become_subreaper()  # becomes the parent of what a killed warden leaves behind
@@ -204,8 +205,7 @@ def _exec_job(start_request: StartRequest, pipes: warden.Pipes) -> int:
     """In the job's process: run the command here, or execute another program."""
     environ = os.environ
     environ[progress.FD_VARIABLE] = str(pipes.progress)
-    environ["CHRONIKER_RUN_ID"] = str(start_request.spec.run_id)
-    environ["CHRONIKER_JOB_NAME"] = start_request.spec.job_name.replace("\0", "")
+    run_context.attach(start_request.spec.current_run())
     os.set_inheritable(pipes.progress, True)
     if start_request.raw:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -218,6 +218,7 @@ def _exec_job(start_request: StartRequest, pipes: warden.Pipes) -> int:
         environ[child.REPORT_VARIABLE] = str(pipes.status)
         environ[child.LOG_VARIABLE] = str(pipes.log)
         environ[progress.PAGE_VARIABLE] = str(pipes.page)
+        environ[child.MANAGE_VARIABLE] = startup.find_manage_py()
         environ[child.PATH_VARIABLE] = environ.get("PYTHONPATH", "")
         environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         os.execv(sys.executable, [sys.executable, "-m", "chroniker.processes.child"])

@@ -212,6 +212,8 @@ class RunningChild:
         self.warden = WardenProcess()
         self.start_error = ""
         self.stop_reason = ""
+        self.interrupted = False
+        """Whether the shutdown of the scheduler ends it, and no person."""
         self.lease_lost = False
         self._masker = masker
         limits = request.start_request.limits
@@ -254,10 +256,16 @@ class RunningChild:
         """Read the progress from the page that the job writes."""
         self.progress.read_page(self.pipes.page)
 
-    def stop(self, reason: str) -> None:
-        """Ask the warden to end the run: SIGTERM, the grace time, SIGKILL."""
-        if not self.stop_reason:
-            self.stop_reason = reason
+    def stop(self, reason: str, *, interrupted: bool = False) -> None:
+        """Ask the warden to end the run: SIGTERM, the grace time, SIGKILL.
+
+        ``interrupted``: because the scheduler shuts down. A person's request replaces that.
+        """
+        if self.stop_reason:
+            if self.interrupted and not interrupted:
+                self.stop_reason, self.interrupted = reason, False
+        else:
+            self.stop_reason, self.interrupted = reason, interrupted
             self.pipes.send(b"T\n")
             grace = self.request.start_request.limits.grace_seconds
             self.warden.kill_within(grace + _WARDEN_EXIT_SECONDS)
@@ -272,17 +280,23 @@ class RunningChild:
         """Report to the warden that the lease now ends at `deadline` (CLOCK_BOOTTIME)."""
         self.pipes.send(f"L {deadline}\n".encode())
 
-    def outcome(self) -> Outcome:
-        """Return how the run ended; valid after the supervisor has reported its end."""
+    def outcome(self, shutdown_reason: str = "") -> Outcome:
+        """Return how the run ended; valid after the supervisor has reported its end.
+
+        ``shutdown_reason``: the scheduler has been asked to shut down. A service manager may send
+        SIGTERM to all processes of the service at the same time, jobs and wardens included.
+        """
         ending = self.status.ending
         if self.start_error and self.status.job_pid is None:
+            if shutdown_reason:  # the fork server may have received the same SIGTERM
+                return Outcome(RunStatus.INTERRUPTED, shutdown_reason)
             return Outcome(RunStatus.FAILED, self.start_error)
         if ending is None or ending.reason is EndReason.ORPHANED:
             error = self.status.error or (
                 "The run's warden process died, so it is not known how far the job came."
             )
             return Outcome(RunStatus.LOST, error)
-        status, error = self._decide_status(ending)
+        status, error = self._decide_status(ending, shutdown_reason)
         return Outcome(
             status,
             self._masker.mask_text(error),
@@ -293,15 +307,19 @@ class RunningChild:
             ending.max_rss_bytes,
         )
 
-    def _decide_status(self, ending: ExitReport) -> tuple[RunStatus, str]:
+    def _decide_status(self, ending: ExitReport, shutdown_reason: str) -> tuple[RunStatus, str]:
         if self.lease_lost or ending.reason is EndReason.LEASE_EXPIRED:
             return RunStatus.LOST, "Ended, because its lease could not be renewed in time."
         if ending.reason is EndReason.TIMED_OUT:
             limit = self.request.start_request.limits.timeout_seconds
             return RunStatus.TIMED_OUT, f"Ended, because it ran longer than {limit:g} s."
         if ending.reason is not EndReason.NONE:
+            if self.interrupted or (shutdown_reason and not self.stop_reason):
+                return RunStatus.INTERRUPTED, self.stop_reason or shutdown_reason
             reason = self.stop_reason or "Stopped by a signal to its warden process."
             return RunStatus.STOPPED, reason
+        if ending.signal == signal.SIGTERM and shutdown_reason:
+            return RunStatus.INTERRUPTED, shutdown_reason
         if ending.signal is not None:
             name = f" {signal.Signals(ending.signal).name}" if ending.signal < 32 else ""
             hint = " (possibly out of memory)" if ending.signal == signal.SIGKILL else ""

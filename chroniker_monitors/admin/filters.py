@@ -9,6 +9,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.models import Host
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe
 from chroniker_monitors.probes import probe_kinds
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def current_states() -> QuerySet[MonitorState]:
-    """Select the states on current placements, in a subquery of a query of jobs."""
+    """Select the states on current placements on active hosts, in a subquery of a query of jobs."""
     once = Q(host="") & ~Q(job__hostname="*")
-    everywhere = ~Q(host="") & Q(job__hostname="*")
+    active = Host.objects.active().filter(name=OuterRef("host"))
+    everywhere = ~Q(host="") & Q(job__hostname="*") & Exists(active)
     return MonitorState.objects.filter(once | everywhere, job=OuterRef("pk"))
 
 

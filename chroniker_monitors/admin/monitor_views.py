@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from chroniker.admin import formats
+from chroniker.exceptions import OpenTransaction
 from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.sandbox import run_in_sandbox
 from chroniker_monitors.exceptions import SandboxBusy, UnknownKind
@@ -117,6 +118,6 @@ class MonitorViews:
                 timeout=form.cleaned_data["probe_timeout"],
                 unit=form.cleaned_data["probe_unit"],
             )
-        except SandboxBusy as error:
+        except (SandboxBusy, OpenTransaction) as error:
             return ProbeTest(error=str(error))
         return ProbeTest(measurement)

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.contrib.admin.helpers import AdminForm
 from django.core.exceptions import PermissionDenied
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from chroniker.models import Job
+from chroniker.models import Host, Job
 from chroniker_monitors.enums import HEARTBEAT
 from chroniker_monitors.models import Monitor, MonitorState
 from chroniker_monitors.probes import probe_kinds
@@ -51,7 +51,8 @@ class MonitorAdmin(MonitorFormAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         """With probes and states, in a constant number of queries."""
-        states = MonitorState.objects.defer("last_ping_body").order_by("host")
+        active = Q(host="") | Exists(Host.objects.active().filter(name=OuterRef("host")))
+        states = MonitorState.objects.filter(active).defer("last_ping_body").order_by("host")
         return (
             super()
             .get_queryset(request)

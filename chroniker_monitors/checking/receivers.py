@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils.timezone import now as utc_now
 
 from chroniker.enums import IncidentKind, RunStatus
-from chroniker.models import Incident, Job, Run
+from chroniker.models import Host, Incident, Job, Run
 from chroniker_monitors.enums import COMMAND
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _MISSING_MEASUREMENT_REASONS = {
     RunStatus.TIMED_OUT: "The check exceeded its timeout and was ended.",
     RunStatus.LOST: "The check was lost: the process that supervised it died.",
 }
-"""The endings that make a monitor unknown. A check that a person stops does not."""
+"""The endings that make a monitor unknown. A check that a person stops, or a shutdown, does not."""
 
 
 def preload(sender: object, jobs: Sequence[Job], long_running: bool, **kwargs: object) -> None:
@@ -66,6 +66,17 @@ def record_missing_measurement(sender: object, run: Run, job: Job, **kwargs: obj
     host = "" if probe.passive else run.host
     assert run.ended_at is not None
     record_measurement(job, probe, host, lambda state: measurement, now=run.ended_at, run_id=run.pk)
+
+
+def delete_measurements(sender: object, instance: Host, **kwargs: object) -> None:
+    """Delete what was measured on a deleted host."""
+    from chroniker_monitors.models import MonitorState
+
+    from .recorder import delete_samples
+
+    for state in MonitorState.objects.filter(host=instance.name):
+        delete_samples(state.job_id, state.host)
+        state.delete()
 
 
 def withdraw_incidents(

@@ -203,6 +203,13 @@ def write_sample(
     return RecordedSample(measurement, severity_state, change)
 
 
+def delete_samples(job: int, host: str) -> None:
+    """Delete the samples of a placement that is gone."""
+    samples = Sample.objects.for_placement(job, host)
+    while keys := list(samples.values_list("pk", flat=True)[:PRUNE_BATCH_SIZE]):
+        Sample.objects.filter(pk__in=keys).delete()
+
+
 def prune_samples(job: Job, before: datetime) -> int:
     """Delete samples older than ``before`` in small transactions and return their number.
 

@@ -23,10 +23,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+from chroniker import prometheus_files, startup
 from chroniker.db.connections import before_fork
 from chroniker.processes.process_tree import descendants, signal_processes
 from chroniker.processes.warden import become_subreaper, die_with_parent
-from chroniker_monitors.enums import Severity
+from chroniker_monitors.enums import COMMAND, Severity
 from chroniker_monitors.exceptions import SandboxBusy
 from chroniker_monitors.thresholds import Thresholds
 
@@ -41,6 +42,7 @@ STARTUP_SECONDS = 30.0
 MAX_SANDBOXES = 4
 """The limit of one process of the site: each sandbox is an interpreter, started by a click."""
 _MAX_RESULT_BYTES = 1_000_000
+_MANAGE_VARIABLE = "CHRONIKER_MANAGE_PY"
 
 _sandboxes = threading.BoundedSemaphore(MAX_SANDBOXES)
 
@@ -81,8 +83,12 @@ def run_in_sandbox(
 ) -> Measurement:
     """Measure once without recording. A failure is an unknown measurement with the reason.
 
-    Raises SandboxBusy.
+    Raises SandboxBusy, and OpenTransaction: the probe would not see what is not committed, and in
+    a ``TestCase`` it would measure another database.
     """
+    from chroniker.db.open_transactions import refuse_open_transactions
+
+    refuse_open_transactions(except_requests=True)
     request = _Request(kind, params, thresholds, min(timeout, MAX_SECONDS), unit)
     with reserve_sandbox():
         return _run_process(request)
@@ -136,11 +142,14 @@ def _environment() -> dict[str, str]:
     from django.conf import settings
 
     module = getattr(settings, "SETTINGS_MODULE", None)
-    return {
+    environment = {
         **os.environ,
         **({"DJANGO_SETTINGS_MODULE": module} if module else {}),
+        _MANAGE_VARIABLE: startup.find_manage_py(),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
+    prometheus_files.drop_variables(environment)
+    return environment
 
 
 def _parse_result(result_data: bytes) -> Measurement | None:
@@ -161,9 +170,7 @@ def main() -> None:
     os.dup2(null_fd, 0)
     os.dup2(null_fd, 1)  # the result pipe must not receive what a probe prints
 
-    import django
-
-    django.setup()
+    startup.start_django(os.environ.pop(_MANAGE_VARIABLE, ""), COMMAND)
     measurement = _run_guarded(request)
     with os.fdopen(result_data, "w") as pipe:
         json.dump(asdict(measurement), pipe)

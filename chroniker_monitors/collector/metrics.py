@@ -215,6 +215,13 @@ PLACEMENT_FAMILIES = (
         by=("reason", {reason: f"missed_{reason}" for reason in MISSED_LABELS}),
     ),
     MetricFamily(
+        "chroniker_job_interrupted_runs_total",
+        COUNTER,
+        "Runs that a shutdown ended. They are no failures, and are started again.",
+        "sum by (job_name) (increase(chroniker_job_interrupted_runs_total[1d]))",
+        number="interrupted_total",
+    ),
+    MetricFamily(
         "chroniker_job_retries_total",
         COUNTER,
         "Retries of failed runs.",

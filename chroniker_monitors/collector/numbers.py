@@ -36,7 +36,7 @@ JOB_COLUMNS = (
 PLAIN_COLUMNS = (
     "consecutive_failures", "runs_total", "retries_total",
     "failures_error", "failures_timeout", "failures_stopped", "failures_lost",
-    "missed_overlap", "missed_downtime", "missed_deadline",
+    "interrupted_total", "missed_overlap", "missed_downtime", "missed_deadline",
     "duration_seconds_sum", "start_lag_seconds_sum",
     "last_duration_seconds", "cpu_seconds_total", "last_max_rss_bytes",
     "parts_done", "parts_total",

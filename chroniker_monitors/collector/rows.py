@@ -133,6 +133,7 @@ def read(alias: str, max_jobs: int) -> Snapshot:
     )
     hosts = list(
         Host.objects.using(alias)
+        .active()
         .order_by("name")
         .values_list(
             "name", "last_tick_at", "tick_seconds", Coalesce(Subquery(running), 0), "paused"
@@ -190,8 +191,9 @@ def _read_alert_counts(alias: str) -> dict[str, int]:
 def group_by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
     """Group rows by job: its definition, and the placements that its present definition has.
 
-    Placements left over from an older definition are dropped. Those that the scheduler has not
-    written yet are added: for a job that runs on every host, one per known host.
+    Placements left over from an older definition are dropped, and so are those on hosts that are
+    retired or were deleted: nobody would ever update their series. Those that the scheduler has not
+    written yet are added: for a job that runs on every host, one per active host.
     """
     jobs = []
     for _, group in groupby(rows, itemgetter(0)):
@@ -223,9 +225,7 @@ def _complete_placements(
     if not every_host:
         return [row for row in states if row[host] == ""] or [(*definition, "", *missing)]
     written = {row[host]: row for row in states if row[host]}
-    return [
-        written.get(name) or (*definition, name, *missing) for name in sorted({*written, *hosts})
-    ]
+    return [written.get(name) or (*definition, name, *missing) for name in sorted(hosts)]
 
 
 def _monitor_rows(alias: str) -> list[Row]:

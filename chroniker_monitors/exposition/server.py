@@ -16,6 +16,11 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse, HttpResponseNotAllowed
 
+from chroniker.health.readiness import ReadinessProbe
+from chroniker.health.responses import CONTENT_TYPE as HEALTH_TYPE
+from chroniker.health.responses import PATHS as HEALTH_PATHS
+from chroniker.health.responses import respond as respond_health
+
 from .response import respond
 
 if TYPE_CHECKING:
@@ -36,7 +41,16 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.content]
 
 
+_readiness = ReadinessProbe()
+
+
 def _answer(request: WSGIRequest) -> HttpResponse:
+    if request.path_info in HEALTH_PATHS:
+        if request.method not in METHODS:
+            return HttpResponseNotAllowed(METHODS)
+        # That it answers is its health.
+        answer = respond_health(request.path_info, lambda: True, _readiness)
+        return HttpResponse(answer.body, status=answer.status, content_type=HEALTH_TYPE)
     if request.path_info != PATH:
         return HttpResponse(
             f"The metrics are at {PATH}.\n", status=404, content_type="text/plain; charset=utf-8"

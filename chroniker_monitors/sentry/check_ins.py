@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 DEFAULT_MARGIN_SECONDS = 300
 """How late a job without a start deadline may check in before Sentry calls it missed."""
 
+_NOT_FAILED = (RunStatus.SUCCEEDED, RunStatus.INTERRUPTED)
+
 SLUG_LENGTH = 50
 _DIGEST = 8  # hex digits; among ten thousand jobs, the chance that two share one is 1 %
 # Compiled when first used: an idle tick uses none.
@@ -35,8 +37,12 @@ def check_in_start(sender: object, *, run: Run, job: Job, **kwargs: object) -> N
 
 
 def check_in_end(sender: object, *, run: Run, job: Job, **kwargs: object) -> None:
-    """Report the end of a run, even of a lost run that another host started."""
-    _check_in("ok" if run.status == RunStatus.SUCCEEDED else "error", run, job)
+    """Report the end of a run, also of a lost run that another host started.
+
+    An interrupted run is no failure, and Sentry has no status for it. Its restart is a check-in of
+    its own.
+    """
+    _check_in("ok" if run.status in _NOT_FAILED else "error", run, job)
 
 
 def _check_in(status: str, run: Run, job: Job) -> None:

@@ -30,7 +30,7 @@ from chroniker_monitors.exposition.page import render_chroniker_page
 from tests.alerts.rules import ALERTS, RULES, alerts, load, metric_names, rules
 from tests.factories import make_job, make_monitor, make_user
 from tests.support.machine import run_promtool
-from tests.support.mail_server import MailServer, run_mail_server
+from tests.support.mail_server import MailServer, run_mail_server, set_mail_options
 from tests.support.metrics_page import SAMPLE_LINE
 from tests.support.timeline import START, STATUSES, Timeline
 
@@ -107,6 +107,8 @@ HISTORY = {
     "report": JobHistory({15: "T", 35: "S"}, {15: "opened", 35: "resolved"}),
     "sync": JobHistory({20: "L", 30: "F", 45: "S"}, {20: "opened", 45: "resolved"}),
     "stopped by hand": JobHistory({10: "X", 20: "X"}, {}),
+    # Started again within the minutes that a job may be late.
+    "interrupted": JobHistory({10: "I", 12: "I", 14: "S"}, {}, due(10)),
     "everywhere": JobHistory(
         {20: "F", 50: "S"}, {20: "opened", 50: "resolved"}, {"hostname": "*"}, host="web2"
     ),
@@ -183,8 +185,7 @@ HISTORY = {
 @pytest.fixture
 def mail_server(settings: Any) -> Iterator[MailServer]:
     with run_mail_server() as mail_server:
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", mail_server.port
+        set_mail_options(settings, host="127.0.0.1", port=mail_server.port)
         settings.CHRONIKER_EMAIL_TIMEOUT = 60
         yield mail_server
 

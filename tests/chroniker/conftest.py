@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.mail_server import MailServer, run_mail_server
+from tests.support.mail_server import MailServer, run_mail_server, set_mail_options
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +20,7 @@ def _mail_server() -> Iterator[MailServer]:
 def mail_server(_mail_server: MailServer, settings: Any) -> MailServer:
     """A real SMTP server that the site sends through."""
     _mail_server.reset()
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", _mail_server.port
+    set_mail_options(settings, host="127.0.0.1", port=_mail_server.port)
     settings.CHRONIKER_EMAIL_TIMEOUT = 10
     settings.DEFAULT_FROM_EMAIL = "Site <site@example.com>"
     return _mail_server

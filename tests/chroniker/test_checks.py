@@ -12,6 +12,9 @@ from django.db import connections
 from chroniker.checks import check_settings, check_sqlite, check_time_zones
 from chroniker.conf import all_settings
 
+# Django's own check of JSON fields queries the database since 6.1.
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
+
 WRONG: list[tuple[str, Any, str]] = [
     ("USE_PID", 1, "E001"),
     ("USE_PID", "yes", "E001"),

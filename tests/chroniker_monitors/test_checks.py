@@ -9,6 +9,9 @@ from django.core.checks import run_checks
 
 from chroniker_monitors.checks import check_settings
 
+# Django's own check of JSON fields queries the database since 6.1.
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
+
 LONG = "0123456789abcdef"
 
 

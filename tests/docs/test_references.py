@@ -11,7 +11,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
-from chroniker import conf
+from chroniker import conf, run_context
 from chroniker.enums import BlockedReason, MissedReason, NotificationEvent
 from chroniker.progress import FD_VARIABLE
 from chroniker_monitors.collector.metrics import LEVELS
@@ -25,7 +25,10 @@ DOCS = REPO / "docs"
 CHANGELOG = REPO / "CHANGELOG.md"  # names settings that no longer exist
 KINDS = ("tutorial", "how-to", "reference", "explanation", "decisions")
 COMMANDS = DOCS / "reference" / "commands.md"
-ENVIRONMENT = {FD_VARIABLE, "CHRONIKER_RUN_ID"}
+ENVIRONMENT = {
+    FD_VARIABLE,
+    *(value for name, value in vars(run_context).items() if name.endswith("_VARIABLE")),
+}
 """Names like settings that are variables of a job's environment."""
 TEST_VARIABLES = re.compile(r"CHRONIKER_(TEST|FAULT)")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

@@ -20,7 +20,7 @@ EARLY_SECONDS = 0.25
 """How much earlier than its slot a run may begin: a busy machine reads clocks late."""
 SECOND = 1_000_000
 """Moments of the database are whole microseconds."""
-ENDED = ("succeeded", "failed", "timed_out", "stopped", "lost")
+ENDED = ("succeeded", "failed", "timed_out", "stopped", "interrupted", "lost")
 REASONS = {"failed": "error", "timed_out": "timeout", "stopped": "stopped", "lost": "lost"}
 
 
@@ -263,13 +263,23 @@ def _check_slots_of(job: JobFacts, state: StateFacts, runs: list[RunFacts]) -> I
             yield Violation("slot", f"{name}: {slot} is not one of its slots")
     for slot, tried in attempts.items():
         numbers = sorted(run.attempt for run in tried)
-        if numbers != list(range(1, len(tried) + 1)) or len(tried) > job.max_retries + 1:
+        interrupted = sum(run.status == "interrupted" for run in tried)
+        allowed = job.max_retries + 1 + interrupted
+        if numbers != list(range(1, len(tried) + 1)) or len(tried) > allowed:
             yield Violation("slot", f"{name}: slot {slot} has the attempts {numbers}")
         for run in tried:
-            if (run.trigger == "retry") != (run.attempt > 1):
+            if run.trigger != _expected_trigger(run, tried):
                 yield Violation("slot", f"{name}: attempt {run.attempt} by {run.trigger}")
             if run.attempt < len(tried) and run.status == "succeeded":
                 yield Violation("slot", f"{name}: slot {slot} was tried again after a success")
+
+
+def _expected_trigger(run: RunFacts, tried: list[RunFacts]) -> str:
+    """The first attempt is by schedule, the restart of an interrupted run by that run's trigger."""
+    before = [other for other in tried if other.attempt == run.attempt - 1]
+    if not before:
+        return "schedule"
+    return before[0].trigger if before[0].status == "interrupted" else "retry"
 
 
 def slots_of(history: History) -> int:
@@ -323,14 +333,21 @@ def _check_counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Vio
     sums: dict[tuple[int, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     last: dict[tuple[int, str], str] = {}
     in_a_row: Counter[tuple[int, str]] = Counter()
+    interrupted = {
+        (run.job, run.host, run.slot, run.attempt)
+        for run in runs.values()
+        if run.status == "interrupted"
+    }
     for change in history.changes:
         run = change.after
         state = run.job, run.host
         if change.before is None and run.status == "running":
-            expected[state]["retries_total"] += run.trigger == "retry"
-            expected[state]["start_lag_count"] += run.trigger == "schedule"
+            again = (*state, run.slot, run.attempt - 1) in interrupted
+            expected[state]["retries_total"] += run.trigger == "retry" and not again
+            expected[state]["start_lag_count"] += run.trigger == "schedule" and not again
         if change.before == "running" and run.status in ENDED:
             expected[state]["runs_total"] += 1
+            expected[state]["interrupted_total"] += run.status == "interrupted"
             if run.status in REASONS:
                 expected[state][f"failures_{REASONS[run.status]}"] += 1
             expected[state]["duration_count"] += run.seconds is not None
@@ -340,7 +357,7 @@ def _check_counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Vio
             if run.status == "succeeded":
                 in_a_row[state] = 0
             else:
-                in_a_row[state] += run.status != "stopped"
+                in_a_row[state] += run.status not in ("stopped", "interrupted")
     for run in runs.values():
         if run.status == "missed":
             expected[run.job, run.host][f"missed_{run.missed_reason}"] += run.missed_slots

@@ -29,6 +29,7 @@ from tests.settings import SCRATCH
 
 COUNTERS = (
     "runs_total", "failures_error", "failures_timeout", "failures_stopped", "failures_lost",
+    "interrupted_total",
     "missed_overlap", "missed_downtime", "missed_deadline", "retries_total", "duration_count",
     "start_lag_count", "duration_seconds_sum", "cpu_seconds_total",
 )  # fmt: skip

@@ -34,7 +34,8 @@ MISSED = RunFacts(
 )  # fmt: skip
 COUNTERS = {
     "runs_total": 1, "failures_error": 0, "failures_timeout": 0, "failures_stopped": 0,
-    "failures_lost": 0, "missed_overlap": 0, "missed_downtime": 3, "missed_deadline": 0,
+    "failures_lost": 0,
+    "interrupted_total": 0, "missed_overlap": 0, "missed_downtime": 3, "missed_deadline": 0,
     "retries_total": 0, "duration_count": 1, "start_lag_count": 1, "duration_seconds_sum": 0.5,
     "cpu_seconds_total": 0.1,
 }  # fmt: skip

@@ -29,7 +29,18 @@ def make_run_request(
     return RunRequest(
         key=key,
         start_request=StartRequest(
-            spec=CommandSpec(key, "a job", "act", tuple(action.split()), "INFO", "%(message)s"),
+            spec=CommandSpec(
+                run_id=key,
+                job_name="a job",
+                command="act",
+                args=tuple(action.split()),
+                log_level="INFO",
+                log_format="%(message)s",
+                scheduled_for="2026-05-04T12:00:00Z",
+                attempt=1,
+                trigger="schedule",
+                fence=1,
+            ),
             raw=raw,
             spawn=False,
             limits=RunLimits(None, 1.0, lease_deadline, None, 0),
@@ -68,7 +79,7 @@ class InMemoryRun:
         if self.reported != self.parts:
             self.parts, self.parts_changed = self.reported, True
 
-    def outcome(self) -> Outcome:
+    def outcome(self, shutdown_reason: str = "") -> Outcome:
         assert self.ending is not None
         return self.ending
 
@@ -117,6 +128,9 @@ class InMemoryExecutor:
 
     def stop(self, key: int, reason: str) -> None:
         self.runs[key].end(RunStatus.STOPPED, reason)
+
+    def interrupt(self, key: int, reason: str) -> None:
+        self.runs[key].end(RunStatus.INTERRUPTED, reason)
 
     def abandon(self, key: int) -> None:
         self.runs[key].end(RunStatus.LOST, "Its lease was lost.")

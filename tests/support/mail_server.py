@@ -12,10 +12,24 @@ from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import django
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.support.machine import free_port
+
+_OLD_NAMES = {"username": "HOST_USER", "password": "HOST_PASSWORD"}
+
+
+def set_mail_options(settings: Any, backend: str = "smtp", **options: Any) -> None:
+    """Set what a site of this Django sets to send mail: MAILERS, or before 6.1 EMAIL_HOST etc."""
+    path = f"django.core.mail.backends.{backend}.EmailBackend"
+    if django.VERSION >= (6, 1):
+        settings.MAILERS = {"default": {"BACKEND": path, "OPTIONS": options}}
+    else:
+        settings.EMAIL_BACKEND = path
+        for name, value in options.items():
+            setattr(settings, f"EMAIL_{_OLD_NAMES.get(name, name.upper())}", value)
 
 
 class MailServer:

@@ -26,6 +26,7 @@ STATUSES = {
     "T": RunStatus.TIMED_OUT,
     "L": RunStatus.LOST,
     "X": RunStatus.STOPPED,
+    "I": RunStatus.INTERRUPTED,
 }
 
 

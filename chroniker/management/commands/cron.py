@@ -7,9 +7,17 @@ import gc
 from django.core.management.base import CommandError, CommandParser
 
 from chroniker.db.backoff import readable_database_errors
-from chroniker.engine.entrypoints import due_jobs, run_single_tick
+from chroniker.engine.entrypoints import NotRun, due_jobs, force_jobs, run_single_tick
 from chroniker.exceptions import ChronikerError
+from chroniker.logs import scheduler_log
 from chroniker.management.tick_command import TickCommand
+
+
+def report_not_run(not_run: NotRun) -> None:
+    """Raise CommandError if a job was not run that should have been."""
+    if not_run:
+        reasons = "; ".join(f"{job.name}: {reason}" for job, reason in not_run)
+        raise CommandError(f"{len(not_run)} not run: {reasons}.")
 
 
 class Command(TickCommand):
@@ -65,6 +73,10 @@ class Command(TickCommand):
                 for line in due_jobs(only, force=force_run):
                     self.stdout.write(line)
                 return
-            run_single_tick(only=only, force=force_run, sync=sync)
+            with scheduler_log():
+                if force_run:
+                    report_not_run(force_jobs(found, sync=sync))
+                else:
+                    run_single_tick(only=only, sync=sync)
         except ChronikerError as error:
             raise CommandError(str(error)) from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime, timedelta
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from chroniker.alerting.retention import delete_old_incidents
 from chroniker.db.backoff import readable_database_errors
 from chroniker.engine.retention import delete_runs
 from chroniker.exceptions import ChronikerError
+from chroniker.management.base import ChronikerCommand
 from chroniker.models import Run
 
 
@@ -22,7 +23,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-class Command(BaseCommand):
+class Command(ChronikerCommand):
     help = (
         "Delete the runs and incidents that ended before the given time. Counters and metrics "
         "are kept."

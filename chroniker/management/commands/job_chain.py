@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from chroniker.db.backoff import readable_database_errors
 from chroniker.engine.chains import build_chain
 from chroniker.engine.job_names import find_jobs
 from chroniker.exceptions import ChronikerError
+from chroniker.management.base import ChronikerCommand
 
 
-class Command(BaseCommand):
+class Command(ChronikerCommand):
     help = (
         "Print the jobs that a job waits for, and those that wait for it, in the order of "
         "starting, with the times expected from their history. * marks the critical path."

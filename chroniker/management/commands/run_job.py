@@ -38,6 +38,8 @@ class Command(TickCommand):
                     )
             seconds = "" if outcome.seconds is None else f" after {outcome.seconds:.2f} s"
             reason = f": {outcome.error}" if outcome.error else ""
+            if ended.unrecorded_reason:
+                reason += f" Nothing was recorded: {ended.unrecorded_reason}"
             self.stdout.write(f"{ended.job.name}: {outcome.status}{seconds}{reason}")
 
         try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from django.core.management.base import BaseCommand
-
+from chroniker.management.base import ChronikerCommand
 from chroniker_monitors.presets import add_presets
 
 
-class Command(BaseCommand):
+class Command(ChronikerCommand):
     """Create the monitors that most sites want."""
 
     help = (

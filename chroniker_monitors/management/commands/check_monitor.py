@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils.timezone import now as utc_now
 
+from chroniker.management.base import ChronikerCommand
 from chroniker_monitors.checking.check import check_monitor
+from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor
 
 
-class Command(BaseCommand):
+class Command(ChronikerCommand):
     """Measure one monitor now."""
 
     help = (
@@ -19,6 +22,7 @@ class Command(BaseCommand):
         "1 (warning), 2 (critical) or 3 (unknown), like a Nagios plugin. In a run of the scheduler "
         "it exits with 0 if it could measure."
     )
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the arguments."""
@@ -26,6 +30,13 @@ class Command(BaseCommand):
         which.add_argument("name", nargs="?", metavar="NAME", help="name of the monitor")
         which.add_argument("--job-id", type=int, metavar="KEY", help="primary key of the monitor")
         parser.add_argument("--dry-run", action="store_true", help="measure without recording")
+
+    def refuse(self, reason: str, **options: object) -> CommandError:
+        """Outside a run, print a line for Nagios and exit with 3 (unknown), not 1 (warning)."""
+        if os.environ.get("CHRONIKER_RUN_ID"):
+            return super().refuse(reason, **options)
+        self.stdout.write(f"{options.get('name') or 'Monitor'} UNKNOWN: {reason}")
+        sys.exit(int(Severity.UNKNOWN))
 
     def handle(
         self, *args: object, name: str | None, job_id: int | None, dry_run: bool, **options: object

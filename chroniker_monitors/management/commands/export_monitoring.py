@@ -7,9 +7,10 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from chroniker.conf import conf
+from chroniker.management.base import ChronikerCommand
 from chroniker_monitors.export import (
     ExportFolder,
     ExportOptions,
@@ -38,7 +39,7 @@ def _site_url() -> str:
     return conf.SITE_URL
 
 
-class Command(BaseCommand):
+class Command(ChronikerCommand):
     """Write rules and dashboards for Prometheus and Grafana."""
 
     help = (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from chroniker.management.base import ChronikerCommand
 from chroniker_monitors.exposition.server import MetricsServer, tls_context
 
 
-class Command(BaseCommand):
+class Command(ChronikerCommand):
     """Serve the metrics without a web site."""
 
     help = "Serve the metrics over HTTP at /metrics, without a web site."

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from chroniker.management.base import ChronikerCommand
 from chroniker_monitors.exposition.page import render_chroniker_page
 from chroniker_monitors.exposition.textfile import write_atomically
 
 
-class Command(BaseCommand):
+class Command(ChronikerCommand):
     """Write Chroniker's metrics to a file."""
 
     help = (

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from chroniker.models import Host
 from tests.factories import make_job, make_running, minutes_from_now
-from tests.support.admin import admin_url
+from tests.support.admin import admin_url, post_action
 from tests.support.types import SignIn
 
 pytestmark = pytest.mark.django_db
@@ -61,3 +63,46 @@ def test_pausing_needs_the_permission(sign_in: SignIn) -> None:
     assert sign_in("change_host").post(url, {"paused": "on"}).status_code == 302
     host.refresh_from_db()
     assert host.paused
+
+
+def test_retiring_is_logged_and_leaves_the_list(root: Client) -> None:
+    make_job(hostname="web1")
+    host = Host.objects.create(name="web1", last_tick_at=minutes_from_now(-1))
+    answer = post_action(root, "host", "retire", host)
+    text = html.unescape(answer.content.decode())
+    assert "1 host retired." in text
+    assert "Host web1 has just ticked" in text
+    assert LogEntry.objects.get().get_change_message() == "Retired."
+    url = admin_url("host_changelist")
+    assert not root.get(url).context["cl"].result_list
+    answer = root.get(url, {"retired": "yes"})
+    assert [row.name for row in answer.context["cl"].result_list] == ["web1"]
+    assert "retired" in root.get(admin_url("host_change", host)).content.decode()
+
+
+def test_retiring_is_refused_while_runs_are_running(root: Client) -> None:
+    host = Host.objects.create(name="web1")
+    make_running(make_job(), lease_host="web1")
+    answer = post_action(root, "host", "retire", host)
+    assert "Host web1 owns running runs (1)" in answer.content.decode()
+    host.refresh_from_db()
+    assert host.retired_at is None
+
+
+def test_retiring_needs_its_permission_post_and_token(sign_in: SignIn) -> None:
+    host = Host.objects.create(name="web1")
+    url = admin_url("host_changelist")
+    form = {"action": "retire", "_selected_action": [host.pk]}
+    sign_in("view_host", "change_host").post(url, form)
+    sign_in("view_host", "retire_host").get(url, form)
+    assert sign_in("view_host", "retire_host", csrf=True).post(url, form).status_code == 403
+    host.refresh_from_db()
+    assert host.retired_at is None
+    sign_in("view_host", "retire_host").post(url, form)
+    host.refresh_from_db()
+    assert host.retired_at is not None
+
+
+def test_hosts_are_not_deleted_by_hand(root: Client) -> None:
+    host = Host.objects.create(name="web1")
+    assert root.post(admin_url("host_delete", host), {"post": "yes"}).status_code == 403

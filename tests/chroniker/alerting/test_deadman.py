@@ -17,6 +17,7 @@ from chroniker.alerting.deadman import DeadManSwitch
 from chroniker.models import Notification, Run
 from tests.factories import make_action_job, make_job
 from tests.support.machine import free_port
+from tests.support.mail_server import set_mail_options
 from tests.support.processes import ProcessResult, wait_until
 from tests.support.recording_server import RecordingServer
 from tests.support.types import RunInFork, StartTick
@@ -160,8 +161,7 @@ def tick_recording_threads(path: Path) -> None:
 @pytest.fixture
 def watched(settings: Any, tmp_path: Path, django_user_model: Any) -> Any:
     """A failing job; emails to its subscriber are written to files."""
-    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
-    settings.EMAIL_FILE_PATH = str(tmp_path / "mails")
+    set_mail_options(settings, "filebased", file_path=str(tmp_path / "mails"))
     job = make_action_job("fail boom")
     job.subscribers.add(django_user_model.objects.create_user("ann", email="ann@example.com"))
     return job

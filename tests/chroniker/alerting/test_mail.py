@@ -10,14 +10,14 @@ import pytest
 from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.locmem import EmailBackend
 
-from chroniker.alerting.mail import Mail, _connect, build_mail, domain, from_address
+from chroniker.alerting.mail import Mail, build_mail, domain, from_address
 from chroniker.alerting.notifications import notify, notify_success
 from chroniker.alerting.notifiers import ChannelDown
 from chroniker.enums import NotificationEvent
 from chroniker.masking import Masker
 from chroniker.models import Incident, Job, JobState, Notification
 from tests.factories import NOON, make_incident, make_run, make_subscribed_job
-from tests.support.mail_server import MailServer, html_of, text_of
+from tests.support.mail_server import MailServer, html_of, set_mail_options, text_of
 from tests.support.timeline import Timeline
 from tests.support.types import RunTick
 
@@ -400,21 +400,6 @@ def test_domain_without_any_address_is_localhost(settings: Any) -> None:
     assert domain() == "localhost"
 
 
-@pytest.mark.parametrize(
-    ("site_user", "user", "expected"),
-    [("site", "", "site"), ("site", "cron", "cron"), ("", "cron", ""), ("site", "site", "site")],
-)
-def test_own_user_logs_in_where_the_site_does(
-    settings: Any, site_user: str, user: str, expected: str
-) -> None:
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST_USER, settings.CHRONIKER_EMAIL_HOST_USER = site_user, user
-    settings.CHRONIKER_EMAIL_TIMEOUT = 7
-    connection: Any = _connect()
-    assert (connection.username, connection.timeout) == (expected, 7)
-    assert not connection.fail_silently
-
-
 def notification_to_send() -> Notification:
     notify(NotificationEvent.OPENED, make_incident(make_subscribed_job()), NOON)
     return Notification.objects.get()
@@ -452,7 +437,7 @@ def test_unusable_mail_server_stops_the_channel(
         raise error
 
     monkeypatch.setattr(EmailBackend, "send_messages", refuse)
-    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    set_mail_options(settings, "locmem")
     with Mail() as mail, pytest.raises(ChannelDown, match=f"the mail server {text}"):
         mail.send(notification_to_send())
 
@@ -461,6 +446,6 @@ def test_backend_that_sends_nothing_stops_the_channel(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EmailBackend, "send_messages", lambda backend, messages: 0)
-    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    set_mail_options(settings, "locmem")
     with Mail() as mail, pytest.raises(ChannelDown, match="sent nothing"):
         mail.send(notification_to_send())

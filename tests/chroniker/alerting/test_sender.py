@@ -25,7 +25,7 @@ from tests.factories import (
     make_notification,
     make_subscribed_job,
 )
-from tests.support.mail_server import MailServer, text_of
+from tests.support.mail_server import MailServer, set_mail_options, text_of
 from tests.support.processes import wait_until
 from tests.support.silent_server import run_silent_server
 from tests.support.timeline import Timeline
@@ -97,7 +97,7 @@ def test_hanging_mail_server_delays_no_run_and_no_tick(
     failing = make_action_job("fail boom", subscribers=[f"user{number}" for number in range(10)])
     other = make_action_job("sleep 3", subscribers=["bob"])
     with run_silent_server() as port:
-        settings.EMAIL_PORT = port
+        set_mail_options(settings, host="127.0.0.1", port=port)
         ended = run_tick()
     assert ended.exit_code == 0
     assert ended.seconds < 60
@@ -118,7 +118,7 @@ def test_while_mails_hang_leases_are_renewed(
     make_action_job("fail boom", subscribers=["ann"])
     job = make_action_job(f"sleep 7 {started}", subscribers=["bob"])
     with run_silent_server() as port:
-        settings.EMAIL_PORT = port
+        set_mail_options(settings, host="127.0.0.1", port=port)
         assert start_tick().wait(60).exit_code == 0
     assert Run.objects.get(job=job).status == "succeeded"
 
@@ -126,7 +126,7 @@ def test_while_mails_hang_leases_are_renewed(
 def test_missing_mail_server_does_not_affect_the_run(
     run_tick: RunTick, settings: Any, mail_server: MailServer, free_port: int
 ) -> None:
-    settings.EMAIL_PORT = free_port
+    set_mail_options(settings, host="127.0.0.1", port=free_port)
     make_action_job("fail boom", subscribers=["ann"])
     assert run_tick().exit_code == 0
     assert Run.objects.get().status == "failed"
@@ -138,7 +138,7 @@ def test_sender_dies_with_its_tick(
 ) -> None:
     make_action_job("fail boom", subscribers=["ann"])
     with run_silent_server() as port:
-        settings.EMAIL_PORT = port
+        set_mail_options(settings, host="127.0.0.1", port=port)
         settings.CHRONIKER_EMAIL_TIMEOUT = 60
         settings.CHRONIKER_DELIVERY_TIMEOUT_SECONDS = 60
         tick = start_tick()
@@ -251,7 +251,7 @@ class Parent:
 
 @pytest.fixture
 def parent(no_leftovers: object, settings: Any) -> Iterator[Parent]:
-    settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+    set_mail_options(settings, "dummy")
     parent = Parent()
     yield parent
     parent.process.close()

@@ -8,14 +8,13 @@ import pytest
 from django.db import connection
 
 from chroniker.db.alias import atomic
-from chroniker.db.lock_timeout import short_lock_timeout
+from chroniker.db.lock_timeout import lock_timeout_seconds, short_lock_timeout
 from chroniker.models import Host
 from tests.support.types import RunInFork
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SHORT: Any = {"sqlite": 2000, "postgresql": "2s", "mysql": 2}
-MINIMUM: Any = {"sqlite": 2000, "postgresql": "1s", "mysql": 1}
 
 
 def in_statement() -> Any:
@@ -59,10 +58,12 @@ def test_this_process_waits_only_briefly_for_locks(connected: bool) -> None:
     assert in_statement() == before
 
 
-def test_wait_for_a_lock_is_at_least_a_second(settings: Any) -> None:
-    settings.CHRONIKER_LEASE_SECONDS = 5
-    with short_lock_timeout():
-        assert in_statement() == MINIMUM[connection.vendor]
+@pytest.mark.parametrize(("lease", "seconds"), [(300, 10), (60, 2), (59, 1), (5, 1)])
+def test_limit_is_a_thirtieth_of_a_lease_and_at_least_a_second(
+    settings: Any, lease: int, seconds: int
+) -> None:
+    settings.CHRONIKER_LEASE_SECONDS = lease
+    assert lock_timeout_seconds() == seconds
 
 
 def test_processes_that_it_starts_wait_as_usual(run_in_fork: RunInFork) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DataError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.utils.timezone import now as utc_now
 
 from chroniker.engine.claimer import Claimer
@@ -221,6 +221,19 @@ class TestRefusedClaims:
         assert (state.lease_token, state.next_run_at) == (None, None)
         tokens = JobState.objects.filter(job__in=good).values_list("lease_token", flat=True)
         assert len(set(tokens)) == 2, "each has a token of its own"
+
+    @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+    def test_others_start_although_the_job_cannot_be_blocked(
+        self, caplog: Any, error: type[Exception]
+    ) -> None:
+        bad, good = make_due_job(pk=self.POISON, priority=1), make_due_job()
+        claimer = make_claimer()
+        with (
+            failing_statements("INSERT", "chroniker_run", error=DataError, parameter=self.POISON),
+            failing_statements("UPDATE", "jobstate", error=error, parameter="command"),
+        ):
+            assert keys_of(claimer) == [good.pk]
+        assert f"State {JobState.objects.get(job=bad).pk} could not be changed" in caplog.text
 
     def test_outage_among_them_leaves_the_rest_for_later(self) -> None:
         first = make_due_job(priority=3)

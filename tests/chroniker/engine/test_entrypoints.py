@@ -11,7 +11,7 @@ from django.utils.timezone import now as utc_now
 
 from chroniker.conf import conf
 from chroniker.engine.completion import FinishedRun
-from chroniker.engine.entrypoints import due_jobs, run_jobs, run_single_tick
+from chroniker.engine.entrypoints import due_jobs, force_jobs, run_jobs, run_single_tick
 from chroniker.exceptions import HostNotReady
 from chroniker.models import Host, Job, JobDependency, JobState, Run
 from tests.factories import (
@@ -126,7 +126,7 @@ class TestRunJobs:
         Host.objects.create(name=conf.HOSTNAME, paused=True)
         job = make_job(name="a job")
         assert not_run(run_in_fork, job) == [
-            ("a job", "it could not be claimed; is this host paused?")
+            ("a job", f"this host, {conf.HOSTNAME}, is paused; resume it in the admin")
         ]
 
     def test_capacity_does_not_count(self, run_in_fork: RunInFork, settings: Any) -> None:
@@ -163,7 +163,7 @@ class TestSingleTick:
             run_single_tick()
             run_single_tick()
             assert not Run.objects.exists()
-            run_single_tick(only=frozenset([job.pk]), force=True)
+            assert force_jobs([job]) == []
 
         assert run_in_fork(work).wait(60).exit_code == 0
         assert Run.objects.get().status == "succeeded"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import DataError, OperationalError
+from django.db import DataError, OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from chroniker.engine.active_runs import ActiveRun
 from chroniker.engine.flusher import Flusher
@@ -134,6 +135,15 @@ class TestFlush:
         flush(run)
         with django_assert_num_queries(1):  # the stop requests
             flush(run)
+
+    def test_silent_run_is_not_written(self) -> None:
+        run, _handle = start_long_run()
+        flush(run)
+        run.output_stored_at = time.monotonic() - 60
+        with CaptureQueriesContext(connection) as captured:
+            flush(run)
+        statements = [query["sql"].split()[0] for query in captured]
+        assert not {"INSERT", "UPDATE", "DELETE"} & set(statements)
 
     def test_nothing_is_stored_for_a_run_that_lost_its_lease(self) -> None:
         run, handle = start_long_run()

@@ -39,7 +39,7 @@ def test_tick_records_its_host(run_tick: RunTick, settings: Any) -> None:
     assert host.tick_seconds is not None and host.tick_seconds < 5
 
 
-FLAGS = ("new_host", *_FLAGS)
+FLAGS = ("new_host", "returned", *_FLAGS)
 
 
 def make_idle_host() -> None:

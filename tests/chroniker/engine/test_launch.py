@@ -12,11 +12,12 @@ from django.db import connection
 
 from chroniker.engine.claims import ClaimedRun
 from chroniker.engine.launch import Launcher, build_run_request
+from chroniker.engine.reaper import job_lock
 from chroniker.exceptions import CommandRefused, HostNotReady
 from chroniker.models import Job, JobState, Run
 from chroniker.processes.running_child import RunRequest
 from chroniker.signals import pre_fork
-from tests.factories import make_action_job, make_due, make_due_job
+from tests.factories import NOON, make_action_job, make_due, make_due_job
 from tests.support.runs import stored_output
 from tests.support.types import RunTick
 
@@ -32,7 +33,7 @@ class TestExclusion:
         job = make_due_job()
         run_tick(only=frozenset())
         state = JobState.objects.get(job=job)
-        with open(tmp_path / f"job-{state.pk}.lock", "w") as file:
+        with open(job_lock(state.pk).path, "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             run_tick()
             run = Run.objects.get(job=job)
@@ -49,7 +50,7 @@ class TestExclusion:
         settings.CHRONIKER_RUNTIME_DIR = str(tmp_path)
         job, other = make_due_job(), make_due_job()
         run_tick(only=frozenset())
-        (tmp_path / f"job-{JobState.objects.get(job=job).pk}.lock").mkdir()
+        job_lock(JobState.objects.get(job=job).pk).path.mkdir()
         assert run_tick().exit_code == 0
         run = Run.objects.get(job=job)
         assert run.status == "failed" and "cannot be locked" in run.error
@@ -69,7 +70,7 @@ def test_spawned_job_keeps_pythonpath_for_its_programs(
 def make_request(sent: float = 1000.0, **fields: Any) -> RunRequest:
     """What an executor gets to know of a job, without a database."""
     job = Job(**{"name": "a job", "command": "noop"} | fields)
-    state, run = JobState(pk=7, job=job), Run(pk=42, job=job)
+    state, run = JobState(pk=7, job=job), Run(pk=42, job=job, scheduled_for=NOON)
     return build_run_request(ClaimedRun(state, job, run, "token", False), sent)
 
 
@@ -140,7 +141,7 @@ class TestRunRequest:
         assert make_request().lock is None
         settings.CHRONIKER_CHECK_LOCK_FILE = True
         lock = make_request().lock
-        assert lock is not None and lock.path.name == "job-7.lock"
+        assert lock is not None and lock.path == job_lock(7).path
         with pytest.raises(CommandRefused, match="still holds"):
             make_request()
         lock.release()
@@ -149,7 +150,9 @@ class TestRunRequest:
 class TestLauncher:
     def claim(self, key: int, command: str = "noop") -> ClaimedRun:
         job = Job(pk=key, name=f"job {key}", command=command)
-        return ClaimedRun(JobState(pk=key, job=job), job, Run(pk=key, job=job), "token", False)
+        return ClaimedRun(
+            JobState(pk=key, job=job), job, Run(pk=key, job=job, scheduled_for=NOON), "token", False
+        )
 
     def test_runs_are_started_or_refused(self, own_runtime_dir: None) -> None:
         launcher = Launcher(long_running=True)

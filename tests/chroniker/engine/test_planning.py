@@ -192,7 +192,7 @@ def test_hosts_jobs_are_planned_even_if_its_first_tick_died(
 
 
 MINUTE = timedelta(minutes=1)
-quick = hypothesis_settings(max_examples=100, deadline=None)
+quick = hypothesis_settings(max_examples=60, deadline=None)
 minutes = st.integers(0, 300).map(lambda number: timedelta(minutes=number))
 
 
@@ -287,6 +287,14 @@ class TestPlans:
         state = JobState.objects.get(job=job)
         assert state.next_slot_at == NOON + 150 * MINUTE
         assert (state.retry_at, state.blocked_reason, state.blocked_detail) == (None, "", "")
+
+    def test_changed_job_without_a_placement_so_far_counts_from_now(self) -> None:
+        make_job(schedule="@every 1h", created_at=NOON, hostname="*")
+        plan()
+        assert not JobState.objects.exists(), "no host has ticked"
+        Job.objects.update(hostname="")
+        plan(NOON + 30 * MINUTE)
+        assert JobState.objects.get().next_slot_at == NOON + 90 * MINUTE
 
     def test_job_with_a_state_that_a_request_created_counts_from_its_creation(self) -> None:
         job = make_job(schedule="@every 1h", created_at=NOON - 30 * MINUTE)

@@ -70,7 +70,7 @@ def test_sigterm_waits_for_the_jobs(start_tick: StartTick, tmp_path: Path) -> No
     assert Run.objects.get(job=job).status == "succeeded"
 
 
-def test_sigterm_stops_the_jobs_after_the_grace_time(
+def test_sigterm_interrupts_the_jobs_after_the_grace_time(
     start_tick: StartTick, tmp_path: Path, settings: Any
 ) -> None:
     settings.CHRONIKER_KILL_GRACE_SECONDS = 1
@@ -81,8 +81,8 @@ def test_sigterm_stops_the_jobs_after_the_grace_time(
     tick.kill(signal.SIGTERM)
     assert tick.wait(20).seconds < 15
     run = Run.objects.get(job=job)
-    assert run.status == "stopped"
-    assert "asked to stop" in run.error
+    assert run.status == "interrupted"
+    assert "asked to shut down" in run.error
 
 
 def test_second_sigterm_stops_the_jobs_at_once(
@@ -96,7 +96,7 @@ def test_second_sigterm_stops_the_jobs_at_once(
     tick.kill(signal.SIGTERM)
     tick.kill(signal.SIGINT)
     assert tick.wait(30).exit_code == 0
-    assert Run.objects.get(job=job).status == "stopped"
+    assert Run.objects.get(job=job).status == "interrupted"
 
 
 def test_scheduler_that_was_asked_to_stop_starts_nothing(

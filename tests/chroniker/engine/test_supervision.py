@@ -30,11 +30,14 @@ class Supervised(Supervision):
 
     def __init__(self) -> None:
         self.recorded: list[int] = []
+        self.lost: list[int] = []
         super().__init__(
             TickClock(),
             lambda action, backoff=None: action(),
             lambda finished: self.recorded.append(finished.run.pk),
             long_running=False,
+            on_unrecorded=lambda finished: self.lost.append(finished.run.pk),
+            shutdown_reason=str,
         )
 
     def start_jobs(self, *jobs: Job) -> list[int]:
@@ -139,10 +142,10 @@ def test_run_whose_lease_was_lost_is_ended_and_not_recorded(
     runs: Supervised, settings: Any
 ) -> None:
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0.01
-    runs.start_jobs(act("sleep 60"))
+    (key,) = runs.start_jobs(act("sleep 60"))
     JobState.objects.update(lease_token="another host's")
     runs.run_until(lambda: not runs.busy)
-    assert runs.recorded == []
+    assert (runs.recorded, runs.lost) == ([], [key])
     assert Run.objects.get().status == "running", "for its owner to end"
 
 
@@ -177,7 +180,12 @@ def test_renewals_have_a_backoff_of_their_own(own_runtime_dir: None, settings: A
     settings.CHRONIKER_LEASE_RENEW_SECONDS = 0
     used: list[Backoff | None] = []
     runs = Supervision(
-        TickClock(), lambda _action, backoff: used.append(backoff), print, long_running=False
+        TickClock(),
+        lambda _action, backoff: used.append(backoff),
+        print,
+        long_running=False,
+        on_unrecorded=print,
+        shutdown_reason=str,
     )
     runs.start([Timeline().start(act("sleep 60"))], boottime())
     runs.maintain(nearly_idle=False)

@@ -21,8 +21,9 @@ from tests.factories import NOON, make_incident, make_job, make_running, make_us
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOTHING = PendingWork(
-    new_host=False, paused=False, clock=NOON, read_at=0.0, unplanned=False, due=False, owned=False,
-    stale=False, overdue=False, incident_review=False, digest=False, outbox=False,
+    new_host=False, returned=False, paused=False, clock=NOON, read_at=0.0, unplanned=False,
+    due=False, owned=False, stale=False, overdue=False, incident_review=False, digest=False,
+    outbox=False, hosts_to_retire=False, hosts_to_forget=False, incidents_to_close=False,
 )  # fmt: skip
 
 

@@ -113,6 +113,14 @@ def test_stop_ends_one_run_with_the_reason(executor: Executor) -> None:
     assert second.outcome().error == "Stopped as well."
 
 
+def test_run_is_interrupted_with_the_reason(executor: Executor) -> None:
+    (handle,) = start(executor, "sleep 60")
+    executor.interrupt(handle.key, "The scheduler shuts down.")
+    assert wait_for(executor) == [handle]
+    outcome = handle.outcome("The scheduler shuts down.")
+    assert (outcome.status, outcome.error) == ("interrupted", "The scheduler shuts down.")
+
+
 def test_abandoned_run_is_ended_and_lost(executor: Executor) -> None:
     (handle,) = start(executor, "sleep 60")
     executor.abandon(handle.key)

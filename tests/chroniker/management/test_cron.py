@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.utils.timezone import now
 
-from chroniker.models import JobDependency, Run
-from tests.factories import make_action_job, make_due_job, make_job
+from chroniker.models import Host, JobDependency, Run
+from tests.factories import make_action_job, make_due_job, make_job, make_maintenance
 from tests.support.machine import REPO
-from tests.support.types import RunInFork, RunManage
+from tests.support.processes import wait_until
+from tests.support.runs import request_stop
+from tests.support.types import RunInFork, RunManage, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-DATABASE_COMMANDS = [
-    ["cron"], ["cron", "--jobs", "1"], ["cron", "--dry-run"], ["run_job", "1"], ["job_chain", "1"],
-    ["cron_clean", "days", "1"],
-]  # fmt: skip
+
+def most_at_a_time(runs: list[Run]) -> int:
+    """The largest number of runs that ran at one moment."""
+    return max(
+        sum(
+            other.started_at <= run.started_at < other.ended_at  # type: ignore[operator]
+            for other in runs
+        )
+        for run in runs
+    )
 
 
 class TestCron:
@@ -57,6 +66,89 @@ class TestCron:
         assert manage("cron", "--jobs", str(job.pk), "--force-run").returncode == 0
         assert Run.objects.get(job=job).trigger == "manual"
 
+    @pytest.mark.parametrize("sync", [False, True], ids=["parallel", "sync"])
+    def test_force_run_runs_all_jobs_some_at_a_time(
+        self, run_in_fork: RunInFork, settings: Any, sync: bool
+    ) -> None:
+        settings.CHRONIKER_MAX_PARALLEL = 3
+        jobs = [make_job(command="act", args="sleep 0.1") for _ in range(7)]
+        names = ",".join(str(job.pk) for job in jobs)
+        ended = run_in_fork(call_command, "cron", jobs=names, force_run=True, sync=sync).wait()
+        assert (ended.exit_code, ended.output) == (0, "")
+        runs = list(Run.objects.all())
+        assert sorted(run.job_id for run in runs) == [job.pk for job in jobs]
+        assert {(run.status, run.trigger) for run in runs} == {("succeeded", "manual")}
+        assert most_at_a_time(runs) == (1 if sync else 3)
+
+    def test_force_run_waits_for_capacity_that_another_tick_uses(
+        self, run_in_fork: RunInFork, start_tick: StartTick, tmp_path: Path, settings: Any
+    ) -> None:
+        settings.CHRONIKER_MAX_PARALLEL = 1
+        started = tmp_path / "started"
+        make_action_job(f"sleep 1 {started}")
+        tick = start_tick()
+        wait_until(started.exists)
+        job = make_job()
+        forced = run_in_fork(call_command, "cron", jobs=str(job.pk), force_run=True).wait()
+        assert forced.exit_code == 0, forced.stderr
+        assert Run.objects.get(job=job).status == "succeeded"
+        tick.wait()
+        assert most_at_a_time(list(Run.objects.all())) == 1
+
+    def test_force_run_that_waits_for_capacity_can_be_stopped(
+        self, run_in_fork: RunInFork, start_tick: StartTick, tmp_path: Path, settings: Any
+    ) -> None:
+        settings.CHRONIKER_MAX_PARALLEL = 1
+        started = tmp_path / "started"
+        long_one = make_action_job(f"sleep 60 {started}")
+        tick = start_tick()
+        wait_until(started.exists)
+        job = make_job()
+        forced = run_in_fork(call_command, "cron", jobs=str(job.pk), force_run=True)
+        claims = Host.objects.get().claims
+        wait_until(lambda: Host.objects.get().claims > claims)
+        forced.kill(signal.SIGTERM)
+        ended = forced.wait(20)
+        assert (ended.exit_code, "1 not run" in ended.stderr) == (1, True)
+        request_stop(long_one)
+        tick.wait()
+
+    def test_force_run_says_which_jobs_did_not_run(self, manage: RunManage) -> None:
+        here, elsewhere, paused = make_job(), make_job(hostname="web7"), make_job()
+        make_maintenance(now(), 60, paused, pause=True)
+        names = f"{here.pk},{elsewhere.pk},{paused.pk}"
+        ended = manage("cron", "--force-run", "--jobs", names)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert "2 not run" in ended.stderr
+        assert f"{elsewhere.name}: it runs on web7 only" in ended.stderr
+        assert f"{paused.name}: a maintenance window pauses it" in ended.stderr
+        assert [run.job_id for run in Run.objects.all()] == [here.pk]
+
+    def test_force_run_on_a_paused_host_says_so(self, manage: RunManage) -> None:
+        job = make_job()
+        assert manage("cron").returncode == 0
+        Host.objects.update(paused=True)
+        ended = manage("cron", "--force-run", "--jobs", str(job.pk))
+        assert ended.returncode == 1
+        assert "is paused; resume it in the admin" in ended.stderr
+
+    def test_force_run_waits_in_line_for_the_pid_file(
+        self, run_in_fork: RunInFork, start_tick: StartTick, settings: Any, tmp_path: Path
+    ) -> None:
+        """Nobody else would do its work."""
+        settings.CHRONIKER_USE_PID = True
+        settings.CHRONIKER_PID_FILE = str(tmp_path / "cron.pid")
+        started = tmp_path / "started"
+        make_action_job(f"sleep 1 {started}")
+        jobs = [make_job() for _ in range(3)]
+        first = run_in_fork(call_command, "cron")
+        wait_until(started.exists)
+        forced = [
+            run_in_fork(call_command, "cron", jobs=str(job.pk), force_run=True) for job in jobs
+        ]
+        assert [one.wait().exit_code for one in (first, *forced)] == [0, 0, 0, 0]
+        assert Run.objects.filter(trigger="manual", status="succeeded").count() == 3
+
     def test_force_run_without_jobs_is_rejected(self, manage: RunManage) -> None:
         ended = manage("cron", "--force-run")
         assert ended.returncode == 1 and "--jobs" in ended.stderr
@@ -73,32 +165,6 @@ class TestCron:
         assert len(runs) == 3
         for one, next_one in itertools.pairwise(runs):
             assert one.ended_at <= next_one.started_at  # type: ignore[operator]
-
-    @pytest.mark.parametrize("words", DATABASE_COMMANDS, ids=" ".join)
-    def test_unreachable_database_is_reported_in_one_line(
-        self, manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
-    ) -> None:
-        env = dict(site_env)
-        if connection.vendor == "sqlite":
-            env["CHRONIKER_TEST_DB_NAME"] = str(tmp_path / "no" / "such" / "directory" / "db")
-        else:
-            env.update(PGPORT="1", MYSQL_PORT="1")
-        ended = manage(*words, env=env)
-        assert (ended.returncode, ended.stdout) == (1, "")
-        assert len(ended.stderr.splitlines()) == 1
-        assert "The database cannot be reached" in ended.stderr
-
-    @pytest.mark.parametrize("words", [["cron"], ["run_job", "1"]], ids=" ".join)
-    def test_unmigrated_database_is_reported_in_one_line(
-        self, manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
-    ) -> None:
-        if connection.vendor != "sqlite":
-            pytest.skip("only SQLite creates an empty database; messages differ between databases")
-        env = {**site_env, "CHRONIKER_TEST_DB_NAME": str(tmp_path / "empty.sqlite3")}
-        ended = manage(*words, env=env)
-        assert ended.returncode == 1
-        assert len(ended.stderr.splitlines()) == 1
-        assert "manage.py migrate" in ended.stderr
 
     def test_unsafe_runtime_directory_is_reported_in_one_line(
         self, manage: RunManage, site_env: dict[str, str], tmp_path: Path

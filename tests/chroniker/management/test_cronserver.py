@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils.timezone import now
 
-from chroniker.models import JobState, Run
+from chroniker.models import Host, JobState, Run
 from tests.factories import make_action_job, make_job
 from tests.support.connections import kill_other_connections
 from tests.support.processes import wait_until
@@ -31,6 +31,15 @@ class TestCronserver:
             Run.objects.filter(job=job, status="succeeded").values_list("scheduled_for", flat=True)
         )
         assert len(slots) == len(set(slots))
+
+    def test_ended_in_order_retires_its_host(self, start_manage: StartManage) -> None:
+        Host.objects.create(name="another", last_tick_at=now())
+        server = start_manage("cronserver", "0.3")
+        wait_until(lambda: Host.objects.exclude(name="another").exists(), timeout=20)
+        assert Host.objects.active().count() == 2
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(15) == 0
+        assert [host.name for host in Host.objects.active()] == ["another"]
 
     def test_starts_due_jobs_while_a_long_job_runs(
         self, start_manage: StartManage, tmp_path: Path

@@ -44,6 +44,17 @@ class TestRunJob:
         tick.wait(30)
         assert Run.objects.filter(job=job).count() == 1
 
+    @pytest.mark.parametrize("command", ["run_job", "cron"])
+    def test_job_that_deletes_its_own_row_ran(self, manage: RunManage, command: str) -> None:
+        job = make_job(command="act", args="delete_own_job")
+        words = [job.name] if command == "run_job" else ["--force-run", "--jobs", job.name]
+        ended = manage(command, *words)
+        assert ended.returncode == 0, ended.stderr
+        if command == "run_job":
+            assert f"{job.name}: succeeded after" in ended.stdout
+            assert "Nothing was recorded: its job was deleted while it ran." in ended.stdout
+        assert not Run.objects.exists()
+
     def test_several_and_unknown_names_are_reported(self, manage: RunManage) -> None:
         one, two = make_job(), make_job()
         assert manage("run_job", one.name, two.name, "-q").returncode == 0

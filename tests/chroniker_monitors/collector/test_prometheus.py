@@ -42,7 +42,7 @@ def test_job_that_never_ran_is_exported_with_zeros() -> None:
         assert page("chroniker_job_failures_total", job_name="new", reason=reason) == 0
     for reason in ("overlap", "downtime", "deadline"):
         assert page("chroniker_job_missed_runs_total", job_name="new", reason=reason) == 0
-    for status in ("succeeded", "failed", "timed_out", "stopped", "lost"):
+    for status in ("succeeded", "failed", "timed_out", "stopped", "interrupted", "lost"):
         assert page("chroniker_job_last_run_status", job_name="new", status=status) == 0
     assert page("chroniker_job_duration_seconds_bucket", job_name="new", le="+Inf") == 0
     assert page("chroniker_job_last_success_timestamp_seconds", job_name="new") == 0

@@ -34,7 +34,7 @@ def fill() -> None:
     MonitorState.objects.create(
         job=monitor, severity=1, value=85, latency_seconds=0.1, last_sample_at=NOON
     )
-    Host.objects.create(name="web1", last_tick_at=NOON, tick_seconds=0.25)
+    Host.objects.filter(name="web1").update(last_tick_at=NOON, tick_seconds=0.25)
 
 
 @pytest.mark.django_db

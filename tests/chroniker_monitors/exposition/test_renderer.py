@@ -136,7 +136,11 @@ def snapshot(
             or [(None,) * len(STATE_COLUMNS)]
         )
     ]
-    names = [machine[0] for machine in machines]
+    # Also the hosts of the placements: those of others leave no series.
+    names = [machine[0] for machine in machines] + [
+        slot["host"] for _, slots in [*table, *watched] for slot in slots if slot["host"]
+    ]
+    names = list(dict.fromkeys(names))
     samples = [
         (pk, *probe, *sample)
         for pk, (probe, found) in enumerate(watched)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import signal
 import socket
@@ -77,6 +78,30 @@ def test_server_requires_the_token(serve: Any, monkeypatch: Any, tmp_path: Path)
     assert fetch(f"127.0.0.1:{port}", Authorization="Bearer a-token-of-some-length").status == 200
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
+
+
+def test_health_needs_no_token_and_has_no_secrets(serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "site_with_token.py").write_text(
+        "from tests.settings import *\nCHRONIKER_METRICS_TOKEN = 'a-token-of-some-length'\n"
+    )
+    _, port = serve("--settings", "site_with_token", "--pythonpath", str(tmp_path))
+    health = fetch(f"127.0.0.1:{port}", path="/health")
+    assert (health.status, json.loads(health.text)) == (200, {"status": "ok"})
+    assert health.headers["Content-Type"] == "application/json"
+    ready = fetch(f"127.0.0.1:{port}", path="/ready")
+    assert (ready.status, json.loads(ready.text)) == (
+        503,
+        {
+            "status": "degraded",
+            "checks": {
+                "database": {"ok": True},
+                "migrations": {"ok": True},
+                "hosts": {"ok": False, "detail": "No host has ticked for five minutes."},
+                "jobs": {"ok": True},
+            },
+        },
+    )
+    assert fetch(f"127.0.0.1:{port}", "POST", path="/health").status == 405
 
 
 @pytest.fixture

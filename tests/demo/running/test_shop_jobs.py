@@ -70,7 +70,7 @@ def test_expired_sessions_are_deleted_and_live_ones_kept() -> None:
 
 
 def test_every_third_request_of_the_feed_fails_with_its_reason() -> None:
-    runs = Run.objects.filter(job__name=FEED).exclude(status__in=("missed", "stopped"))
+    runs = Run.objects.filter(job__name=FEED).exclude(status__in=("missed", "interrupted"))
     failed = runs.filter(status="failed")
     assert failed.count() == FeedRequest.objects.count() // 3
     errors = " ".join(failed.values_list("error", flat=True))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import json
 import logging
 import os
 import signal
@@ -9,12 +10,14 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
+from chroniker import current_run
 from chroniker.models import Job
 
 
@@ -99,6 +102,27 @@ class Command(BaseCommand):
         except KeyError as error:
             raise ValueError(f"no vault opens with {stolen}") from error
 
+    def say_current_run(self) -> None:
+        run = current_run()
+        assert run is not None
+        found = asdict(run) | {
+            "scheduled_for": run.scheduled_for.isoformat(), "class": type(run).__name__,
+        }  # fmt: skip
+        self.stdout.write(json.dumps(found))
+
+    def say_environment(self, *names: str) -> None:
+        """As a program sees it that the command starts."""
+        code = (
+            "import json, os, sys\n"
+            "print(json.dumps([os.environb[n.encode()].decode() for n in sys.argv[1:]]))"
+        )
+        subprocess.run([sys.executable, "-c", code, *names], check=True)
+
+    def delete_own_job(self) -> None:
+        run = current_run()
+        assert run is not None
+        Job.objects.filter(name=run.job_name).delete()
+
     def print_env(self, name: str) -> None:
         self.stdout.write(os.environ.get(name, ""))
 
@@ -113,6 +137,11 @@ class Command(BaseCommand):
         if touch:
             Path(touch).write_text(str(os.getpid()))
         time.sleep(float(seconds))
+
+    def once(self, touch: str) -> None:
+        """Take a minute, unless it was started before."""
+        if not Path(touch).exists():
+            self.sleep("60", touch)
 
     def append_line(self, path: str, *words: str) -> None:
         with open(path, "a") as file:
