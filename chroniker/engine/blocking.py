@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
-from functools import partial
+
+from django.db import DatabaseError
 
 from chroniker.conf import conf
-from chroniker.db.transactions import run_transaction
+from chroniker.db.transactions import is_row_locked, run_transaction
 from chroniker.enums import BlockedReason
 from chroniker.models import Host, JobDependency, JobState, Maintenance
 from chroniker.models.state import JobStateQuerySet
@@ -72,22 +73,29 @@ def _store_all(states: JobStateQuerySet, reason: BlockedReason, detail: str) -> 
     unexplained = states.exclude(blocked_reason=reason, blocked_detail=detail)
     keys = list(unexplained.values_list("pk", flat=True)[:_LIMIT])
     if keys:
-        run_transaction(partial(_write, keys, reason, detail))
+        _write(keys, reason, detail)
 
 
 def _store(state: JobState, reason: BlockedReason, detail: str) -> None:
     """Store it if it differs and the state has not been claimed in the meantime."""
     if (state.blocked_reason, state.blocked_detail) != (reason, detail[:500]):
-        run_transaction(partial(_write, [state.pk], reason, detail))
+        _write([state.pk], reason, detail)
 
 
 def _write(keys: list[int], reason: BlockedReason, detail: str) -> None:
     """Not to states that another transaction has locked: a later tick explains them."""
-    locked = JobState.objects.lock(keys)
-    free = [key for key in keys if key not in locked]
-    JobState.objects.filter(pk__in=free, lease_token__isnull=True).update(
-        blocked_reason=reason, blocked_detail=detail[:500]
-    )
+
+    def write(keys: Collection[int]) -> None:
+        JobState.objects.filter(pk__in=keys, lease_token__isnull=True).update(
+            blocked_reason=reason, blocked_detail=detail[:500]
+        )
+
+    try:
+        write(keys)
+    except DatabaseError as error:
+        if not is_row_locked(error):
+            raise
+        run_transaction(lambda: write(set(keys) - JobState.objects.lock(keys)))
 
 
 def _explain_maintenance(now: datetime, host: str) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
+from django.db import DatabaseError
+
 from chroniker.alerting import incidents
-from chroniker.db.transactions import run_transaction
+from chroniker.db.transactions import is_row_locked, run_transaction
 from chroniker.enums import BlockedReason, IncidentKind, MissedReason, Trigger
 from chroniker.exceptions import ScheduleError
 from chroniker.logs import log_context
@@ -109,10 +111,22 @@ def plan_changed_jobs(now: datetime) -> int:
         if not found:
             return planned
         last = found[-1].pk
-        locked = run_transaction(partial(_locked_jobs, [job.pk for job in found]))
-        jobs = [job for job in found if job.pk not in locked]
-        _plan(jobs, _read_hosts(), now)
-        planned += len(jobs)
+        planned += _plan_unlocked(found, now)
+
+
+def _plan_unlocked(jobs: list[Job], now: datetime) -> int:
+    """Plan all of the jobs or, where that has to wait for a lock, those that nobody has locked."""
+    hosts = _read_hosts()
+    try:
+        _plan(jobs, hosts, now)
+    except DatabaseError as error:
+        # Only then: hosts that plan at the same moment must not skip each other's jobs.
+        if not is_row_locked(error):
+            raise
+        locked = run_transaction(partial(_locked_jobs, [job.pk for job in jobs]))
+        jobs = [job for job in jobs if job.pk not in locked]
+        _plan(jobs, hosts, now)
+    return len(jobs)
 
 
 def _locked_jobs(keys: list[int]) -> set[int]:

@@ -94,8 +94,9 @@ def check_readiness() -> Readiness:
 
 def _check_database() -> Check:
     try:
-        database().ensure_connection()
-        with database().cursor() as cursor:
+        connection = database()
+        connection.ensure_connection()
+        with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except (DatabaseError, InterfaceError):
         return Check("database", False, "The database cannot be reached.")

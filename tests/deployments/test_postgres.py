@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
-from tests.deployments.test_ticks import assert_works
 from tests.settings import BACKEND
 from tests.support import replicas
+from tests.support.deployments import assert_works
 from tests.support.pgbouncer import run_pgbouncer, server_settings
 from tests.support.types import Deploy
 

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chroniker.alerting.overdue import open_overdue
+from chroniker.db.transactions import run_transaction
 from chroniker.engine.heartbeat import record_heartbeat
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.models import Host, Incident, Job, JobDependency, JobState, Maintenance
@@ -50,7 +51,7 @@ def test_job_started_meanwhile_is_not_overdue() -> None:
     from chroniker.alerting import overdue
 
     moment = timeline.now + timedelta(minutes=1)
-    overdue._open_if_overdue(state, moment, moment)
+    run_transaction(lambda: overdue._open_if_overdue(state, moment, moment))
     assert not Incident.objects.exists()
 
 

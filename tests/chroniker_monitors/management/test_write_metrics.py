@@ -56,3 +56,15 @@ def test_file_reports_that_the_database_is_down(transactional_db: None, tmp_path
     ):
         call_command("write_metrics", str(file))
     assert MetricsPage(file.read_text())("chroniker_collector_up") == 0
+
+
+@pytest.mark.django_db
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    with pytest.raises(CommandError, match="Not a regular file|not a regular file"):
+        call_command("write_metrics", str(pipe))
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    link.symlink_to(file)
+    call_command("write_metrics", str(link))
+    assert link.is_symlink() and "chroniker_" in file.read_text()
