@@ -62,7 +62,7 @@ def test_file_reports_that_the_database_is_down(transactional_db: None, tmp_path
 def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
     pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
     os.mkfifo(pipe)
-    with pytest.raises(CommandError, match="Not a regular file|not a regular file"):
+    with pytest.raises(CommandError, match="not a regular file"):
         call_command("write_metrics", str(pipe))
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     link.symlink_to(file)
