@@ -6,7 +6,8 @@ NEWEST_VENV ?= .venv-newest
 NEWEST_DJANGO ?= 6.1
 PYTHON3     ?= python3
 PYTHON      := $(VENV)/bin/python
-TEST_JOBS   ?= $(shell nproc)
+# Tests wait for processes and servers much of the time: one worker more than there are cores.
+TEST_JOBS   ?= $(shell expr $$(nproc) + 1)
 RUN         := scripts/with-services
 PYTEST      := $(RUN) $(PYTHON) -m pytest
 
