@@ -14,7 +14,7 @@ from tests.factories import make_action_job, make_due_job, make_gauge_monitor, m
 from tests.support.machine import REPO
 
 pytest.importorskip("django_prometheus")
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database, pytest.mark.slow]
 
 SETTINGS = """
 from tests.support.site_settings import *

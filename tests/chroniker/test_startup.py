@@ -13,7 +13,7 @@ from chroniker.models import OutputChunk, Run
 from tests.factories import make_action_job, make_due_job
 from tests.support.machine import REPO
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database, pytest.mark.slow]
 
 CONFIGURATIONS_SETTINGS = """
 from configurations import Configuration, values

@@ -18,6 +18,7 @@ from tests.support.types import Deploy
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(BACKEND != "postgres", reason="for PostgreSQL"),
+    pytest.mark.slow,
 ]
 
 

@@ -15,7 +15,7 @@ from tests.settings import BACKEND
 from tests.support.deployments import assert_works
 from tests.support.types import Deploy
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 Manage = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -20,6 +20,8 @@ from .blocks import ALL_BLOCKS, LANGUAGES, PAGES, README, REPO, CodeBlock, iter_
 from .example_site import ExampleSite
 from .shell_lines import BadCommand, check_command, iter_commands
 
+pytestmark = pytest.mark.slow
+
 MAX_NOT_RUN = 3
 """How many blocks may be left out; each says why in the comment before it."""
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from .blocks import REPO
+
+pytestmark = pytest.mark.slow
 
 PAGE = REPO / "docs" / "reference" / "dashboards.md"
 MARK = "<!-- panels: written by tests/docs/test_dashboards_page.py, run with WRITE=1 -->"

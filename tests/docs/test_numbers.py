@@ -22,6 +22,8 @@ from chroniker_monitors.probes.http import MAX_BODY
 
 from .blocks import REPO
 
+pytestmark = pytest.mark.slow
+
 DOCS = REPO / "docs"
 CLAIM_WINDOW = claimer._CLAIM_WINDOW_SECONDS
 WORDS = {"four": 4, "ten": 10, "eighteen": 18, "an": 1}

@@ -21,6 +21,8 @@ from tests.faults.scenarios import SCENARIOS
 
 from .blocks import PAGES, REPO, prose
 
+pytestmark = pytest.mark.slow
+
 DOCS = REPO / "docs"
 CHANGELOG = REPO / "CHANGELOG.md"  # names settings that no longer exist
 KINDS = ("tutorial", "how-to", "reference", "explanation", "decisions")

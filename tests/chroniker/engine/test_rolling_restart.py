@@ -16,7 +16,7 @@ from tests.factories import make_job
 from tests.support.processes import ForkedProcess, wait_until
 from tests.support.types import RunInFork
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 HOSTS = ("web1", "web2", "web3")
 RESTARTS = 6

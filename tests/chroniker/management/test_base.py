@@ -10,6 +10,7 @@ from django.db import connection
 
 from chroniker.management.base import ChronikerCommand
 from tests.factories import make_due_job
+from tests.settings import BACKEND
 from tests.support.machine import REPO
 from tests.support.types import RunManage
 
@@ -53,7 +54,10 @@ def test_every_command_has_the_base(name: str) -> None:
     assert isinstance(load_command_class(get_commands()[name], name), ChronikerCommand)
 
 
-@pytest.mark.parametrize("words", DATABASE_CALLS, ids=" ".join)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", DATABASE_CALLS if BACKEND == "sqlite" else SOME_CALLS, ids=" ".join
+)
 def test_unreachable_database(
     manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
 ) -> None:
@@ -66,6 +70,7 @@ def test_unreachable_database(
 
 
 @pytest.mark.one_database
+@pytest.mark.slow
 @pytest.mark.parametrize("words", SOME_CALLS, ids=" ".join)
 def test_unmigrated_database(
     manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
@@ -92,6 +97,7 @@ def own_settings(site_env: dict[str, str], tmp_path: Path, line: str) -> dict[st
 
 
 @pytest.mark.one_database
+@pytest.mark.slow
 @pytest.mark.parametrize("words", SOME_CALLS, ids=" ".join)
 def test_site_without_time_zones(
     manage: RunManage, site_env: dict[str, str], tmp_path: Path, words: list[str]
