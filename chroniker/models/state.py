@@ -164,7 +164,8 @@ class HostQuerySet(PrimaryQuerySet["Host"]):
         """
         owned = JobState.objects.filter(lease_host=OuterRef("name"), lease_token__isnull=False)
         pinned = Job.objects.filter(enabled=True, hostname=OuterRef("name"))
-        gone = Q(~Exists(pinned), ended_at__isnull=False)
+        # In this order: PostgreSQL would read all jobs first, although no host has ended.
+        gone = Q(ended_at__isnull=False) & Q(~Exists(pinned))
         if silent_before is not None:
             gone |= Q(last_tick_at__lt=silent_before)
         return self.active().filter(gone, ~Exists(owned))
