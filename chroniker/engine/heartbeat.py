@@ -15,13 +15,14 @@ from chroniker.models import Digest, Host, Incident, Job, JobState, Notification
 
 _FLAGS = (
     "unplanned", "due", "owned", "stale", "overdue", "incident_review", "digest", "outbox",
-    "hosts_to_retire", "hosts_to_forget", "incidents_to_close",
 )  # fmt: skip
 """Boolean columns of the query."""
 _MAX_GAP_SECONDS = 1200
 """After a longer gap a host counts as just started. Not every cron line ticks each minute."""
 KEEP_RETIRED_SECONDS = 7 * 86400
 """How long a retired host keeps its row and its counters."""
+_HOST_REVIEW_SECONDS = 600
+"""How often a host looks for hosts to retire: hosts fall silent rarely, and the look is costly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,8 @@ class PendingWork:
     """A digest is due."""
     outbox: bool
     """Notifications are due."""
-    hosts_to_retire: bool
-    """Hosts ended in order, or have been silent for long."""
-    hosts_to_forget: bool
-    """Hosts were retired long ago."""
-    incidents_to_close: bool
-    """Incidents are open on hosts that are retired or were deleted."""
+    hosts_changed: bool
+    """Hosts are to be retired or forgotten, or incidents of such hosts to be closed."""
 
     @property
     def idle(self) -> bool:
@@ -76,11 +73,6 @@ class PendingWork:
             or self.due
             or self.hosts_changed
         )
-
-    @property
-    def hosts_changed(self) -> bool:
-        """Whether hosts are to be retired or forgotten."""
-        return self.hosts_to_retire or self.hosts_to_forget or self.incidents_to_close
 
 
 def record_tick_duration(host: str, seconds: float) -> None:
@@ -117,7 +109,6 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
             return statement_now_plus(-seconds)
         return Value(pinned_now - timedelta(seconds=seconds))
 
-    retire_after = 3600 * conf.HOST_RETIRE_HOURS
     before = boottime()
     row = (
         Host.objects.filter(name=host)
@@ -131,22 +122,48 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
             incident_review=Exists(Incident.objects.needing_review(moment)),
             digest=Exists(Digest.objects.due(moment)),
             outbox=Exists(Notification.objects.due(moment)),
-            hosts_to_retire=Exists(
-                Host.objects.retirable(ago(retire_after) if retire_after else None)
-            ),
-            hosts_to_forget=Exists(Host.objects.forgettable(ago(KEEP_RETIRED_SECONDS))),
-            incidents_to_close=Exists(Incident.objects.without_host()),
         )
-        .values("clock", "first_tick_at", "up_since", "paused", "retired_at", *_FLAGS)
+        .values(
+            "clock",
+            "first_tick_at",
+            "up_since",
+            "paused",
+            "retired_at",
+            "hosts_reviewed_at",
+            *_FLAGS,
+        )
         .get()
     )
+    read_at = (before + boottime()) / 2
+    now = pinned_now or row["clock"]
     # A host that has just started reports nothing as overdue: it may be about to start it.
     up_long = row["up_since"] <= row["clock"] - timedelta(seconds=overdue_after)
     return PendingWork(
         new_host=row["first_tick_at"] is None,
         returned=row["retired_at"] is not None,
         paused=row["paused"],
-        clock=pinned_now or row["clock"],
-        read_at=(before + boottime()) / 2,
+        clock=now,
+        read_at=read_at,
+        hosts_changed=_review_hosts(host, row["hosts_reviewed_at"], now),
         **{part: row[part] for part in _FLAGS} | {"overdue": row["overdue"] and up_long},
     )
+
+
+def _review_hosts(host: str, reviewed_at: datetime | None, now: datetime) -> bool:
+    """Whether a tick has to retire or forget hosts; False if that was looked up a short time ago.
+
+    A host that finds something looks again with its next tick.
+    """
+    retire_after = 3600 * conf.HOST_RETIRE_HOURS
+    pause = min(_HOST_REVIEW_SECONDS, retire_after / 10 or _HOST_REVIEW_SECONDS)
+    if reviewed_at is not None and timedelta() <= now - reviewed_at < timedelta(seconds=pause):
+        return False
+    silent_before = now - timedelta(seconds=retire_after) if retire_after else None
+    changed = (
+        Host.objects.retirable(silent_before).exists()
+        or Host.objects.forgettable(now - timedelta(seconds=KEEP_RETIRED_SECONDS)).exists()
+        or Incident.objects.without_host().exists()
+    )
+    if not changed:
+        Host.objects.filter(name=host).update(hosts_reviewed_at=now)
+    return changed

@@ -41,6 +41,8 @@ def end_host(name: str, now: datetime) -> None:
     others = Host.objects.active().exclude(name=name)
     if others.filter(ended_at=None, last_tick_at__gte=now - _RECENT).exists():
         _retire_one(name, now, Host.objects.retirable(None))
+    else:
+        Host.objects.request_review()
 
 
 def retire_host(name: str, now: datetime) -> bool:

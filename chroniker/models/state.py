@@ -175,6 +175,10 @@ class HostQuerySet(PrimaryQuerySet["Host"]):
         named = Job.objects.filter(hostname=OuterRef("name"))
         return self.filter(~Exists(named), retired_at__lte=retired_before)
 
+    def request_review(self) -> int:
+        """Make the next tick of each host look for hosts to retire."""
+        return self.active().update(hosts_reviewed_at=None)
+
     def record_heartbeat(self, name: str, version: str, max_gap: float) -> int:
         """Record that ``name`` ticks now; 0 if it has no row yet.
 
@@ -368,6 +372,8 @@ class Host(models.Model):
         blank=True,
         help_text=_("It left metrics and lists. It is back with its next tick."),
     )
+    hosts_reviewed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    """When its tick last found no host to retire; None makes its next tick look."""
     version = models.CharField(_("version"), max_length=50, blank=True)
     paused = models.BooleanField(
         _("paused"), default=False, help_text=_("The host starts no runs. Running ones continue.")

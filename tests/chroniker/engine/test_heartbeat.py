@@ -39,7 +39,7 @@ def test_tick_records_its_host(run_tick: RunTick, settings: Any) -> None:
     assert host.tick_seconds is not None and host.tick_seconds < 5
 
 
-FLAGS = ("new_host", "returned", *_FLAGS)
+FLAGS = ("new_host", "returned", "hosts_changed", *_FLAGS)
 
 
 def make_idle_host() -> None:
@@ -143,6 +143,17 @@ class TestPendingWork:
         Digest.objects.filter(pk=digest.pk).update(next_at=future)
         Notification.objects.filter(pk=notification.pk).update(next_attempt_at=past)
         assert pending() == {"outbox"}
+
+    def test_hosts_are_reviewed_some_minutes_apart(self, settings: Any) -> None:
+        make_idle_host()
+        make_idle_host()
+        settings.CHRONIKER_HOST_RETIRE_HOURS = 24
+        assert Host.objects.create(name="web3", last_tick_at=utc_now() - timedelta(hours=25))
+        assert pending() == set(), "reviewed by the tick before"
+        Host.objects.filter(name="web1").update(hosts_reviewed_at=utc_now() - timedelta(minutes=11))
+        assert pending() == pending() == {"hosts_changed"}, "until it is done"
+        assert Host.objects.filter(name="web3").update(retired_at=utc_now())
+        assert pending() == set()
 
     def test_heartbeat_reports_a_paused_host(self) -> None:
         make_idle_host()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 NOTHING = PendingWork(
     new_host=False, returned=False, paused=False, clock=NOON, read_at=0.0, unplanned=False,
     due=False, owned=False, stale=False, overdue=False, incident_review=False, digest=False,
-    outbox=False, hosts_to_retire=False, hosts_to_forget=False, incidents_to_close=False,
+    outbox=False, hosts_changed=False,
 )  # fmt: skip
 
 
