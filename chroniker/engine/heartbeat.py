@@ -37,7 +37,8 @@ class PendingWork:
     clock: datetime
     """The database's, on which all hosts agree."""
     read_at: float
-    """When the clock was read, CLOCK_BOOTTIME, seconds."""
+    """When the answer with the clock came, CLOCK_BOOTTIME, seconds. A tick whose database answers
+    slowly is late by that much. The middle between question and answer would make it early."""
     unplanned: bool
     """A definition has changed since its next run was computed."""
     due: bool
@@ -109,7 +110,6 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
             return statement_now_plus(-seconds)
         return Value(pinned_now - timedelta(seconds=seconds))
 
-    before = boottime()
     row = (
         Host.objects.filter(name=host)
         .annotate(
@@ -134,7 +134,7 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
         )
         .get()
     )
-    read_at = (before + boottime()) / 2
+    read_at = boottime()
     now = pinned_now or row["clock"]
     # A host that has just started reports nothing as overdue: it may be about to start it.
     up_long = row["up_since"] <= row["clock"] - timedelta(seconds=overdue_after)

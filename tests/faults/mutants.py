@@ -76,8 +76,9 @@ MUTANTS = (
         (
             (
                 "engine.claims:_stamp_token",
-                "free.filter(pk__in=keys, lease_token__isnull=True).update(",
-                "__import__('time').sleep(0.05)\n    JobState.objects.filter(pk__in=keys).update(",
+                "return free.filter(pk__in=keys, lease_token__isnull=True).update(",
+                "__import__('time').sleep(0.05)\n"
+                "    return JobState.objects.filter(pk__in=keys).update(",
             ),
             ("engine.claims:_lock_rows", "return can", "return False and can"),
         ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils.timezone import now as utc_now
 
 from chroniker.db.clock import boottime
@@ -17,6 +19,7 @@ from chroniker.engine.heartbeat import (
     record_tick_duration,
 )
 from chroniker.engine.planning import plan_changed_jobs
+from chroniker.engine.tick_clock import TickClock
 from chroniker.models import Digest, Host, Incident, JobState, Notification
 from tests.factories import (
     NOON,
@@ -166,6 +169,21 @@ class TestPendingWork:
         work = record_heartbeat("web1")
         assert before <= work.read_at <= boottime()
         assert abs(work.clock - utc_now()) < timedelta(seconds=5)
+
+    def test_slow_database_makes_no_tick_early(self) -> None:
+        def ask_slowly(execute: Any, sql: str, *rest: Any) -> Any:
+            if sql.startswith("SELECT"):
+                time.sleep(0.2)
+            return execute(sql, *rest)
+
+        record_heartbeat("web1")
+        with connection.execute_wrapper(ask_slowly):
+            work = record_heartbeat("web1")
+        clock = TickClock()
+        clock.set(work.clock, work.read_at)
+        now = clock.now()
+        later = record_heartbeat("web1").clock
+        assert timedelta(milliseconds=-2) <= later - now < timedelta(seconds=0.15)
 
 
 class TestHostRow:
