@@ -16,7 +16,7 @@ from typing import Any
 from . import databases, machine, table
 from .figures import Figure
 
-NAMES = ("ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "metrics")
+NAMES = ("ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "metrics", "clean")
 DATABASES = ("sqlite", "postgres")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections, transaction
+from django.db.models import signals
 from django.utils.timezone import now
 
 from chroniker.alerting.retention import delete_old_incidents
@@ -229,3 +230,21 @@ class TestPruneRuns:
         job, keys = self.make_runs(6)
         assert prune_runs(job, 1) == 5
         assert self.kept(job) == keys[-1:]
+
+
+@pytest.mark.one_database
+def test_receivers_of_the_site_get_each_deleted_run() -> None:
+    deleted: list[int] = []
+
+    def receive(sender: object, instance: Run, **kwargs: object) -> None:
+        deleted.append(instance.pk)
+
+    job, _, _ = make_running_job_with_history()
+    keys = list(Run.objects.ended().values_list("pk", flat=True))
+    signals.post_delete.connect(receive, sender=Run)
+    try:
+        prune_runs(job, keep=0)
+    finally:
+        signals.post_delete.disconnect(receive, sender=Run)
+    assert sorted(deleted) == sorted(keys)
+    assert not OutputChunk.objects.filter(run__in=keys).exists()
