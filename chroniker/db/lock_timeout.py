@@ -48,6 +48,17 @@ def short_lock_timeout() -> Iterator[None]:
 
 
 @contextmanager
+def short_row_lock_timeout() -> Iterator[None]:
+    """The same, but not on SQLite, which has a limit of its own and locks the whole file.
+
+    For the first statements of a tick, which would otherwise wait without end for the row of its
+    host while a frozen tick has locked it.
+    """
+    with nullcontext() if database().vendor == "sqlite" else short_lock_timeout():
+        yield
+
+
+@contextmanager
 def _postgresql_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Begin each transaction with the limit, and make one for a single write."""
     process = os.getpid()

@@ -32,6 +32,9 @@ if "atomic_requests" in KINDS:
     main["ATOMIC_REQUESTS"] = True
 if "schema" in KINDS:
     main["OPTIONS"]["options"] = "-c search_path=elsewhere"
+if "strict" in KINDS:
+    main["OPTIONS"]["init_command"] = "SET sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE'"
+    TIME_ZONE = "Europe/Berlin"
 if "pgbouncer" in KINDS:
     main["DISABLE_SERVER_SIDE_CURSORS"] = True
 # host, port, user, password of another way to the same database

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from django.db import connection, connections
 from tests.settings import BACKEND
 from tests.support import replicas
 from tests.support.deployments import assert_works
-from tests.support.pgbouncer import run_pgbouncer, server_settings
-from tests.support.types import Deploy
+from tests.support.pgbouncer import run_pgbouncer
+from tests.support.types import Deploy, RunManage
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -22,16 +23,24 @@ pytestmark = [
 ]
 
 
+def examine(manage: RunManage) -> set[str]:
+    """The ids of what the doctor finds."""
+    report = json.loads(manage("chroniker_doctor", "--json").stdout)
+    return {finding["id"] for finding in report["findings"]}
+
+
 @pytest.mark.parametrize("kinds", ["pgbouncer", "pgbouncer,pool", "pgbouncer,persistent"])
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_pgbouncer(mode: str, kinds: str, deploy: Deploy, tmp_path: Path) -> None:
     if mode == "session" and kinds != "pgbouncer":
         pytest.skip("the pool and persistent connections make no difference there")
-    with run_pgbouncer(mode) as address:
-        assert_works(deploy(kinds, database=address), tmp_path)
+    with run_pgbouncer(mode) as bouncer:
+        manage = deploy(kinds, database={"HOST": "127.0.0.1", "PORT": str(bouncer.port)})
+        assert_works(manage, tmp_path)
+        assert examine(manage) & {"database.pooler", "database.pooler-cursors"}
         # Whoever gets these server connections next finds no setting of Chroniker.
         for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
-            assert set(server_settings(address["PORT"], name)) == {"0"}, name
+            assert set(bouncer.server_settings(name)) == {"0"}, name
 
 
 def test_schema_other_than_public(deploy: Deploy, tmp_path: Path) -> None:
@@ -107,7 +116,11 @@ def test_role_that_may_not_create_tables(deploy: Deploy, tmp_path: Path) -> None
             )
             cursor.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}")
             user: dict[str, Any] = {"USER": name, "PASSWORD": "plain"}
-            assert_works(deploy("plain", database=user), tmp_path)
+            manage = deploy("plain", database=user)
+            assert_works(manage, tmp_path)
+            assert "database.rights" in examine(manage)
+            cursor.execute(f"REVOKE DELETE ON chroniker_run FROM {name}")
+            assert "database.rights-missing" in examine(manage)
         finally:
             cursor.execute(f"DROP OWNED BY {name}")
             cursor.execute(f"DROP ROLE {name}")

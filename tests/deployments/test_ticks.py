@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from django.db import connection
 from tests.factories import make_action_job
 from tests.settings import BACKEND
 from tests.support.deployments import assert_works
+from tests.support.machine import free_port
 from tests.support.types import Deploy
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -20,6 +22,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 Manage = Callable[..., subprocess.CompletedProcess[str]]
 
 EVERYWHERE = ["own_alias", "replica", "own_alias,atomic_requests", "replica,persistent"]
+PROMPT_SECONDS = 15.0
+"""Half of what a pool would wait, and much more than a new Python takes."""
 POSTGRESQL = ["pool", "pool,own_alias", "pool,replica"] if BACKEND == "postgres" else []
 
 
@@ -43,6 +47,17 @@ def test_commands_and_metrics_use_the_same_database(
     assert 'chroniker_job_runs_total{job_name="asked for"} 1' in page
     assert manage("job_chain", job.name).returncode == 0
     assert manage("cron_clean", "days", "1").returncode == 0
+
+
+@pytest.mark.skipif(BACKEND != "postgres", reason="Django has pools for PostgreSQL only")
+def test_tick_with_a_pool_does_not_wait_for_a_database_that_is_down(deploy: Deploy) -> None:
+    manage = deploy("pool", database={"HOST": "127.0.0.1", "PORT": str(free_port())})
+    for argv in (["cron"], ["cronserver", "1"]):
+        began = time.monotonic()
+        done = manage(*argv)
+        assert done.returncode == 1, done.stderr
+        assert "The database cannot be reached" in done.stderr
+        assert time.monotonic() - began < PROMPT_SECONDS
 
 
 FORM = """

@@ -1,5 +1,7 @@
 """Run one experiment: ``python -m tests.faults BACKEND SCENARIO [--seed N] [key=value ...]``.
 
+``--deployment``: how the hosts reach the database, for example ``pgbouncer``.
+
 ``--serve``: read one experiment a line from standard input (JSON), answer each with a line; that
 is how the tests use it. The process keeps one database for all of them, removes it in the end,
 and stops everything that it has started.
@@ -18,6 +20,8 @@ import traceback
 from contextlib import nullcontext
 from typing import Any
 
+from tests.faults.deployment import Deployment
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -26,19 +30,32 @@ def main() -> int:
     parser.add_argument("backend", choices=("sqlite", "postgres", "mariadb"))
     parser.add_argument("scenario", nargs="?", default="random")
     parser.add_argument("options", nargs="*", metavar="key=value")
+    parser.add_argument("--deployment", type=Deployment, default=Deployment.DIRECT,
+                        metavar="|".join(Deployment))  # fmt: skip
     parser.add_argument("--seed", type=int, default=int(os.environ.get("CHRONIKER_FAULT_SEED", 0)))
     parser.add_argument("--mutant", default="")
     parser.add_argument("--serve", action="store_true")
     arguments = parser.parse_intermixed_args()
+    if arguments.backend not in arguments.deployment.backends:
+        parser.error(f"{arguments.deployment} is not for {arguments.backend}")
+    os.environ["CHRONIKER_FAULTS_DEPLOYMENT"] = arguments.deployment
     os.environ["CHRONIKER_TEST_DB"] = arguments.backend
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.faults.settings"
     if arguments.serve:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main_process = os.getpid()
+
+    def end(*_: object) -> None:
+        if os.getpid() != main_process:  # a fork that has not yet a handler of its own
+            os._exit(143)
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, end)
 
     from tests.faults import servers
 
-    with servers.own_postgres() if arguments.backend == "postgres" else nullcontext():
+    needs_servers = arguments.backend == "postgres"
+    with servers.own_servers(arguments.deployment) if needs_servers else nullcontext():
         return work(arguments)
 
 
@@ -52,7 +69,8 @@ def work(arguments: argparse.Namespace) -> int:
     # may be edited in the meantime.
     import chroniker.engine.entrypoints  # noqa: F401
     import chroniker_monitors.collector.prometheus  # noqa: F401
-    import tests.faults.app.management.commands.record_run  # noqa: F401
+    import tests.faults.app.management.commands.record_run
+    import tests.faults.batch_scenarios  # noqa: F401
     from chroniker.processes.warden import become_subreaper
 
     become_subreaper()

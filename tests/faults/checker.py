@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from tests.faults.history import SECOND, History, JobFacts, RunFacts, StateFacts
 
 THAW_SECONDS = 1.0
 """How long two instances may overlap after the thaw of a whole host."""
@@ -18,9 +20,8 @@ _CLOCK_SECONDS = 0.02
 """The uncertainty of the times of signals and locks."""
 EARLY_SECONDS = 0.25
 """How much earlier than its slot a run may begin: a busy machine reads clocks late."""
-SECOND = 1_000_000
-"""Moments of the database are whole microseconds."""
 ENDED = ("succeeded", "failed", "timed_out", "stopped", "interrupted", "lost")
+_FAILURE_SERIES = ("chroniker_job_failures_total", "chroniker_job_missed_runs_total")
 REASONS = {"failed": "error", "timed_out": "timeout", "stopped": "stopped", "lost": "lost"}
 
 
@@ -35,119 +36,26 @@ class Violation:
         return f"{self.kind}: {self.text}"
 
 
-@dataclass(frozen=True, slots=True)
-class JobFacts:
-    """The definition of a job."""
-
-    key: int
-    name: str
-    period: int | None
-    """Between two slots, microseconds; None: it has no schedule."""
-    created: int | None
-    """The slots count from this time; None: from the first one that is seen."""
-    max_retries: int = 0
-    is_recorded: bool = True
-    pruned: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """A row of the runs table after a change."""
-
-    run: int
-    job: int
-    host: str
-    slot: int
-    attempt: int
-    trigger: str
-    status: str
-    missed_slots: int = 0
-    missed_reason: str = ""
-    ran_on: str = ""
-    exit_code: int | None = None
-    signal: int | None = None
-    seconds: float | None = None
-    cpu_seconds: float | None = None
-    started: int | None = None
-    ended: int | None = None
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RunChange:
-    """A change recorded by a trigger: the status before (None: inserted) and the row after."""
-
-    before: str | None
-    after: RunFacts
-
-
-@dataclass(frozen=True, slots=True)
-class StateFacts:
-    """The state of a job at the end."""
-
-    job: int
-    host: str
-    next_slot: int | None
-    counters: dict[str, float]
-    last_status: str = ""
-    consecutive_failures: int = 0
-    leased: bool = False
-    current_run: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """An injected fault that may lose runs: its times and its host."""
-
-    kind: str
-    begin: int
-    end: int
-    host: str = ""
-    """Empty: to everybody."""
-
-
-@dataclass(slots=True)
-class History:
-    """Everything recorded in an experiment."""
-
-    jobs: list[JobFacts] = field(default_factory=list)
-    changes: list[RunChange] = field(default_factory=list)
-    rows: dict[int, str] = field(default_factory=dict)
-    """Run to status, of the rows that are there at the end."""
-    states: list[StateFacts] = field(default_factory=list)
-    journal: list[dict[str, Any]] = field(default_factory=list)
-    scrapes: list[dict[str, float]] = field(default_factory=list)
-    """Counters by series, in the order of time."""
-    late_output: list[int] = field(default_factory=list)
-    """Runs of which output was stored after their end."""
-    stuck: list[str] = field(default_factory=list)
-    """Runs that no living process owned long after healing."""
-    leftovers: list[str] = field(default_factory=list)
-    """Processes that should have been dead."""
-    accepted_duplicates: list[str] = field(default_factory=list)
-    """Rows that the database accepted but must reject."""
-    boot: int | None = None
-    """The database's clock at CLOCK_BOOTTIME 0, microseconds; None: starts are not timed."""
-    faults: list[Fault] | None = None
-    """None: whether a loss had a cause is not asked."""
-
-
 def check(history: History) -> list[Violation]:
     """All violations; empty if every guarantee held."""
     runs = {change.after.run: change.after for change in history.changes}
     return [
-        *_check_overlaps(history.journal),
+        *_check_overlaps(history),
         *_check_slots(history, runs),
         *_check_ends(history, runs),
         *_check_counters(history, runs),
         *_check_scrapes(history),
         *_check_run_log(history, runs),
         *_check_causes(history, runs),
+        *_check_queries(history),
+        *_check_deploys(history, runs),
+        *_check_hosts(history),
         *(Violation("stale write", f"output of run {run} after its end")
           for run in history.late_output),
         *(Violation("stuck", text) for text in history.stuck),
         *(Violation("leftover", text) for text in history.leftovers),
         *(Violation("uniqueness", text) for text in history.accepted_duplicates),
+        *(Violation("session", text) for text in history.left_settings),
     ]  # fmt: skip
 
 
@@ -161,6 +69,9 @@ class Overlap:
     job: str
     run: int
     holder: dict[str, Any]
+    begin: float
+    end: float
+    """CLOCK_BOOTTIME."""
     seconds: float
     """The time in which both could run."""
     after_thaw: bool
@@ -182,9 +93,10 @@ def overlaps(journal: list[dict[str, Any]]) -> Iterator[Overlap]:
         holder, begin = entry["holder"], entry["t"]
         end = over.get(entry["run"], last)
         spans = frozen.get(holder.get("host", ""), []) + frozen.get(entry["host"], [])
-        still = sum(max(0.0, min(end, b) - max(begin, a)) for a, b in _merged(spans))
+        still = sum(max(0.0, min(end, b) - max(begin, a)) for a, b in merged_spans(spans))
         after_thaw = any(a <= end and b >= begin - THAW_SECONDS for a, b in spans)
-        yield Overlap(entry["job"], entry["run"], holder, end - begin - still, after_thaw)
+        seconds = end - begin - still
+        yield Overlap(entry["job"], entry["run"], holder, begin, end, seconds, after_thaw)
 
 
 def _freezes(journal: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
@@ -201,7 +113,8 @@ def _freezes(journal: list[dict[str, Any]]) -> dict[str, list[tuple[float, float
     return found
 
 
-def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+def merged_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Spans of time without those that are covered by others."""
     merged: list[tuple[float, float]] = []
     for begin, end in sorted(spans):
         if merged and begin <= merged[-1][1]:
@@ -211,9 +124,13 @@ def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return merged
 
 
-def _check_overlaps(journal: list[dict[str, Any]]) -> Iterator[Violation]:
-    for overlap in overlaps(journal):
+def _check_overlaps(history: History) -> Iterator[Violation]:
+    for overlap in overlaps(history.journal):
         allowed = THAW_SECONDS + _CLOCK_SECONDS if overlap.after_thaw else 0.0
+        if overlap.after_thaw:  # the warden that has to kill the old one needs a CPU
+            begin, end = overlap.begin - THAW_SECONDS, overlap.end
+            stalls = merged_spans((at, at + seconds) for at, seconds in history.stalls)
+            allowed += sum(max(0.0, min(end, b) - max(begin, a)) for a, b in stalls)
         if overlap.seconds > allowed or not overlap.after_thaw:
             yield Violation(
                 "overlap",
@@ -399,9 +316,11 @@ def _check_scrapes(history: History) -> Iterator[Violation]:
                     f"{series} fell from {before[series]} to {value} in scrape {number}",
                 )
             before[series] = value
-        if before.keys() - scrape.keys():
-            missing = sorted(before.keys() - scrape.keys())[0]
-            yield Violation("decrease", f"{missing} vanished in scrape {number}")
+        missing = sorted(before.keys() - scrape.keys())
+        if history.live_hosts is not None:  # the series of a host go with it
+            missing = [series for series in missing if "host=" not in series]
+        if missing:
+            yield Violation("decrease", f"{missing[0]} vanished in scrape {number}")
 
 
 # --- the jobs' own records ------------------------------------------------------------------
@@ -468,6 +387,67 @@ def _check_causes(history: History, runs: dict[int, RunFacts]) -> Iterator[Viola
             )
 
 
+def _check_queries(history: History) -> Iterator[Violation]:
+    """A job's own query fails only because of an injected fault, and meets no foreign setting."""
+    for entry in history.journal:
+        if entry["what"] == "setting_left":
+            yield Violation("session", f"{entry['where']} of {entry['host']} has {entry['value']}")
+        if entry["what"] != "query_failed" or history.faults is None or history.boot is None:
+            continue
+        at = history.boot + int(entry["t"] * SECOND)
+        near = (
+            fault for fault in history.faults
+            if fault.host in ("", entry["host"]) and fault.kind != "stall"
+        )  # fmt: skip
+        if not any(fault.begin <= at <= fault.end for fault in near):
+            yield Violation("query", f"{entry['job']} on {entry['host']}: {entry['error']}")
+
+
+# --- what must not happen without a fault -------------------------------------------------------
+
+
+def _check_deploys(history: History, runs: dict[int, RunFacts]) -> Iterator[Violation]:
+    """Restarts in order cost no slot, count no failure and open no incident."""
+    if not history.deploys:
+        return
+    jobs = {job.key: job for job in history.jobs}
+    attempts = {(run.job, run.host, run.slot, run.attempt, run.trigger) for run in runs.values()}
+    for run in runs.values():
+        job = jobs.get(run.job)
+        name = job.name if job else str(run.job)
+        if run.status not in ("succeeded", "interrupted"):
+            yield Violation("deploy", f"run {run.run} of {name} is {run.status}: {run.error}")
+        again = (run.job, run.host, run.slot, run.attempt + 1, run.trigger)
+        restarts = run.status == "interrupted" and job and job.restart_interrupted
+        if restarts and again not in attempts:
+            yield Violation("deploy", f"run {run.run} of {name} was not started again")
+    for state in history.states:
+        for counter, value in state.counters.items():
+            if counter.startswith(("failures_", "missed_")) and value:
+                yield Violation("deploy", f"job {state.job}: {counter} is {value}")
+        if state.consecutive_failures:
+            yield Violation("deploy", f"job {state.job} counts as failing")
+    for number, scrape in enumerate(history.scrapes):
+        for series, value in scrape.items():
+            if value and series.startswith(_FAILURE_SERIES):
+                yield Violation("deploy", f"scrape {number}: {series} is {value}")
+    for text in history.incidents:
+        yield Violation("deploy", f"an incident was opened: {text}")
+
+
+def _check_hosts(history: History) -> Iterator[Violation]:
+    """Only the hosts that live are on the page and in the lists."""
+    if history.live_hosts is None:
+        return
+    for where, found in (
+        ("on the page", history.hosts_on_page), ("in the lists", history.hosts_in_lists)
+    ):  # fmt: skip
+        if sorted(found) != sorted(history.live_hosts):
+            yield Violation(
+                "host", f"{where} are {sorted(found)}, alive are {sorted(history.live_hosts)}"
+            )
+
+
 # --- figures --------------------------------------------------------------------------------
 
 
@@ -485,4 +465,23 @@ def figures(history: History) -> dict[str, Any]:
         "scrapes": len(history.scrapes),
         "overlaps_after_thaw": sum(overlap.after_thaw for overlap in found),
         "longest_overlap": round(max((overlap.seconds for overlap in found), default=0.0), 3),
+        "interrupted_and_started_again": _restarted(runs),
+        "queries_of_jobs_failed": sum(e["what"] == "query_failed" for e in history.journal),
+        "stalls": len(history.stalls),
+        "stalled_seconds": round(stalled_seconds(history.stalls), 1),
     }
+
+
+def stalled_seconds(stalls: list[tuple[float, float]], begin: float = 0.0) -> float:
+    """For how long anything was stalled since ``begin``."""
+    spans = merged_spans((at, at + seconds) for at, seconds in stalls)
+    return sum(max(0.0, b - max(begin, a)) for a, b in spans)
+
+
+def _restarted(runs: dict[int, RunFacts]) -> int:
+    """How many interrupted runs have a next attempt."""
+    attempts = {(run.job, run.host, run.slot, run.attempt) for run in runs.values()}
+    return sum(
+        run.status == "interrupted" and (run.job, run.host, run.slot, run.attempt + 1) in attempts
+        for run in runs.values()
+    )

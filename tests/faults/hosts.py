@@ -15,9 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tests.faults.current import DEPLOYMENT
+from tests.faults.deployment import Deployment
 from tests.faults.journal import Journal
 
 _POLL_SECONDS = 0.02
@@ -71,6 +74,26 @@ def tree(pid: int) -> list[int]:
     for one in found:
         found += proc_children(one)
     return found
+
+
+def start_of(pid: int) -> str:
+    """The time at which a process started, in ticks since boot; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def describe_processes(pids: list[int]) -> list[str]:
+    """A few words about each process."""
+    reported = []
+    for pid in pids:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            reported.append(f"{pid} (state {stat[0]}, parent {stat[1]}, session {stat[3]})")
+        except (OSError, IndexError):
+            reported.append(f"{pid} (gone)")
+    return reported
 
 
 @dataclass(slots=True)
@@ -243,7 +266,8 @@ def _reap() -> Iterator[int]:
 def configure(config: HostConfig) -> None:
     """Make this process and its children the host."""
     from django.conf import settings
-    from django.db import connection
+
+    from tests.faults.site import connection
 
     os.environ["CHRONIKER_FAULTS_HOST"] = config.name
     settings.CHRONIKER_HOSTNAME = config.name
@@ -251,6 +275,8 @@ def configure(config: HostConfig) -> None:
     if config.port is not None:
         connection.settings_dict["HOST"] = "127.0.0.1"
         connection.settings_dict["PORT"] = str(config.port)
+    if DEPLOYMENT is Deployment.POOL:  # not in the injector, which forks as it likes
+        connection.settings_dict["OPTIONS"]["pool"] = True
 
 
 def _fork_tick(config: HostConfig) -> int:
@@ -271,17 +297,23 @@ def be_tick(config: HostConfig, **options: Any) -> int:
 
     from chroniker.engine.scheduler import Scheduler
     from chroniker.exceptions import DatabaseNotReady
+    from tests.faults.site import note_left_setting
+    from tests.faults.stalls import StallRecorder
 
+    journal = Journal(config.directory)
     try:
         _set_clock(config.clock_offset)
         if config.prepare is not None:
             config.prepare()
-        Scheduler(every=config.tick_seconds if config.server else None, **options).run()
+        every = config.tick_seconds if config.server else None
+        stalls = StallRecorder(journal, config.name)
+        Scheduler(every=every, on_pass=stalls.note_pass, **options).run()
+        note_left_setting(partial(journal.write, host=config.name), "a tick")
     except DatabaseNotReady as error:
         logging.getLogger("chroniker.faults").info("not ready: %s", error)
         return 1
     except BaseException as error:
-        Journal(config.directory).write("tick_failed", error=repr(error), host=config.name)
+        journal.write("tick_failed", error=repr(error), host=config.name)
         logging.getLogger("chroniker.faults").exception("a tick failed")
         return 1
     connections.close_all()

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection
-
-from tests.faults.scenarios import Experiment
+from tests.faults.deployment import Deployment
+from tests.faults.experiment import Experiment
+from tests.faults.site import connection
 
 Edit = tuple[str, str, str]
 """``module:function`` or ``module:Class.method`` in chroniker, a text of its source (whose first
@@ -38,6 +38,7 @@ class Mutant:
     patch_database: Callable[[], Any] | None = None
     """A context manager on the database instead of an edit."""
     options: dict[str, Any] = field(default_factory=dict)
+    deployment: Deployment = Deployment.DIRECT
 
 
 @contextmanager
@@ -75,12 +76,11 @@ MUTANTS = (
         frozenset({"overlap", "journal", "stale write", "drift", "slot"}),
         (
             (
-                "engine.claims:_stamp_token",
-                "return free.filter(pk__in=keys, lease_token__isnull=True).update(",
-                "__import__('time').sleep(0.05)\n"
-                "    return JobState.objects.filter(pk__in=keys).update(",
+                "engine.candidates:stamp_token",
+                "free.filter(pk__in=keys, lease_token__isnull=True)",
+                "__import__('time').sleep(0.05)\n        JobState.objects.filter(pk__in=keys)",
             ),
-            ("engine.claims:_lock_rows", "return can", "return False and can"),
+            ("engine.candidates:_lock_rows", "return can", "return False and can"),
         ),
     ),
     Mutant(
@@ -117,7 +117,7 @@ MUTANTS = (
         "frozen_ticks",
         ("postgres",),
         frozenset({"stale write"}),
-        (("engine.completion:end_run", "return False\n    outcome", "pass\n    outcome"),),
+        (("engine.completion:end_run", "return False\n    Run", "pass\n    Run"),),
     ),
     Mutant(
         "recounted",
@@ -127,8 +127,8 @@ MUTANTS = (
         frozenset({"drift", "decrease"}),
         (
             (
-                "engine.completion:_state_changes",
-                'F("runs_total") + 1',
+                "engine.completion:state_changes",
+                'add("runs_total", 1)',
                 'Run.objects.filter(job=job, duration_seconds__isnull=False).count() + 1',
             ),
         ),
@@ -241,7 +241,73 @@ MUTANTS = (
         "downtime",
         ("postgres",),
         frozenset({"slot"}),
-        (("engine.claims:_record_missed", "if not known:", "if False:"),),
+        (("engine.claims:_add_to_known", "new.append(run)", "pass"),),
+    ),
+    Mutant(
+        "pool_left_open",
+        "the scheduler uses the site's pool and leaves it open when it forks; jobs use its sockets",
+        "calm",
+        ("postgres",),
+        frozenset({"tick", "query", "stuck", "cause", "journal", "leftover"}),
+        (
+            ("db.connections:without_pool", 'options.get("pool")', "False"),
+            ("db.connections:before_fork", "close_pools()", "pass"),
+            ("db.connections:forget_inherited_connections", "if _has_pool(connection):", "if 0:"),
+        ),
+        deployment=Deployment.POOL,
+    ),
+    Mutant(
+        "setting_left",
+        "the limit for locks is set for the session, and stays on a connection of PgBouncer",
+        "calm",
+        ("postgres",),
+        frozenset({"session"}),
+        (("db.lock_timeout:_set_for_transaction", "SET LOCAL", "SET"),),
+        deployment=Deployment.PGBOUNCER,
+    ),
+    Mutant(
+        "reads_from_replica",
+        "the scheduler reads what it has written from a replica",
+        "calm",
+        ("postgres",),
+        frozenset({"stuck", "tick", "slot", "journal", "query"}),
+        (
+            (
+                "db.querysets:PrimaryQuerySet.db",
+                "router.db_for_write(",
+                "(router.db_for_write if self._for_write else router.db_for_read)(",
+            ),
+        ),
+        options={"seconds": 8},
+        deployment=Deployment.REPLICA,
+    ),
+    Mutant(
+        "transaction_on_default",
+        "transactions are opened on the alias `default`",
+        "calm",
+        ("postgres", "sqlite"),
+        frozenset({"stuck", "tick"}),
+        (("db.alias:atomic", "using=database_alias()", ""),),
+        options={"seconds": 8},
+        deployment=Deployment.ALIAS,
+    ),
+    Mutant(
+        "interrupted_and_forgotten",
+        "a run that a deploy has interrupted is not started again",
+        "rolling_deploy",
+        ("postgres",),
+        frozenset({"deploy"}),
+        (("engine.completion:_restarts", "ended.job.restart_interrupted", "False"),),
+        options={"times": 2},
+    ),
+    Mutant(
+        "hosts_stay",
+        "a host that has ended is not retired",
+        "pods",
+        ("postgres",),
+        frozenset({"host"}),
+        (("engine.retirement:_retire_one", "if not run_transaction(", "if True or ("),),
+        options={"number": 8},
     ),
 )  # fmt: skip
 
@@ -277,7 +343,8 @@ def apply(edit: Edit) -> None:
     for part in path[:-1]:
         owner = getattr(owner, part)
     function = inspect.getattr_static(owner, path[-1])
-    source = textwrap.dedent(inspect.getsource(function))
+    code: Any = function.fget if isinstance(function, property) else function
+    source = textwrap.dedent(inspect.getsource(code))
     if source.count(old) != 1:
         raise LookupError(f"{where} has {source.count(old)} times {old!r}:\n{source}")
     space: dict[str, Any] = {}

@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tests.faults.deployment import Deployment
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Step:
@@ -53,6 +55,13 @@ ONE_MACHINE: dict[str, tuple[int, float, float]] = {
 }
 
 
+OF_DEPLOYMENT: dict[Deployment, dict[str, tuple[int, float, float]]] = {
+    Deployment.PGBOUNCER: {"kill_pooler": (3, 0.1, 0.6)},
+    Deployment.PGBOUNCER_SESSION: {"kill_pooler": (3, 0.1, 0.6)},
+    Deployment.REPLICA: {"crash_replica": (3, 0.2, 0.8)},
+}
+
+
 @dataclass(slots=True)
 class Plan:
     """A seed and the steps generated from it."""
@@ -70,6 +79,7 @@ def generate_plan(
     *,
     one_machine: bool,
     every: float = 0.9,
+    deployment: Deployment = Deployment.DIRECT,
 ) -> Plan:
     """Faults for ``seconds``, one every ``every`` seconds on average.
 
@@ -78,6 +88,7 @@ def generate_plan(
     """
     chance = random.Random(seed)
     kinds = ANY_SETUP | (ONE_MACHINE if one_machine else MULTI_HOST)
+    kinds |= OF_DEPLOYMENT.get(deployment, {})
     names = sorted(kinds)
     weights = [kinds[name][0] for name in names]
     busy_until = dict.fromkeys(hosts, 0.0)
@@ -89,7 +100,7 @@ def generate_plan(
         duration = chance.uniform(least, most) * lease
         host = chance.choice(list(hosts))
         number = chance.randrange(1, 4)
-        if kind in ("power_off_all", "crash"):
+        if kind in ("power_off_all", "crash", "kill_pooler"):
             if any(until > at for until in busy_until.values()):
                 continue
             busy_until = dict.fromkeys(hosts, at + duration + 0.5)

@@ -7,10 +7,11 @@ import os
 import random
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
+from tests.faults.deployment import Deployment
 from tests.support.machine import REPO
 
 BACKENDS = ("postgres", "mariadb", "sqlite")
@@ -24,12 +25,13 @@ def seed() -> int:
 
 
 class FaultProcess:
-    """A process that performs experiments on one kind of database."""
+    """A process that performs experiments on one kind of database, deployed in one way."""
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str, deployment: str = Deployment.DIRECT) -> None:
         self.backend = backend
+        self.deployment = deployment
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults", backend, "--serve"],
+            [sys.executable, "-m", "tests.faults", backend, "--serve", "--deployment", deployment],
             cwd=REPO,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -47,7 +49,11 @@ class FaultProcess:
         report: dict[str, Any] = json.loads(line)
         if "error" in report:
             pytest.fail(report["error"])
+        if "lease" in report:  # it depends on the machine, and the plan on it
+            options["lease"] = report["lease"]
         words = " ".join(f"{key}={json.dumps(value)}" for key, value in options.items())
+        if self.deployment != Deployment.DIRECT:
+            words += f" --deployment {self.deployment}"
         print(
             f"\nagain: scripts/with-services .venv/bin/python -m tests.faults {self.backend} "
             f"{scenario} {words} --seed {order['seed']}" + (f" --mutant {mutant}" if mutant else "")
@@ -65,3 +71,9 @@ class FaultProcess:
             self._process.wait(30)
         assert self._process.stdout
         self._process.stdout.close()
+
+
+class GetFaultProcess(Protocol):
+    """``fault_process(backend, deployment)``: started on first use."""
+
+    def __call__(self, backend: str, deployment: str = ...) -> FaultProcess: ...

@@ -7,132 +7,45 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.db import connection
+from django.test import override_settings
 
 from chroniker.conf import conf
 from tests.faults import site
-from tests.faults.checker import History, JobFacts, check, figures
+from tests.faults.checker import check, figures
+from tests.faults.current import DEPLOYMENT
+from tests.faults.deploys import pods, rolling_deploy
+from tests.faults.experiment import Experiment, chain, fleet
+from tests.faults.history import SECOND, History
 from tests.faults.injector import FaultInjector, FleetConfig
 from tests.faults.plan import Plan, Step, generate_plan
+from tests.faults.site import connection
+from tests.faults.stalls import measure_load
 from tests.support.processes import wait_until
 
-SECOND = 1_000_000
 settings: Any = django_settings
 
 
-@dataclass(slots=True)
-class Experiment:
-    """The surroundings of an experiment."""
-
-    directory: Path
-    seed: int
-    prepare: Callable[[], None] | None = None
-    """A mutant, applied in each tick."""
-    jobs: list[JobFacts] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
-
-    def job(
-        self,
-        name: str,
-        words: str,
-        *,
-        every: int | None = 1,
-        ago: float = 0.0,
-        created: datetime | None = None,
-        **fields: Any,
-    ) -> Any:
-        """Define a job that runs ``every`` this many seconds, created ``ago`` seconds ago."""
-        from chroniker.models import Job
-
-        if created is None:
-            now = datetime.now(UTC) - timedelta(seconds=ago)
-            created = now.replace(microsecond=0)
-        everywhere = fields.get("hostname") == "*"
-        row = Job.objects.create(
-            name=name,
-            command=fields.pop("command", "record_run"),
-            args=words,
-            schedule=f"@every {every}s" if every else "",
-            created_at=created,
-            **fields,
-        )
-        self.jobs.append(
-            JobFacts(
-                key=row.pk,
-                name=name,
-                period=every * SECOND if every else None,
-                created=None if everywhere else site.micros(created),
-                max_retries=row.max_retries,
-                is_recorded=row.command == "record_run",
-                pruned=(row.max_runs_kept or 10**9) < 1000,
-            )
-        )
-        return row
-
-    def run_plan(self, fleet_config: FleetConfig, plan: Plan) -> History:
-        """Perform a plan with these jobs."""
-        fleet_config.prepare = self.prepare
-        fleet_config.settle = fleet_config.settle and self.prepare is None
-        injector = FaultInjector(fleet_config, self.directory, self.seed)
-        history = injector.perform(plan, self.jobs)
-        self.notes["faults"] = sum(injector.done.values())
-        self.notes["kinds"] = injector.done
-        return history
-
-
-def fleet(experiment: Experiment, scale: int = 1) -> None:
-    """Jobs with every kind of behaviour, about 20 slots per second."""
-    for number in range(9 * scale):
-        experiment.job(f"quick {number}", "quick", max_runs_kept=None)
-    for number in range(3 * scale):
-        experiment.job(f"sleeper {number}", f"sleep {0.3 + 0.5 * number}", max_runs_kept=None)
-    for number in range(2):
-        experiment.job(f"failing {number}", "fail 0.05", every=2 + number, max_retries=2,
-                retry_delay_seconds=1, max_runs_kept=None)  # fmt: skip
-    experiment.job("leaving", "exit", every=2, max_runs_kept=None)
-    experiment.job(
-        "stubborn", "ignore_sigterm 2", every=3, kill_grace_seconds=1, max_runs_kept=None
-    )
-    experiment.job(
-        "stubborn for long", "ignore_sigterm 20", every=4, timeout_seconds=1, kill_grace_seconds=1,
-        max_runs_kept=None,
-    )  # fmt: skip
-    for number in range(2):
-        experiment.job(f"daemon {number}", f"daemonize {0.2 + number}", every=2 + number,
-                kill_grace_seconds=1, max_runs_kept=None)  # fmt: skip
-    experiment.job("flood", "flood 2", every=3, max_runs_kept=None)
-    experiment.job("progress", "progress 1.5", every=2, max_runs_kept=None)
-    experiment.job("talker", "print_lines 2.5", every=3, max_runs_kept=None)
-    experiment.job("writer", "write 0.2", every=2, max_runs_kept=None)
-    experiment.job("impatient", "sleep 0.2", start_deadline_seconds=1, max_runs_kept=None)
-    experiment.job("pruned", "quick", max_runs_kept=10)
-    experiment.job("urgent", "quick", priority=10, max_runs_kept=None)
-    experiment.job("everywhere", "quick --per-host", every=2, hostname="*", max_runs_kept=None)
-    experiment.job("of one host", "sleep 0.5", every=2, hostname="h2", max_runs_kept=None)
-
-
-def chain(experiment: Experiment) -> None:
-    """Two jobs downstream of a third: one with a schedule, one without."""
-    from chroniker.models import JobDependency
-
-    first = experiment.job("first", "sleep 0.3", every=2, max_runs_kept=None)
-    second = experiment.job("second", "quick", every=None, max_runs_kept=None)
-    third = experiment.job("third", "quick", every=2, max_runs_kept=None)
-    JobDependency.objects.create(downstream=second, upstream=first)
-    JobDependency.objects.create(downstream=third, upstream=first, wait_for_success=False)
-
-
 def random_faults(
-    experiment: Experiment, seconds: float = 60.0, every: float = 0.9, hosts: int = 3
+    experiment: Experiment,
+    seconds: float = 60.0,
+    every: float = 0.9,
+    hosts: int = 3,
+    scale: int = 1,
+    lease: float = 0.0,
 ) -> History:
-    """All kinds of faults, generated from the seed."""
-    fleet(experiment)
+    """All kinds of faults, generated from the seed.
+
+    ``scale``: how many times as many jobs; ``lease``: seconds, by default so long that the machine
+    in its present state can renew one.
+    """
+    lease = lease or _affordable_lease()
+    settings.CHRONIKER_LEASE_SECONDS = experiment.notes["lease"] = lease
+    fleet(experiment, scale)
     chain(experiment)
     names = [f"h{number}" for number in range(1, hosts + 1)]
     plan = generate_plan(
@@ -142,15 +55,26 @@ def random_faults(
         conf.LEASE_SECONDS,
         one_machine=connection.vendor == "sqlite",
         every=every,
+        deployment=DEPLOYMENT,
     )
     return experiment.run_plan(FleetConfig(hosts=hosts, skews=(0.0, 90.0, -3600.0)), plan)
+
+
+_LEASE_SECONDS, _LONGEST_LEASE_SECONDS = 3.0, 6.0
+
+
+def _affordable_lease() -> float:
+    """Three seconds, or more if the machine is so busy that they would run out by themselves."""
+    lease = _LEASE_SECONDS * measure_load() / 2
+    return round(min(_LONGEST_LEASE_SECONDS, max(_LEASE_SECONDS, lease)), 1)
 
 
 def calm(experiment: Experiment, seconds: float = 4.0) -> History:
     """No faults."""
     fleet(experiment)
     chain(experiment)
-    return experiment.run_plan(FleetConfig(hosts=3, settle=False), Plan(experiment.seed, seconds))
+    fleet_config = FleetConfig(hosts=3, settle=False, all_claimed=True)
+    return experiment.run_plan(fleet_config, Plan(experiment.seed, seconds))
 
 
 def _every(
@@ -318,7 +242,11 @@ def lost_claim_commits(experiment: Experiment) -> History:
 
 
 def simultaneous_ticks(experiment: Experiment, ticks: int = 100) -> History:
-    """This many ticks start at one instant, with 40 new jobs due."""
+    """This many ticks start at one instant, with 40 new jobs due.
+
+    With longer leases than elsewhere, because so many processes keep a small machine busy.
+    """
+    settings.CHRONIKER_LEASE_SECONDS = 20
     config = FleetConfig(
         hosts=4, tick_seconds=3600, servers="none", settle=False, prepare=experiment.prepare
     )
@@ -328,11 +256,11 @@ def simultaneous_ticks(experiment: Experiment, ticks: int = 100) -> History:
         for number in range(40):
             experiment.job(f"once {number}", "sleep 0.2", every=3600, ago=3601 + number % 2)
         began = time.monotonic()
-        pids = injector.release_ticks(ticks)
+        pids = injector.actions.release_ticks(ticks)
         experiment.notes["exit_codes"] = dict(Counter(_wait_for(injector, pids)))
         experiment.notes["seconds_of_ticks"] = round(time.monotonic() - began, 2)
 
-    injector._burst = fire  # type: ignore[method-assign]
+    injector.actions.burst = fire  # type: ignore[method-assign]
     history = injector.perform(
         Plan(experiment.seed, 2.5, [Step(1.0, "burst", "h1")]), experiment.jobs
     )
@@ -411,7 +339,7 @@ def week_of_downtime(experiment: Experiment, jobs: int = 1000) -> History:
             JobState.objects.update(next_slot_at=moment, next_run_at=moment)
             HostRow.objects.filter(name="h1").update(tick_seconds=None)
             before = done().count()
-            (pid,) = injector.release_ticks(1, max_parallel=20)
+            (pid,) = injector.actions.release_ticks(1, max_parallel=20)
             tick = HostRow.objects.filter(name="h1", tick_seconds__isnull=False)
             wait_until(tick.exists, 60)
             ticks.append(tick.get().tick_seconds or 0.0)
@@ -419,7 +347,7 @@ def week_of_downtime(experiment: Experiment, jobs: int = 1000) -> History:
             os.kill(pid, signal.SIGTERM)
             _wait_for(injector, [pid])
 
-    injector._burst = fire  # type: ignore[method-assign]
+    injector.actions.burst = fire  # type: ignore[method-assign]
     history = injector.perform(
         Plan(experiment.seed, 1.5, [Step(1.0, "burst", "h1")]), experiment.jobs
     )
@@ -445,7 +373,7 @@ SCENARIOS: dict[str, Callable[..., History]] = {
             simultaneous_ticks, calm, crashes, lost_claim_commits, downtime, frozen_hosts,
             frozen_ticks, full_disk, killed_ticks, killed_wardens, killed_forkservers,
             long_writer, lost_commits,
-            pruned, skewed, ten_hosts, together, week_of_downtime,
+            pruned, skewed, ten_hosts, together, week_of_downtime, pods, rolling_deploy,
         )
     },
 }  # fmt: skip
@@ -454,15 +382,13 @@ SCENARIOS: dict[str, Callable[..., History]] = {
 def run_scenario(experiment: Experiment, name: str, **options: Any) -> dict[str, Any]:
     """Perform and check an experiment; the report."""
     began = time.monotonic()
-    usual = settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS
-    try:
+    with override_settings():  # a scenario may change settings
         history = SCENARIOS[name](experiment, **options)
-    finally:
-        settings.CHRONIKER_LEASE_SECONDS, settings.CHRONIKER_LEASE_RENEW_SECONDS = usual
     violations = check(history)
     return {
         "scenario": name,
         "backend": connection.vendor,
+        "deployment": str(DEPLOYMENT),
         "seed": experiment.seed,
         **figures(history),
         **experiment.notes,

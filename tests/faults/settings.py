@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import sys
 from typing import Any
 
+from tests.faults.current import DEPLOYMENT
+from tests.faults.deployment import Deployment
 from tests.settings import *  # noqa: F403
 from tests.settings import BACKEND, DATABASES, INSTALLED_APPS
 
@@ -17,10 +21,28 @@ CHRONIKER_MAX_PARALLEL = 8
 CHRONIKER_MAX_OUTPUT_BYTES = 64 * 1024
 CHRONIKER_ALLOW_RAW_COMMANDS = True
 
+main: dict[str, Any] = DATABASES["default"]  # type: ignore[assignment]
 if BACKEND == "postgres":
     # The proxy reads the protocol, so that it can lose the reply to a COMMIT.
-    default: dict[str, Any] = DATABASES["default"]  # type: ignore[assignment]
-    default["OPTIONS"] = {"sslmode": "disable", "gssencmode": "disable"}
+    main["OPTIONS"] = {"sslmode": "disable", "gssencmode": "disable"}
+
+match DEPLOYMENT:
+    case Deployment.PGBOUNCER | Deployment.PGBOUNCER_SESSION:
+        main["DISABLE_SERVER_SIDE_CURSORS"] = True
+    case Deployment.ALIAS:
+        # Whatever of Chroniker touches `default` fails.
+        unreachable = copy.deepcopy(main)
+        unreachable |= (
+            {"NAME": "/nowhere/at/all.sqlite3"}
+            if BACKEND == "sqlite"
+            else {"HOST": "127.0.0.1", "PORT": "1"}
+        )
+        DATABASES = {"default": unreachable, "scheduler": main}
+        DATABASE_ROUTERS = ["tests.deployments.routers.OwnAlias"]
+    case Deployment.REPLICA:
+        replica = copy.deepcopy(main) | {"PORT": os.environ["CHRONIKER_FAULTS_REPLICA_PORT"]}
+        DATABASES = {"default": main, "replica": replica}
+        DATABASE_ROUTERS = ["tests.deployments.routers.ReadsFromReplica"]
 
 LOGGING = {
     "version": 1,

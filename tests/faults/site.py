@@ -9,28 +9,39 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.db import IntegrityError, connection, connections, transaction
+from django.db import Error, IntegrityError, connections, transaction
+from django.db.backends.signals import connection_created
+from django.utils.connection import ConnectionProxy
 
 from tests import databases
-from tests.faults import journal
-from tests.faults.checker import History, JobFacts, RunChange, RunFacts, StateFacts
+from tests.faults import journal, servers
+from tests.faults.current import ALIAS, DEPLOYMENT
+from tests.faults.history import History, JobFacts, RunChange, RunFacts, StateFacts
 from tests.settings import SCRATCH
+
+if TYPE_CHECKING:
+    from tests.support.pgbouncer import PgBouncer
+
+connection: Any = ConnectionProxy(connections, ALIAS)
+"""The database with the tables of Chroniker, as Django's own is ``default``."""
 
 COUNTERS = (
     "runs_total", "failures_error", "failures_timeout", "failures_stopped", "failures_lost",
     "interrupted_total",
-    "missed_overlap", "missed_downtime", "missed_deadline", "retries_total", "duration_count",
+    "missed_overlap", "missed_downtime", "missed_deadline", "missed_paused",
+    "missed_dependency", "retries_total", "duration_count",
     "start_lag_count", "duration_seconds_sum", "cpu_seconds_total",
 )  # fmt: skip
 _COLUMNS = (
@@ -44,6 +55,8 @@ _TYPES = {
     "signal": "int", "duration_seconds": "double precision", "cpu_seconds": "double precision",
 }  # fmt: skip
 _MOMENTS = ("scheduled_for", "started_at", "ended_at")
+LOCK_LIMIT_VARIABLE = "CHRONIKER_FAULTS_LOCK_LIMIT"
+"""How long a session of the site waits for a lock, unless the scheduler has changed that."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -65,14 +78,56 @@ def own_database(directory: Path | None = None) -> Iterator[None]:
             disk = directory / "disk"  # may be filled on purpose if it could be mounted
             name = str((disk if disk.exists() else directory) / "site.sqlite3")
         before = connection.settings_dict["NAME"]
+        for alias in connections:
+            if alias == "replica":
+                connections[alias].settings_dict["NAME"] = name
         connection.settings_dict["TEST"]["NAME"] = name
         connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
         os.environ["CHRONIKER_TEST_DB_NAME"] = name
         try:
             _start_audit()
-            yield
+            with _own_pooler():
+                yield
         finally:
             _drop_database(before)
+
+
+pooler: PgBouncer | None = None
+"""The PgBouncer of this process, if it has one."""
+_POOL_SIZES = {"transaction": 20, "session": 60}
+"""How many connections to the server PgBouncer has. In session mode a tick keeps one."""
+
+
+@contextmanager
+def _own_pooler() -> Iterator[None]:
+    global pooler
+    if not DEPLOYMENT.pool_mode:
+        yield
+        return
+    from tests.support.pgbouncer import PgBouncer
+
+    mode = DEPLOYMENT.pool_mode
+    pooler = PgBouncer(connection.settings_dict, mode, _POOL_SIZES[mode])
+    try:
+        start_pooler()
+        yield
+    finally:
+        pooler.remove()
+        pooler = None
+
+
+def start_pooler() -> None:
+    """Start PgBouncer, which may have been killed."""
+    assert pooler
+    with servers.as_children_of_init():
+        pooler.start()
+
+
+def address() -> tuple[str, int]:
+    """Where the hosts find the database."""
+    if pooler is not None:
+        return "127.0.0.1", pooler.port
+    return connection.settings_dict["HOST"], int(connection.settings_dict["PORT"])
 
 
 def _drop_database(before: str) -> None:
@@ -152,16 +207,21 @@ def _moment_type(column: str) -> str:
 
 
 def _quote(name: str) -> str:
-    return connection.ops.quote_name(name)
+    quoted: str = connection.ops.quote_name(name)
+    return quoted
 
 
 def empty() -> None:
     """Remove the rows of the previous experiment."""
-    databases.delete_all_rows(["default"])
+    databases.delete_all_rows([ALIAS])
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM faults_audit")
         if connection.vendor == "mysql":
             cursor.execute("SET SESSION innodb_lock_wait_timeout = 50")
+
+
+_INJECTOR = "(injector)"
+"""A row of the table of hosts by which the clock is read."""
 
 
 def database_now() -> datetime:
@@ -169,15 +229,58 @@ def database_now() -> datetime:
     from chroniker.db.clock import DatabaseNow
     from chroniker.models import Host
 
-    Host.objects.get_or_create(name="(injector)")
+    Host.objects.get_or_create(name=_INJECTOR)
     return Host.objects.annotate(clock=DatabaseNow()).values_list("clock", flat=True)[0]
+
+
+def lock_limit() -> str:
+    """How long this session waits for a lock."""
+    query = {
+        "sqlite": "PRAGMA busy_timeout",
+        "postgresql": "SHOW lock_timeout",
+        "mysql": "SELECT @@innodb_lock_wait_timeout",
+    }[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return str(cursor.fetchone()[0])
+
+
+def limit_own_lock_waits() -> None:
+    """Let statements of this process, but not of its forks, give up on locks.
+
+    The owner of a lock may be a process that is frozen, and that this process has to thaw.
+    """
+    process = os.getpid()
+    limit = {
+        "postgresql": "SET lock_timeout = '5s'",
+        "mysql": "SET SESSION innodb_lock_wait_timeout = 5",
+    }.get(connection.vendor)  # SQLite's limit is that of the site
+
+    def set_limit(connection: Any, **_: object) -> None:
+        if limit and os.getpid() == process and connection.alias == ALIAS:
+            with connection.cursor() as cursor:
+                cursor.execute(limit)
+
+    connection_created.connect(set_limit, weak=False, dispatch_uid="faults: lock waits")
+
+
+def note_left_setting(note: Callable[..., object], where: str) -> None:
+    """Record if a setting of the scheduler is left on this process's connection."""
+    if connection.connection is None:
+        return
+    try:
+        value = lock_limit()
+    except Error:
+        return
+    if value != os.environ[LOCK_LIMIT_VARIABLE]:
+        note("setting_left", where=where, value=f"a lock timeout of {value}")
 
 
 # --- what is known at the end ---------------------------------------------------------------
 
 
 def read_changes() -> list[RunChange]:
-    """Create the audit triggers."""
+    """All changes of runs, in their order."""
     with connection.cursor() as cursor:
         columns = ", ".join(_quote(column) for column in _COLUMNS)
         cursor.execute(f"SELECT run_id, status_before, {columns} FROM faults_audit ORDER BY number")
@@ -224,7 +327,7 @@ def _moment(value: Any) -> datetime | None:
 
 def read_history(jobs: list[JobFacts], directory: Path) -> History:
     """The history from database, journal and scrapes after everything has ended."""
-    from chroniker.models import JobState, OutputChunk, Run
+    from chroniker.models import Incident, JobState, OutputChunk, Run
 
     scrapes = directory / "scrapes.jsonl"
     late = {
@@ -257,6 +360,10 @@ def read_history(jobs: list[JobFacts], directory: Path) -> History:
         else [],
         late_output=sorted(late),
         accepted_duplicates=_find_accepted_duplicates(),
+        incidents=[
+            f"{incident.job} {incident.kind}"
+            for incident in Incident.objects.select_related("job").order_by("pk")
+        ],
     )
 
 
@@ -277,11 +384,11 @@ def _find_accepted_duplicates() -> list[str]:
     ]  # fmt: skip
     for what, model, first, second in tries:
         try:
-            with transaction.atomic():
+            with transaction.atomic(using=ALIAS):
                 model.objects.create(**first)
                 model.objects.create(**second)
                 found.append(f"the database takes {what}")
-                transaction.set_rollback(True)
+                transaction.set_rollback(True, using=ALIAS)
         except IntegrityError:
             pass
     job.delete()
@@ -307,6 +414,23 @@ def scrape() -> dict[str, float]:
             labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}"] = sample.value
     return found
+
+
+def hosts_in_lists() -> list[str]:
+    """The hosts that are not retired."""
+    from chroniker.models import Host
+
+    active = Host.objects.active().exclude(name=_INJECTOR)
+    return list(active.values_list("name", flat=True))
+
+
+def hosts_on_page() -> list[str]:
+    """The values of the label ``host`` on the page that Prometheus reads."""
+    from django.test import Client
+
+    page = Client().get("/metrics")
+    assert page.status_code == 200, page.content
+    return sorted(set(re.findall(r'[{,]host="([^"]+)"', page.content.decode())) - {_INJECTOR})
 
 
 class MetricsScraper:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.checker import (
+from tests.faults.checker import check, figures, overlaps, slots_of
+from tests.faults.history import (
     SECOND,
     Fault,
     History,
@@ -16,10 +17,6 @@ from tests.faults.checker import (
     RunChange,
     RunFacts,
     StateFacts,
-    check,
-    figures,
-    overlaps,
-    slots_of,
 )
 
 JOB = JobFacts(key=1, name="import", period=SECOND, created=0, max_retries=1)
@@ -36,6 +33,7 @@ COUNTERS = {
     "runs_total": 1, "failures_error": 0, "failures_timeout": 0, "failures_stopped": 0,
     "failures_lost": 0,
     "interrupted_total": 0, "missed_overlap": 0, "missed_downtime": 3, "missed_deadline": 0,
+    "missed_paused": 0, "missed_dependency": 0,
     "retries_total": 0, "duration_count": 1, "start_lag_count": 1, "duration_seconds_sum": 0.5,
     "cpu_seconds_total": 0.1,
 }  # fmt: skip
@@ -154,6 +152,10 @@ OTHER = replace(RUN, run=3, slot=7 * SECOND)
         (lambda history: history.stuck.append("x"), "stuck", "x"),
         (lambda history: history.leftovers.append("x"), "leftover", "x"),
         (lambda history: history.accepted_duplicates.append("x"), "uniqueness", "x"),
+        (lambda history: history.left_settings.append("x"), "session", "x"),
+        (journaled(entry("setting_left", 11.2, where="a tick", value="2s")), "session", "has 2s"),
+        (journaled(entry("query_failed", 11.2, error="boom")), "query", "boom"),
+        (lambda history: setattr(history, "live_hosts", ["h1"]), "host", "on the page are []"),
     ],
 )  # fmt: skip
 def test_each_violation_is_reported(
@@ -175,6 +177,88 @@ def test_loss_with_a_cause_on_its_host_is_not_a_violation() -> None:
     assert any(each.kind == "cause" for each in check(history))
     history.faults = [Fault("kill_tick", SECOND, 2 * SECOND, "h1")]
     assert not any(each.kind == "cause" for each in check(history))
+
+
+def test_failed_query_with_a_cause_is_not_a_violation() -> None:
+    history = good()
+    journaled(entry("query_failed", 11.2, error="boom"))(history)
+    for host, broken in (("h2", {"query"}), ("h1", set())):
+        history.faults = [Fault("cut", SECOND, 2 * SECOND, host)]
+        assert {each.kind for each in check(history)} == broken
+
+
+CUT_SHORT = replace(RUN, status="interrupted", seconds=0.5, cpu_seconds=0.1, ended=2 * SECOND)
+STARTED_AGAIN = replace(DONE, run=3, attempt=2)
+
+
+def deployed() -> History:
+    """A run was interrupted by a deploy, and its restart has succeeded."""
+    return History(
+        jobs=[JOB],
+        changes=[
+            RunChange(None, RUN), RunChange("running", CUT_SHORT),
+            RunChange(None, replace(RUN, run=3, attempt=2)), RunChange("running", STARTED_AGAIN),
+        ],
+        rows={1: "interrupted", 3: "succeeded"},
+        states=[
+            replace(STATE, next_slot=2 * SECOND, counters={
+                **COUNTERS, "runs_total": 2, "interrupted_total": 1, "missed_downtime": 0,
+                "duration_count": 2, "duration_seconds_sum": 1.0, "cpu_seconds_total": 0.2,
+            }),
+        ],
+        journal=[
+            entry("begin", 11.0), entry("begin", 12.0, run=3), entry("end", 12.5, run=3, ok=True)
+        ],
+        scrapes=[{"chroniker_job_failures_total{job_name=import,reason=error}": 0.0}],
+        boot=-10 * SECOND,
+        faults=[],
+        deploys=1,
+    )  # fmt: skip
+
+
+def test_good_deploy_has_no_violation() -> None:
+    assert check(deployed()) == []
+    assert figures(deployed())["interrupted_and_started_again"] == 1
+
+
+@pytest.mark.parametrize(
+    ("breakage", "words"),
+    [
+        (lambda history: history.changes.__delitem__(slice(2, 4)), "was not started again"),
+        (lambda history: history.changes.append(RunChange(None, MISSED)), "is missed"),
+        (lambda history: history.states[0].counters.update(failures_lost=1), "failures_lost is 1"),
+        (lambda history: history.states[0].counters.update(missed_overlap=1), "missed_overlap is"),
+        (
+            lambda history: history.scrapes.append(
+                {"chroniker_job_failures_total{job_name=import,reason=error}": 1.0}
+            ),
+            "scrape 1",
+        ),
+        (lambda history: history.incidents.append("import failing"), "import failing"),
+    ],
+)
+def test_what_a_deploy_must_not_do_is_reported(
+    breakage: Callable[[History], Any], words: str
+) -> None:
+    history = deployed()
+    breakage(history)
+    found = [each for each in check(history) if each.kind == "deploy"]
+    assert any(words in each.text for each in found), check(history)
+
+
+def test_job_that_is_not_to_be_restarted_is_no_violation_of_a_deploy() -> None:
+    history = deployed()
+    history.jobs = [replace(JOB, restart_interrupted=False)]
+    del history.changes[2:]
+    assert not [each for each in check(history) if each.kind == "deploy"]
+
+
+def test_hosts_that_live_are_on_the_page_and_in_the_lists() -> None:
+    history = good()
+    history.live_hosts, history.hosts_on_page = ["h1"], ["h1"]
+    assert ["in the lists" in str(each) for each in check(history)] == [True]
+    history.hosts_in_lists = ["h1"]
+    assert check(history) == []
 
 
 def frozen(begin: float, end: float, host: str = "h1") -> list[dict[str, Any]]:
@@ -205,6 +289,20 @@ def test_overlap_is_allowed_for_a_second_after_the_host_thaws(
     if host == "h1":
         (overlap,) = overlaps(journal)
         assert overlap.seconds == pytest.approx(end - thaw)
+
+
+def test_time_in_which_the_machine_was_too_busy_does_not_count_after_a_thaw() -> None:
+    journal = [
+        *frozen(10.0, 15.0),
+        entry("overlap", 14.0, run=3, host="h2", holder={"host": "h1", "run": 1}),
+        entry("overlap_over", 16.5, run=3, host="h2"),
+    ]
+    for stalls, kinds in (
+        ([], ["overlap"]),
+        ([(20.0, 5.0)], ["overlap"]),
+        ([(15.1, 0.8), (15.2, 0.7)], []),
+    ):
+        assert [each.kind for each in check(History(journal=journal, stalls=stalls))] == kinds
 
 
 def test_last_value_of_missed_slots_counts() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.faults.mutants import MUTANTS, Mutant, apply
-from tests.faults.process import FaultProcess
+from tests.faults.process import GetFaultProcess
 from tests.support.types import RunInFork
 
 PAIRS = [(mutant, backend) for mutant in MUTANTS for backend in mutant.backends]
@@ -35,11 +34,9 @@ def test_every_edit_finds_its_text(mutant: Mutant, run_in_fork: RunInFork) -> No
         for mutant, backend in PAIRS
     ],
 )
-def test_checker_catches(
-    fault_process: Callable[[str], FaultProcess], mutant: Mutant, backend: str
-) -> None:
+def test_checker_catches(fault_process: GetFaultProcess, mutant: Mutant, backend: str) -> None:
     for _ in range(3):  # it depends on a race
-        report = fault_process(backend).perform(
+        report = fault_process(backend, mutant.deployment).perform(
             mutant.scenario, mutant=mutant.name, **mutant.options
         )
         if mutant.expected & set(report["broken"]):

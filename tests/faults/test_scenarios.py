@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.faults.process import LONG, FaultProcess
+from tests.faults.process import LONG, GetFaultProcess
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 PLAN = [
     ("postgres", "calm"),
@@ -36,13 +35,13 @@ PLAN = [
     ("sqlite", "long_writer"),
     ("sqlite", "full_disk"),
 ]
-GetFaultProcess = Callable[[str], FaultProcess]
 
 
 def on(backend: str) -> Any:
     return pytest.mark.xdist_group(backend)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("backend", "scenario"),
     [pytest.param(*pair, marks=on(pair[0]), id="-".join(pair)) for pair in PLAN],
@@ -53,6 +52,7 @@ def test_guarantees_hold(fault_process: GetFaultProcess, backend: str, scenario:
     assert report["begun"] > 0
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "backend", [pytest.param(name, marks=on(name)) for name in ("postgres", "sqlite")]
 )
@@ -68,6 +68,7 @@ def test_downtime_of_any_length_costs_one_late_start(
         assert f"too late by {slots}" not in begun
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("backend", "ticks"),
     [
@@ -86,6 +87,7 @@ def test_ticks_at_one_instant_start_each_job_once(
     assert sum(report["exit_codes"].values()) == ticks
 
 
+@pytest.mark.faults(long=True)
 @pytest.mark.xdist_group("postgres")
 @pytest.mark.skipif(not LONG, reason="`make faults-long`")
 def test_ten_hosts_share_a_thousand_jobs(fault_process: GetFaultProcess) -> None:
@@ -101,6 +103,7 @@ def test_ten_hosts_share_a_thousand_jobs(fault_process: GetFaultProcess) -> None
     assert all(abs(number - even) <= 0.3 * even for number in report["by_host"].values())
 
 
+@pytest.mark.faults(long=True)
 @pytest.mark.xdist_group("postgres")
 @pytest.mark.skipif(not LONG, reason="`make faults-long`")
 def test_first_tick_after_a_week_of_downtime_takes_less_than_a_second(

@@ -6,13 +6,18 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
+from django.db import Error, transaction
+from django.db.models import QuerySet
 
+from chroniker.db.transactions import run_transaction
 from chroniker.models import Job
+from tests.faults.current import ALIAS
 from tests.faults.journal import RunLog
+from tests.faults.site import note_left_setting
 
 
 class Command(BaseCommand):
@@ -84,6 +89,26 @@ class Command(BaseCommand):
 
     def write(self, amount: float) -> None:
         """Hold a write transaction; on SQLite no other process can write meanwhile."""
-        with transaction.atomic():
+        with transaction.atomic(using=ALIAS):
             Job.objects.filter(name=os.environ["CHRONIKER_JOB_NAME"]).update(description="written")
             time.sleep(amount)
+
+    def query(self, amount: float) -> None:
+        """Read and write as a job of the site does, over the site's way to its database."""
+        mine = Job.objects.filter(name=os.environ["CHRONIKER_JOB_NAME"])
+        end = time.monotonic() + amount
+        try:
+            while time.monotonic() < end:
+                written = f"run {os.environ['CHRONIKER_RUN_ID']} at {time.monotonic()}"
+                run_transaction(partial(self._write_description, mine, written))
+                if mine.get().description != written:
+                    self.book.note("query_failed", error="it read something else than it wrote")
+                time.sleep(0.1)
+        except Error as error:
+            self.book.note("query_failed", error=repr(error))
+            raise
+
+    def _write_description(self, mine: QuerySet[Job], text: str) -> None:
+        """In a transaction, which is repeated after a deadlock with the scheduler."""
+        mine.update(description=text)
+        note_left_setting(self.book.note, "a job")
