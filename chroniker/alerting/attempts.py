@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 from django.db.models import Case, F, Value, When
 
 from chroniker.conf import conf
 from chroniker.db.transactions import run_transaction
+from chroniker.enums import NotificationEvent
 from chroniker.logs import log_context
 from chroniker.masking import Masker, site_secrets
 from chroniker.models import Counter, Notification
@@ -71,7 +73,7 @@ class ClaimedNotification:
         delay, too_old = self._delay(), self.is_too_old(now)
 
         def record() -> None:
-            self._row().update(
+            recorded = self._row().update(
                 attempts=self.notification.attempts + 1,
                 attempt_unfinished=False,
                 last_error=reason,
@@ -79,6 +81,8 @@ class ClaimedNotification:
                 next_attempt_at=None if too_old else now + delay,
                 dropped_at=now if too_old else None,
             )
+            if recorded and too_old:
+                self._members().update(dropped_at=now, last_error=reason)
             Counter.objects.add(FAILURES_COUNTER)
 
         run_transaction(record)
@@ -129,16 +133,23 @@ class ClaimedNotification:
         give_up_at = time.monotonic() + _RECORD_SECONDS
         while True:
             try:
-                run_transaction(
-                    lambda: self._row().update(
-                        next_attempt_at=None, claim_token="", attempt_unfinished=False, **changes
-                    )
-                )
+                run_transaction(partial(self._write_result, changes))
                 return
             except (DatabaseError, InterfaceError):
                 if time.monotonic() > give_up_at:
                     raise
                 time.sleep(0.2)
+
+    def _write_result(self, changes: dict[str, object]) -> None:
+        result = {"next_attempt_at": None, "claim_token": "", "attempt_unfinished": False}
+        if self._row().update(**result, **changes):
+            self._members().update(**{**changes, "attempts": 0})
+
+    def _members(self) -> NotificationQuerySet:
+        """The notifications that this one stands for, if it is a bundle."""
+        if self.notification.event != NotificationEvent.BUNDLE:
+            return Notification.objects.none()
+        return Notification.objects.filter(bundle=self.notification.pk, sent_at=None)
 
 
 def _describe(error: Exception) -> str:

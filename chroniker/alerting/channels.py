@@ -12,7 +12,7 @@ from chroniker.logs import log_context
 
 from .mail import Mail
 from .notifiers import Notifier
-from .recipients import MAIL
+from .recipients import APPRISE, MAIL
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,17 @@ class Channels:
     def get(self, name: str) -> Notifier:
         """The channel of this name. Raises whatever importing or creating it raises."""
         if name not in self._by_name:
-            channel: Notifier = Mail() if name == MAIL else import_string(name)()
+            channel: Notifier = _create(name)
             self._by_name[name] = self._stack.enter_context(channel)
         return self._by_name[name]
+
+
+def _create(name: str) -> Notifier:
+    if name == MAIL:
+        return Mail()
+    if name == APPRISE:
+        from .apprise_channel import AppriseChannel  # an extra, and slow to import
+
+        return AppriseChannel()
+    channel: Notifier = import_string(name)()
+    return channel

@@ -10,18 +10,15 @@ released, so the tick does not fork while :attr:`DeadManSwitch.pinging` is true.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import threading
 import time
-from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from chroniker.conf import conf, runtime_dir
-from chroniker.identity import site_identity
-from chroniker.logs import log_context
+from chroniker.conf import conf
+from chroniker.outages import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -84,37 +81,16 @@ def _fetch(url: str, seconds: float) -> None:
 
 
 def _log_failure(url: str, reason: str) -> None:
-    """Log a failure once for each outage: there are many ticks, and cron emails what they log."""
-    try:
-        marker = _marker(url)  # raises FileExistsError, too, if the directory is a file
-        with contextlib.suppress(FileExistsError):
-            marker.touch(mode=0o600, exist_ok=False)
-            logger.warning(
-                "The dead man's switch at %s was not reached: %s",
-                _host(url),
-                reason,
-                extra=log_context(),
-            )
-    except OSError as error:  # the marker cannot be written: a repeated message is better than none
-        logger.warning(
-            "The dead man's switch at %s was not reached: %s (%s)",
-            _host(url),
-            reason,
-            error,
-            extra=log_context(),
-        )
+    _outage(url).begin("The dead man's switch at %s was not reached: %s", _host(url), reason)
 
 
 def _log_success(url: str) -> None:
-    with contextlib.suppress(OSError):
-        _marker(url).unlink()
-        logger.info("The dead man's switch at %s is reached again", _host(url), extra=log_context())
+    _outage(url).end("The dead man's switch at %s is reached again", _host(url))
 
 
-def _marker(url: str) -> Path:
-    """The file that exists during an outage of ``url``."""
+def _outage(url: str) -> Outage:
     digest = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
-    return Path(runtime_dir()) / f"deadman-{site_identity()}-{digest[:16]}.down"
+    return Outage(logger, f"deadman-{digest[:16]}")
 
 
 def _host(url: str) -> str:

@@ -20,6 +20,7 @@ from chroniker.db.transactions import drop_connection, run_transaction
 from chroniker.models import Notification
 
 from .attempts import ClaimedNotification
+from .bundles import form_bundles
 from .channels import Channels
 from .notifiers import ChannelDown
 from .relevance import Drop, Postpone, check_relevance
@@ -53,6 +54,7 @@ class _Delivery:
         while boottime() < self._ends_at:
             token = secrets.token_hex(16)
             moment = self._now()
+            form_bundles(moment)
             until = moment + timedelta(seconds=self._seconds) + _CLAIM_MARGIN
             valid_until = boottime() + (until - moment).total_seconds()
             if not self._claim(token, moment, until):
@@ -96,7 +98,7 @@ class _Delivery:
         if claimed.drop_unfinished(self._now()):
             return False
         if not claimed.begin(self._now()):
-            return False  # its job was deleted, or another process has claimed it
+            return False  # it was deleted, or another process has claimed it
         try:
             channels.get(notification.channel).send(notification)
         except Exception as error:

@@ -78,7 +78,7 @@ def _incidents(user: AbstractBaseUser, since: datetime, now: datetime) -> QueryS
 def _entry(incident: Incident) -> dict[str, object]:
     return {
         "pk": incident.pk,
-        "job": incident.job.name,
+        "job": incident.job.name if incident.job else incident.job_name,
         "host": incident.host,
         "kind": incident.kind,
         "severity": incident.severity,

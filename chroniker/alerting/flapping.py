@@ -12,7 +12,7 @@ from chroniker.enums import NotificationEvent
 from chroniker.models import Incident, Notification
 from chroniker.models.incident import IncidentQuerySet
 
-from .notifications import notify_resolved
+from .notifications import notify_ended
 
 _WINDOW = timedelta(days=1)
 _MAX_INCIDENTS = 100
@@ -36,7 +36,8 @@ class FlapHistory:
 def read_history(incidents: IncidentQuerySet, now: datetime, *, new_flips: int = 0) -> FlapHistory:
     """Count the flips of the incidents of a placement, and ``new_flips`` that are not saved."""
     since = now - _WINDOW
-    recent = incidents.filter(muted=False).filter(Q(opened_at__gt=since) | Q(resolved_at__gt=since))
+    announced = incidents.filter(muted=False, cause=None)
+    recent = announced.filter(Q(opened_at__gt=since) | Q(resolved_at__gt=since))
     rows = list(
         recent.order_by("-pk").values_list(
             "opened_at", "resolved_at", "flapping", "flapping_ended_at"
@@ -67,4 +68,4 @@ def end_flapping(incident: Incident, now: datetime) -> None:
     sent = Notification.objects.filter(incident__in=same, event=NotificationEvent.FLAPPING)
     last = sent.select_related("incident").order_by("-pk").first()
     if last is not None and last.incident is not None:
-        notify_resolved(last.incident, incident, now)
+        notify_ended(last.incident, incident, now)

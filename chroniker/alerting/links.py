@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 
 from django.apps import apps
 from django.db.models import Model
@@ -34,15 +35,53 @@ def site_url() -> str:
 
 def admin_link(row: Model | None) -> str:
     """The URL of a row's page in the admin; empty if there is none."""
+    return "" if row is None else row_link(type(row), row.pk)
+
+
+def row_link(model: type[Model], pk: int) -> str:
+    """The URL in the admin of the row with this key; empty if there is none."""
+    return _link(model, "change", [pk])
+
+
+def list_link(model: type[Model]) -> str:
+    """The URL of the list of a model in the admin; empty if there is none."""
+    return _link(model, "changelist", [])
+
+
+def _link(model: type[Model], page: str, args: list[int]) -> str:
     site = site_url()
-    if row is None or not site:
+    if not site:
         return ""
-    meta = row._meta
+    meta = model._meta
     try:
-        path = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
+        return site + reverse(f"admin:{meta.app_label}_{meta.model_name}_{page}", args=args)
     except NoReverseMatch:
         return ""
-    return site + path
+
+
+Pages = Callable[[Job], Iterable[tuple[str, str]]]
+"""Returns labels and URLs of further pages about a job."""
+
+_page_sources: list[Pages] = []
+
+
+def add_pages(source: Pages) -> None:
+    """Let another app add links to the notifications of its jobs."""
+    if source not in _page_sources:
+        _page_sources.append(source)
+
+
+def job_pages(job: Job | None) -> list[tuple[str, str]]:
+    """Labels and URLs of the pages about a job that other apps have."""
+    if job is None:
+        return []
+    pages: list[tuple[str, str]] = []
+    for source in _page_sources:
+        try:
+            pages += source(job)
+        except Exception:
+            logger.warning("No links for job %s", job.name, exc_info=True, extra=log_context())
+    return pages
 
 
 def runbook_link(job: Job | None) -> str:

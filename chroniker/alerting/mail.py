@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import smtplib
 from email.utils import formataddr, parseaddr
-from functools import cache
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
-from django.template.backends.django import DjangoTemplates
-from django.template.loader import select_template
 
 from chroniker.conf import conf
-from chroniker.enums import NotificationEvent
-from chroniker.logs import log_context
+from chroniker.enums import IncidentKind, NotificationEvent
 from chroniker.masking import Masker, site_secrets
 from chroniker.models import Notification
 
+from .incident_context import MailContext
 from .links import site_url
 from .mail_backend import connect
-from .mail_context import MailContext, build_context
+from .mail_context import build_context
 from .notifiers import ChannelDown, Notifier
 from .outbox import notification_key
 from .recipients import MAIL
+from .rendering import PARTS, render
 from .text import one_line
-
-logger = logging.getLogger(__name__)
 
 _MAX_SUBJECT_LENGTH = 400
 
@@ -73,14 +67,7 @@ class Mail(Notifier):
 def build_mail(notification: Notification, masker: Masker) -> EmailMultiAlternatives:
     """The email of a notification, with the same Message-ID each time it is built."""
     context = build_context(notification, masker)
-    event = notification.event
-    kind = "digest" if event == NotificationEvent.DIGEST else "incident"
-    if event == NotificationEvent.SUCCEEDED:
-        kind = "succeeded"
-    subject, text, html = (
-        _render([f"chroniker/mail/{name}{suffix}" for name in (event, kind)], context)
-        for suffix in ("_subject.txt", ".txt", ".html")
-    )
+    subject, text, html = (render(notification, context, part) for part in PARTS)
     subject = one_line(subject, _MAX_SUBJECT_LENGTH)
     message = EmailMultiAlternatives(
         subject=conf.EMAIL_SUBJECT_PREFIX + subject,
@@ -91,39 +78,6 @@ def build_mail(notification: Notification, masker: Masker) -> EmailMultiAlternat
     )
     message.attach_alternative(html, "text/html")
     return message
-
-
-def _render(names: list[str], context: MailContext) -> str:
-    """Render the first template that exists, or this package's if the site's is broken."""
-    try:
-        text: str = select_template(names).render(context)
-    except Exception as error:
-        if names[0] not in _broken:  # logged once in each process, not once for each email
-            _broken.add(names[0])
-            logger.error(
-                "A template for %s cannot be rendered: %r",
-                " or ".join(names),
-                error,
-                extra=log_context(),
-            )
-        text = _package_templates().get_template(names[-1]).render(context)
-    return text
-
-
-_broken: set[str] = set()
-
-
-@cache
-def _package_templates() -> DjangoTemplates:
-    """The templates of this package, whatever the site's TEMPLATES setting is."""
-    return DjangoTemplates(
-        {
-            "NAME": "chroniker",
-            "DIRS": [Path(__file__).parents[1] / "templates"],
-            "APP_DIRS": False,
-            "OPTIONS": {},
-        }
-    )
 
 
 def from_address() -> str:
@@ -150,19 +104,33 @@ def _headers(notification: Notification, context: MailContext) -> dict[str, str]
     }
     if notification.job is not None:
         headers["List-Id"] = f"<job-{notification.job.pk}.chroniker.{site}>"
-        headers["X-Chroniker-Job"] = one_line(context["job_name"], 150)
     else:
-        headers["List-Id"] = f"<digest.chroniker.{site}>"
-    if notification.incident_id is not None:
-        headers["X-Chroniker-Severity"] = context["severity"]
-        if notification.event != NotificationEvent.OPENED:
-            opening = notification_key(
-                incident=notification.incident_id,
-                run=None,
-                event=NotificationEvent.OPENED,
-                discriminator="",
-                channel=MAIL,
-                recipient=notification.recipient,
-            )
-            headers["In-Reply-To"] = headers["References"] = f"<{opening[:40]}@{site}>"
+        headers["List-Id"] = f"<{notification.event}.chroniker.{site}>"
+    optional = {
+        "X-Chroniker-Job": one_line(context["job_name"], 150),
+        "X-Chroniker-Host": context.get("placement"),
+        "X-Chroniker-Kind": context.get("kind"),
+        "X-Chroniker-Severity": context["severity"],
+        "X-Chroniker-Team": context["team"],
+    }
+    if notification.incident is not None and notification.incident.kind == IncidentKind.HOST:
+        optional["X-Chroniker-Host"] = context["subject"]
+    headers |= {name: str(value) for name, value in optional.items() if value}
+    if notification.incident_id is not None and notification.event != NotificationEvent.OPENED:
+        opening = f"<{_opening_key(notification)[:40]}@{site}>"
+        headers["In-Reply-To"] = headers["References"] = opening
     return headers
+
+
+def _opening_key(notification: Notification) -> str:
+    """The key of the message in which the recipient read of the opening first."""
+    key = notification_key(
+        incident=notification.incident_id,
+        run=None,
+        event=NotificationEvent.OPENED,
+        discriminator="",
+        channel=MAIL,
+        recipient=notification.recipient,
+    )
+    bundles = Notification.objects.filter(key=key, bundle__isnull=False)
+    return bundles.values_list("bundle__key", flat=True).first() or key

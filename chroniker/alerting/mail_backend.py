@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, cast
 
 from django.conf import settings
@@ -33,4 +34,8 @@ def connect() -> BaseEmailBackend:
 def _site_backend() -> BaseEmailBackend:
     if hasattr(settings, "MAILERS"):
         return mail.mailers.default
-    return mail.get_connection(fail_silently=False)
+    with warnings.catch_warnings():
+        # Deprecated from Django 6.1 on, which tells the site so by itself.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return mail.get_connection(fail_silently=False)

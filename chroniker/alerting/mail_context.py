@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from zoneinfo import ZoneInfo
 
-from chroniker.enums import IncidentKind, NotificationEvent, RunStatus, Severity, Stream
+from django.contrib.auth import get_user_model
+
+from chroniker.enums import NotificationEvent, RunStatus, Stream
 from chroniker.masking import Masker
-from chroniker.models import Notification, OutputChunk
+from chroniker.models import Digest, Job, Notification, OutputChunk
+from chroniker.models.job import site_timezone
 
-from .links import admin_link, runbook_link, site_url
-from .text import escape_controls, one_line
-
-MailContext = dict[str, Any]
-"""The variables of a template, whose values have any type."""
+from .incident_context import MailContext, bundle_context, incident_context, parse_time
+from .links import admin_link, job_pages, runbook_link, site_url
+from .recipients import MAIL
+from .text import escape_controls, one_line, zone_or_utc
 
 TAIL_LINES = 20
 _TAIL_CHARACTERS = 16_000
@@ -37,9 +38,9 @@ def build_context(notification: Notification, masker: Masker) -> MailContext:
         "event_label": notification.get_event_display(),
         "notification": notification,
         "job": job,
-        "job_name": line(job.name) if job else "",
+        "job_name": line(job.name if job else facts.get("job") or ""),
         "job_url": admin_link(job),
-        "command": line(job.command) if job else "",
+        "command": line(_command_of(job)) if job else "",
         "description": block(job.description, 1000) if job else "",
         "runbook_url": runbook_link(job),
         "run": run,
@@ -50,6 +51,12 @@ def build_context(notification: Notification, masker: Masker) -> MailContext:
         "host": "",
         "severity": "",
     }
+    zone = zone_of(notification)
+    context |= {
+        "zone": zone.key,
+        "pages": job_pages(job),
+        "team": line(incident.team if incident else job.team if job else ""),
+    }
     if run is not None:
         context["host"] = line(run.ran_on or run.host)
         context["status"] = RunStatus(run.status).label
@@ -57,37 +64,24 @@ def build_context(notification: Notification, masker: Masker) -> MailContext:
         if run.status != RunStatus.SUCCEEDED:
             context["tail_stream"], context["tail"] = tail_of(run.pk, masker)
     if incident is not None:
-        severity = facts.get("severity", incident.severity)
-        resolved_at = facts.get("resolved_at")
-        context |= {
-            "incident": incident,
-            "incident_url": admin_link(incident),
-            "kind": incident.kind,
-            "kind_label": IncidentKind(incident.kind).label,
-            "severity": severity,
-            "severity_label": Severity(severity).label,
-            "summary": block(facts.get("summary", incident.summary)),
-            "resolution": block(facts.get("resolution") or ""),
-            "occurrences": facts.get("occurrences", incident.occurrences),
-            "opened_at": incident.opened_at,
-            "last_seen_at": _parse_time(facts.get("last_seen_at")),
-            "resolved_at": _parse_time(resolved_at),
-            "host": context["host"] or line(incident.host),
-            "placement": line(incident.host),
-            "headline": line(facts.get("summary", incident.summary)),
-        }
+        if incident.job_id == notification.job_id:
+            incident.job = job  # loaded already, and it may have been deleted since
+        context |= incident_context(notification, incident, masker)
+        context["host"] = context["host"] or context["placement"]
+    if notification.event == NotificationEvent.BUNDLE:
+        context |= bundle_context(notification, masker)
     if notification.event == NotificationEvent.DIGEST:
         context |= {
-            "since": _parse_time(facts.get("since")),
-            "until": _parse_time(facts.get("until")),
+            "since": parse_time(facts.get("since")),
+            "until": parse_time(facts.get("until")),
             "more": facts.get("more", False),
             "incidents": [
                 entry
                 | {
                     "job": line(entry["job"]),
                     "summary": line(entry["summary"]),
-                    "opened_at": _parse_time(entry["opened_at"]),
-                    "resolved_at": _parse_time(entry["resolved_at"]),
+                    "opened_at": parse_time(entry["opened_at"]),
+                    "resolved_at": parse_time(entry["resolved_at"]),
                 }
                 for entry in facts.get("incidents", [])
             ],
@@ -95,8 +89,21 @@ def build_context(notification: Notification, masker: Masker) -> MailContext:
     return context
 
 
-def _parse_time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def _command_of(job: Job) -> str:
+    """The command without its arguments, which may contain secrets; nothing for a monitor's."""
+    return job.command if job.failures_open_incidents else ""
+
+
+def zone_of(notification: Notification) -> ZoneInfo:
+    """The time zone of the recipient's digest, else the job's, else the site's."""
+    if notification.channel == MAIL and notification.recipient:
+        field = get_user_model().get_email_field_name()
+        owner = {f"user__{field}__iexact": notification.recipient}
+        chosen = Digest.objects.filter(**owner).values_list("timezone", flat=True).first()
+        if chosen:
+            return zone_or_utc(chosen)
+    job = notification.job
+    return zone_or_utc(job.timezone if job else site_timezone())
 
 
 def tail_of(run: int, masker: Masker) -> tuple[str, str]:

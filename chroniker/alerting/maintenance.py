@@ -17,9 +17,12 @@ _REVIEW_INTERVAL = timedelta(minutes=5)
 """How often a muted incident is reviewed, in case its window is shortened."""
 
 
-def maintenance_ends_at(job: Job, now: datetime) -> datetime | None:
-    """The end of the last window that mutes the job now; None if no window does."""
-    covering = Maintenance.objects.active(now).covering(job.pk)
+def maintenance_ends_at(job: Job | None, now: datetime) -> datetime | None:
+    """The end of the last window that mutes the job now; None if no window does.
+
+    What is of no job, such as a silent host, is muted by windows for all jobs only.
+    """
+    covering = Maintenance.objects.active(now).covering(job.pk if job else None)
     end: datetime | None = covering.aggregate(end=Max("ends_at"))["end"]
     return end
 

@@ -10,6 +10,7 @@ from chroniker.db.alias import on_commit
 from chroniker.enums import NotificationEvent
 from chroniker.models import Incident, Job, Notification, Run
 
+from .holding import first_attempts
 from .recipients import Recipient
 
 
@@ -62,6 +63,9 @@ def enqueue(
     A notification that was written before is not written again. ``discriminator`` distinguishes
     notifications that are otherwise the same, such as two reminders.
     """
+    chosen = list(recipients)
+    severity = incident.severity if incident else ""
+    times = first_attempts(chosen if incident else (), event, severity, now)
     rows = [
         Notification(
             job=job,
@@ -80,9 +84,9 @@ def enqueue(
             ),
             facts=dict(facts or {}),
             created_at=now,
-            next_attempt_at=now,
+            next_attempt_at=times.get((channel, recipient), now),
         )
-        for channel, recipient in recipients
+        for channel, recipient in chosen
     ]
     if rows:
         Notification.objects.bulk_create(rows, ignore_conflicts=True)

@@ -7,10 +7,11 @@ from functools import partial
 
 from chroniker.conf import conf
 from chroniker.db.transactions import run_transaction
-from chroniker.enums import IncidentKind, Severity
+from chroniker.enums import IncidentKind
 from chroniker.models import JobState
 
 from .incidents import open_or_update
+from .text import local_text
 
 _BATCH = 100
 """The maximum per tick: each costs a few statements, and the tick must renew its leases."""
@@ -31,8 +32,15 @@ def _open_if_overdue(state: JobState, due_before: datetime, now: datetime) -> No
     mine = JobState.objects.due(due_before).filter(pk=state.pk, overdue_incident=False)
     if not mine.update(overdue_incident=True):
         return
+    job = state.job
+    summary = overdue_summary(state)
+    open_or_update(job, state.host, IncidentKind.OVERDUE, job.alert_severity, summary, now)
+
+
+def overdue_summary(state: JobState) -> str:
+    """Since when it is due, in the job's time zone, and why it does not start."""
     hostname = state.job.hostname
     who = f"host {hostname}" if hostname not in ("", "*") else state.host or "any host"
-    due = f"Due at {state.due_at:%Y-%m-%d %H:%M:%S}Z" if state.due_at else "Due"
-    summary = f"{due}, and not started by {who}."
-    open_or_update(state.job, state.host, IncidentKind.OVERDUE, Severity.WARNING, summary, now)
+    due = f"Due at {local_text(state.due_at, state.job.timezone)}" if state.due_at else "Due"
+    why = f": {state.blocked_detail}" if state.blocked_detail else "."
+    return f"{due}, and not started by {who}{why}"

@@ -9,9 +9,10 @@ from chroniker.enums import NotificationEvent
 from chroniker.models import Incident, Notification
 
 OPENING_WAIT = timedelta(seconds=15)
-"""How long a recovery waits, at least, for the notification of its incident."""
+"""How long an end waits, at least, for the notification of its incident."""
 
 _OPENINGS = (NotificationEvent.OPENED, NotificationEvent.FLAPPING)
+_ENDS = (NotificationEvent.RESOLVED, NotificationEvent.CLOSED)
 _OBSOLETE_ONCE_RESOLVED = (NotificationEvent.REMINDER, NotificationEvent.WORSENED)
 
 
@@ -35,7 +36,7 @@ def check_relevance(notification: Notification, now: datetime) -> Postpone | Dro
     if incident is None:
         return None
     event = notification.event
-    if event == NotificationEvent.RESOLVED:
+    if event in _ENDS:
         return _check_opening(notification, incident, now)
     if event in _OBSOLETE_ONCE_RESOLVED and incident.resolved_at is not None:
         return Drop("The incident was resolved before this could be sent.")
@@ -47,13 +48,16 @@ def check_relevance(notification: Notification, now: datetime) -> Postpone | Dro
 def _check_opening(
     notification: Notification, incident: Incident, now: datetime
 ) -> Postpone | Drop | None:
-    """A recovery is sent after an earlier notification of its incident, and never without one."""
+    """An end is sent after an earlier notification of its incident, and never without one."""
     earlier = Notification.objects.filter(
         incident=incident, channel=notification.channel, recipient=notification.recipient
-    ).exclude(event=NotificationEvent.RESOLVED)
+    ).exclude(event__in=_ENDS)
     if earlier.filter(sent_at__isnull=False).exists():
         return None
-    opening = earlier.pending().filter(event__in=_OPENINGS).order_by("pk").last()
+    waiting = earlier.undelivered().filter(event__in=_OPENINGS).select_related("bundle")
+    opening = waiting.order_by("pk").last()
+    if opening is not None and opening.bundle is not None:
+        opening = opening.bundle
     if opening is None or opening.next_attempt_at is None:
         return Drop("The opening of the incident was never sent.")
     soon = now + OPENING_WAIT

@@ -1,6 +1,9 @@
-"""Make text from jobs safe for email headers, terminals and pages."""
+"""Make text from jobs safe for email headers, terminals and pages; and times for people."""
 
 from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 _UNSAFE = (
     *range(0x20), 0x7F, *range(0x80, 0xA0),  # control characters, ESC among them
@@ -26,3 +29,16 @@ def one_line(text: str, max_length: int = 200) -> str:
 def storable(text: str) -> str:
     """Remove NUL and surrogates, which databases reject, and shorten to 500 characters."""
     return text.replace("\0", "").encode("utf-8", "backslashreplace").decode()[:500]
+
+
+def zone_or_utc(name: str) -> ZoneInfo:
+    """The time zone of this name; UTC if there is none."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return ZoneInfo("UTC")
+
+
+def local_text(moment: datetime, zone: str) -> str:
+    """A time in a zone, with the name of the zone: ``2026-03-01 13:00 CET``."""
+    return f"{moment.astimezone(zone_or_utc(zone)):%Y-%m-%d %H:%M %Z}"

@@ -54,10 +54,13 @@ def build_payload(notification: Notification, masker: Masker) -> dict[str, objec
     job_payload = job and {
         "id": job.pk,
         "name": masker.mask_text(job.name),
+        "team": job.team,
+        "severity": job.alert_severity,
         "url": admin_link(job),
     }
+    topic = "incident." if incident else "run." if run else ""
     return {
-        "type": f"{'incident' if incident else 'run'}.{notification.event}",
+        "type": f"{topic}{notification.event}",
         "timestamp": notification.created_at.isoformat(),
         "data": {
             "job": job_payload,
@@ -76,10 +79,13 @@ def _incident_payload(
         "id": incident.pk,
         "kind": incident.kind,
         "host": incident.host,
+        "team": incident.team,
+        "job_name": masker.mask_text(facts.get("job") or incident.job_name),
         "severity": facts.get("severity", incident.severity),
         "summary": masker.mask_text(facts.get("summary", incident.summary)),
         "opened_at": incident.opened_at.isoformat(),
         "resolved_at": facts.get("resolved_at"),
+        "ended_by": facts.get("ended_by", ""),
         "resolution": masker.mask_text(facts.get("resolution") or ""),
         "occurrences": facts.get("occurrences", incident.occurrences),
         "url": admin_link(incident),

@@ -1,4 +1,4 @@
-"""Incidents: what is wrong with a job, and for how long."""
+"""Incidents: what is wrong with a job or a host, and for how long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models import Case, Exists, Expression, F, OuterRef, When
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.db.querysets import PrimaryQuerySet
-from chroniker.enums import IncidentKind, Severity
+from chroniker.enums import IncidentEnd, IncidentKind, Severity
 
 from .job import Job
 from .run import Run
@@ -24,12 +24,16 @@ class IncidentQuerySet(PrimaryQuerySet["Incident"]):
         """Not resolved."""
         return self.filter(resolved_at__isnull=True)
 
-    def of_placement(self, job: int, host: str, kind: str) -> IncidentQuerySet:
+    def announced(self) -> IncidentQuerySet:
+        """Those of which people were notified, or would have been if anyone had subscribed."""
+        return self.filter(muted=False, flapping=False, cause=None).exclude(notified_severity="")
+
+    def of_placement(self, job: int | None, host: str, kind: str) -> IncidentQuerySet:
         """Those of one job, placement and kind: at most one of them is open."""
         return self.filter(job=job, host=host, kind=kind)
 
     def without_host(self) -> IncidentQuerySet:
-        """Open, on a host that is retired or was deleted: nothing there can recover."""
+        """Open, on or about a host that is retired or was deleted: nothing can recover."""
         active = Host.objects.active().filter(name=OuterRef("host"))
         return self.open().exclude(host="").exclude(Exists(active))
 
@@ -39,9 +43,20 @@ class IncidentQuerySet(PrimaryQuerySet["Incident"]):
 
 
 class Incident(models.Model):
-    """A problem of a job, open until the job recovers or the problem no longer applies."""
+    """A problem of a job or a host, open until it is gone or no longer applies."""
 
-    job = models.ForeignKey(Job, models.CASCADE, related_name="incidents", verbose_name=_("job"))
+    job = models.ForeignKey(
+        Job,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="incidents",
+        verbose_name=_("job"),
+        help_text=_("Empty if the incident is of a host, or the job was deleted."),
+    )
+    job_name = models.CharField(max_length=200, blank=True, editable=False)
+    """The name of the job when it opened: the job may be renamed or deleted."""
+    team = models.CharField(_("team"), max_length=100, blank=True)
     host = models.CharField(
         _("placement"),
         max_length=255,
@@ -55,7 +70,19 @@ class Incident(models.Model):
     last_seen_at = models.DateTimeField(_("last seen"))
     occurrences = models.PositiveIntegerField(_("occurrences"), default=1)
     resolved_at = models.DateTimeField(_("resolved"), null=True, blank=True)
+    ended_by = models.CharField(
+        _("ended by"), max_length=12, choices=IncidentEnd, blank=True, editable=False
+    )
     resolution = models.CharField(_("resolution"), max_length=500, blank=True)
+    cause = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="folded",
+        verbose_name=_("cause"),
+        help_text=_("The incident that explains this one, and that people were notified of."),
+    )
     first_run = models.ForeignKey(
         Run, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("first run")
     )
@@ -85,8 +112,15 @@ class Incident(models.Model):
         related_name="+",
         verbose_name=_("acknowledged by"),
     )
+    note = models.TextField(
+        _("note"), blank=True, help_text=_("What the person who acknowledged it wrote.")
+    )
     next_review_at = models.DateTimeField(null=True, blank=True)
     """When a tick reviews it: a reminder is due, or a window or flapping may have ended."""
+    remind_at = models.DateTimeField(null=True, blank=True)
+    """When the next reminder is due. A review may be earlier."""
+    snapshot = models.JSONField(_("snapshot"), default=dict, blank=True, editable=False)
+    """What the host and the database did when it opened; see :mod:`chroniker.alerting.snapshot`."""
 
     open_placement = models.GeneratedField(
         expression=Case(When(resolved_at__isnull=True, then=F("host"))),
@@ -95,6 +129,13 @@ class Incident(models.Model):
     )
     """The placement while the incident is open, otherwise NULL. Unique with job and kind, it makes
     every database reject a second open incident; MariaDB ignores a conditional constraint."""
+    open_host = models.GeneratedField(
+        expression=Case(When(resolved_at__isnull=True, kind=IncidentKind.HOST, then=F("host"))),
+        output_field=models.CharField(max_length=255, null=True),
+        db_persist=True,
+        unique=True,
+    )
+    """The same for incidents of hosts, which have no job."""
 
     objects = IncidentQuerySet.as_manager()
 
@@ -115,8 +156,15 @@ class Incident(models.Model):
         )
 
     def __str__(self) -> str:
-        where = f" on {self.host}" if self.host else ""
-        return f"{self.job}{where}: {self.get_kind_display()}"
+        return f"{self.subject}: {self.get_kind_display()}"
+
+    @property
+    def subject(self) -> str:
+        """What the incident is about: the job, with its placement if it has one, or the host."""
+        if self.kind == IncidentKind.HOST:
+            return self.host
+        name = self.job.name if self.job else self.job_name
+        return f"{name} on {self.host}" if self.host else name
 
     @property
     def is_open(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import models
-from django.db.models import Expression
+from django.db.models import Expression, Q
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.db.querysets import PrimaryQuerySet
@@ -22,6 +22,11 @@ class NotificationQuerySet(PrimaryQuerySet["Notification"]):
     def pending(self) -> NotificationQuerySet:
         """Neither sent nor dropped."""
         return self.filter(next_attempt_at__isnull=False)
+
+    def undelivered(self) -> NotificationQuerySet:
+        """Pending, or waiting in a bundle that is."""
+        waiting = Q(bundle__next_attempt_at__isnull=False, sent_at=None)
+        return self.filter(Q(next_attempt_at__isnull=False) | waiting)
 
     def due(self, now: datetime | Expression) -> NotificationQuerySet:
         """To be sent now. A claimed one is not due until its claim expires."""
@@ -44,7 +49,7 @@ class Notification(models.Model):
 
     job = models.ForeignKey(
         Job,
-        models.CASCADE,
+        models.SET_NULL,
         null=True,
         blank=True,
         related_name="notifications",
@@ -71,6 +76,16 @@ class Notification(models.Model):
     the same for each attempt."""
     facts = models.JSONField(default=dict, blank=True, editable=False)
     """The state of the incident when the message was written; the incident itself may change."""
+    bundle = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="members",
+        verbose_name=_("bundle"),
+    )
+    """The message that lists this one, and is sent instead of it."""
     created_at = models.DateTimeField(_("created"))
     next_attempt_at = models.DateTimeField(
         _("next attempt"), null=True, blank=True, help_text=_("Empty once it is sent or dropped.")
@@ -97,6 +112,9 @@ class Notification(models.Model):
         indexes = (
             models.Index(fields=["next_attempt_at"], name="chroniker_notification_next"),
             models.Index(fields=["created_at"], name="chroniker_notification_made"),
+            models.Index(
+                fields=["recipient", "channel", "created_at"], name="chroniker_notification_to"
+            ),
         )
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from chroniker.alerting.relevance import OPENING_WAIT
 from chroniker.models import Counter, Notification
 from tests.factories import NOON, make_incident, make_notification
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 CLAIM_ENDS = NOON + timedelta(seconds=80)
 MAX_AGE = timedelta(days=7)

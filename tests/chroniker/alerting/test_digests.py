@@ -14,7 +14,7 @@ from tests.factories import NOON, make_incident, make_job, make_subscribed_job
 from tests.support.mail_server import MailServer, html_of, text_of
 from tests.support.timeline import START, Timeline
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 
 def test_digest_covers_a_day_and_goes_only_to_its_subscriber(mail_server: MailServer) -> None:

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from chroniker.alerting.incidents import close, open_or_update, resolve
 from chroniker.db.transactions import run_transaction
-from chroniker.enums import IncidentKind
+from chroniker.enums import IncidentEnd, IncidentKind
 from chroniker.models import Incident, Job, JobState, Maintenance, Notification
 from chroniker.signals import incident_opened, incident_resolved
 from tests.factories import (
@@ -269,7 +269,7 @@ def test_closing_clears_the_flag_of_its_kind_and_placement(kind: str, flags: Any
     for host in ("", "web1"):
         make_job_state(job, host=host, failing_incident=True, overdue_incident=True)
     incident = make_incident(job, kind=kind)
-    close(incident, "it no longer applies", START)
+    close(incident, IncidentEnd.CHANGED, "it no longer applies", START)
     names = ("failing_incident", "overdue_incident")
     states = JobState.objects.filter(job=job)
     assert states.filter(host="").values_list(*names).get() == flags

@@ -21,7 +21,7 @@ from tests.factories import (
     make_subscribed_job,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 SECRET = "canary-of-settings-1"
 MASKER = Masker([SECRET])

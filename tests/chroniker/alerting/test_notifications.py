@@ -10,8 +10,8 @@ import pytest
 from chroniker.alerting.notifications import (
     next_reminder_at,
     notify,
+    notify_ended,
     notify_opened_late,
-    notify_resolved,
     notify_success,
 )
 from chroniker.enums import NotificationEvent
@@ -46,6 +46,7 @@ def test_notification_keeps_the_facts_of_its_moment() -> None:
     assert notification.facts == {
         "severity": "warning", "summary": "80 %", "occurrences": 3,
         "last_seen_at": NOON.isoformat(), "resolution": "", "resolved_at": None,
+        "job": incident.job and incident.job.name, "ended_by": "",
     }  # fmt: skip
     assert (notification.job, notification.incident) == (incident.job, incident)
     assert (notification.event, notification.channel) == ("opened", "mail")
@@ -83,7 +84,7 @@ def test_late_opening_reports_the_severity_of_now() -> None:
     incident = make_incident(make_subscribed_job(reminder_hours=3), severity="warning")
     notify_opened_late(incident, NOON)
     assert incident.notified_severity == "warning"
-    assert incident.next_review_at == NOON + timedelta(hours=3)
+    assert incident.remind_at == NOON + timedelta(hours=3)
     assert [each.event for each in written()] == ["opened"]
 
 
@@ -93,7 +94,7 @@ def test_recovery_is_reported_to_whoever_knows_of_the_problem(event: str) -> Non
     make_notification(incident, "1", event=event, recipient="cleo@example.com")
     make_notification(incident, "2", event=event, channel="site.Chat", recipient="")
     make_notification(incident, "3", event="opened", channel="site.Chat", recipient="")
-    notify_resolved(incident, incident, NOON)
+    notify_ended(incident, incident, NOON)
     found = {(each.channel, each.recipient) for each in written(event="resolved")}
     assert found == {("mail", "cleo@example.com"), ("site.Chat", "")}
     assert len(written(event="resolved")) == 2
@@ -102,7 +103,7 @@ def test_recovery_is_reported_to_whoever_knows_of_the_problem(event: str) -> Non
 def test_recovery_is_not_reported_if_the_problem_was_dropped() -> None:
     incident = make_incident(make_subscribed_job(), resolved_at=NOON)
     make_notification(incident, "1", dropped_at=NOON, next_attempt_at=None)
-    notify_resolved(incident, incident, NOON)
+    notify_ended(incident, incident, NOON)
     assert written(event="resolved") == []
 
 
@@ -112,7 +113,7 @@ def test_recovery_after_flapping_has_the_facts_of_the_last_incident() -> None:
     announced = make_incident(job, resolved_at=NOON - MINUTE, last_run=first)
     resolved = make_incident(job, resolved_at=NOON, resolution="ok", last_run=last)
     make_notification(announced, "1", event="flapping")
-    notify_resolved(announced, resolved, NOON)
+    notify_ended(announced, resolved, NOON)
     (notification,) = written(event="resolved")
     assert (notification.incident, notification.run) == (announced, last)
     assert notification.facts["resolution"] == "ok"

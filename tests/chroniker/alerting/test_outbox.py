@@ -188,7 +188,7 @@ def test_disabled_job_has_no_open_incident(mail_server: MailServer) -> None:
     Job.objects.filter(pk=job.pk).update(enabled=False)
     plan_changed_jobs(timeline.now)
     timeline.send()
-    assert mail_server.event_names() == ["opened", "resolved"]
+    assert mail_server.event_names() == ["opened", "closed"]
     assert "disabled" in Incident.objects.get().resolution
     assert not timeline.state(job).failing_incident
 

@@ -62,7 +62,7 @@ def test_changed_definition_resolves_the_incident(mail_server: MailServer) -> No
     Job.objects.filter(pk=job.pk).update(hostname="web1")
     plan_changed_jobs(timeline.now)
     timeline.send()
-    assert mail_server.event_names() == ["opened", "resolved"]
+    assert mail_server.event_names() == ["opened", "closed"]
     assert "changed" in Incident.objects.get().resolution
     assert not timeline.state(job).overdue_incident
 
@@ -76,7 +76,8 @@ def test_blocked_job_is_not_overdue(why: str) -> None:
             Job.objects.filter(pk=job.pk).update(enabled=False)
             plan_changed_jobs(timeline.now)
         case "dependency":
-            JobDependency.objects.create(downstream=job, upstream=make_job())
+            upstream = make_job(schedule="@every 9h", created_at=START)
+            JobDependency.objects.create(downstream=job, upstream=upstream)
             plan_changed_jobs(timeline.now)
         case "maintenance":
             Maintenance.objects.create(
@@ -174,7 +175,10 @@ def test_overdue_check_needs_two_queries(jobs: int) -> None:
     )
     Timeline()
     long_ago = datetime.now(UTC) - timedelta(hours=3)
-    Host.objects.filter(name="web1").update(up_since=long_ago, last_tick_at=datetime.now(UTC))
+    moment = datetime.now(UTC)
+    Host.objects.filter(name="web1").update(
+        up_since=long_ago, last_tick_at=moment, hosts_reviewed_at=moment
+    )
     with CaptureQueriesContext(connection) as captured:
         assert record_heartbeat("web1").overdue
     assert len(captured) == 2
@@ -195,7 +199,7 @@ def test_summary_says_when_it_was_due_and_who_should_have_started_it(
     make_job(hostname=hostname, **DUE)
     Timeline().advance(minutes=10).evaluate_incidents()
     incident = Incident.objects.get()
-    assert incident.summary == f"Due at 2026-03-01 12:00:00Z, and not started by {who}."
+    assert incident.summary == f"Due at 2026-03-01 12:00 UTC, and not started by {who}."
     assert (incident.kind, incident.severity, incident.host) == ("overdue", "warning", host)
     assert incident.opened_at == START + timedelta(minutes=10)
 

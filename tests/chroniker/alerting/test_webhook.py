@@ -135,12 +135,16 @@ def test_payload_of_an_incident(settings: Any) -> None:
         "type": "incident.opened",
         "timestamp": NOON.isoformat(),
         "data": {
-            "job": {"id": job.pk, "name": "till", "url": f"{admin}/job/{job.pk}/change/"},
+            "job": {
+                "id": job.pk, "name": "till", "team": "", "severity": "warning",
+                "url": f"{admin}/job/{job.pk}/change/",
+            },
             "runbook_url": "https://wiki.example.com/till",
             "incident": {
                 "id": incident.pk, "kind": "condition", "host": "web1", "severity": "warning",
                 "summary": "80 %", "opened_at": NOON.isoformat(), "resolved_at": None,
-                "resolution": "", "occurrences": 3,
+                "team": "", "job_name": "till", "ended_by": "", "resolution": "",
+                "occurrences": 3,
                 "url": f"{admin}/incident/{incident.pk}/change/",
             },
             "run": None,
@@ -181,4 +185,4 @@ def test_every_text_of_the_payload_is_masked() -> None:
     notify(NotificationEvent.OPENED, incident, NOON)
     payload = build_payload(Notification.objects.get(), Masker([secret]))
     assert secret not in json.dumps(payload)
-    assert json.dumps(payload).count("********") == 4
+    assert json.dumps(payload).count("********") == 5

@@ -1,0 +1,97 @@
+"""What follows when people change a job or its subscribers, or delete it.
+
+Receivers of Django's signals. They connect without access to the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.db.models import F, Q
+from django.db.models.signals import m2m_changed, post_save, pre_delete
+from django.utils.timezone import now as utc_now
+
+from chroniker.db.transactions import run_transaction
+from chroniker.enums import NotificationEvent
+from chroniker.models import Incident, Job
+
+
+def connect() -> None:
+    """Connect the receivers."""
+    connect_model(Job)
+    for field in ("subscribers", "subscriber_groups"):
+        through = getattr(Job, field).through
+        m2m_changed.connect(notify_subscribers, sender=through, dispatch_uid=f"chroniker.{field}")
+    groups = getattr(get_user_model(), "groups", None)
+    if groups is not None and apps.is_installed("django.contrib.auth"):
+        m2m_changed.connect(notify_members, sender=groups.through, dispatch_uid="chroniker.members")
+
+
+def connect_model(model: type[Job]) -> None:
+    """Connect the receivers of jobs to a model: Django sends signals of a proxy for itself only."""
+    label = model._meta.label_lower
+    pre_delete.connect(close_incidents, sender=model, dispatch_uid=f"chroniker.close.{label}")
+    post_save.connect(review_failures, sender=model, dispatch_uid=f"chroniker.review.{label}")
+
+
+def close_incidents(sender: object, instance: Job, **kwargs: object) -> None:
+    """Close the incidents of a job that is about to be deleted, in the same transaction."""
+    from .failing import close_deleted
+
+    close_deleted(instance, utc_now())
+
+
+def review_failures(
+    sender: object, instance: Job, created: bool, raw: bool = False, **kwargs: object
+) -> None:
+    """Open or close incidents after a change of ``failures_before_alert``."""
+    from .failing import review_threshold
+
+    if not created and not raw:
+        review_threshold(instance, utc_now())
+
+
+def notify_subscribers(
+    sender: object,
+    instance: Any,  # a job; or a user or a group, whose job relation was changed
+    action: str,
+    reverse: bool,
+    pk_set: Collection[int] | None,
+    **kwargs: object,
+) -> None:
+    """Send new subscribers the openings of what is open."""
+    if action == "post_add" and pk_set:
+        _notify(Q(job__in=pk_set) if reverse else Q(job=instance.pk))
+
+
+def notify_members(
+    sender: object,
+    instance: Any,  # a user; or a group, whose members were changed
+    action: str,
+    reverse: bool,
+    pk_set: Collection[int] | None,
+    **kwargs: object,
+) -> None:
+    """Send new members of a group the openings of what is open."""
+    if action == "post_add" and pk_set:
+        groups = {instance.pk} if reverse else set(pk_set)
+        subscribed = Job.objects.filter(subscriber_groups__in=groups).order_by()
+        _notify(Q(job__in=subscribed.values("pk")))
+
+
+def _notify(of_jobs: Q) -> None:
+    def notify_all() -> None:
+        from .notifications import notify
+
+        now = utc_now()
+        found = Incident.objects.open().announced().filter(of_jobs)
+        found.update(occurrences=F("occurrences"))  # write first
+        for incident in found.select_related("job"):
+            # Whoever has received the opening does not get it again.
+            notify(NotificationEvent.OPENED, incident, now)
+
+    if Incident.objects.open().announced().filter(of_jobs).exists():
+        run_transaction(notify_all)
