@@ -1,4 +1,4 @@
-"""``python -m dashboards.build [--check]``: write the dashboards' JSON, and pictures of them.
+"""``python -m dashboards.build [--check]``: write the dashboards' JSON, pictures, and alerts.
 
 The files are committed, so that a site does not need the SDK. A test checks that they are up to
 date.
@@ -14,7 +14,7 @@ from typing import TypeAlias, cast
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from . import fleet, hosts, job, layout, monitors
+from . import fleet, grafana_alerts, hosts, job, layout, monitors
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | float | bool | None"
 
@@ -25,7 +25,7 @@ BOARDS = (fleet, job, monitors, hosts)
 
 def files() -> dict[Path, str]:
     """Return the files to write, with their content."""
-    found: dict[Path, str] = {}
+    found = {grafana_alerts.TARGET: grafana_alerts.render()}
     for module in BOARDS:
         tidy = _tidy(json.loads(json.dumps(module.build(), cls=JSONEncoder)))
         board = cast(layout.BoardJSON, tidy)
@@ -36,13 +36,22 @@ def files() -> dict[Path, str]:
     return found
 
 
+_UNKNOWN = {"auto", "auto_min", "auto_count", "allowCustomValue", "definition"}
+"""What the SDK writes for each variable, and no type of Grafana's schema has."""
+
+
 def _tidy(part: JSON) -> JSON:
-    """Drop the SDK's default placement: links and annotations belong at the top, not in a menu."""
+    """Drop what Grafana does not know, and the SDK's default placement.
+
+    Links and annotations belong at the top, not in a menu.
+    """
     if isinstance(part, dict):
+        is_variable = "skipUrlSync" in part
         return {
             name: _tidy(value)
             for name, value in part.items()
-            if name != "placement" or value != "inControlsMenu"
+            if (name != "placement" or value != "inControlsMenu")
+            and not (is_variable and name in _UNKNOWN)
         }
     return [_tidy(item) for item in part] if isinstance(part, list) else part
 
@@ -61,8 +70,8 @@ def main(argv: list[str]) -> int:
         for path in (outdated := outdated_files()):
             print(f"{path} is outdated. Run: python -m dashboards.build", file=sys.stderr)
         return bool(outdated)
-    IMAGES.mkdir(exist_ok=True)
     for path, text in files().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     return 0
 

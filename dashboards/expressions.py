@@ -16,8 +16,11 @@ LATE_SECONDS = 300
 SILENT_SECONDS = 300
 """When a host is silent: the same as ChronikerHostNotTicking."""
 RESOLUTIONS = {"1h": "1m", "1d": "10m", "7d": "1h"}
-"""Window of a subquery: its resolution."""
+"""Window of a subquery: its resolution. Two steps are needed; until a new site has them, the next
+shorter window is shown."""
 DEPENDENCY = 'reason="dependency"'
+WHOLE = 'series=""'
+"""Selects the severity of a monitor, not those of its groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +51,39 @@ class Scope:
 
     def increase(self, labels: str, name: str, window: str, where: str = "") -> str:
         """The increase of a counter in a window, correct even if replicas start and stop in it."""
-        return f"increase({self._subquery(labels, name, window, where)})"
+        return self._over_window("increase", labels, name, window, where)
 
     def quantile(self, quantile: float, labels: str, name: str, window: str) -> str:
         """A quantile of a histogram; no series if there were no observations.
 
         The buckets of hosts are added up; those of replicas are not.
         """
-        rate = f"rate({self._subquery('job_name, host, le', name + '_bucket', window)})"
+        rate = self._over_window("rate", "job_name, host, le", f"{name}_bucket", window)
         by = ", ".join(filter(None, (labels, "le")))
         return f"histogram_quantile({quantile:g}, sum by ({by}) ({rate})) >= 0"
+
+    def fleet_quantile(self, quantile: float, name: str, window: str) -> str:
+        """A quantile of a histogram of the whole site, which falls when a job is deleted."""
+        now, before = (
+            f"max by (le) ({self.raw(name + '_bucket')}{offset})"
+            for offset in ("", f" offset {window}")
+        )
+        return f"histogram_quantile({quantile:g}, clamp_min({now} - {before}, 0)) >= 0"
+
+    def mean(self, labels: str, name: str, window: str) -> str:
+        """The mean of a histogram or summary; no series if there were no observations."""
+        total, number = (
+            f"sum by ({labels}) ({self.increase('job_name, host', name + suffix, window)})"
+            for suffix in ("_sum", "_count")
+        )
+        return f"{total} / ({number} > 0)"
+
+    def _over_window(
+        self, function: str, labels: str, name: str, window: str, where: str = ""
+    ) -> str:
+        windows = list(RESOLUTIONS)[: list(RESOLUTIONS).index(window) + 1]
+        found = (f"{function}({self._subquery(labels, name, w, where)})" for w in windows[::-1])
+        return " or ".join(found) if len(windows) == 1 else f"({' or '.join(found)})"
 
     def _subquery(self, labels: str, name: str, window: str, where: str = "") -> str:
         """A counter over a window. The replicas are merged at each step, because a new replica
@@ -84,9 +110,11 @@ class JobExpressions:
         self.enabled = f"{job('chroniker_job_enabled')} == 1"
         self.running = f"{placement('chroniker_job_running')} == 1"
         # The same as ChronikerJobFailing. Monitors are excluded: they have a severity.
+        failures = placement("chroniker_job_consecutive_failures")
         self.failing = (
-            f"({placement('chroniker_job_consecutive_failures')} > 0)"
-            f" >= on (job_name) group_left () {job('chroniker_job_failures_before_alert')}"
+            f"({failures} > 0) unless"
+            f" ({failures} < on (job_name) group_left ()"
+            f" {job('chroniker_job_failures_before_alert')})"
             f" and on (job_name) {self.enabled}"
             f" unless on (job_name) {job('chroniker_monitor_info')}"
         )
@@ -128,4 +156,6 @@ def success_ratio(scope: Scope, window: str) -> str:
     failures = scope.increase("job_name, host, reason", "chroniker_job_failures_total", window)
     runs = scope.increase("job_name, host", "chroniker_job_runs_total", window)
     interrupted = scope.increase("job_name, host", "chroniker_job_interrupted_runs_total", window)
-    return f"clamp_min(1 - sum({failures}) / (sum({runs}) - sum({interrupted}) > 0), 0)"
+    # With CHRONIKER_METRICS_DETAIL "low", a counter is absent while it is 0.
+    failed, ended = f"(sum({failures}) or 0 * sum({runs}))", f"sum({runs})"
+    return f"clamp_min(1 - {failed} / ({ended} - (sum({interrupted}) or 0 * {ended}) > 0), 0)"

@@ -14,6 +14,7 @@ from .panels import (
     Column,
     Line,
     Row,
+    alert_list,
     chart,
     green_from,
     ranking,
@@ -26,7 +27,7 @@ ALL = e.Scope(f'{e.SITE}, job_name=~"$job_name"')
 HOSTS = e.Scope(e.SITE)
 EXPRESSIONS = e.JobExpressions(ALL)
 KEYS = {"job_name": "Job", "host": "Host"}
-MUTED = ALL.job("chroniker_job_muted")
+MUTED = f"{ALL.job('chroniker_job_muted')} or 0 * {ALL.job('chroniker_job_enabled')}"
 SECONDS_AGO = {"custom.width": 130}
 
 
@@ -36,7 +37,7 @@ def restrict_to(expression: str, jobs: str) -> str:
 
 
 def now_row() -> Row:
-    severities = f"max by (job_name, host) ({HOSTS.raw('chroniker_monitor_severity')})"
+    severities = f"max by (job_name, host) ({HOSTS.raw('chroniker_monitor_severity', e.WHOLE)})"
     silent = f"time() - {HOSTS.host('chroniker_host_last_tick_timestamp_seconds')}"
     numbers = [
         stat_panel(
@@ -149,6 +150,15 @@ def problem_row() -> Row:
     return Row(8, [(12, failing), (12, late)])
 
 
+def alert_row() -> Row:
+    firing = alert_list(
+        "Firing alerts",
+        "The alerts of the site that fire or are about to, whether Prometheus or Grafana evaluates "
+        "them. Nothing is listed if neither has the rules.",
+    )
+    return Row(8, [(24, firing)])
+
+
 def running_row() -> Row:
     progress = ALL.placement("chroniker_job_progress_ratio")
     running = table_panel(
@@ -197,6 +207,7 @@ def day_rows() -> list[Row]:
     # Recorded if the alert rules are loaded, which avoids reading a day of all histograms.
     recorded = ALL.raw("job_name:chroniker_job_duration_seconds:p95_1d")
     p95 = ALL.quantile(0.95, "job_name", "chroniker_job_duration_seconds", "1d")
+    mean = ALL.mean("job_name", "chroniker_job_duration_seconds", "1d")
     tick = HOSTS.host("chroniker_host_last_tick_timestamp_seconds")
     return [
         Row(
@@ -266,7 +277,8 @@ def day_rows() -> list[Row]:
                     chart(
                         "Missed slots per hour, by reason",
                         "Skipped slots: the previous run was still running, no host ticked, or the "
-                        "start deadline had passed. Each bar is one hour.",
+                        "start deadline had passed; or, as planned, a window paused the job or it "
+                        "waited for another one. Each bar is one hour.",
                         Line(f"sum by (reason) ({missed})", "{{reason}}"),
                         bars=True,
                         step=HOURLY,
@@ -292,8 +304,9 @@ def day_rows() -> list[Row]:
                     12,
                     ranking(
                         "Slowest jobs, one day",
-                        "95 % of the runs in the last day took at most this long (p95).",
-                        f"topk(10, {recorded} or on (job_name) {p95})",
+                        "95 % of the runs in the last day took at most this long (p95). Without "
+                        "histograms, their mean.",
+                        f"topk(10, {recorded} or on (job_name) {p95} or on (job_name) {mean})",
                         "{{job_name}}",
                         unit="s",
                         no_value="no runs",
@@ -356,7 +369,7 @@ def build() -> Dashboard:
         "chroniker-fleet",
         "Is anything wrong, right now? Every job of a site.",
         {
-            "": [now_row(), problem_row(), running_row()],
+            "": [now_row(), alert_row(), problem_row(), running_row()],
             "The day": day_rows(),
             "Every job": [every_job()],
         },
@@ -371,7 +384,7 @@ def build() -> Dashboard:
         ],
         annotations=[
             failed_runs(ALL.placement("chroniker_job_last_failure_timestamp_seconds")),
-            maintenance(f"count({MUTED} == 1)", "Maintenance"),
+            maintenance(f"count({ALL.job('chroniker_job_muted')} == 1)", "Maintenance"),
         ],
         since="now-24h",
     )

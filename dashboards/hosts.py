@@ -126,7 +126,7 @@ def tick_rows() -> list[Row]:
 def load_row() -> Row:
     cpu = ALL.increase("job_name, host", "chroniker_job_cpu_seconds_total", HOURLY)
     runs = ALL.increase("job_name, host", "chroniker_job_runs_total", HOURLY)
-    lag = ALL.quantile(0.95, "", "chroniker_job_start_lag_seconds", HOURLY)
+    lag = ALL.fleet_quantile(0.95, "chroniker_start_lag_seconds", HOURLY)
     return Row(
         7,
         [

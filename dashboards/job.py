@@ -24,6 +24,7 @@ from .panels import (
 ONE = e.Scope(f'{e.SITE}, job_name="$job_name", host=~"$host"')
 DEFINED = e.Scope(f'{e.SITE}, job_name="$job_name"')
 EXPRESSIONS = e.JobExpressions(ONE)
+MUTED = f"{DEFINED.job('chroniker_job_muted')} or 0 * {DEFINED.job('chroniker_job_enabled')}"
 DURATION = "chroniker_job_duration_seconds"
 LAG = "chroniker_job_start_lag_seconds"
 
@@ -39,7 +40,7 @@ def status() -> str:
         for value, (text, _) in STATUSES.items()
         if value
     )
-    return f"max by (job_name, host) ({numbers})"
+    return f"(max by (job_name, host) ({numbers}) or 0 * {ONE.placement('chroniker_job_running')})"
 
 
 def now_row() -> Row:
@@ -98,7 +99,8 @@ def now_row() -> Row:
             stat_panel(
                 "Consecutive failures",
                 "Failures since the last success; the maximum of all hosts.",
-                f"max({ONE.placement('chroniker_job_consecutive_failures')})",
+                f"max({ONE.placement('chroniker_job_consecutive_failures')}"
+                f" or 0 * {ONE.placement('chroniker_job_running')})",
                 thresholds=red_from(1),
             ),
         ),
@@ -129,7 +131,7 @@ def history_row() -> Row:
                     "The status of the last run over time, and when the job was running or muted.",
                     Line(status(), "last run {{host}}"),
                     Line(f"10 + {ONE.placement('chroniker_job_running')}", "running {{host}}"),
-                    Line(f"20 + {defined('chroniker_job_muted')}", "muted"),
+                    Line(f"20 + ({MUTED})", "muted"),
                     mapping={
                         **STATUSES,
                         10: ("idle", "transparent"),
@@ -146,13 +148,15 @@ def history_row() -> Row:
 def time_row() -> Row:
     duration = chart(
         "Duration",
-        "Duration of the last run, median (p50) and 95th percentile (p95) of the last day, and the "
-        "job's limits, if it has any.",
+        "Duration of the last run; median (p50), 95th percentile (p95) and mean of the last day; "
+        "and the job's limits, if it has any.",
         Line(ONE.placement("chroniker_job_last_duration_seconds"), "last {{host}}", color="blue"),
         Line(ONE.quantile(0.5, "job_name", DURATION, "1d"), "p50, one day", color="green"),
         Line(ONE.quantile(0.95, "job_name", DURATION, "1d"), "p95, one day", color="yellow"),
+        Line(ONE.mean("job_name", DURATION, "1d"), "mean, one day", color="purple"),
         Line(defined("chroniker_job_expected_seconds"), "expected", dashed=True, color="orange"),
         Line(defined("chroniker_job_timeout_seconds"), "timeout", dashed=True, color="red"),
+        Line(defined("chroniker_job_minimum_seconds"), "minimum", dashed=True, color="blue"),
         unit="s",
     )
     progress = chart(
@@ -186,8 +190,9 @@ def count_row() -> Row:
                     "Finished runs, retries of failed runs, and runs that a shutdown interrupted. "
                     "Each bar is one hour.",
                     Line(f"sum({runs})", "runs"),
-                    Line(f"sum({retries})", "retries", color="orange"),
-                    Line(f"sum({interrupted})", "interrupted", color="blue"),
+                    # Absent until the first one, or with CHRONIKER_METRICS_DETAIL "low".
+                    Line(f"sum({retries}) or 0 * sum({runs})", "retries", color="orange"),
+                    Line(f"sum({interrupted}) or 0 * sum({runs})", "interrupted", color="blue"),
                     bars=True,
                     step=HOURLY,
                 ),
@@ -221,9 +226,10 @@ def cost_row() -> Row:
     runs = ONE.increase("host", "chroniker_job_runs_total", "1d")
     lag = chart(
         "Start lag",
-        "Delay between the due time and the start of a run: median (p50) and 95th percentile (p95) "
-        "of the last day, and the start deadline, if the job has one.",
-        Line(ONE.quantile(0.5, "", LAG, "1d"), "p50, one day", color="green"),
+        "Delay between the due time and the start of a run: mean and, with "
+        'CHRONIKER_METRICS_DETAIL "high", 95th percentile (p95) of the last day, and the start '
+        "deadline, if the job has one.",
+        Line(ONE.mean("job_name", LAG, "1d"), "mean, one day", color="green"),
         Line(ONE.quantile(0.95, "", LAG, "1d"), "p95, one day", color="yellow"),
         Line(defined("chroniker_job_start_deadline_seconds"), "deadline", dashed=True, color="red"),
         unit="s",
@@ -244,19 +250,21 @@ def cost_row() -> Row:
 
 
 def definition_row() -> Row:
-    labels = "job_name, command, kind, schedule, timezone, hostname"
+    labels = "job_name, command, kind, schedule, timezone, hostname, team, severity"
     definition = table_panel(
         "Definition",
         "The job as defined in the admin.",
         Column("Command", DEFINED.by(labels, "chroniker_job_info"), label="command"),
         Column("Enabled", defined("chroniker_job_enabled"), mapping=YES_NO),
-        Column("Muted", defined("chroniker_job_muted"), mapping=YES_NO),
+        Column("Muted", MUTED, mapping=YES_NO),
         keys={
             "job_name": "Job",
             "kind": "Kind",
             "schedule": "Schedule",
             "timezone": "Time zone",
             "hostname": "Host",
+            "team": "Team",
+            "severity": "Severity",
         },
         no_value="no such job",
     )

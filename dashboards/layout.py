@@ -13,8 +13,15 @@ FILLS = {
     "timeseries": "#fdf3d8",
     "state-timeline": "#eadff2",
     "bargauge": "#fbe3d6",
+    "alertlist": "#f6d9dd",
 }
-KINDS = {"timeseries": "chart", "bargauge": "bars", "state-timeline": "timeline", "stat": ""}
+KINDS = {
+    "timeseries": "chart",
+    "bargauge": "bars",
+    "state-timeline": "timeline",
+    "stat": "",
+    "alertlist": "alerts",
+}
 
 
 class GridPos(TypedDict):

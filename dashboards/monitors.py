@@ -21,7 +21,7 @@ from .panels import (
 )
 
 CHOSEN = e.Scope(f'{e.SITE}, job_name=~"$job_name"')
-SEVERITY = CHOSEN.placement("chroniker_monitor_severity")
+SEVERITY = CHOSEN.placement("chroniker_monitor_severity", e.WHOLE)
 KEYS = {"job_name": "Monitor", "host": "Host"}
 AGE = f"time() - ({CHOSEN.placement('chroniker_monitor_last_sample_timestamp_seconds')} > 0)"
 LAST_FAILURE = CHOSEN.placement("chroniker_job_last_failure_timestamp_seconds")
@@ -75,9 +75,10 @@ def table_row() -> Row:
                 24,
                 table_panel(
                     "Values against thresholds",
-                    "The last value of each monitor. The worst severity is at the top.",
+                    "The last value of each monitor. The worst severity is at the top. The values "
+                    "of groups are in the charts below.",
                     Column("Severity", SEVERITY, unit="none", mapping=SEVERITIES),
-                    Column("Value", CHOSEN.placement("chroniker_monitor_value")),
+                    Column("Value", CHOSEN.placement("chroniker_monitor_value", e.WHOLE)),
                     Column("Warning", threshold("warning")),
                     Column("Critical", threshold("critical")),
                     Column(
@@ -92,7 +93,8 @@ def table_row() -> Row:
                     ),
                     Column(
                         "Muted",
-                        f"{CHOSEN.job('chroniker_job_muted')} and {MONITORS_ONLY}",
+                        f"({CHOSEN.job('chroniker_job_muted')}"
+                        f" or 0 * {CHOSEN.job('chroniker_job_enabled')}) and {MONITORS_ONLY}",
                         mapping=YES_NO,
                     ),
                     keys=KEYS | {"kind": "Kind"},
@@ -131,15 +133,24 @@ def value_row() -> Row:
     """One chart for each selected monitor."""
 
     def line(severity: str, color: str) -> Line:
-        found = CHOSEN.by(
-            "job_name, operator", "chroniker_monitor_threshold", f'severity="{severity}"'
-        )
+        where = f'severity="{severity}", operator!="unusual"'  # there it is a factor
+        found = CHOSEN.by("job_name, operator", "chroniker_monitor_threshold", where)
         return Line(found, f"{severity} {{{{operator}}}}", dashed=True, color=color)
+
+    def expected(side: str) -> Line:
+        found = CHOSEN.by("job_name, host, series", f"chroniker_monitor_expected_{side}")
+        return Line(found, f"usual {side} {{{{host}}}} {{{{series}}}}", dashed=True, color="green")
 
     values = chart(
         "$job_name",
-        "The value, with its warning and critical thresholds.",
-        Line(CHOSEN.placement("chroniker_monitor_value"), "value {{host}}", color="blue"),
+        "The value, with its warning and critical thresholds, or what is usual at this hour. With "
+        "groups, one line for each of them.",
+        Line(
+            CHOSEN.by("job_name, host, series", "chroniker_monitor_value"),
+            "value {{host}} {{series}}",
+        ),
+        expected("low"),
+        expected("high"),
         line("warning", "orange"),
         line("critical", "red"),
         lowest=None,

@@ -49,7 +49,14 @@ STATUS_COLORS = {text: (text, colour) for text, colour in STATUSES.values()}
 ValueMapping = Mapping[int, tuple[str, str]] | Mapping[str, tuple[str, str]]
 """Values, each with the text and color that replace it."""
 
-Panel = stat.Panel | timeseries.Panel | bargauge.Panel | statetimeline.Panel | table.Panel
+Panel = (
+    stat.Panel
+    | timeseries.Panel
+    | bargauge.Panel
+    | statetimeline.Panel
+    | table.Panel
+    | dashboard.Panel
+)
 P = TypeVar("P", stat.Panel, timeseries.Panel, bargauge.Panel, statetimeline.Panel, table.Panel)
 T = TypeVar("T")
 
@@ -232,6 +239,37 @@ def chart(
     if no_value:
         panel.no_value(no_value)
     return panel
+
+
+def alert_list(title: str, description: str) -> dashboard.Panel:
+    """The alerts of the site that fire or are pending, of Prometheus's rules and of Grafana's."""
+    return (
+        dashboard.Panel()
+        .type("alertlist")
+        .title(title)
+        .description(description)
+        .options(
+            {
+                "viewMode": "list",
+                "groupMode": "default",
+                "groupBy": [],
+                "maxItems": 50,
+                "sortOrder": 3,  # by importance
+                "dashboardAlerts": False,
+                "alertName": "Chroniker",
+                # Not the one that always fires.
+                "alertInstanceLabelFilter": '{job="$job", alertname!="ChronikerWatchdog"}',
+                "stateFilter": {
+                    "firing": True,
+                    "pending": True,
+                    "recovering": True,
+                    "noData": False,
+                    "normal": False,
+                    "error": True,
+                },
+            }
+        )
+    )
 
 
 def ranking(

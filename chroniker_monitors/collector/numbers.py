@@ -18,8 +18,18 @@ from typing import Any, NamedTuple
 
 from chroniker.enums import FAILURE_REASONS
 from chroniker.schedules.interval import looks_like_interval
+from chroniker_monitors.enums import COMMAND as MONITOR_COMMAND
+from chroniker_monitors.enums import MetricsDetail
 
-from .metrics import BLOCKED_LABELS, FAILURE_LABELS, FINAL_STATUSES, bucket_labels
+from .metrics import (
+    BLOCKED_LABELS,
+    FAILURE_LABELS,
+    FINAL_STATUSES,
+    HISTOGRAM,
+    MetricFamily,
+    MetricsConfig,
+    bucket_labels,
+)
 
 Row = tuple[Any, ...]
 """A row as the database driver returned it; its columns have many types."""
@@ -30,6 +40,7 @@ Numbers = dict[str, Column]
 JOB_COLUMNS = (
     "pk", "name", "command", "raw_command", "schedule", "timezone", "hostname", "enabled",
     "expected_seconds", "timeout_seconds", "start_deadline_seconds", "failures_before_alert",
+    "team", "alert_severity", "minimum_seconds", "success_objective", "finish_by",
     "muted",
 )  # fmt: skip
 """Columns of a job, and whether a maintenance window mutes it."""
@@ -37,6 +48,7 @@ PLAIN_COLUMNS = (
     "consecutive_failures", "runs_total", "retries_total",
     "failures_error", "failures_timeout", "failures_stopped", "failures_lost",
     "interrupted_total", "missed_overlap", "missed_downtime", "missed_deadline",
+    "missed_paused", "missed_dependency",
     "duration_seconds_sum", "start_lag_seconds_sum",
     "last_duration_seconds", "cpu_seconds_total", "last_max_rss_bytes",
     "parts_done", "parts_total",
@@ -53,17 +65,25 @@ BUCKET_COLUMNS = tuple(f"{name}_buckets" for name in HISTOGRAMS)
 STATE_COLUMNS = (
     "host", "lease_token", "blocked_reason", "last_status",
     *PLAIN_COLUMNS, *TIME_COLUMNS, *BUCKET_COLUMNS, "duration_count", "start_lag_count",
-    "last_run_id", "last_run_seconds",
+    "last_run_id", "last_run_seconds", "last_trace_id",
 )  # fmt: skip
+FORECAST_COLUMNS = ("deadline", "expected_finish")
+"""Columns that :mod:`.forecasts` adds to the row of a placement: seconds since 1970, or None."""
+NO_FORECAST: Row = (None,) * len(FORECAST_COLUMNS)
 MONITOR_COLUMNS = (
     "pk", "name", "hostname", "kind", "unit", "operator", "threshold_warning", "threshold_critical",
 )  # fmt: skip
 """Columns of a monitor's job and its probe."""
-SAMPLE_COLUMNS = ("host", "severity", "value", "latency_seconds", "last_sample_at", "unit")
+SAMPLE_COLUMNS = (
+    "host", "severity", "value", "latency_seconds", "last_sample_at", "expected_low",
+    "expected_high", "dropped_series", "series", "unit",
+)  # fmt: skip
 """Columns of a monitor's state."""
 HOST_COLUMNS = ("name", "last_tick_at", "tick_seconds", "running_jobs", "paused")
 
 NAME = JOB_COLUMNS.index("name")
+TIMEZONE = JOB_COLUMNS.index("timezone")
+FINISH_BY = JOB_COLUMNS.index("finish_by")
 HOSTNAME = JOB_COLUMNS.index("hostname")
 N_JOB = len(JOB_COLUMNS)
 HOST = N_JOB
@@ -73,9 +93,12 @@ N_MONITOR = len(MONITOR_COLUMNS)
 NO_SAMPLE: Row = (None,) * (len(SAMPLE_COLUMNS) - 1)
 """The columns after ``host`` of a monitor that was never measured."""
 
+_SERIES = N_MONITOR + SAMPLE_COLUMNS.index("series")
 _FAILURE_SERIES = {
     status: FAILURE_LABELS.index(reason.value) for status, reason in FAILURE_REASONS.items()
 }
+_COMMAND = JOB_COLUMNS.index("command")
+_MINIMUM = JOB_COLUMNS.index("minimum_seconds")
 _EPOCH = datetime(1970, 1, 1)  # naive, like the times that it is subtracted from
 _RECURRENCE = re.compile(r"(?:DTSTART|RRULE|EXDATE|RDATE|EXRULE)[;:]|FREQ=", re.IGNORECASE)
 
@@ -87,6 +110,8 @@ class Exemplar(NamedTuple):
     run_id: int
     value: float
     at: float
+    trace_id: str = ""
+    """Empty if the run was not traced."""
 
 
 @lru_cache(maxsize=4096)
@@ -111,6 +136,8 @@ def job_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
         "hostname": cells["hostname"],
         "kind": [schedule_kind(schedule) for schedule in cells["schedule"]],
         "schedule": cells["schedule"],
+        "severity": cells["alert_severity"],
+        "team": cells["team"],
         "timezone": cells["timezone"],
     }
 
@@ -126,32 +153,77 @@ def job_numbers(rows: Sequence[Row]) -> Numbers:
         "timeout_seconds": cells["timeout_seconds"],
         "start_deadline_seconds": cells["start_deadline_seconds"],
         "failures_before_alert": cells["failures_before_alert"],
+        "minimum_seconds": cells["minimum_seconds"],
+        "success_objective": [
+            None if percent is None else percent / 100 for percent in cells["success_objective"]
+        ],
     }
 
 
-def placement_numbers(
-    rows: Sequence[Row], bounds: tuple[float, ...], histograms: bool, zone: tzinfo | None
-) -> Numbers:
-    """Return the numbers of placements."""
+def placement_numbers(rows: Sequence[Row], config: MetricsConfig, zone: tzinfo | None) -> Numbers:
+    """Return the numbers of placements that this configuration exports."""
+    families = config.families("placement")
     cells = _state_columns(rows)
     numbers: Numbers = {
         "running": [int(token is not None) for token in cells["lease_token"]],
         "progress_ratio": list(map(_ratio, cells["parts_done"], cells["parts_total"])),
-        **{column: [number or 0 for number in cells[column]] for column in PLAIN_COLUMNS},
+        # None is negative unless a job reports such a progress.
+        **{
+            column: [number if number and number > 0 else 0 for number in cells[column]]
+            for column in PLAIN_COLUMNS
+        },
         **{column: timestamps(cells[column], zone) for column in TIME_COLUMNS},
         **_one_hot("blocked", cells["blocked_reason"], BLOCKED_LABELS),
         **_one_hot("status", cells["last_status"], FINAL_STATUSES),
+        **{column: cells[column] for column in FORECAST_COLUMNS},
     }
     # The start of the last run, if it is still running.
     started = numbers.pop("last_started_at")
     numbers["started_at"] = [
         running and at for running, at in zip(numbers["running"], started, strict=True)
     ]
-    if histograms:
-        for name in HISTOGRAMS:
-            counts = cumulative(cells[f"{name}_buckets"], cells[f"{name}_count"], bounds)
-            numbers |= _transpose(_bucket_numbers(name, bounds), counts)
+    for name in HISTOGRAMS:
+        numbers[f"{name}_count"] = [number or 0 for number in cells[f"{name}_count"]]
+    for family in families:
+        if family.type == HISTOGRAM:
+            name = family.number
+            counts = cumulative(cells[f"{name}_buckets"], cells[f"{name}_count"], config.bounds)
+            numbers |= _transpose(_bucket_numbers(name, config.bounds), counts)
+    if config.detail == MetricsDetail.LOW:
+        # The rules need it for monitors, and for jobs with a minimum, only.
+        numbers["last_duration_seconds"] = [
+            seconds if command == MONITOR_COMMAND or minimum is not None else None
+            for seconds, command, minimum in zip(
+                numbers["last_duration_seconds"],
+                [row[_COMMAND] for row in rows],
+                [row[_MINIMUM] for row in rows],
+                strict=True,
+            )
+        ]
+    return omit_usual(numbers, families)
+
+
+def omit_usual(numbers: Numbers, families: Iterable[MetricFamily]) -> Numbers:
+    """Drop the numbers that sparse families do not export."""
+    for family in families:
+        if family.sparse:
+            for series in family.series(()):
+                column = numbers[series.number]
+                numbers[series.number] = [None if n == family.usual else n for n in column]
     return numbers
+
+
+def fleet_numbers(rows: Sequence[Row], bounds: tuple[float, ...]) -> dict[str, float]:
+    """Return the numbers of all placements together."""
+    cells = _state_columns(rows)
+    counts = cumulative(cells["start_lag_buckets"], cells["start_lag_count"], bounds)
+    names = _bucket_numbers("start_lag", bounds)
+    totals = map(sum, zip(*counts, strict=True)) if counts else repeat(0)
+    return {
+        **dict(zip(names, totals, strict=False)),
+        "start_lag_count": sum(count or 0 for count in cells["start_lag_count"]),
+        "start_lag_seconds_sum": sum(number or 0 for number in cells["start_lag_seconds_sum"]),
+    }
 
 
 def placement_exemplars(
@@ -165,19 +237,20 @@ def placement_exemplars(
             cells["last_run_seconds"],
             timestamps(cells["last_ended_at"], zone),
             map(_FAILURE_SERIES.get, cells["last_status"]),
+            [trace or "" for trace in cells["last_trace_id"]],
             strict=True,
         )
     )
     return {
         "duration": [
-            Exemplar(bisect_left(bounds, seconds), run, seconds, at)
+            Exemplar(bisect_left(bounds, seconds), run, seconds, at, trace)
             if run and at and seconds is not None
             else None
-            for run, seconds, at, _ in runs
+            for run, seconds, at, _, trace in runs
         ],
         "failures": [
-            Exemplar(line, run, 1, at) if run and at and line is not None else None
-            for run, _, at, line in runs
+            Exemplar(line, run, 1, at, trace) if run and at and line is not None else None
+            for run, _, at, line, trace in runs
         ],
     }
 
@@ -200,17 +273,55 @@ def monitor_numbers(rows: Sequence[Row]) -> Numbers:
 def sample_numbers(rows: Sequence[Row], zone: tzinfo | None) -> Numbers:
     """Return the numbers of the last measurements."""
     cells = _transpose(SAMPLE_COLUMNS, [row[N_MONITOR:] for row in rows])
+    values = [
+        value if dropped is None else None  # with groups, each of them has its own value
+        for value, dropped in zip(cells["value"], cells["dropped_series"], strict=True)
+    ]
     return {
         "severity": [severity or 0 for severity in cells["severity"]],
-        "value": _finite(cells["value"]),
+        "value": _finite(values),
         "latency_seconds": cells["latency_seconds"],
         "last_sample_at": timestamps(cells["last_sample_at"], zone),
+        "expected_low": _finite(cells["expected_low"]),
+        "expected_high": _finite(cells["expected_high"]),
+        "dropped_series": cells["dropped_series"],
     }
+
+
+class SeriesNumbers(NamedTuple):
+    """The numbers of one group of a monitor, by name; None if it has none."""
+
+    series: str
+    numbers: dict[str, float | None]
+
+
+def series_numbers(row: Row) -> list[SeriesNumbers]:
+    """Return the numbers of the groups of a monitor, by name; none if it has no groups."""
+    text = row[_SERIES]
+    if not text or text == "[]":
+        return []
+    return [
+        SeriesNumbers(
+            each["name"],
+            {
+                "severity": each["severity"],
+                "value": _finite_number(each["value"]),
+                "expected_low": _finite_number(each.get("low")),
+                "expected_high": _finite_number(each.get("high")),
+            },
+        )
+        for each in json.loads(text)
+        if each["name"]  # the one without a name is unknown while the probe fails
+    ]
 
 
 def _finite(column: Sequence[float | None]) -> Column:
     """Drop NaN and infinity: no probe gives them, but rows written by other code may."""
-    return [None if number is None or not isfinite(number) else number + 0.0 for number in column]
+    return [_finite_number(number) for number in column]
+
+
+def _finite_number(number: float | None) -> float | None:
+    return None if number is None or not isfinite(number) else number + 0.0
 
 
 def host_numbers(rows: Sequence[Row]) -> Numbers:
@@ -248,7 +359,7 @@ def _one_hot(what: str, texts: Sequence[str], values: Sequence[str]) -> Numbers:
 
 
 def _state_columns(rows: Sequence[Row]) -> dict[str, Any]:
-    return _transpose(STATE_COLUMNS, [row[HOST:] for row in rows])
+    return _transpose((*STATE_COLUMNS, *FORECAST_COLUMNS), [row[HOST:] for row in rows])
 
 
 def _transpose(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from prometheus_client.samples import Exemplar as PrometheusExemplar
 import chroniker
 from chroniker.conf import conf as chroniker_conf
 from chroniker_monitors.conf import conf
+from chroniker_monitors.enums import MetricsDetail
 
 from .metrics import (
     COLLECTOR_FAMILIES,
     HOST_FAMILIES,
     INCIDENT_FAMILIES,
-    JOB_FAMILIES,
     LEVELS,
     MONITOR_FAMILIES,
     SAMPLE_FAMILIES,
@@ -33,14 +33,18 @@ from .numbers import (
     NAME,
     Column,
     Exemplar,
+    SeriesNumbers,
+    fleet_numbers,
     host_numbers,
     job_numbers,
     job_texts,
     monitor_numbers,
     monitor_texts,
+    omit_usual,
     placement_exemplars,
     placement_numbers,
     sample_numbers,
+    series_numbers,
 )
 from .rows import Snapshot, take_snapshot
 
@@ -66,6 +70,7 @@ def current_config() -> MetricsConfig:
     return MetricsConfig(
         tuple(sorted(bound for bound in bounds if isfinite(bound))),
         bool(conf.METRICS_HISTOGRAMS),
+        MetricsDetail(conf.METRICS_DETAIL),
     )
 
 
@@ -76,18 +81,20 @@ def metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
         yield from _placement_metrics(snapshot, config)
         yield from _monitor_metrics(snapshot)
         yield from _sample_metrics(snapshot)
-    yield from site_metrics(snapshot)
+    yield from site_metrics(snapshot, config)
 
 
-def site_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+def site_metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
     """Return the families that are not per job. They are few, so they need no faster renderer."""
     if snapshot.up:
         yield from _host_metrics(snapshot)
+        yield from _fleet_metrics(snapshot, config)
         yield from _incident_metrics(snapshot)
     numbers = {
         "one": 1,
         "up": int(snapshot.up),
         "seconds": snapshot.seconds,
+        "timeout": conf.METRICS_TIMEOUT_SECONDS,
         "dropped_jobs": snapshot.dropped_jobs,
     }
     for family in COLLECTOR_FAMILIES:
@@ -103,8 +110,9 @@ def _job_metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
     rows = [row for row, _ in snapshot.jobs]
     names = {"job_name": [row[NAME] for row in rows]}
     texts = job_texts(rows)
-    numbers = job_numbers(rows)
-    for family in JOB_FAMILIES:
+    families = config.families("job")
+    numbers = omit_usual(job_numbers(rows), families)
+    for family in families:
         wanted = names | {label: texts[label] for label in family.texts}
         yield _metric(family, config.bounds, wanted, numbers)
 
@@ -112,9 +120,9 @@ def _job_metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
 def _placement_metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
     rows = [row for _, rows in snapshot.jobs for row in rows]
     names = {"job_name": [row[NAME] for row in rows], "host": [row[HOST] for row in rows]}
-    numbers = placement_numbers(rows, config.bounds, config.histograms, snapshot.zone)
+    numbers = placement_numbers(rows, config, snapshot.zone)
     exemplars = placement_exemplars(rows, config.bounds, snapshot.zone)
-    for family in config.placement_families:
+    for family in config.families("placement"):
         yield _metric(family, config.bounds, names, numbers, exemplars.get(family.exemplar))
 
 
@@ -132,8 +140,9 @@ def _sample_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     rows = [row for _, rows in snapshot.monitors for row in rows]
     names = {"job_name": [row[NAME] for row in rows], "host": [row[N_MONITOR] for row in rows]}
     numbers = sample_numbers(rows, snapshot.zone)
+    groups = [series_numbers(row) for row in rows]
     for family in SAMPLE_FAMILIES:
-        yield _metric(family, (), names, numbers)
+        yield _metric(family, (), names, numbers, groups=groups if family.has_series else None)
 
 
 def _host_metrics(snapshot: Snapshot) -> Iterator[Metric]:
@@ -141,6 +150,15 @@ def _host_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     numbers = host_numbers(snapshot.hosts)
     for family in HOST_FAMILIES:
         yield _metric(family, (), names, numbers)
+
+
+def _fleet_metrics(snapshot: Snapshot, config: MetricsConfig) -> Iterator[Metric]:
+    numbers = fleet_numbers([row for _, rows in snapshot.jobs for row in rows], config.bounds)
+    for family in config.families("fleet"):
+        metric = family.metric()
+        for line in family.series(config.bounds):
+            metric.add_sample(line.name, dict(line.labels), numbers[line.number])
+        yield metric
 
 
 def _incident_metrics(snapshot: Snapshot) -> Iterator[Metric]:
@@ -159,8 +177,12 @@ def _metric(
     texts: Mapping[str, Sequence[str]],
     numbers: Mapping[str, Column],
     exemplars: Sequence[Exemplar | None] | None = None,
+    groups: Sequence[Sequence[SeriesNumbers]] | None = None,
 ) -> Metric:
-    """Return a family with its samples, row by row. An empty host is not exported as a label."""
+    """Return a family with its samples, row by row. An empty host is not exported as a label.
+
+    ``groups``: of each row, the groups that have samples of their own after the one of the row.
+    """
     metric = family.metric()
     for row, values in enumerate(zip(*texts.values(), strict=True)):
         labels = {
@@ -177,10 +199,17 @@ def _metric(
                     number,
                     exemplar=_convert_exemplar(shown),
                 )
+        for group in groups[row] if groups else ():
+            number = group.numbers[family.number]
+            if number is not None:
+                metric.add_sample(family.name, labels | {"series": group.series}, number)
     return metric
 
 
 def _convert_exemplar(exemplar: Exemplar | None) -> PrometheusExemplar | None:
     if exemplar is None:
         return None
-    return PrometheusExemplar({"run_id": str(exemplar.run_id)}, exemplar.value, exemplar.at)
+    labels = {"run_id": str(exemplar.run_id)}
+    if exemplar.trace_id:
+        labels["trace_id"] = exemplar.trace_id
+    return PrometheusExemplar(labels, exemplar.value, exemplar.at)

@@ -19,6 +19,7 @@ TITLES = {
     "monitor": "Monitor definitions: one series per monitor",
     "sample": "Measurements: one series per monitor, or per host that measures it",
     "host": "Hosts: one series per host that ticks",
+    "fleet": "All jobs together: one series per site",
     "incident": "Incidents and notifications: one series per site",
     "collector": "The scrape itself: one series per site",
 }

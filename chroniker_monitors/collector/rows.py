@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from itertools import chain, groupby
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from django.db import connections, transaction
@@ -27,25 +28,31 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Coalesce
 from django.db.models.sql.constants import MULTI
+from django.utils.timezone import now as utc_now
 
 from chroniker.db.alias import database_alias
 from chroniker.enums import RunStatus
 from chroniker_monitors.conf import conf
 
 from .deadline import DeadlineExceeded, SharedCall
+from .forecasts import Placement, read_forecasts
 from .gc_pause import gc_paused
 from .numbers import (
     BUCKET_COLUMNS,
+    FINISH_BY,
+    HOST,
     HOSTNAME,
     JOB_COLUMNS,
     MONITOR_COLUMNS,
     N_JOB,
     N_MONITOR,
+    NO_FORECAST,
     NO_SAMPLE,
     NO_STATE,
     SAMPLE_COLUMNS,
     STATE_COLUMNS,
     TIME_COLUMNS,
+    TIMEZONE,
     Row,
 )
 
@@ -108,6 +115,7 @@ def take_snapshot() -> Snapshot:
 
 def read(alias: str, max_jobs: int) -> Snapshot:
     """Read jobs, monitors and hosts, and count the jobs beyond ``max_jobs``."""
+    from chroniker.db.clock import StatementNow
     from chroniker.models import Host, Job, JobState
 
     jobs = Job.objects.using(alias).order_by("pk")
@@ -125,7 +133,9 @@ def read(alias: str, max_jobs: int) -> Snapshot:
         rows = sorted(chain.from_iterable(found), key=itemgetter(0))
     running = (
         JobState.objects.using(alias)
-        .filter(lease_token__isnull=False, lease_host=OuterRef("name"))
+        # Not those whose lease has run out: nobody is there to end them.
+        .filter(lease_expires_at__gt=StatementNow(), lease_host=OuterRef("name"))
+        .filter(lease_token__isnull=False)
         .order_by()
         .values("lease_host")
         .annotate(number=Count("pk"))
@@ -140,8 +150,10 @@ def read(alias: str, max_jobs: int) -> Snapshot:
         )
     )
     names = [host[0] for host in hosts]
+    deadlines = {row[0]: (row[FINISH_BY], row[TIMEZONE]) for row in rows if row[FINISH_BY]}
+    forecasts = read_forecasts(alias, deadlines, utc_now())
     with gc_paused():
-        grouped = group_by_job(rows, names)
+        grouped = group_by_job(rows, names, forecasts)
         measured = group_by_monitor(_monitor_rows(alias), names)
     # Jobs can only be dropped if the page is full; only then is the extra query needed.
     dropped = jobs.count() - max_jobs if len(grouped) >= max_jobs else 0
@@ -188,18 +200,26 @@ def _read_alert_counts(alias: str) -> dict[str, int]:
     return alert_counts | {"notification_failures": failures}
 
 
-def group_by_job(rows: Iterable[Row], hosts: Sequence[str]) -> list[JobRows]:
+def group_by_job(
+    rows: Iterable[Row],
+    hosts: Sequence[str],
+    forecasts: Mapping[Placement, Row] = MappingProxyType({}),
+) -> list[JobRows]:
     """Group rows by job: its definition, and the placements that its present definition has.
 
     Placements left over from an older definition are dropped, and so are those on hosts that are
     retired or were deleted: nobody would ever update their series. Those that the scheduler has not
-    written yet are added: for a job that runs on every host, one per active host.
+    written yet are added: for a job that runs on every host, one per active host. Each row of a
+    placement ends with its forecast.
     """
     jobs = []
     for _, group in groupby(rows, itemgetter(0)):
         states = list(group)
         job = states[0][:N_JOB]
-        jobs.append((job, _complete_placements(job, job[HOSTNAME] == "*", states, NO_STATE, hosts)))
+        placements = _complete_placements(job, job[HOSTNAME] == "*", states, NO_STATE, hosts)
+        jobs.append(
+            (job, [(*row, *forecasts.get((row[0], row[HOST]), NO_FORECAST)) for row in placements])
+        )
     return jobs
 
 
@@ -234,9 +254,14 @@ def _monitor_rows(alias: str) -> list[Row]:
     columns = (
         *("job_id", "job__name", "job__hostname", "kind", "unit", "operator"),
         *("warning", "critical"),
-        *(f"job__monitor_states__{column}" for column in SAMPLE_COLUMNS),
+        *(_sample_column(column) for column in SAMPLE_COLUMNS),
     )
     return sorted(Probe.objects.using(alias).order_by().values_list(*columns), key=itemgetter(0))
+
+
+def _sample_column(column: str) -> Expression | F:
+    path = f"job__monitor_states__{column}"
+    return Cast(path, TextField()) if column == "series" else F(path)
 
 
 def _state_column(column: str) -> Expression | F:

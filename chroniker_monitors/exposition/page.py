@@ -29,6 +29,8 @@ registry = CollectorRegistry(auto_describe=False)
 (``PROMETHEUS_MULTIPROC_DIR``), custom collectors on prometheus_client's default registry are
 missing from the page; only prometheus_client's own metric classes work there."""
 
+_NOTHING = MetricsConfig((), False)
+"""For the page of a site whose database does not answer."""
 _renderers: dict[MetricsConfig, Renderer] = {}
 _lock = threading.Lock()
 
@@ -58,12 +60,13 @@ def _chroniker_chunks(snapshot: Snapshot, form: Format) -> list[bytes]:
     """Render Chroniker's families; only those of the collector if the database did not answer."""
     if snapshot.up:
         try:
-            pieces = _renderer(current_config())(snapshot, form)
-            return [*pieces, form.generate(_FamilyList(site_metrics(snapshot)))]
+            config = current_config()
+            pieces = _renderer(config)(snapshot, form)
+            return [*pieces, form.generate(_FamilyList(site_metrics(snapshot, config)))]
         except Exception:
             logger.exception("Chroniker's metrics could not be rendered")
             snapshot = Snapshot(seconds=snapshot.seconds)
-    return [form.generate(_FamilyList(site_metrics(snapshot)))]
+    return [form.generate(_FamilyList(site_metrics(snapshot, _NOTHING)))]
 
 
 def _renderer(config: MetricsConfig) -> Renderer:

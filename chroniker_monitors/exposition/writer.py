@@ -100,7 +100,8 @@ def _split_at_exemplars(
 def format_exemplar(exemplar: Exemplar) -> bytes:
     """Format an exemplar as in OpenMetrics, for the end of its line."""
     value = format_number(exemplar.value)
-    return b' # {run_id="%d"} %b %a' % (exemplar.run_id, value, exemplar.at)
+    trace = b',trace_id="%b"' % exemplar.trace_id.encode() if exemplar.trace_id else b""
+    return b' # {run_id="%d"%b} %b %a' % (exemplar.run_id, trace, value, exemplar.at)
 
 
 def format_column(numbers: Column) -> Cells:

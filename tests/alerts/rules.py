@@ -62,7 +62,8 @@ def with_short_durations(text: str) -> str:
     for group in loaded["groups"]:
         group["interval"] = "1s"
         for rule in group["rules"]:
-            if "for" in rule:
+            # Not the one about the speed of this machine.
+            if "for" in rule and rule["alert"] != "ChronikerCollectorSlow":
                 rule["for"] = "15s" if rule["alert"].startswith("ChronikerMetrics") else "1s"
     quickened: str = yaml.safe_dump(loaded)
     return quickened

@@ -7,3 +7,4 @@ import os
 from tests.support.site_settings import *  # noqa: F403
 
 CHRONIKER_HOSTNAME = os.environ.get("TEST_HOSTNAME", "web1")
+CHRONIKER_METRICS_DETAIL = "default"

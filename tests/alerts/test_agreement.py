@@ -27,6 +27,7 @@ from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.exposition.page import render_chroniker_page
+from chroniker_monitors.series import SeriesValue
 from tests.alerts.rules import ALERTS, RULES, alerts, load, metric_names, rules
 from tests.factories import make_job, make_monitor, make_user
 from tests.support.machine import run_promtool
@@ -43,11 +44,26 @@ SCRAPE_GAP = range(140, 148)
 """Minutes in which no scrape succeeds."""
 LEAD_MINUTES = 10
 """Minutes of promtool's time before the history: its clock begins at 0, which means never."""
+
+
+def measure_groups(**values: float) -> Measurement:
+    """A measurement of groups, critical above 90."""
+    series = tuple(
+        SeriesValue(name, value, Severity.CRITICAL if value > 90 else Severity.OK)
+        for name, value in values.items()
+    )
+    return Measurement(max(each.severity for each in series), series=series)
+
+
 MEASUREMENTS = {
     "ok": Measurement(Severity.OK, 50),
     "warning": Measurement(Severity.WARNING, 85),
     "critical": Measurement(Severity.CRITICAL, 95),
     "unknown": Measurement(Severity.UNKNOWN, error="refused"),
+    "eu and us ok": measure_groups(eu=50, us=50),
+    "eu critical": measure_groups(eu=95, us=50),
+    "eu and us critical": measure_groups(eu=95, us=95),
+    "us critical, eu gone": measure_groups(us=95),
 }
 
 INCIDENT_BY_ALERT = {
@@ -112,7 +128,7 @@ HISTORY = {
     "everywhere": JobHistory(
         {20: "F", 50: "S"}, {20: "opened", 50: "resolved"}, {"hostname": "*"}, host="web2"
     ),
-    "switched off": JobHistory({20: "F", 40: "disabled"}, {20: "opened", 40: "resolved"}),
+    "switched off": JobHistory({20: "F", 40: "disabled"}, {20: "opened", 40: "closed"}),
     "all the while": JobHistory(
         {20: "F", 120: "F", 170: "S"},
         {20: "opened", 80: "reminder", 140: "reminder", 170: "resolved"},
@@ -158,7 +174,8 @@ HISTORY = {
         host="gone",
     ),
     "waits for another": JobHistory({}, {}, due(30)),
-    "never": JobHistory({}, {}),
+    # It will run, so what waits for it is not blocked for ever.
+    "never": JobHistory({}, {}, due(400)),
     # Monitors.
     "disk": JobHistory(
         {5: "ok", 20: "warning", 40: "critical", 60: "ok"},
@@ -175,6 +192,18 @@ HISTORY = {
     ),
     "queue": JobHistory(
         {40: "critical", 90: "ok"}, {60: "opened", 90: "resolved"}, monitor=True, muted=(30, 60)
+    ),
+    "countries": JobHistory(
+        # Two good samples in a row. One alert for all groups, and still critical while some of
+        # them are already unknown.
+        {
+            5: "eu and us ok", 20: "eu critical", 30: "eu and us critical",
+            40: "us critical, eu gone", 45: "unknown", 50: "us critical, eu gone",
+            60: "eu and us ok", 61: "eu and us ok",
+        },
+        {20: "opened", 61: "resolved"},
+        {"recovery": 2},
+        monitor=True,
     ),
     "unmeasured": JobHistory(
         {}, {35: "opened"}, due(30) | {"hostname": "gone"}, monitor=True, host="gone"
@@ -261,13 +290,12 @@ class ComparedSite:
     def _read_mails(self, minute: int) -> None:
         for mail in self.mail_server.mails:
             name, event = str(mail["X-Chroniker-Job"]), str(mail["X-Chroniker-Event"])
-            found = re.search(rf": {name}(?: on (\w+))? \((\w+)\)$", str(mail["Subject"]))
-            assert found, mail["Subject"]
-            host, kind = found[1] or "", found[2]
+            host, kind = str(mail["X-Chroniker-Host"] or ""), str(mail["X-Chroniker-Kind"])
+            assert name in str(mail["Subject"])
             assert minute not in self.mails[name], "two emails at once"
             self.mails[name][minute] = event
             standing = self.open.setdefault((name, host), {})
-            if event == "resolved":
+            if event in ("resolved", "closed"):
                 del standing[kind]
             elif event == "flapping":
                 standing[kind] = "flapping"
@@ -319,6 +347,10 @@ def sent(jobs: list[str]) -> str:
             for matcher in rule[f"{side}_matchers"]
         )
         expr += f" unless ({target} and on ({', '.join(rule['equal'])}) {source})"
+    # While a job flaps, its alert goes on: it was sent before, and nothing new is sent.
+    flapping = f'ALERTS{{alertstate="firing", {chosen}, alertname="ChronikerJobFlapping"}}'
+    going_on = f'ALERTS{{alertstate="firing", {chosen}, alertname="ChronikerJobFailing"}}'
+    expr += f" unless ({going_on} and on (job, job_name, host) {flapping})"
     for source_state in set(tells.values()):
         names = "|".join(name for name, tale in tells.items() if tale == source_state)
         expr = f'label_replace({expr}, "source_state", "{source_state}", "alertname", "{names}")'
@@ -384,11 +416,15 @@ def assert_agreement(
             for minute, jobs, standing in asked
         ],
     }
+    # An alert of a monitor stays for ten minutes after its end, so that a value that swings is one
+    # message; the site has its own rule for that.
+    at_once = re.sub(r"(?m)^ +keep_firing_for: .*\n", "", RULES.read_text())
+    (folder / RULES.name).write_text(at_once)
     file = folder / "agreement.yml"
     file.write_text(
         json.dumps(
             {
-                "rule_files": [str(RULES)],
+                "rule_files": [RULES.name],
                 "group_eval_order": [group["name"] for group in load(RULES)["groups"]],
                 "evaluation_interval": "1m",
                 "tests": [test],
@@ -431,4 +467,6 @@ def test_mail_and_prometheus_agree_on_severity() -> None:
     """The severities of the emails are compared above."""
     severities = {alert["alert"]: alert["labels"]["severity"] for alert in alerts()}
     for name, event in INCIDENT_BY_ALERT.items():
-        assert event == "flapping" or event.endswith(f", {severities[name]}"), name
+        # The alert of a job has the severity of the job: a warning, unless it says otherwise.
+        severity = severities[name].replace("{{ $labels.severity }}", "warning")
+        assert event == "flapping" or event.endswith(f", {severity}"), name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alerts.rules import ALERTS, alerts, load
+from tests.alerts.rules import ALERTS, load
 from tests.alerts.servers import Alertmanager
 from tests.support.machine import find_program, require
 from tests.support.processes import wait_until
@@ -36,10 +36,29 @@ def test_example_is_accepted() -> None:
 
 @pytest.mark.parametrize("severity", RECEIVERS)
 def test_receiver_depends_on_severity(severity: str) -> None:
-    [some, *_] = [a["alert"] for a in alerts() if a["labels"]["severity"] == severity]
-    labels = [f"alertname={some}", "job=chroniker", f"severity={severity}"]
+    assert route_of("ChronikerJobFailing", f"severity={severity}") == RECEIVERS[severity]
+
+
+def route_of(alertname: str, *labels: str) -> str:
     route = ["config", "routes", "test", f"--config.file={EXAMPLE}"]
-    assert amtool(*route, *labels) == RECEIVERS[severity]
+    return amtool(*route, f"alertname={alertname}", "job=chroniker", *labels)
+
+
+@pytest.mark.parametrize(
+    ("severity", "receivers"),
+    [
+        ("critical", "warehouse,on-call"),
+        ("warning", "warehouse"),
+        ("info", "people-for-information"),
+    ],
+)
+def test_team_receives_its_alerts(severity: str, receivers: str) -> None:
+    labels = (f"severity={severity}", "team=warehouse")
+    assert route_of("ChronikerJobFailing", *labels) == receivers
+
+
+def test_watchdog_reaches_no_person() -> None:
+    assert route_of("ChronikerWatchdog", "severity=none") == "watchdog"
 
 
 def test_only_info_alerts_send_no_resolution() -> None:
@@ -49,7 +68,10 @@ def test_only_info_alerts_send_no_resolution() -> None:
         for kind in ("email_configs", "webhook_configs")
         for channel in receiver.get(kind, [])
     }
-    assert sent == {("on-call", True), ("people", True), ("people-for-information", False)}
+    assert sent == {
+        ("on-call", True), ("people", True), ("warehouse", True),
+        ("people-for-information", False), ("watchdog", False),
+    }  # fmt: skip
 
 
 def named(alertname: str, **labels: str) -> Labels:
@@ -107,8 +129,11 @@ ON_WEB1 = BACKUP | {"host": "web1"}
                 named("ChronikerJobFailing", **ON_WEB1),
                 named("ChronikerJobFailing", job_name="other"),
                 named("ChronikerMonitorCritical", job_name="other"),
+                named("ChronikerJobMissedDeadline", **BACKUP),
+                named("ChronikerJobWillMissDeadline", **BACKUP),
+                named("ChronikerJobWillMissDeadline", job_name="other"),
             ],
-            [1, 3, 5],
+            [1, 3, 9],
         ),
     ],
     ids=["a host is not ticking", "no host ticks", "metrics are down", "one problem, two alerts"],

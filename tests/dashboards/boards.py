@@ -27,8 +27,13 @@ every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys(
 
 
 def panels(board: Board) -> list[dict[str, Any]]:
-    """The panels without the rows."""
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
+    """The panels that ask Prometheus: neither rows nor the list of alerts."""
+    return [panel for panel in board["panels"] if panel["type"] not in ("row", "alertlist")]
+
+
+def alert_lists(board: Board) -> list[dict[str, Any]]:
+    """The panels that list alerts."""
+    return [panel for panel in board["panels"] if panel["type"] == "alertlist"]
 
 
 class Query(NamedTuple):
@@ -51,9 +56,8 @@ def queries(board: Board) -> Iterator[Query]:
         yield Query(f"{uid}/annotation {annotation['name']}", annotation["expr"])
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
-            found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"])
+            found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
             assert found, variable
-            assert variable["query"]["query"] == variable["definition"]
             metric, label = found.groups()
             expr = f"count by ({label}) ({metric})"
             yield Query(f"{uid}/variable {variable['name']}", expr, True)

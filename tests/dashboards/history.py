@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import F
@@ -21,8 +22,10 @@ from chroniker.enums import RunStatus
 from chroniker.models import Counter, Host, Job, JobState, Maintenance, MaintenanceJob
 from chroniker_monitors.checking.measurement import Measurement
 from chroniker_monitors.checking.recorder import record_measurement
+from chroniker_monitors.enums import Severity
 from chroniker_monitors.exposition.page import render_chroniker_page
-from chroniker_monitors.models import Monitor
+from chroniker_monitors.models import Monitor, Sample
+from chroniker_monitors.series import SeriesValue
 from tests.factories import NOON, make_finished_run, make_job, start_run
 from tests.support.machine import run_promtool
 from tests.support.metrics_page import SAMPLE_LINE
@@ -34,6 +37,9 @@ JOBS = (
 )  # fmt: skip
 MONITORS = {"disk": 85, "orders": 95}
 """What they measure at the end; it rises by one per hour. 80 is a warning, 90 is critical."""
+LEARNING = "orders"
+"""The monitor with groups, of which the first one rises. It learns its thresholds: 60 is usual."""
+GROUPS = ("shop", "app")
 MUTED = ("broken", "disk")
 """From an hour and a half before the end on, for an hour and some minutes."""
 STEPS_PER_POD = 31
@@ -44,6 +50,33 @@ def minutes(number: float) -> timedelta:
     return timedelta(minutes=number)
 
 
+PROBES: dict[str, dict[str, Any]] = {
+    "disk": {"kind": "disk", "params": {"path": "/"}, "warning": 80, "critical": 90},
+    LEARNING: {
+        "kind": "records",
+        "params": {"model": "chroniker.Run", "group_by": "status"},
+        "operator": "unusual",
+        "warning": 2,
+        "critical": 3,
+    },
+}
+
+
+def add_past_weeks(job: Job) -> None:
+    """Samples of each hour of the history in four past weeks: 50, 60 and 70."""
+    Sample.objects.bulk_create(
+        Sample(
+            job_id=job.pk,
+            at=NOON - timedelta(weeks=week, hours=hour) + minutes(value - 50),
+            severity=0,
+            series={name: [value, 0] for name in GROUPS},
+        )
+        for week in range(1, 5)
+        for hour in range(28)
+        for value in (50, 60, 70)
+    )
+
+
 class RecordedSite:
     """Jobs that succeed, fail, are late, still run, or did not run since yesterday."""
 
@@ -51,13 +84,10 @@ class RecordedSite:
         self.jobs = {name: make_job(name=name, **DEFINITIONS.get(name, {})) for name in JOBS}
         for name in MONITORS:
             self.jobs[name] = Monitor.objects.define(
-                name=name,
-                kind="disk",
-                params={"path": "/"},
-                warning=80,
-                critical=90,
-                schedule="0 * * * *",
+                name=name, schedule="0 * * * *", timezone="UTC", **PROBES[name]
             )
+        Job.objects.filter(name="orders").update(minimum_seconds=1)
+        add_past_weeks(self.jobs[LEARNING])
         reader = User.objects.create_user("reader", "reader@example.com")
         self.jobs["broken"].subscribers.add(reader)
         Counter.objects.add("notification_failures", 2)
@@ -92,6 +122,9 @@ class RecordedSite:
         value = MONITORS[name] - (NOON - now) / timedelta(hours=1)
         severity = job.probe.evaluate(value)
         taken = Measurement(severity, value, f"{value:.1f} % of /", "%", latency_seconds=0.02)
+        if name == LEARNING:
+            series = tuple(SeriesValue(*group) for group in zip(GROUPS, (value, 60.0), strict=True))
+            taken = Measurement(Severity.OK, unit="rows", latency_seconds=0.02, series=series)
         record_measurement(job, job.probe, "", lambda state: taken, now=now)
 
     def mute(self) -> None:
@@ -144,13 +177,19 @@ class RecordedSite:
 
 
 DEFINITIONS = {
-    "hourly": {"schedule": "0 * * * *", "expected_seconds": 60},
+    "hourly": {
+        "schedule": "0 * * * *", "expected_seconds": 60, "minimum_seconds": 1,
+        "success_objective": 99, "team": "shop",
+    },
     "daily": {"schedule": "0 3 * * *", "timeout_seconds": 3600},
     "late": {"schedule": "50 * * * *", "start_deadline_seconds": 900},
-    "long": {"schedule": "0 12 * * *", "timeout_seconds": 600, "expected_seconds": 500},
+    "long": {
+        "schedule": "0 12 * * *", "timeout_seconds": 600, "expected_seconds": 500,
+        "finish_by": "5m",
+    },
     "everywhere": {"hostname": "*"},
     "disabled": {"enabled": False},
-}
+}  # fmt: skip
 
 
 def write_scrapes(path: Path) -> None:

@@ -7,7 +7,15 @@ import re
 from typing import Any
 
 from tests.alerts.rules import rules
-from tests.dashboards.boards import BOARDS, Board, contract, every_board, panels, queries
+from tests.dashboards.boards import (
+    BOARDS,
+    Board,
+    alert_lists,
+    contract,
+    every_board,
+    panels,
+    queries,
+)
 
 KINDS = {"stat", "table", "timeseries", "state-timeline", "bargauge"}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -46,6 +54,18 @@ def test_every_panel_has_title_unit_and_description(board: Board) -> None:
         assert panel["description"].endswith("."), title
         assert panel["fieldConfig"]["defaults"]["unit"], title
         assert panel["targets"], title
+
+
+def test_fleet_lists_the_firing_alerts_of_the_chosen_site() -> None:
+    [firing] = alert_lists(BOARDS["chroniker-fleet"])
+    options = firing["options"]
+    assert firing["title"] and firing["description"].endswith(".")
+    assert 'job="$job"' in options["alertInstanceLabelFilter"]
+    assert {alert["alert"] for alert in rules() if "alert" in alert} == {
+        alert["alert"] for alert in rules() if options["alertName"] in alert.get("alert", "")
+    }
+    assert options["stateFilter"]["firing"] is True
+    assert options["stateFilter"]["normal"] is False
 
 
 @every_board
@@ -107,6 +127,7 @@ def test_variables_are_explained_and_used(board: Board) -> None:
     for name, variable in variables.items():
         assert variable["label"] and variable["description"].endswith("."), name
     asked = [query.expr for query in queries(board)]
+    asked += [panel["options"]["alertInstanceLabelFilter"] for panel in alert_lists(board)]
     used = set(VARIABLE.findall(" ".join(asked)))
     assert used - OF_GRAFANA <= set(variables)
     assert set(variables) - used == {"datasource"}

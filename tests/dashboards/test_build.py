@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tests.dashboards.boards import boards, panels
+from tests.dashboards.boards import alert_lists, boards, panels
 from tests.support.machine import REPO
 
 IMAGES = REPO / "docs" / "img"
@@ -33,14 +33,16 @@ def test_picture_shows_every_panel(board: dict[str, object]) -> None:
     name = str(board["uid"]).replace("chroniker", "dashboard")
     picture = ET.parse(IMAGES / f"{name}.svg")
     texts = " ".join(element.text or "" for element in picture.iter() if element.tag[-4:] == "text")
-    for panel in panels(board):
+    drawn = [*panels(board), *alert_lists(board)]
+    for panel in drawn:
         assert panel["title"] in texts
     rects = [element for element in picture.iter() if element.tag[-4:] == "rect"]
-    assert len(rects) == len(panels(board)) + 1
+    assert len(rects) == len(drawn) + 1
 
 
 def test_document_shows_every_picture_and_names_every_panel() -> None:
     text = (REPO / "docs" / "reference" / "dashboards.md").read_text()
     for uid, board in boards().items():
         assert f"(../img/{uid.replace('chroniker', 'dashboard')}.svg)" in text
-        assert [p["title"] for p in panels(board) if f"**{p['title']}**" not in text] == []
+        titles = [*panels(board), *alert_lists(board)]
+        assert [p["title"] for p in titles if f"**{p['title']}**" not in text] == []

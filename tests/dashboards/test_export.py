@@ -50,10 +50,28 @@ def test_all_files_are_written(tmp_path: Path) -> None:
     shipped = {path.relative_to(REPO).as_posix() for path in FOLDER.rglob("*.json")}
     shipped |= {path.relative_to(REPO).as_posix() for path in FOLDER.rglob("*.yml")}
     shipped |= {path.relative_to(REPO).as_posix() for path in (REPO / "alerts").glob("*.yml")}
+    shipped.add("alerts/grafana/chroniker-alerts.yml")
     assert set(written) == shipped
     assert written[FLEET] == (REPO / FLEET).read_text()
     assert check(tmp_path) == []
     assert "up to date" in run_export(tmp_path)
+
+
+def test_rules_for_the_prometheus_operator_are_the_same(tmp_path: Path) -> None:
+    run_export(tmp_path, "--kubernetes", "--job", "shop")
+    text = files(tmp_path)[export.PROMETHEUS_RULE]
+    resource = yaml.safe_load(text)
+    assert (resource["kind"], resource["metadata"]["name"]) == ("PrometheusRule", "chroniker")
+    assert resource["metadata"]["labels"] == {"release": "prometheus"}
+    assert resource["spec"] == yaml.safe_load(files(tmp_path)["alerts/chroniker.rules.yml"])
+    assert "# Alerts for all jobs" in text
+    assert check(tmp_path) == []  # the option is remembered
+    run_export(tmp_path, "--kubernetes", "prometheus=main")
+    assert 'prometheus: "main"' in files(tmp_path)[export.PROMETHEUS_RULE].replace(
+        '"prometheus"', "prometheus"
+    )
+    with pytest.raises(CommandError, match="LABEL=VALUE"):
+        run_export(tmp_path, "--kubernetes", "a b=c: d")
 
 
 def test_folder_is_created(tmp_path: Path) -> None:
@@ -77,6 +95,12 @@ def test_values_of_the_site_are_filled_in(tmp_path: Path) -> None:
     assert provider["folder"] == "Jobs: all"
     assert provider["options"]["path"] == str(tmp_path / "dashboards")
     assert "dashboards/provisioning/datasources.yml" not in written
+    grafana = yaml.safe_load(written["alerts/grafana/chroniker-alerts.yml"])["groups"]
+    assert {group["folder"] for group in grafana} == {"Jobs: all"}
+    asked = [rule["data"][0] for group in grafana for rule in group["rules"]]
+    assert {query["datasourceUid"] for query in asked} == {"P-1"}
+    exprs = "".join(query["model"]["expr"] for query in asked)
+    assert 'job="the shop"' in exprs and 'job="chroniker"' not in exprs
 
 
 def test_options_are_remembered(tmp_path: Path) -> None:

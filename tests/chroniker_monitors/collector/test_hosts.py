@@ -52,6 +52,7 @@ def test_fifty_pods_leave_the_series_and_rows_of_those_that_live(
     assert len(exported_hosts()) == 5
     killed = [f"pod-{number}" for number in (45, 46, 47)]
     Host.objects.filter(name__in=killed).update(last_tick_at=utc_now() - timedelta(hours=73))
+    Host.objects.request_review()  # ten minutes later
     tick_on("pod-49", settings)
     living = {"pod-48", "pod-49"}
     assert exported_hosts() == living
@@ -60,6 +61,7 @@ def test_fifty_pods_leave_the_series_and_rows_of_those_that_live(
     series = MetricsPage().samples_named("chroniker_job_runs_total")
     assert len(series) == 2 * 4
     Host.objects.retired().update(retired_at=utc_now() - timedelta(days=8))
+    Host.objects.request_review()
     tick_on("pod-49", settings)
     assert set(Host.objects.values_list("name", flat=True)) == living
     assert JobState.objects.count() == 2 * 4

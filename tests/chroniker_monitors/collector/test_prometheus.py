@@ -34,19 +34,27 @@ from tests.support.types import AssertNumQueries
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(autouse=True)
+def _with_every_series(settings: Any) -> None:
+    """What the other details leave out is tested in test_detail.py."""
+    settings.CHRONIKER_METRICS_DETAIL = "high"
+
+
 def test_job_that_never_ran_is_exported_with_zeros() -> None:
     make_job(name="new")
     page = MetricsPage()
     assert page("chroniker_job_runs_total", job_name="new") == 0
     for reason in ("error", "timeout", "stopped", "lost"):
         assert page("chroniker_job_failures_total", job_name="new", reason=reason) == 0
-    for reason in ("overlap", "downtime", "deadline"):
+    for reason in ("overlap", "downtime", "deadline", "paused", "dependency"):
         assert page("chroniker_job_missed_runs_total", job_name="new", reason=reason) == 0
     for status in ("succeeded", "failed", "timed_out", "stopped", "interrupted", "lost"):
         assert page("chroniker_job_last_run_status", job_name="new", status=status) == 0
     assert page("chroniker_job_duration_seconds_bucket", job_name="new", le="+Inf") == 0
     assert page("chroniker_job_last_success_timestamp_seconds", job_name="new") == 0
+    optional = {"deadline_timestamp_seconds", "expected_finish_timestamp_seconds"}
     slot_names = {family.name for family in LEVELS["placement"] if family.type != "histogram"}
+    slot_names -= {f"chroniker_job_{name}" for name in optional}
     there = {name for name, labels in page.samples if ("job_name", "new") in labels}
     assert slot_names <= there
 
@@ -197,12 +205,17 @@ def test_definition_and_state_are_exported() -> None:
         expected_seconds=60,
         timeout_seconds=120,
         start_deadline_seconds=0,
+        team="storage",
+        alert_severity="critical",
+        minimum_seconds=0.5,
+        success_objective=99.5,
     )
     run = Run.objects.create(job=job, scheduled_for=NOON, started_at=NOON)
     make_job_state(
         job,
         lease_token="t",
         lease_host="web1",
+        lease_expires_at=utc_now() + timedelta(minutes=1),
         current_run=run,
         last_started_at=NOON,
         last_status="failed",
@@ -243,6 +256,8 @@ def test_definition_and_state_are_exported() -> None:
             timezone="Europe/Berlin",
             hostname="",
             kind="interval",
+            severity="critical",
+            team="storage",
         )
         == 1
     )
@@ -250,6 +265,7 @@ def test_definition_and_state_are_exported() -> None:
     assert (exported("enabled"), exported("running")) == (1, 1)
     assert (exported("expected_seconds"), exported("timeout_seconds")) == (60, 120)
     assert exported("start_deadline_seconds") == 0
+    assert (exported("minimum_seconds"), exported("success_objective_ratio")) == (0.5, 0.995)
     assert exported("start_timestamp_seconds") == NOON.timestamp()
     assert exported("last_run_timestamp_seconds") == NOON.timestamp() - 86400
     assert exported("last_failure_timestamp_seconds") == NOON.timestamp() - 86400
@@ -281,6 +297,17 @@ def test_definition_and_state_are_exported() -> None:
     assert page("chroniker_host_last_tick_timestamp_seconds", host="web2") == 0
     assert page("chroniker_collector_up") == 1
     assert page("chroniker_build_info", version=chroniker.__version__) == 1
+
+
+def test_run_whose_lease_has_run_out_does_not_count_as_running_on_its_host() -> None:
+    """Its scheduler is dead: the host must not seem busy."""
+    for number, minutes in enumerate((-1, 1)):
+        make_job_state(
+            make_job(), lease_token=f"t{number}", lease_host="web1",
+            lease_expires_at=utc_now() + timedelta(minutes=minutes),
+        )  # fmt: skip
+    Host.objects.create(name="web1")
+    assert MetricsPage()("chroniker_host_running_jobs", host="web1") == 1
 
 
 def test_missing_timestamp_is_zero() -> None:
@@ -337,10 +364,12 @@ def test_only_every_host_jobs_have_a_host_label() -> None:
 
 
 def test_histograms_can_be_left_out(settings: Any) -> None:
-    make_job_state(make_job(name="a"), runs_total=3)
+    make_job_state(make_job(name="a"), runs_total=3, duration_count=3, duration_seconds_sum=4.5)
     settings.CHRONIKER_METRICS_HISTOGRAMS = False
     page = MetricsPage()
-    assert "chroniker_job_duration_seconds" not in page.text
+    assert "_bucket{" not in page.text
+    assert page("chroniker_job_duration_seconds_count", job_name="a") == 3
+    assert page("chroniker_job_duration_seconds_sum", job_name="a") == 4.5
     assert page("chroniker_job_runs_total", job_name="a") == 3
     settings.CHRONIKER_METRICS_HISTOGRAMS = True
     assert "chroniker_job_duration_seconds_bucket" in scrape()

@@ -7,7 +7,7 @@ from django.test import Client
 
 from tests.support.metrics_page import METRICS_URL, OPENMETRICS_TYPE, TEXT_TYPE
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"

@@ -24,16 +24,24 @@ HOSTILE_NAMES = [HOSTILE, "x" * 200, "🦄", "\u202eright to left\u202c שלום
 
 def fill() -> None:
     job = make_job(
-        name=HOSTILE, hostname="*", expected_seconds=1, timeout_seconds=2, start_deadline_seconds=3
-    )
-    make_job_state(job, host="web1", runs_total=2_000_000, last_ended_at=NOON, duration_count=3)
+        name=HOSTILE, hostname="*", expected_seconds=1, timeout_seconds=2, start_deadline_seconds=3,
+        minimum_seconds=1, success_objective=99, finish_by="90m",
+    )  # fmt: skip
+    make_job_state(
+        job, host="web1", runs_total=2_000_000, last_ended_at=NOON, duration_count=3,
+        next_slot_at=NOON, next_run_at=NOON,
+    )  # fmt: skip
     for name in ("new", *HOSTILE_NAMES[1:]):
         make_job(name=name)
     monitor = make_job(name="monitor")
     Probe.objects.create(job=monitor, kind="disk", unit="%", warning=80, critical=90)
     MonitorState.objects.create(
-        job=monitor, severity=1, value=85, latency_seconds=0.1, last_sample_at=NOON
-    )
+        job=monitor, severity=1, value=85, latency_seconds=0.1, last_sample_at=NOON,
+        expected_low=10, expected_high=80,
+    )  # fmt: skip
+    grouped = make_job(name="grouped")
+    Probe.objects.create(job=grouped, kind="records", warning=80)
+    MonitorState.objects.create(job=grouped, severity=0, dropped_series=0, last_sample_at=NOON)
     Host.objects.filter(name="web1").update(last_tick_at=NOON, tick_seconds=0.25)
 
 
@@ -76,7 +84,7 @@ def test_prometheus_scrapes_both_formats_and_answers_for_each_name(
         assert [sample["value"][1] for sample in runs] == ["2000000"] * 2
         enabled = prometheus.query('chroniker_job_enabled{job="text"}')
         assert {sample["metric"]["job_name"] for sample in enabled} == {
-            "new", "failing", "monitor", *HOSTILE_NAMES
+            "new", "failing", "monitor", "grouped", *HOSTILE_NAMES
         }  # fmt: skip
         collectors = {family.name for family in COLLECTOR_FAMILIES}
         own = prometheus.query('{__name__=~"chroniker_[cb].*"}')

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
+import time
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,9 +30,12 @@ from chroniker_monitors.collector.numbers import (
 )
 from chroniker_monitors.collector.prometheus import metrics, site_metrics
 from chroniker_monitors.collector.rows import Snapshot, group_by_job, group_by_monitor
+from chroniker_monitors.enums import MetricsDetail
 from chroniker_monitors.exposition.formats import OPENMETRICS, TEXT, Format
 from chroniker_monitors.exposition.renderer import Renderer
 from chroniker_monitors.exposition.writer import format_number
+from tests.factories import NOON
+from tests.support.processes import wait_until
 
 HOSTILE = [
     'a"b\n} evil 1',
@@ -65,7 +72,7 @@ buckets = st.one_of(
 jobs = st.fixed_dictionaries(
     {
         "name": texts,
-        "command": texts,
+        "command": st.one_of(st.just("check_monitor"), texts),
         "raw_command": texts,
         "schedule": st.one_of(st.just("@every 5m"), st.just("* * * * *"), texts),
         "timezone": texts,
@@ -76,6 +83,11 @@ jobs = st.fixed_dictionaries(
         "start_deadline_seconds": st.one_of(st.none(), whole_numbers),
         "muted": st.one_of(st.booleans(), st.integers(0, 1)),
         "failures_before_alert": whole_numbers,
+        "team": texts,
+        "alert_severity": st.sampled_from(["info", "warning", "critical"]),
+        "minimum_seconds": st.one_of(st.none(), st.floats(0.001, 1e9)),
+        "success_objective": st.one_of(st.none(), st.floats(1, 100)),
+        "finish_by": st.just(""),
     }
 )
 states = st.fixed_dictionaries(
@@ -91,6 +103,7 @@ states = st.fixed_dictionaries(
         "start_lag_count": whole_numbers,
         "last_run_id": st.one_of(st.none(), st.integers(1, 2**62)),
         "last_run_seconds": numbers,
+        "last_trace_id": st.sampled_from(["", "0af7651916cd43dd8448eb211c80319c"]),
     }
 )
 any_float = st.one_of(st.none(), st.floats(), st.integers(-(10**9), 10**9))
@@ -103,6 +116,14 @@ probes = st.tuples(
     any_float,
     any_float,
 )
+groups = st.lists(
+    st.fixed_dictionaries(
+        {"name": texts, "severity": st.integers(0, 3), "value": any_float},
+        optional={"low": any_float, "high": any_float},
+    ),
+    max_size=3,
+    unique_by=lambda group: group["name"],
+)
 measured = st.fixed_dictionaries(
     {
         "host": st.one_of(st.just(""), texts),
@@ -110,6 +131,10 @@ measured = st.fixed_dictionaries(
         "value": any_float,
         "latency_seconds": st.one_of(st.none(), st.floats(0, 1e6)),
         "last_sample_at": moments,
+        "expected_low": any_float,
+        "expected_high": any_float,
+        "dropped_series": st.one_of(st.none(), st.integers(0, 2000)),
+        "series": st.one_of(st.none(), st.just("[]"), groups.map(json.dumps)),
         "unit": texts,
     }
 )
@@ -122,6 +147,7 @@ contracts = st.builds(
     MetricsConfig,
     st.lists(st.floats(0.001, 1e9), max_size=4, unique=True).map(sorted).map(tuple),
     st.booleans(),
+    st.sampled_from(MetricsDetail),
 )
 
 
@@ -149,9 +175,11 @@ def snapshot(
             or [(None,) * len(SAMPLE_COLUMNS)]
         )
     ]
+    # In whole steps: the same placement has the same forecast in each snapshot.
+    forecast = {(pk, host): (1e9 + pk, 1e9 + len(host)) for pk in (1, 3) for host in ("", *names)}
     return Snapshot(
         True,
-        group_by_job(rows, names),
+        group_by_job(rows, names, forecast),
         group_by_monitor(samples, names),
         machines,
         {"open_warning": len(table)},
@@ -168,8 +196,8 @@ class FixedRegistry:
         return self.families
 
 
-def render_ours(renderer: Renderer, snap: Snapshot, form: Format) -> bytes:
-    rest = form.generate(FixedRegistry(site_metrics(snap)))
+def render_ours(renderer: Renderer, snap: Snapshot, form: Format, config: MetricsConfig) -> bytes:
+    rest = form.generate(FixedRegistry(site_metrics(snap, config)))
     return b"".join([*renderer(snap, form), rest]) + form.end
 
 
@@ -194,9 +222,8 @@ def test_output_is_identical_to_prometheus_client(
     for _ in range(2):  # the second page reuses rows of the first, some of them stale
         snap = snapshot(table, machines, watched=watched)
         for form in (TEXT, OPENMETRICS):
-            assert render_ours(renderer, snap, form) == render_with_prometheus_client(
-                snap, config, form
-            )
+            ours = render_ours(renderer, snap, form, config)
+            assert ours == render_with_prometheus_client(snap, config, form)
         keep = data.draw(st.sets(st.integers(0, max(len(table) - 1, 0))))
         table = [
             row if index in keep else (data.draw(jobs), row[1])
@@ -206,18 +233,24 @@ def test_output_is_identical_to_prometheus_client(
         watched = data.draw(monitors) if watched and data.draw(st.booleans()) else watched[1:]
 
 
+def plain_job(**fields: Any) -> dict[str, Any]:
+    job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True, "muted": False}
+    missing = ("expected", "timeout", "start_deadline", "minimum")
+    job |= dict.fromkeys((f"{name}_seconds" for name in missing), None)
+    return job | {"success_objective": None, "failures_before_alert": 1} | fields
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_name_stays_one_sample(name: str) -> None:
-    job = dict.fromkeys(JOB_COLUMNS, "") | {"name": name, "hostname": "*", "command": "x"}
-    job |= {"enabled": True, "muted": False, "expected_seconds": 5, "timeout_seconds": None}
-    job |= {"start_deadline_seconds": None, "failures_before_alert": 1}
+    job = plain_job(name=name, hostname="*", team=name, expected_seconds=5)
     state = dict.fromkeys(STATE_COLUMNS) | {"host": f"host of {name}"}
-    page = render_ours(
-        Renderer(MetricsConfig((1.0,), True)), snapshot([(job, [state])], []), OPENMETRICS
-    )
+    config = MetricsConfig((1.0,), True)
+    page = render_ours(Renderer(config), snapshot([(job, [state])], []), OPENMETRICS, config)
     families = {f.name: f for f in text_string_to_metric_families(page.decode())}
     [running] = families["chroniker_job_running"].samples
     assert running.labels == {"job_name": name, "host": f"host of {name}"}
+    [info] = families["chroniker_job_info"].samples
+    assert info.labels["team"] == name
     assert page.decode().count("\nchroniker_job_running{") == 1
 
 
@@ -234,27 +267,64 @@ def test_numbers_are_formatted_as_in_go(number: float) -> None:
     assert format_number(number).decode() == floatToGoString(number)
 
 
-def test_unchanged_row_is_not_rendered_again() -> None:
-    job = dict.fromkeys(JOB_COLUMNS, "") | {"command": "x", "enabled": True, "muted": 0}
-    job |= {"expected_seconds": None, "timeout_seconds": None, "start_deadline_seconds": None}
-    job["failures_before_alert"] = 1
-    state = dict.fromkeys(STATE_COLUMNS) | {"host": ""}
+def page_of(runs: int, jobs: int = 40) -> Snapshot:
+    """Jobs of which the first has this many runs."""
+    state = dict.fromkeys(STATE_COLUMNS) | {"host": "", "last_status": "failed", "last_run_id": 7}
+    state |= {"last_ended_at": NOON, "last_run_seconds": 1.0, "failures_error": 1}
+    return snapshot(
+        [
+            (plain_job(name=f"job {n}"), [state | {"runs_total": runs if n == 0 else 1}])
+            for n in range(jobs)
+        ],
+        [],
+    )
 
-    def take(runs: int) -> Snapshot:
-        return snapshot(
-            [
-                (job | {"name": name}, [state | {"runs_total": n}])
-                for name, n in (("a", runs), ("b", 1))
-            ],
-            [],
-        )
 
-    def lines(runs: int, form: Format) -> dict[bytes, bytes]:
-        return {piece.split(b" ")[0]: piece for piece in renderer(take(runs), form) if piece}
-
+def test_unchanged_buckets_are_not_rendered_again() -> None:
     renderer = Renderer(MetricsConfig((), True))
-    first, other_form, second = lines(1, TEXT), lines(1, OPENMETRICS), lines(2, TEXT)
-    a, b = b'chroniker_job_runs_total{job_name="a"}', b'chroniker_job_runs_total{job_name="b"}'
-    assert other_form[a] is first[a]
-    assert second[b] is first[b]
-    assert (first[a], second[a]) == (a + b" 1.0\n", a + b" 2.0\n")
+
+    def pieces(runs: int, form: Format) -> dict[bytes, bytes]:
+        """The pieces of the counter of runs, by the name of their first job."""
+        found = [piece for piece in renderer(page_of(runs), form) if b"job_runs_total{" in piece]
+        return {piece.split(b'"')[1]: piece for piece in found}
+
+    first, other_form, second = pieces(1, TEXT), pieces(1, OPENMETRICS), pieces(2, TEXT)
+    assert list(first) == [b"job 0", b"job 16", b"job 32"]
+    for bucket in first:
+        assert other_form[bucket] is first[bucket]
+        assert (second[bucket] is first[bucket]) == (bucket != b"job 0")
+    assert second[b"job 0"].startswith(b'chroniker_job_runs_total{job_name="job 0"} 2.0\n')
+
+
+@pytest.mark.parametrize("detail", MetricsDetail)
+def test_cache_is_hardly_larger_than_the_page(detail: MetricsDetail) -> None:
+    renderer = Renderer(MetricsConfig((1.0, 5.0, 60.0, 600.0), True, detail))
+    snap = page_of(1, jobs=2000)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        size = sum(map(len, renderer(snap, OPENMETRICS)))
+        peak = tracemalloc.get_traced_memory()[1]
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 1.2 * size
+    assert peak < 1.7 * size  # the page itself comes on top
+
+
+def test_cache_is_dropped_when_nobody_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chroniker_monitors.exposition.renderer.KEPT_SECONDS", 0.3)
+    renderer = Renderer(MetricsConfig((), True))
+
+    def is_empty() -> bool:
+        return not any(cache._buckets for cache in renderer._caches())
+
+    before = threading.active_count()
+    for _ in range(3):  # each scrape keeps it, with one thread for all
+        first = b"".join(renderer(page_of(1), TEXT))
+        assert threading.active_count() <= before + 1
+        time.sleep(0.2)
+        assert not is_empty()
+    wait_until(is_empty, timeout=5)
+    assert b"".join(renderer(page_of(1), TEXT)) == first
