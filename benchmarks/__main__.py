@@ -16,7 +16,10 @@ from typing import Any
 from . import databases, machine, table
 from .figures import Figure
 
-NAMES = ("ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "metrics", "clean")
+NAMES = (
+    "ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "batches", "metrics",
+    "clean", "pages",
+)  # fmt: skip
 DATABASES = ("sqlite", "postgres")
 
 

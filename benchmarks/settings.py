@@ -6,3 +6,8 @@ from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS as _TESTS_APPS
 
 INSTALLED_APPS = [*_TESTS_APPS, "benchmarks"]
+ROOT_URLCONF = "benchmarks.urls"
+
+# What the monitors of the benchmarks need: a server of this machine, and a database for SQL.
+CHRONIKER_MONITORS_ALLOWED_NETWORKS = ("127.0.0.0/8",)
+CHRONIKER_MONITORS_SQL_ALIAS = "default"

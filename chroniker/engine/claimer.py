@@ -13,21 +13,16 @@ from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 
+from chroniker import __version__
 from chroniker.conf import conf
 from chroniker.db.clock import boottime
+from chroniker.db.schema import refuse_newer_schema
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import BlockedReason
 from chroniker.logs import log_context
 
-from .claims import (
-    ClaimOptions,
-    ClaimResult,
-    block_state,
-    claim,
-    due_state_ids,
-    locked_states,
-    new_token,
-)
+from .candidates import ClaimOptions, due_state_ids
+from .claims import ClaimResult, block_state, claim, locked_states, new_token
 from .leases import Leases
 from .reaper import adopt_orphan
 from .tick_clock import TickClock
@@ -157,6 +152,7 @@ class Claimer:
             elif is_outage(error):
                 raise
             else:
+                refuse_newer_schema(__version__)
                 logger.exception(
                     "The database rejected a claim; claiming the jobs one by one",
                     extra=log_context(host=options.host),
@@ -180,7 +176,7 @@ class Claimer:
                     continue
                 if is_outage(error):
                     break  # what was claimed must be started; the others are claimed later
-                _isolate_state(key, error)
+                _isolate_state(key, error, now)
             else:
                 result.started += one.started
                 result.missed += one.missed
@@ -188,12 +184,12 @@ class Claimer:
         return result
 
 
-def _isolate_state(key: int, error: DatabaseError) -> None:
+def _isolate_state(key: int, error: DatabaseError, now: datetime) -> None:
     """Keep a state that cannot be claimed from delaying the others."""
     try:
         if not run_transaction(partial(adopt_orphan, key)):
             detail = f"The database rejected the start of the job: {error}"
-            block_state(key, BlockedReason.COMMAND, detail)
+            run_transaction(partial(block_state, key, BlockedReason.COMMAND, detail, now))
     except (DatabaseError, InterfaceError):
         # Not raised: the others must be started.
         logger.exception("State %s could not be changed", key, extra=log_context())

@@ -7,19 +7,22 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db.models import Exists, F, Max, OuterRef
+from django.db.models import Exists, F, OuterRef
 
 from chroniker.alerting import incidents
+from chroniker.alerting.blocked import open_stuck
+from chroniker.alerting.failing import evaluate_failures
 from chroniker.conf import conf
 from chroniker.db.alias import database
-from chroniker.db.clock import database_now_plus
+from chroniker.db.bulk import update_rows
 from chroniker.db.histograms import add_observation
 from chroniker.enums import BlockedReason, IncidentKind, MissedReason, RunStatus, Trigger
 from chroniker.exceptions import ScheduleError
-from chroniker.models import Host, Job, JobDependency, JobState, Run
-from chroniker.models.state import WITHDRAWN_RESTART, JobStateQuerySet
+from chroniker.models import Host, Job, JobDependency, JobState, Maintenance, Run
+from chroniker.models.state import WITHDRAWN_RESTART
 
-from .planning import MissedSlots, decide_slots, start_time
+from .candidates import ClaimOptions, shareable_batches, stamp_token
+from .planning import MissedSlots, SlotDecision, decide_slots, start_time
 
 
 @dataclass(slots=True)
@@ -31,6 +34,8 @@ class ClaimedRun:
     run: Run
     token: str
     has_downstream: bool
+    batch: str = ""
+    """The runner that executes it together with others; empty: it has its own process."""
     claimed_at: float = field(default_factory=time.monotonic)
 
 
@@ -42,19 +47,6 @@ class ClaimResult:
     missed: list[Run] = field(default_factory=list)
     at_capacity: bool = False
     """Whether the host can start no more now, so that some may have been left."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimOptions:
-    """Who claims, and within which limits."""
-
-    host: str
-    owner: str
-    max_parallel: int
-    only: frozenset[int] | None = None
-    """Primary keys of jobs; None: all."""
-    only_states: frozenset[int] | None = None
-    """Primary keys of states; None: all."""
 
 
 def new_token() -> str:
@@ -76,10 +68,7 @@ def claim(
     """
     result = ClaimResult()
     if Host.objects.lock_for_claim(options.host):
-        capacity = options.max_parallel - JobState.objects.leased_on(options.host).count()
-        if capacity > 0:
-            capacity -= _stamp_token(options, horizon, now, token, capacity, force=force)
-        result.at_capacity = capacity <= 0
+        result.at_capacity = stamp_token(options, horizon, now, token, force=force)
     owned = (
         JobState.objects.owned_by([token])
         .select_related("job")
@@ -90,28 +79,34 @@ def claim(
     for state in owned:
         if state.current_run_id is not None:  # committed earlier, but the reply was lost
             assert state.current_run is not None
-            result.started.append(_claimed_run(state, state.current_run, token))
+            result.started.append(_claimed_run(state, state.current_run, token, force=force))
             JobState.objects.renew([token], conf.LEASE_SECONDS)  # the lease began then, not now
             continue
         new = _open_run(state, now, options.host, force=force)
+        new.changes = {"blocked_reason": "", "blocked_detail": ""} | new.changes
         result.missed += new.missed
         if new.run is None:
             _release_state(state, new.changes)
+            _evaluate_superseded(new, now)
         else:
             opened.append(new)
+    result.missed = _add_to_known(result.missed)
     _insert_runs([run for new in opened if (run := new.run)] + result.missed)
     for new in opened:
         assert new.run is not None
         if new.state.overdue_incident:
             new.changes["overdue_incident"] = False
-            incidents.resolve(
-                new.state.job, new.state.host, IncidentKind.OVERDUE, "A run started.", now,
-                run=new.run,
-            )  # fmt: skip
-        JobState.objects.filter(pk=new.state.pk, lease_token=token).update(
-            current_run=new.run, **new.changes
-        )
-        result.started.append(_claimed_run(new.state, new.run, token))
+            for kind in (IncidentKind.OVERDUE, IncidentKind.BLOCKED):
+                incidents.resolve(
+                    new.state.job, new.state.host, kind, "A run started.", now, run=new.run
+                )
+        new.changes["current_run"] = new.run
+        result.started.append(_claimed_run(new.state, new.run, token, force=force))
+    update_rows(
+        JobState, [(new.state.pk, new.changes) for new in opened], only={"lease_token": token}
+    )
+    for new in opened:
+        _evaluate_superseded(new, now)
     return result
 
 
@@ -123,6 +118,14 @@ class _OpenedRun:
     run: Run | None = None
     changes: dict[str, object] = field(default_factory=dict)
     missed: list[Run] = field(default_factory=list)
+    superseded: bool = False
+    """The next slot takes the place of a retry, so the slot of that retry has failed."""
+
+
+def _evaluate_superseded(new: _OpenedRun, now: datetime) -> None:
+    """Open the incident of a job whose retry the next slot supersedes."""
+    if new.superseded:
+        evaluate_failures(new.state.pk, new.state.last_error, now, run=new.state.last_run)
 
 
 def _release_state(state: JobState, changes: dict[str, object]) -> None:
@@ -131,9 +134,12 @@ def _release_state(state: JobState, changes: dict[str, object]) -> None:
     JobState.objects.filter(pk=state.pk).update(**changes)
 
 
-def _claimed_run(state: JobState, run: Run, token: str) -> ClaimedRun:
+def _claimed_run(state: JobState, run: Run, token: str, *, force: bool) -> ClaimedRun:
     has_downstream: bool = state.has_downstream  # type: ignore[attr-defined]  # annotated
-    return ClaimedRun(state, state.job, run, token, has_downstream)
+    together = not force and state.job.batch in shareable_batches()
+    return ClaimedRun(
+        state, state.job, run, token, has_downstream, batch=state.job.batch if together else ""
+    )
 
 
 def _insert_runs(runs: list[Run]) -> None:
@@ -144,31 +150,6 @@ def _insert_runs(runs: list[Run]) -> None:
         run.save(force_insert=True)
 
 
-def _claimable(
-    options: ClaimOptions, horizon: datetime, now: datetime, *, force: bool
-) -> JobStateQuerySet:
-    """What a claim at ``now`` would take of what was due at ``horizon``, in this order.
-
-    Jobs that a maintenance window pauses are never included, even if a person requests a run.
-    """
-    wanted = JobState.objects.for_host(options.host).unpaused(now)
-    if options.only is not None:
-        wanted = wanted.filter(job__in=options.only)
-    if options.only_states is not None:
-        wanted = wanted.filter(pk__in=options.only_states)
-    if force:
-        free = wanted.filter(lease_token__isnull=True)
-    else:
-        free = wanted.due(horizon).unblocked(horizon)
-    return free.order_by("-job__priority", "due_at", "pk")
-
-
-def due_state_ids(options: ClaimOptions, now: datetime) -> list[int]:
-    """Primary keys of the states that would be claimed now."""
-    wanted = _claimable(options, now, now, force=options.only is not None)
-    return list(wanted.values_list("pk", flat=True)[: options.max_parallel])
-
-
 def locked_states(keys: list[int]) -> set[int]:
     """The states that another transaction has locked, or whose jobs it has locked."""
     jobs = dict(JobState.objects.filter(pk__in=keys).values_list("pk", "job"))
@@ -176,9 +157,12 @@ def locked_states(keys: list[int]) -> set[int]:
     return JobState.objects.lock(keys) | {key for key, job in jobs.items() if job in locked}
 
 
-def block_state(state: int, reason: BlockedReason, detail: str) -> None:
-    """Take a state out of the queue until its definition is changed, and store why."""
-    JobState.objects.filter(pk=state, lease_token__isnull=True).update(
+def block_state(state: int, reason: BlockedReason, detail: str, now: datetime) -> None:
+    """Take a state out of the queue until its definition is changed, and store and report why.
+
+    Call it in a transaction.
+    """
+    blocked = JobState.objects.filter(pk=state, lease_token__isnull=True).update(
         next_slot_at=None,
         next_run_at=None,
         retry_at=None,
@@ -188,70 +172,8 @@ def block_state(state: int, reason: BlockedReason, detail: str) -> None:
         blocked_reason=reason,
         blocked_detail=detail[:500],
     )
-
-
-def _stamp_token(
-    options: ClaimOptions,
-    horizon: datetime,
-    now: datetime,
-    token: str,
-    capacity: int,
-    *,
-    force: bool,
-) -> int:
-    """Put the token on up to ``capacity`` states, and return on how many.
-
-    The update's own conditions decide.
-    """
-    candidates = _claimable(options, horizon, now, force=force)
-    if _lock_rows():
-        candidates = candidates.select_for_update(
-            skip_locked=True,
-            of=("self",) if database().features.has_select_for_update_of else (),
-        )
-    waits = Exists(JobDependency.objects.filter(downstream=OuterRef("job")))
-    found = list(candidates.annotate(waits=waits).values_list("pk", "waits")[:capacity])
-    keys = [key for key, _ in found]
-    waiting = [key for key, waits_for_others in found if waits_for_others]
-    if waiting and not force and _lock_rows():
-        keys = _lock_upstreams(keys)
-        keys = list(
-            JobState.objects.filter(pk__in=keys).unblocked(horizon).values_list("pk", flat=True)
-        )
-    if not keys:
-        return 0
-    free = JobState.objects.all() if force else JobState.objects.due(horizon)
-    return free.filter(pk__in=keys, lease_token__isnull=True).update(
-        lease_token=token,
-        fence=F("fence") + 1,
-        lease_host=options.host,
-        lease_owner=options.owner,
-        lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
-        stop_requested_at=None,
-        blocked_reason="",
-        blocked_detail="",
-    )
-
-
-def _lock_rows() -> bool:
-    wanted = conf.SELECT_FOR_UPDATE
-    can = database().features.has_select_for_update_skip_locked
-    return can if wanted is None else wanted and can
-
-
-def _lock_upstreams(keys: list[int]) -> list[int]:
-    """Lock the states of what the candidates ``keys`` wait for until the claim is committed.
-
-    Returns the candidates without those that wait for a state that another transaction has locked.
-    """
-    edges = list(
-        JobDependency.objects.filter(
-            downstream__states__in=keys, upstream__states__isnull=False
-        ).values_list("downstream__states", "upstream__states")
-    )
-    locked = JobState.objects.lock({upstream for _, upstream in edges})
-    blocked = {downstream for downstream, upstream in edges if upstream in locked}
-    return [key for key in keys if key not in blocked]
+    if blocked:
+        open_stuck(JobState.objects.select_related("job").get(pk=state), detail, now)
 
 
 def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _OpenedRun:
@@ -260,11 +182,13 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
     slot: datetime | None
     attempt = 1
     restarted = False
+    args: str | None = None
     requested = state.run_requested_by or Trigger.MANUAL
     if force or (state.run_requested_at is not None and requested == Trigger.MANUAL):
         trigger = Trigger.MANUAL
         slot = now if force else state.run_requested_at
-        new.changes.update(run_requested_at=None, run_requested_by="")
+        args = state.run_requested_args if state.run_requested_at is not None else None
+        new.changes.update(run_requested_at=None, run_requested_by="", run_requested_args=None)
     elif _restart_is_due(new, now):
         trigger, attempt = Trigger(state.restart_trigger), state.restart_attempt
         slot = state.restart_slot_at
@@ -285,7 +209,10 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
         return new
     if state.last_started_at and slot <= state.last_started_at:
         # The same slot again: a retry, a second request, or the clock was set back.
-        attempt = max(attempt, _next_attempt(state, slot))
+        last_attempt, last_args = _last_attempt(state, slot)
+        attempt = max(attempt, last_attempt + 1)
+        if restarted:
+            args = last_args
     if slot == state.retry_slot_at:
         new.changes.update(retry_at=None, retry_slot_at=None)
     if trigger == Trigger.SCHEDULE and not restarted:
@@ -303,6 +230,7 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
         scheduled_for=slot,
         attempt=attempt,
         trigger=trigger,
+        args=args,
         status=RunStatus.RUNNING,
         started_at=now,
     )
@@ -337,12 +265,15 @@ def _retry_is_due(state: JobState, now: datetime) -> bool:
     return state.next_run_at is None or state.next_run_at > now
 
 
-def _next_attempt(state: JobState, slot: datetime) -> int:
-    """1, or one more than the last attempt at the same slot."""
-    last = Run.objects.filter(job_id=state.job_id, host=state.host, scheduled_for=slot).aggregate(
-        last=Max("attempt")
-    )["last"]
-    return (last or 0) + 1
+def _last_attempt(state: JobState, slot: datetime) -> tuple[int, str | None]:
+    """The number of the last attempt at a slot and its own arguments; 0 if there is none."""
+    last = (
+        Run.objects.filter(job_id=state.job_id, host=state.host, scheduled_for=slot)
+        .order_by("-attempt")
+        .values_list("attempt", "args")
+        .first()
+    )
+    return last or (0, None)
 
 
 def _take_scheduled_slot(new: _OpenedRun, now: datetime) -> datetime | None:
@@ -352,9 +283,7 @@ def _take_scheduled_slot(new: _OpenedRun, now: datetime) -> datetime | None:
     if state.next_slot_at is None:
         return None
     try:
-        decision = decide_slots(
-            job, job.parsed_schedule(), state.next_slot_at, now, state.last_ended_at
-        )
+        decision = _decide(state, state.next_slot_at, now)
     except ScheduleError as error:  # the definition has just been changed
         changes.update(
             next_slot_at=None,
@@ -369,21 +298,57 @@ def _take_scheduled_slot(new: _OpenedRun, now: datetime) -> datetime | None:
         retry_at=None,
         retry_slot_at=None,
     )
+    if state.retry_at is not None and not job.count_attempts:
+        new.superseded = True
+        changes["consecutive_failures"] = F("consecutive_failures") + 1
+        state.consecutive_failures += 1
     for group in decision.missed:
         _record_missed(new, group, now)
     return decision.slot
 
 
+def _decide(state: JobState, first: datetime, now: datetime) -> SlotDecision:
+    """Decide about the slots from ``first``. Raises ScheduleError."""
+    job, schedule = state.job, state.job.parsed_schedule()
+    waited = state.blocked_reason == BlockedReason.DEPENDENCY
+    decision = decide_slots(job, schedule, first, now, state.last_ended_at, waited=waited)
+    if not decision.missed:
+        return decision  # the usual case, which needs no query
+    pausing = Maintenance.objects.active(now, first).filter(pause=True).covering(job.pk)
+    paused = list(pausing.order_by().values_list("starts_at", "ends_at").distinct())
+    return decide_slots(
+        job, schedule, first, now, state.last_ended_at, paused=paused, waited=waited
+    )
+
+
 def _record_missed(new: _OpenedRun, group: MissedSlots, now: datetime) -> None:
-    """Count missed slots; ``new`` gets their row, unless there is one."""
-    state = new.state
+    """Count missed slots; ``new`` gets their row."""
     counter = f"missed_{group.reason.value}"
     new.changes[counter] = new.changes.get(counter, F(counter)) + group.count  # type: ignore[operator]
-    known = Run.objects.filter(
-        job=state.job, host=state.host, scheduled_for=group.first, attempt=0
-    ).update(missed_slots=F("missed_slots") + group.count)
-    if not known:  # known: the clock was set back, and the slot was missed before
-        new.missed.append(_missed_run(state, group, now))
+    new.missed.append(_missed_run(new.state, group, now))
+
+
+def _add_to_known(missed: list[Run]) -> list[Run]:
+    """Add slots to the rows of slots that were missed before; return the rows that are new.
+
+    There are such rows if the clock was set back.
+    """
+    if not missed:
+        return []
+    slots = {run.scheduled_for for run in missed}
+    found = Run.objects.filter(
+        job__in={run.job_id for run in missed}, scheduled_for__in=slots, attempt=0
+    ).values_list("job", "host", "scheduled_for", "pk")
+    known = {(job, host, slot): key for job, host, slot, key in found}
+    new: list[Run] = []
+    for run in missed:
+        place = (run.job_id, run.host, run.scheduled_for)
+        key = known.get(place)
+        if key is None:
+            new.append(run)
+        else:
+            Run.objects.filter(pk=key).update(missed_slots=F("missed_slots") + run.missed_slots)
+    return new
 
 
 def _missed_run(state: JobState, group: MissedSlots, now: datetime) -> Run:

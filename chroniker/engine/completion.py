@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,10 +11,12 @@ from django.db import DatabaseError
 from django.db.models import F, Q
 
 from chroniker.alerting import incidents, notifications
+from chroniker.alerting.failing import evaluate_failures
+from chroniker.batches import Payload
 from chroniker.db.alias import database
 from chroniker.db.clock import StatementNow
 from chroniker.db.histograms import add_observation
-from chroniker.enums import FAILURE_REASONS, IncidentKind, RunStatus, Severity, Trigger
+from chroniker.enums import FAILURE_REASONS, IncidentKind, RunStatus, Trigger
 from chroniker.models import Job, JobDependency, JobState, Run
 from chroniker.models.state import JobStateQuerySet
 from chroniker.processes.output import OutputBatch
@@ -55,6 +57,10 @@ class FinishedRun:
     """How many times the database has rejected this end."""
     run_deleted: bool = False
     """The row of the run was deleted while it ran."""
+    batch: str = ""
+    """The runner that records what it gave, with its end; empty for a run of its own process."""
+    payload: Payload | None = None
+    """What it gave to that runner."""
     unrecorded_reason: str = ""
     """Why its end could not be recorded: a sentence."""
 
@@ -79,27 +85,38 @@ def end_run(ended: FinishedRun, *, only_if_stale: bool = False) -> bool:
     mine = JobState.objects.filter(pk=ended.state.pk, lease_token=ended.token)
     if only_if_stale:
         mine = mine.filter(lease_expires_at__lt=StatementNow())
-    if not mine.update(**_state_changes(ended)):
+    if not mine.update(**state_changes(ended)):
         return False
-    outcome = ended.outcome
-    Run.objects.running().filter(pk=ended.run.pk).update(
-        status=outcome.status,
-        ended_at=ended.ended_at,
-        duration_seconds=outcome.seconds,
-        exit_code=outcome.exit_code,
-        signal=outcome.signal,
-        error=outcome.error,
-        cpu_seconds=outcome.cpu_seconds,
-        max_rss_bytes=outcome.max_rss_bytes,
-        **_parts(ended.parts),
-        **{f"{stream}_bytes": size for stream, size in ended.written.items()},
-        **({"pid": ended.pid} if ended.pid else {}),
-    )
+    Run.objects.running().filter(pk=ended.run.pk).update(**run_changes(ended))
+    write_consequences(ended)
+    return True
+
+
+def write_consequences(ended: FinishedRun) -> None:
+    """Write what follows from an end that was written: output, downstream runs, incidents."""
     store_output(ended.run.pk, ended.output, ended.ended_at)
     if ended.has_downstream and not _restarts(ended):
         _trigger_downstreams(ended)
     _update_incidents(ended)
-    return True
+
+
+def run_changes(ended: FinishedRun) -> dict[str, object]:
+    """The columns of the run that its end changes."""
+    outcome = ended.outcome
+    return {
+        "status": outcome.status,
+        "ended_at": ended.ended_at,
+        "duration_seconds": outcome.seconds,
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
+        "error": outcome.error,
+        "cpu_seconds": outcome.cpu_seconds,
+        "max_rss_bytes": outcome.max_rss_bytes,
+        **_parts(ended.parts),
+        **{f"{stream}_bytes": size for stream, size in ended.written.items()},
+        **({"pid": ended.pid} if ended.pid else {}),
+        **({"traceparent": ended.run.traceparent} if ended.run.traceparent else {}),
+    }
 
 
 def end_unlocked_runs(
@@ -137,7 +154,15 @@ def is_recorded(ended: FinishedRun) -> bool:
     ).exists()
 
 
-def _state_changes(ended: FinishedRun) -> dict[str, object]:
+def add_to(name: str, number: float) -> object:
+    """The new value of a counter, for ``update()``."""
+    return F(name) + number
+
+
+def state_changes(
+    ended: FinishedRun, add: Callable[[str, float], object] = add_to
+) -> dict[str, object]:
+    """The columns of the state that the end of its run changes; ``add`` increases a counter."""
     outcome, state, job = ended.outcome, ended.state, ended.job
     facts: dict[str, object] = {
         **UNOWNED,
@@ -146,11 +171,13 @@ def _state_changes(ended: FinishedRun) -> dict[str, object]:
         "last_status": outcome.status,
         "last_ended_at": ended.ended_at,
         "last_error": outcome.error[:500],
-        "runs_total": F("runs_total") + 1,
+        "runs_total": add("runs_total", 1),
         **_parts(ended.parts),
     }
+    if ended.run.trace_id or state.last_trace_id:
+        facts["last_trace_id"] = ended.run.trace_id
     if outcome.status == RunStatus.INTERRUPTED:
-        facts["interrupted_total"] = F("interrupted_total") + 1
+        facts["interrupted_total"] = add("interrupted_total", 1)
         if _restarts(ended):
             facts.update(
                 restart_at=ended.ended_at,
@@ -159,27 +186,25 @@ def _state_changes(ended: FinishedRun) -> dict[str, object]:
                 restart_trigger=ended.run.trigger,
             )
     elif outcome.status == RunStatus.SUCCEEDED:
-        facts.update(last_success_at=ended.ended_at, consecutive_failures=0)
-        if state.failing_incident:
-            facts["failing_incident"] = False
+        facts.update(last_success_at=ended.ended_at, consecutive_failures=0, failing_incident=False)
     else:
         counter = f"failures_{FAILURE_REASONS[outcome.status].value}"
-        facts.update({"last_failure_at": ended.ended_at, counter: F(counter) + 1})
+        facts.update({"last_failure_at": ended.ended_at, counter: add(counter, 1)})
         if outcome.status in _BROKEN:
-            facts["consecutive_failures"] = F("consecutive_failures") + 1
-            facts.update(_retry(ended.run, job, ended.ended_at))
-            if _opens_incident(ended):
-                facts["failing_incident"] = True
+            retry = _retry(ended.run, job, ended.ended_at)
+            facts.update(retry)
+            if not retry or job.count_attempts:
+                facts["consecutive_failures"] = add("consecutive_failures", 1)
     if outcome.seconds is not None:
         facts.update(
             last_duration_seconds=outcome.seconds,
-            duration_seconds_sum=F("duration_seconds_sum") + outcome.seconds,
-            duration_count=F("duration_count") + 1,
+            duration_seconds_sum=add("duration_seconds_sum", outcome.seconds),
+            duration_count=add("duration_count", 1),
             # Read when the state was claimed; only the owner of the lease writes it.
             duration_buckets=add_observation(state.duration_buckets, outcome.seconds),
         )
     if outcome.cpu_seconds is not None:
-        facts["cpu_seconds_total"] = F("cpu_seconds_total") + outcome.cpu_seconds
+        facts["cpu_seconds_total"] = add("cpu_seconds_total", outcome.cpu_seconds)
         facts["last_max_rss_bytes"] = outcome.max_rss_bytes
     return facts
 
@@ -189,35 +214,21 @@ def _restarts(ended: FinishedRun) -> bool:
     return ended.outcome.status == RunStatus.INTERRUPTED and ended.job.restart_interrupted
 
 
-def _opens_incident(ended: FinishedRun) -> bool:
-    """Whether this failure opens an incident, or belongs to an open one."""
-    job, state = ended.job, ended.state  # read when claimed; only the lease's owner writes these
-    if not job.failures_open_incidents:
-        return False
-    return state.failing_incident or (state.consecutive_failures + 1 >= job.failures_before_alert)
-
-
 def _update_incidents(ended: FinishedRun) -> None:
     """Update incidents and notifications, in the transaction that ends the run."""
     outcome, state, job = ended.outcome, ended.state, ended.job
     run, now = None if ended.run_deleted else ended.run, ended.ended_at
     if outcome.status == RunStatus.SUCCEEDED:
-        if state.failing_incident:
+        # Without a failure before this run there is no incident to look for.
+        if state.failing_incident or state.consecutive_failures:
             incidents.resolve(
                 job, state.host, IncidentKind.FAILING, "A run succeeded.", now, run=run
             )
         if job.email_on_success and run is not None:
             notifications.notify_success(job, run, now)
-    elif outcome.status in _BROKEN and _opens_incident(ended):
-        incidents.open_or_update(
-            job,
-            state.host,
-            IncidentKind.FAILING,
-            Severity.WARNING,
-            outcome.error or f"The run {outcome.status}.",
-            now,
-            run=run,
-        )
+    elif outcome.status in _BROKEN:
+        error = outcome.error or f"The run {outcome.status}."
+        evaluate_failures(state.pk, error, now, run=run)
 
 
 def _parts(parts: tuple[int, int] | None) -> dict[str, int | None]:

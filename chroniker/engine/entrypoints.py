@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from chroniker.conf import conf
 from chroniker.db.backoff import readable_database_errors
+from chroniker.db.connections import without_pool
+from chroniker.db.lock_timeout import short_row_lock_timeout
 from chroniker.db.open_transactions import refuse_open_transactions
 from chroniker.exceptions import HostNotReady
 
@@ -38,7 +40,7 @@ def run_single_tick(*, only: frozenset[int] | None = None, sync: bool = False) -
         if not mine:
             return
         started = time.monotonic()
-        with readable_database_errors():
+        with readable_database_errors(), without_pool(), short_row_lock_timeout():
             pending_work = record_heartbeat(conf.HOSTNAME)
             if pending_work.idle:
                 record_tick_duration(conf.HOSTNAME, time.monotonic() - started)

@@ -18,7 +18,8 @@ from chroniker.processes.running_child import Outcome
 
 from .active_runs import ActiveRun
 from .claims import ClaimedRun
-from .completion import FinishedRun, end_unlocked_runs, is_recorded, release
+from .completion import FinishedRun, is_recorded, release
+from .joint_completion import end_runs
 from .leases import Leases
 from .tick_clock import TickClock
 
@@ -26,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.03
 """How long an end waits for others before it is written."""
+_TOGETHER_SECONDS = 0.2
+"""The same for an end of a run of a batch, unless there are many."""
+_MAX_TOGETHER = 500
+"""How many ends are written in one transaction."""
 _POSTPONE_SECONDS = 0.5
 """How long an end waits that another transaction's lock has kept from being written."""
 _MAX_REJECTIONS = 3
@@ -69,6 +74,7 @@ class Finisher:
         finished.written = dict(handle.written)
         finished.parts = handle.parts
         finished.pid = handle.warden_pid
+        finished.payload = handle.payload
         self.unrecorded.append(finished)
 
     def add_refused(self, claimed: ClaimedRun, reason: str) -> None:
@@ -79,13 +85,25 @@ class Finisher:
         """The tokens of the leases that are held until the ends are written."""
         return {finished.token for finished in self.unrecorded + self.postponed}
 
+    @property
+    def place_waits(self) -> bool:
+        """Whether an end is not yet written after which something may start.
+
+        Its run had a process, and so a place, of its own, or another job waits for it.
+        """
+        return any(not ended.batch or ended.has_downstream for ended in self.unrecorded)
+
     def should_finish(self, now: float, *, nearly_idle: bool) -> bool:
         """Whether to write at ``now`` (CLOCK_MONOTONIC). Ends are written in groups."""
         if self.postponed and now >= self._postponed_until:
             return True
         if not self.unrecorded:
             return False
-        return nearly_idle or now - self._first_end_at >= BATCH_SECONDS
+        if self.place_waits:
+            return nearly_idle or now - self._first_end_at >= BATCH_SECONDS
+        if len(self.unrecorded) >= _MAX_TOGETHER // 2:
+            return True
+        return now - self._first_end_at >= _TOGETHER_SECONDS
 
     def finish(self) -> None:
         """Write the ends in one transaction or, if one of them is rejected, each in its own.
@@ -95,15 +113,15 @@ class Finisher:
         """
         if self.postponed and time.monotonic() >= self._postponed_until:
             self.unrecorded, self.postponed = self.unrecorded + self.postponed, []
-        waiting = self.unrecorded
+        waiting, later = self.unrecorded[:_MAX_TOGETHER], self.unrecorded[_MAX_TOGETHER:]
         try:
-            written = run_transaction(lambda: end_unlocked_runs(waiting))
+            written = run_transaction(lambda: end_runs(waiting))
         except DatabaseError as error:
             if is_outage(error) and not is_row_locked(error):
                 raise
-            self._finish_individually(waiting)
+            self._finish_individually(waiting, later)
             return
-        self.unrecorded = []
+        self.unrecorded = later
         for finished, done in zip(waiting, written, strict=True):
             self._confirm(finished, done=done)
 
@@ -131,13 +149,14 @@ class Finisher:
             outcome=outcome,
             ended_at=self._clock.now(),
             has_downstream=claimed.has_downstream,
+            batch=claimed.batch,
         )
 
-    def _finish_individually(self, waiting: list[FinishedRun]) -> None:
-        self.unrecorded = []
+    def _finish_individually(self, waiting: list[FinishedRun], later: list[FinishedRun]) -> None:
+        self.unrecorded = later
         for position, finished in enumerate(waiting):
             try:
-                (done,) = run_transaction(partial(end_unlocked_runs, [finished]), attempts=2)
+                (done,) = run_transaction(partial(end_runs, [finished]), attempts=2)
             except DatabaseError as error:
                 if is_row_locked(error):
                     self._postpone(finished)

@@ -50,11 +50,14 @@ class Flusher:
         clock = time.monotonic()
         locked = _locked_states(active, clock)
         for run in active.values():
-            if run.claimed.state.pk in locked:
+            if run.claimed.state.pk in locked or run.claimed.batch:
                 continue  # stored by a later flush: the others do not wait for that lock
             _store_progress(run, now)
             if not run.pid_stored:
-                Run.objects.running().filter(pk=run.handle.key).update(pid=run.handle.warden_pid)
+                trace = run.claimed.run.traceparent
+                Run.objects.running().filter(pk=run.handle.key).update(
+                    pid=run.handle.warden_pid, **({"traceparent": trace} if trace else {})
+                )
                 run.pid_stored = True
             if clock - run.output_stored_at >= _OUTPUT_SECONDS:
                 run.output_stored_at = clock
@@ -69,6 +72,8 @@ def _locked_states(active: ActiveRuns, clock: float) -> set[int]:
     """The states, of the runs that may have something to store, that another transaction locks."""
     keys = []
     for run in active.values():
+        if run.claimed.batch:
+            continue  # everything is stored with its end
         run.handle.read_progress()
         if run.handle.parts_changed or clock - run.output_stored_at >= _OUTPUT_SECONDS:
             keys.append(run.claimed.state.pk)

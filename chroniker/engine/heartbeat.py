@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db import DatabaseError
 from django.db.models import Exists, Expression, Value
 
 from chroniker import __version__
 from chroniker.conf import conf
 from chroniker.db.alias import database
 from chroniker.db.clock import DatabaseNow, StatementNow, boottime, statement_now_plus
-from chroniker.models import Digest, Host, Incident, Job, JobState, Notification
+from chroniker.db.schema import check_readable, refuse_newer_schema
+from chroniker.db.transactions import is_forbidden, is_missing_schema, is_outage
+from chroniker.models import Digest, Host, Incident, Job, JobState, Maintenance, Notification
 
 _FLAGS = (
     "unplanned", "due", "owned", "stale", "overdue", "incident_review", "digest", "outbox",
+    "host_incident", "windows_to_repeat",
 )  # fmt: skip
 """Boolean columns of the query."""
 _MAX_GAP_SECONDS = 1200
@@ -55,6 +59,10 @@ class PendingWork:
     """A digest is due."""
     outbox: bool
     """Notifications are due."""
+    host_incident: bool
+    """An incident is open because this host was silent."""
+    windows_to_repeat: bool
+    """Recurring maintenance windows have started: their next ones are to be created."""
     hosts_changed: bool
     """Hosts are to be retired or forgotten, or incidents of such hosts to be closed."""
 
@@ -73,6 +81,8 @@ class PendingWork:
             or self.outbox
             or self.due
             or self.hosts_changed
+            or self.host_incident
+            or self.windows_to_repeat
         )
 
 
@@ -86,14 +96,27 @@ def record_first_tick(host: str) -> None:
     Host.objects.filter(name=host, first_tick_at=None).update(first_tick_at=DatabaseNow())
 
 
+def _beat(host: str, max_gap: float) -> int:
+    try:
+        return Host.objects.record_heartbeat(host, __version__, max_gap)
+    except DatabaseError as error:
+        if is_outage(error) and not (is_missing_schema(error) or is_forbidden(error)):
+            raise
+        refuse_newer_schema(__version__)  # it may have removed a column
+        if check_readable():
+            raise
+        return Host.objects.record_heartbeat(host, __version__, max_gap)
+
+
 def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWork:
     """Record the heartbeat of ``host``, and look for work. Each part is served by an index.
 
-    ``pinned_now`` replaces the database's clock, for tests.
+    ``pinned_now`` replaces the database's clock, for tests. Raises NewerSchema.
     """
     overdue_after = conf.OVERDUE_SECONDS
     max_gap = max(overdue_after, _MAX_GAP_SECONDS)
-    if not Host.objects.record_heartbeat(host, __version__, max_gap):
+    if not _beat(host, max_gap):
+        refuse_newer_schema(__version__)
         Host.objects.bulk_create([Host(name=host)], ignore_conflicts=True)
         Host.objects.record_heartbeat(host, __version__, max_gap)
     states = JobState.objects
@@ -122,6 +145,8 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
             incident_review=Exists(Incident.objects.needing_review(moment)),
             digest=Exists(Digest.objects.due(moment)),
             outbox=Exists(Notification.objects.due(moment)),
+            host_incident=Exists(Incident.objects.filter(open_host=host)),
+            windows_to_repeat=Exists(Maintenance.objects.recurring().filter(starts_at__lte=moment)),
         )
         .values(
             "clock",

@@ -14,10 +14,10 @@ from chroniker.masking import Masker, site_secrets
 from chroniker.processes.child import CommandSpec
 from chroniker.processes.forkserver import StartRequest
 from chroniker.processes.locks import OwnerLock
-from chroniker.processes.running_child import RunRequest
+from chroniker.processes.running_child import BatchMember, RunRequest
 from chroniker.processes.warden import RunLimits
 from chroniker.run_context import utc_text
-from chroniker.signals import pre_fork
+from chroniker.signals import pre_fork, runs_starting
 
 from .active_runs import ActiveRun
 from .claims import ClaimedRun
@@ -65,6 +65,7 @@ class Launcher:
         result = LaunchResult()
         requests: list[RunRequest] = []
         by_key: dict[int, ClaimedRun] = {}
+        runs_starting.send_robust(sender=None, runs=[item.run for item in claimed])
         for item in claimed:
             try:
                 request = build_run_request(item, sent)
@@ -101,7 +102,8 @@ def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
     Raises CommandRefused if the job is not allowed to run or cannot be started.
     """
     job = item.job
-    args = split_args(job.args)
+    arguments = job.args if item.run.args is None else item.run.args
+    args = [] if item.batch else split_args(arguments)  # the runner of a batch needs none
     raw: tuple[str, ...] = ()
     if job.raw_command:
         check_raw_command(job.raw_command)
@@ -138,6 +140,7 @@ def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
                 attempt=item.run.attempt,
                 trigger=item.run.trigger,
                 fence=item.state.fence,
+                traceparent=item.run.traceparent,
             ),
             raw=raw,
             spawn=conf.START_METHOD == "spawn",
@@ -153,4 +156,5 @@ def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
         output_bytes=conf.MAX_OUTPUT_BYTES,
         stderr_is_failure=job.stderr_is_failure,
         lock=lock,
+        batch=BatchMember(item.batch, job.pk, item.state.host) if item.batch else None,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from chroniker import background
 from chroniker.db.connections import before_fork
 
 if TYPE_CHECKING:  # imported when there is something to send
@@ -39,6 +40,8 @@ class Messenger:
 
     def can_fork(self) -> bool:
         """Whether no thread of ours could hold a lock that a forked process would wait for."""
+        if background.busy():
+            return False
         return self._deadman_switch is None or not self._deadman_switch.pinging
 
     def send_notifications(self) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import DatabaseError
 
 from chroniker.alerting import incidents
+from chroniker.alerting.blocked import open_unusable
 from chroniker.db.transactions import is_row_locked, run_transaction
-from chroniker.enums import BlockedReason, IncidentKind, MissedReason, Trigger
+from chroniker.enums import BlockedReason, IncidentEnd, IncidentKind, MissedReason, Trigger
 from chroniker.exceptions import ScheduleError
 from chroniker.logs import log_context
 from chroniker.models import Host, Incident, Job, JobState
-from chroniker.models.job import MAX_SECONDS
+from chroniker.models.job import DEFINITION, MAX_SECONDS
 from chroniker.models.state import WITHDRAWN_RESTART
 from chroniker.schedules import Schedule, jitter
 
@@ -56,36 +58,93 @@ def decide_slots(
     first: datetime,
     now: datetime,
     last_ended_at: datetime | None,
+    *,
+    paused: Sequence[Span] = (),
+    waited: bool = False,
 ) -> SlotDecision:
     """Decide which of the slots from ``first``, which is due, to ``now`` is run.
 
-    At most the last slot is run, and only within the job's start deadline. The others are missed:
-    those that passed while the job was still running with reason ``overlap``, the rest with reason
-    ``downtime``.
+    At most the last slot is run, and only within the job's start deadline. The others are missed,
+    each with the first reason that applies: ``paused`` if it lies in one of these spans, in which
+    maintenance windows paused the job; ``deadline`` if not even the last slot is run; ``overlap``
+    if the job was still running; ``dependency`` if the job ``waited`` for another one; and
+    otherwise ``downtime``.
     """
     slot = _latest_startable_slot(job, schedule, first, now)
     following = schedule.next(slot)
     deadline = job.start_deadline_seconds
     late = (now - start_time(job, slot)).total_seconds()
+    passed = PassedSlots(schedule, first)
     if deadline is not None and late > deadline:
-        count = schedule.count(first, slot) + 1
-        missed = MissedSlots(first, count, MissedReason.DEADLINE)
-        return SlotDecision(None, (missed,), following)
-    count = schedule.count(first, slot)  # as many slots lie in [first, slot) as in (first, slot]
-    if not count:
-        return SlotDecision(slot, (), following)
-    overlapped = 0
+        missed = _split(passed, [(slot + _INSTANT, MissedReason.DEADLINE)], paused)
+        return SlotDecision(None, missed, following)
+    reasons = [(slot, MissedReason.DEPENDENCY if waited else MissedReason.DOWNTIME)]
     if last_ended_at is not None and last_ended_at >= first:
-        overlapped = min(count, schedule.count(first, last_ended_at) + 1)
-    rows: list[MissedSlots] = []
-    if overlapped:
-        rows.append(MissedSlots(first, overlapped, MissedReason.OVERLAP))
-    if count > overlapped:
-        begin = first
-        if overlapped and last_ended_at is not None:
-            begin = schedule.next(schedule.latest(first, last_ended_at) or first) or first
-        rows.append(MissedSlots(begin, count - overlapped, MissedReason.DOWNTIME))
-    return SlotDecision(slot, tuple(rows), following)
+        reasons.insert(0, (min(last_ended_at + _INSTANT, slot), MissedReason.OVERLAP))
+    return SlotDecision(slot, _split(passed, reasons, paused), following)
+
+
+_INSTANT = timedelta(microseconds=1)
+Span = tuple[datetime, datetime]
+"""From the first moment until, not including, the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedSlots:
+    """The slots of a schedule from ``start``, which is one."""
+
+    schedule: Schedule
+    start: datetime
+
+    def before(self, moment: datetime) -> int:
+        """The number of slots before ``moment``."""
+        if moment <= self.start:
+            return 0
+        return self.schedule.count(self.start, moment - _INSTANT) + 1
+
+    def first_from(self, moment: datetime) -> datetime:
+        """The first slot not before ``moment``; there is one."""
+        if moment <= self.start:
+            return self.start
+        last = self.schedule.latest(self.start, moment - _INSTANT) or self.start
+        return self.schedule.next(last) or last
+
+
+def _split(
+    passed: PassedSlots,
+    reasons: Sequence[tuple[datetime, MissedReason]],
+    paused: Sequence[Span],
+) -> tuple[MissedSlots, ...]:
+    """Group the slots by reason: each reason applies until its moment, the last one until the end.
+
+    A slot in one of the ``paused`` spans is missed for that reason. The slots of a group are
+    consecutive.
+    """
+    groups: list[MissedSlots] = []
+    begin = passed.start
+    for until, reason in reasons:
+        for start, stop, why in _pieces(begin, until, reason, paused):
+            number = passed.before(stop) - passed.before(start)
+            if number and groups and groups[-1].reason == why:
+                groups[-1] = replace(groups[-1], count=groups[-1].count + number)
+            elif number:
+                groups.append(MissedSlots(passed.first_from(start), number, why))
+        begin = max(begin, until)
+    return tuple(groups)
+
+
+def _pieces(
+    begin: datetime, until: datetime, reason: MissedReason, paused: Sequence[Span]
+) -> Iterator[tuple[datetime, datetime, MissedReason]]:
+    """Cut the span from ``begin`` to ``until`` at the paused spans, which may overlap."""
+    for start, stop in sorted(paused):
+        start, stop = max(start, begin), min(stop, until)
+        if start < stop:
+            yield begin, start, reason
+            yield start, stop, MissedReason.PAUSED
+            begin = stop
+    if begin < until:
+        yield begin, until, reason
 
 
 def _latest_startable_slot(
@@ -189,6 +248,10 @@ def _plan(jobs: list[Job], hosts: Hosts, now: datetime) -> None:
                 _replan(state, job, since, detail)
     JobState.objects.bulk_create(new, ignore_conflicts=True)
     _withdraw_incidents(jobs, states, active, now)
+    for job in jobs:
+        if problem := _problem_of(job):
+            placements = active if job.every_host else [""]
+            run_transaction(partial(open_unusable, job, placements, problem, now))
     # The database compares this with the definition at the time of the write, so that a change
     # made in the meantime is noticed by the next tick.
     for job in jobs:
@@ -205,6 +268,17 @@ def _next_slot(job: Job, after: datetime) -> tuple[datetime | None, str]:
     except ScheduleError as error:
         logger.error("Job %s is skipped: %s", job.name, error, extra=log_context(job=job.name))
         return None, str(error)[:500]
+
+
+def _problem_of(job: Job) -> str:
+    """Why the schedule of an enabled job cannot be used; empty if it can."""
+    if not job.enabled:
+        return ""
+    try:
+        job.parsed_schedule()
+    except ScheduleError as error:
+        return str(error)[:500]
+    return ""
 
 
 def _blocked(problem: str, host_detail: str) -> dict[str, str]:
@@ -231,8 +305,11 @@ def _replan(state: JobState, job: Job, since: datetime, host_detail: str) -> Non
     slot, problem = _next_slot(job, since)
     # Conditional: if two ticks notice the same change, one of them plans.
     withdrawn = not job.enabled and state.restart_trigger != Trigger.MANUAL
+    # Disabling a job closes its incidents; what failed before must not count when it is enabled.
+    switched = state.planned_from[:2] not in ("", job.definition[:2])
     JobState.objects.filter(pk=state.pk, planned_from=state.planned_from).update(
         **(WITHDRAWN_RESTART if withdrawn else {}),
+        **({"consecutive_failures": 0} if switched else {}),
         planned_from=job.definition,
         next_slot_at=slot,
         next_run_at=slot and start_time(job, slot),
@@ -260,13 +337,22 @@ def _withdraw_incidents(
     """Close the incidents of jobs that no longer run, or run on another schedule."""
     by_key = {job.pk: job for job in jobs}
     for incident in Incident.objects.open().filter(job__in=jobs):
+        assert incident.job_id is not None
         job = incident.job = by_key[incident.job_id]
         state = states.get(job.pk, {}).get(incident.host)
         if not job.enabled:
-            incidents.close(incident, "The job was disabled.", now)
+            incidents.close(incident, IncidentEnd.DISABLED, "The job was disabled.", now)
         elif incident.host not in (hosts if job.every_host else [""]):
-            incidents.close(incident, "The job no longer runs on this host.", now)
-        elif incident.kind == IncidentKind.OVERDUE and (
-            state is None or state.planned_from != job.definition
+            reason = "The job no longer runs on this host."
+            incidents.close(incident, IncidentEnd.CHANGED, reason, now)
+        elif incident.kind in (IncidentKind.OVERDUE, IncidentKind.BLOCKED) and (
+            state is None or (_is_moved(state, job) and not _problem_of(job))
         ):
-            incidents.close(incident, "The job's definition was changed.", now)
+            reason = "The job's definition was changed."
+            incidents.close(incident, IncidentEnd.CHANGED, reason, now)
+
+
+def _is_moved(state: JobState, job: Job) -> bool:
+    """Whether more than the name of the job has changed: an incident survives a renaming."""
+    parts = len(DEFINITION)  # the name is last
+    return state.planned_from.split("|", parts)[:parts] != job.definition.split("|", parts)[:parts]

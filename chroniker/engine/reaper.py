@@ -16,6 +16,7 @@ from pathlib import Path
 from django.db import DatabaseError
 from django.db.models import F
 
+from chroniker.batches import batch_names
 from chroniker.conf import conf, runtime_dir
 from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
@@ -28,11 +29,14 @@ from chroniker.processes.locks import FileLock, owner_is_dead, owner_is_stopped,
 from chroniker.processes.running_child import Outcome
 
 from .claims import new_token
-from .completion import FinishedRun, end_unlocked_runs
+from .completion import FinishedRun
+from .joint_completion import end_runs
 
 logger = logging.getLogger(__name__)
 
 _UNKNOWN_OWNER_GRACE = timedelta(minutes=5)
+_GROUP = 200
+"""How many ends of runs of batches are written in one transaction."""
 _LOST = "Lost: the scheduler on {host} {why}. How far the job came is unknown."
 
 
@@ -53,18 +57,22 @@ def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
     one_machine = database().vendor == "sqlite"
     here = owned if one_machine else owned.filter(lease_host=host)
     dead: dict[str, bool] = {}
+    lost: list[JobState] = []
     for state in here:
         owner = state.lease_owner
         if owner not in dead:
             dead[owner] = owner_is_dead(runtime_dir(), owner)
         if dead[owner] or _job_is_dead(state):
-            ended += _end_as_lost(state, now, "died", only_if_stale=False)
+            lost.append(state)
+    ended += _end_as_lost(lost, now, "died", only_if_stale=False)
     if stale:
+        lost = []
         for state in owned.filter(pk__in=JobState.objects.stale().values("pk")):
             if one_machine and not _may_take_over(state):
                 continue
-            ended += _end_as_lost(state, now, "did not renew its lease", only_if_stale=True)
+            lost.append(state)
             dead.setdefault(state.lease_owner, one_machine)
+        ended += _end_as_lost(lost, now, "did not renew its lease", only_if_stale=True)
     for owner, is_dead in dead.items():
         # Last, so that a tick that is interrupted above leaves the file for the next one.
         if is_dead and not JobState.objects.filter(lease_owner=owner).exists():
@@ -110,36 +118,56 @@ def _may_take_over(state: JobState) -> bool:
 
 
 def _end_as_lost(
-    state: JobState, now: datetime, why: str, *, only_if_stale: bool
+    states: list[JobState], now: datetime, why: str, *, only_if_stale: bool
 ) -> list[FinishedRun]:
-    token, run = state.lease_token, state.current_run
-    if token is None:
-        return []
-    if run is None:
-        run_transaction(partial(_release_state, state))
-        return []
-    ended = FinishedRun(
-        state=state,
-        job=state.job,
-        run=run,
-        token=token,
-        outcome=Outcome(
-            RunStatus.LOST, _LOST.format(host=state.lease_host or "another host", why=why)
-        ),
-        ended_at=now,
-        has_downstream=JobDependency.objects.filter(upstream=state.job_id).exists(),
-    )
-    try:
-        (done,) = run_transaction(
-            lambda: end_unlocked_runs([ended], only_if_stale=only_if_stale), attempts=2
+    """End the runs of these states; returns those that were ended."""
+    upstreams = JobDependency.objects.filter(upstream__in=[state.job_id for state in states])
+    waited_for = set(upstreams.values_list("upstream", flat=True)) if states else set()
+    batches = batch_names()
+    single: list[FinishedRun] = []
+    together: list[FinishedRun] = []
+    for state in states:
+        token, run = state.lease_token, state.current_run
+        if token is None:
+            continue
+        if run is None:
+            run_transaction(partial(_release_state, state))
+            continue
+        reason = _LOST.format(host=state.lease_host or "another host", why=why)
+        ended = FinishedRun(
+            state=state,
+            job=state.job,
+            run=run,
+            token=token,
+            outcome=Outcome(RunStatus.LOST, reason),
+            ended_at=now,
+            has_downstream=state.job_id in waited_for,
+            batch=state.job.batch if state.job.batch in batches else "",
         )
+        (together if ended.batch else single).append(ended)
+    groups = [together[at : at + _GROUP] for at in range(0, len(together), _GROUP)]
+    groups += [[ended] for ended in single]
+    return [ended for group in groups for ended in _write_ends(group, only_if_stale=only_if_stale)]
+
+
+def _write_ends(group: list[FinishedRun], *, only_if_stale: bool) -> list[FinishedRun]:
+    """Write ends in one transaction or, if the database rejects one of them, each in its own."""
+    try:
+        done = run_transaction(lambda: end_runs(group, only_if_stale=only_if_stale), attempts=2)
     except DatabaseError as error:
         if is_outage(error) and not is_row_locked(error):
             raise
-        context = log_context(job=state.job.name, run=run.pk, host=state.lease_host)
-        logger.exception("The database rejected the end of run %s", run.pk, extra=context)
+        if len(group) > 1:
+            return [
+                written
+                for ended in group
+                for written in _write_ends([ended], only_if_stale=only_if_stale)
+            ]
+        (ended,) = group
+        context = log_context(job=ended.job.name, run=ended.run.pk, host=ended.state.lease_host)
+        logger.exception("The database rejected the end of run %s", ended.run.pk, extra=context)
         return []  # continue with others
-    return [ended] if done else []
+    return [ended for ended, written in zip(group, done, strict=True) if written]
 
 
 def _release_state(state: JobState) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from django.db.models import SET_NULL, ForeignObjectRel, Model, signals
+from collections.abc import Mapping
+
+from django.db.models import SET_NULL, ForeignObjectRel, Model, OuterRef, Q, Subquery, signals
 
 from chroniker.db.alias import atomic, database
 from chroniker.models import Job, OutputChunk, Run
 from chroniker.models.run import RunQuerySet
 
 _DELETE_BATCH = 500
+_PRUNE_BATCH = 100
+"""Jobs whose runs are deleted together."""
 
 
 def prune_runs(job: Job, keep: int) -> int:
@@ -18,6 +22,29 @@ def prune_runs(job: Job, keep: int) -> int:
     )
     last = next(iter(newest_gone), None)
     return delete_runs(Run.objects.ended().filter(job=job, pk__lte=last)) if last else 0
+
+
+def prune_jobs(jobs: Mapping[int, int]) -> int:
+    """The same for many jobs at once: primary key of the job to how many runs it keeps."""
+    by_number: dict[int, list[int]] = {}
+    for job, keep in jobs.items():
+        by_number.setdefault(keep, []).append(job)
+    return sum(
+        _prune_together(keys[at : at + _PRUNE_BATCH], keep)
+        for keep, keys in by_number.items()
+        for at in range(0, len(keys), _PRUNE_BATCH)
+    )
+
+
+def _prune_together(jobs: list[int], keep: int) -> int:
+    newest_gone = Run.objects.filter(job=OuterRef("pk")).order_by("-id").values("pk")
+    last = Subquery(newest_gone[keep : keep + 1])
+    found = Job.objects.filter(pk__in=jobs).order_by("pk").annotate(last=last)
+    wanted = Q()
+    for job, run in found.values_list("pk", "last"):
+        if run is not None:
+            wanted |= Q(job=job, pk__lte=run)
+    return delete_runs(Run.objects.ended().filter(wanted)) if wanted else 0
 
 
 def delete_runs(runs: RunQuerySet) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 from chroniker.alerting import incidents
 from chroniker.conf import conf
 from chroniker.db.transactions import run_transaction
-from chroniker.enums import BlockedReason
+from chroniker.enums import BlockedReason, IncidentEnd
 from chroniker.exceptions import HostBusy
 from chroniker.logs import log_context
 from chroniker.models import Host, Incident, JobState
@@ -79,7 +79,7 @@ def retire_hosts(now: datetime) -> None:
     for name in list(retirable.values_list("name", flat=True)[:_BATCH]):
         _retire_one(name, now, Host.objects.retirable(silent_before))
     for incident in Incident.objects.without_host().select_related("job")[:_BATCH]:
-        incidents.close(incident, CLOSED, now)
+        incidents.close(incident, IncidentEnd.RETIRED, CLOSED, now)
     retired_before = now - timedelta(seconds=KEEP_RETIRED_SECONDS)
     _forget_hosts(Host.objects.forgettable(retired_before))
 
@@ -128,7 +128,7 @@ def _retire(name: str, now: datetime, hosts: HostQuerySet) -> bool:
             blocked_reason=BlockedReason.HOST, blocked_detail=detail
         )
     for incident in Incident.objects.open().filter(host=name).select_related("job"):
-        incidents.withdraw(incident, CLOSED, now)
+        incidents.withdraw(incident, IncidentEnd.RETIRED, CLOSED, now)
     return True
 
 

@@ -10,24 +10,25 @@ from chroniker.alerting import outbox
 from chroniker.conf import conf, runtime_dir
 from chroniker.db.alias import database
 from chroniker.db.backoff import Backoff, describe_error
+from chroniker.db.connections import forget_logged_queries, without_pool
 from chroniker.db.lock_timeout import short_lock_timeout
 from chroniker.db.open_transactions import refuse_open_transactions
-from chroniker.exceptions import DatabaseNotReady, HostNotReady
+from chroniker.exceptions import DatabaseNotReady, HostNotReady, NewerSchema
 from chroniker.models import Run
-from chroniker.signals import run_finished, run_missed
+from chroniker.signals import run_finished, run_missed, scheduler_ended
 
 from .blocking import explain_blocked, explain_full_host, explain_paused_host
+from .candidates import ClaimOptions
 from .claimer import Claimer
-from .claims import ClaimOptions
 from .completion import FinishedRun
 from .heartbeat import PendingWork, record_heartbeat, record_tick_duration
 from .messenger import Messenger
 from .planning import plan_changed_jobs
-from .retention import prune_runs
+from .retention import prune_jobs, prune_runs
 from .stop_signals import StopSignals
 from .supervision import Supervision
 from .tick_clock import TickClock
-from .upkeep import review_incidents, settle_host
+from .upkeep import announced_tick, review_incidents, settle_host
 
 _POLL_SECONDS = 0.5
 """How long one pass of the loop waits for something to happen."""
@@ -69,6 +70,8 @@ class Scheduler:
         self._backoff = Backoff()
         self._stop = StopSignals()
         self._clock = TickClock(now)
+        self._prunable: dict[int, int] = {}
+        """Jobs that have more runs than they keep, and how many they keep."""
         self._runs = Supervision(
             self._clock,
             self._attempt,
@@ -86,38 +89,44 @@ class Scheduler:
         """Tick, and return when everything that was started has ended.
 
         Raises DatabaseNotReady where the first tick fails before it has started anything,
-        HostNotReady where there is no safe place for lock files, and OpenTransaction.
+        HostNotReady where there is no safe place for lock files, OpenTransaction, and NewerSchema,
+        the last one after the runs that were started before have ended.
         """
         refuse_open_transactions()
         try:
             runtime_dir()
         except OSError as error:
             raise HostNotReady(str(error)) from error
-        with self._stop.handlers(), short_lock_timeout():
+        with self._stop.handlers(), without_pool(), short_lock_timeout():
             try:
                 self._loop()
-                if self.every and self._stop.received:
+                if self.every and self._stop.received and not self._stop.superseded:
                     self._attempt(self._end_host)
             finally:
                 self._messenger.close()
                 self._runs.close()
                 self._messenger.wait_for_ping()
+                scheduler_ended.send_robust(sender=None)
 
     def _loop(self) -> None:
         next_tick = time.monotonic()
         failure = self._backoff.attempt(self.tick, log=False)
         if failure and not self._busy:
             raise DatabaseNotReady(describe_error(failure)) from failure
-        while self._busy or self._more_to_force or (self.every and not self._stop.received):
+        while self._busy or self._more_to_force or (self.every and not self._stop.stopping):
             wait = self._runs.longest_wait(_POLL_SECONDS)
-            if self.every:
-                wait = min(wait, next_tick + self.every - time.monotonic())
+            every = None if self._stop.superseded else self.every
+            if every:
+                wait = min(wait, next_tick + every - time.monotonic())
             self._poll_once(max(0.0, wait))
+            forget_logged_queries()
             if self._on_pass is not None:
                 self._on_pass()
-            if self.every and time.monotonic() >= next_tick + self.every:
-                next_tick = max(next_tick + self.every, time.monotonic() - self.every)
+            if every and time.monotonic() >= next_tick + every:
+                next_tick = max(next_tick + every, time.monotonic() - every)
                 self._attempt(self.tick)
+        if self._stop.superseded:
+            raise self._stop.superseded
 
     def _end_host(self) -> None:
         from .retirement import end_host
@@ -132,7 +141,7 @@ class Scheduler:
     @property
     def _more_to_force(self) -> bool:
         """Whether jobs that are to run at once wait for capacity."""
-        return self._forced and not self._claimer.finished and not self._stop.received
+        return self._forced and not self._claimer.finished and not self._stop.stopping
 
     @property
     def _capacity(self) -> int:
@@ -142,10 +151,14 @@ class Scheduler:
     @property
     def _nearly_idle(self) -> bool:
         """Whether three quarters of the capacity are free."""
-        return len(self._runs.active) <= self._capacity // 4
+        return self._runs.places <= self._capacity // 4
 
     def tick(self) -> None:
         """Look at the database once and start what is due."""
+        with announced_tick(self.host):
+            self._tick()
+
+    def _tick(self) -> None:
         started = time.monotonic()
         work = self._pending_work or record_heartbeat(self.host, self._clock.pinned)
         self._pending_work = None
@@ -177,13 +190,13 @@ class Scheduler:
             return
         self._claim()
         explain_blocked(self._clock.now(), self.host)
-        if len(self._runs.active) >= self._capacity:
+        if self._runs.places >= self._capacity:
             explain_full_host(self._clock.now(), self.host, self._capacity)
         self._claimer.wanted = True
 
     def _claim(self) -> None:
         """Claim what is due and start it."""
-        if self._stop.received and not self._claimer.unconfirmed:
+        if self._stop.stopping and not self._claimer.unconfirmed:
             return
         if not self._runs.started and not self._messenger.can_fork():
             return  # the first run forks the fork server; a later pass claims
@@ -191,6 +204,7 @@ class Scheduler:
             host=self.host,
             owner=self._runs.launcher.owner_name(),
             max_parallel=self._capacity,
+            batch_room=self._runs.batch_room,
             only=self.only,
         )
         batch = self._claimer.claim(options)
@@ -213,11 +227,14 @@ class Scheduler:
             else:
                 self._runs.stop(self._runs.active, "Stopped by a signal to the command.")
         self._runs.maintain(nearly_idle=self._nearly_idle)
+        if self._prunable:
+            jobs, self._prunable = self._prunable, {}
+            self._attempt(lambda: prune_jobs(jobs))
         if outbox.committed.test_and_clear():
             self._messenger.send_notifications()
         if self._messenger.busy:
             self._attempt(self._messenger.poll)
-        if self._backoff.waiting or self._runs.finisher.unrecorded:
+        if self._backoff.waiting or self._runs.finisher.place_waits:
             return
         if self._claimer.should_claim(now, nearly_idle=self._nearly_idle):
             self._attempt(self._claim)
@@ -236,22 +253,34 @@ class Scheduler:
         """A run's end was recorded: send the signal, delete old runs, send notifications."""
         job = finished.job
         # A receiver that raises is logged (by Django) and stops nothing.
-        run_finished.send_robust(sender=Run, run=finished.updated_run(), job=job)
+        run_finished.send_robust(
+            sender=Run, run=finished.updated_run(), job=job, batch=finished.batch
+        )
         if self._on_finished is not None:
             self._on_finished(finished)
-        if not job.failures_open_incidents:
+        if not job.failures_open_incidents and not finished.batch:
             self._messenger.send_notifications()  # its own process may have written some
         keep = job.max_runs_kept
         # Not at each end: deleting a tenth at a time costs a tenth.
-        if keep is not None and (finished.state.runs_total + 1) % max(1, keep // 10) == 0:
-            self._attempt(lambda: prune_runs(job, keep))
+        # Not all jobs that always run together at the same moment.
+        total = finished.state.runs_total + 1 + (job.pk if finished.batch else 0)
+        if keep is not None and total % max(1, keep // 10) == 0:
+            if finished.batch:
+                self._prunable[job.pk] = keep
+            else:
+                self._attempt(lambda: prune_runs(job, keep))
 
     def _attempt(self, action: Callable[[], object], backoff: Backoff | None = None) -> None:
         """Do something with the database; if it fails, repeat it later without losing anything."""
         backoff = backoff or self._backoff
         if backoff.waiting:
             return
+        try:
+            failure = backoff.attempt(action)
+        except NewerSchema as error:
+            self._stop.superseded = error
+            return
         # On SQLite no other process may record what this process owns while it is alive.
-        if backoff.attempt(action) is not None and database().vendor != "sqlite":
+        if failure is not None and database().vendor != "sqlite":
             self._runs.finisher.give_up_lost_runs()
             self._claimer.give_up_lost_claim()

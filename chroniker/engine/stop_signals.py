@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, which ask a scheduler to stop."""
+"""What asks a scheduler to stop: SIGTERM, SIGINT, and a newer version of Chroniker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from chroniker.conf import conf
+from chroniker.exceptions import NewerSchema
 
 
 class StopSignals:
@@ -15,12 +16,20 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._received = 0
+        self.superseded: NewerSchema | None = None
+        """Set when a newer version has migrated the database: this one starts nothing more, and
+        ends when its runs have ended."""
         self._deadline: float | None = None
 
     @property
     def received(self) -> bool:
         """Whether the scheduler was asked to stop."""
         return self._received > 0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the scheduler starts nothing more."""
+        return self.received or self.superseded is not None
 
     def must_stop_runs(self, now: float) -> bool:
         """Whether running runs are to be stopped at ``now`` (CLOCK_MONOTONIC).

@@ -18,6 +18,11 @@ from .launch import Launcher
 from .leases import Leases
 from .tick_clock import TickClock
 
+BATCH_SIZE = 500
+"""The maximum number of runs that are claimed for one batch."""
+MAX_BATCHED = 2 * BATCH_SIZE
+"""How many runs of batches may be in progress: enough that no worker waits for a claim."""
+
 Attempt = Callable[[Callable[[], object], Backoff | None], None]
 """Does something with the database, or postpones it if the database is not available."""
 
@@ -56,6 +61,18 @@ class Supervision:
         return bool(self.active or self.finisher.unrecorded or self.finisher.postponed)
 
     @property
+    def places(self) -> int:
+        """How many places of this host's capacity the runs take: one for a batch."""
+        batches = {run.claimed.token for run in self.active.values() if run.claimed.batch}
+        return len(batches) + sum(not run.claimed.batch for run in self.active.values())
+
+    @property
+    def batch_room(self) -> int:
+        """How many runs of batches may be claimed; 0 until there is room for many."""
+        room = MAX_BATCHED - sum(bool(run.claimed.batch) for run in self.active.values())
+        return min(room, BATCH_SIZE) if room >= BATCH_SIZE else 0
+
+    @property
     def started(self) -> bool:
         """Whether a run was ever started."""
         return self.launcher.executor is not None
@@ -78,13 +95,18 @@ class Supervision:
             run_started.send_robust(sender=Run, run=run.claimed.run, job=run.claimed.job)
 
     def poll(self, wait: float) -> bool:
-        """Listen for up to ``wait`` seconds; whether a run has ended."""
+        """Listen for up to ``wait`` seconds; whether there is capacity now that was not before."""
         if self.launcher.executor is None:
             return False
         ended = self.launcher.executor.poll(wait)
+        if not ended:
+            return False
+        room, freed = self.batch_room, False
         for handle in ended:
-            self.finisher.add(self.active.pop(handle.key), self._shutdown_reason())
-        return bool(ended)
+            run = self.active.pop(handle.key)
+            self.finisher.add(run, self._shutdown_reason())
+            freed = freed or not run.claimed.batch or run.claimed.has_downstream
+        return freed or self.batch_room > room
 
     def maintain(self, *, nearly_idle: bool) -> None:
         """Do what is due: write ends, store progress and output, renew leases."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from chroniker.batches import Payload
 from chroniker.processes.output import Recorder
 from chroniker.processes.running_child import Outcome, RunRequest
 
@@ -36,6 +37,10 @@ class RunHandle(Protocol):
     def parts(self) -> tuple[int, int] | None:
         """Progress as last reported: ``(total, done)``."""
 
+    @property
+    def payload(self) -> Payload | None:
+        """What the run of a batch gave; None for any other run."""
+
     parts_changed: bool
     """Whether ``parts`` differs from what was stored. The scheduler clears it."""
 
@@ -52,6 +57,9 @@ class RunHandle(Protocol):
 
 class Executor(Protocol):
     """Executes claimed runs.
+
+    Requests with a ``batch`` may share processes; an executor that has no such processes executes
+    each by its command.
 
     Every handle that :meth:`start` returns is returned by :meth:`poll` exactly once, after the
     run and all that it started is dead; so is a run that could not be started, with an outcome

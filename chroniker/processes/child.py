@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import TracebackType
@@ -51,6 +51,7 @@ class CommandSpec:
     attempt: int
     trigger: str
     fence: int
+    traceparent: str = ""
 
     def current_run(self) -> CurrentRun:
         """What the job may know of its run."""
@@ -61,6 +62,7 @@ class CommandSpec:
             attempt=self.attempt,
             trigger=Trigger(self.trigger),
             fence=self.fence,
+            traceparent=self.traceparent,
         )
 
     def dump(self) -> str:
@@ -77,22 +79,51 @@ class CommandSpec:
 def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> int:
     """Run the command and return its exit code; the error is written to descriptor ``report``.
 
-    ``consoles`` are the streams that handlers of ``logging`` may use as the console. Only a
-    return, ``SystemExit(None)`` and ``SystemExit(0)`` are a success.
+    ``consoles`` are the streams that handlers of ``logging`` may use as the console.
     """
-    from django.core.management import call_command
-    from django.core.management.base import CommandError, SystemCheckError
-
     from chroniker.logs import remove_json_handlers
     from chroniker.signals import job_process_started
 
     remove_json_handlers()
     report_pipe = os.fstat(report)
-    _capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
+    capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
     job_process_started.send_robust(sender=None, spec=spec)
+    code, error = run_command(spec)
+    try:
+        run_exit_handlers()
+    except BaseException as raised:
+        code, error = code or 1, error or f"At exit: {type(raised).__name__}: {raised}"
+        _write_stderr(traceback.format_exc())
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    # If the job has closed all files, this number may now belong to one of its own files.
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(report), report_pipe):
+            _report_error(report, error)
+    return code & 0xFF if code else 0
+
+
+def run_command(spec: CommandSpec) -> tuple[int, str]:
+    """Run the command; return the exit code, and the error in one line.
+
+    Only a return, ``SystemExit(None)`` and ``SystemExit(0)`` are a success.
+    """
+    from django.core.management import call_command
+
+    return attempt(spec, lambda: call_command(spec.command, *spec.args))
+
+
+def attempt(spec: CommandSpec, action: Callable[[], object]) -> tuple[int, str]:
+    """Call what a run executes; return its exit code and, if that is not 0, the error.
+
+    What it raises is written to stderr, and sent as the signal ``job_raised``.
+    """
+    from django.core.management.base import CommandError, SystemCheckError
+
     code, error = 0, ""
     try:
-        call_command(spec.command, *spec.args)
+        action()
     except SystemExit as ended:
         code, error = _exit_code(ended)
     except SystemCheckError as refused:
@@ -111,19 +142,7 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> 
             "".join(traceback.format_exception(type(raised), raised, _own_traceback(raised)))
         )
         _send_job_raised(spec, raised)
-    try:
-        _run_exit_handlers()
-    except BaseException as raised:
-        code, error = code or 1, error or f"At exit: {type(raised).__name__}: {raised}"
-        _write_stderr(traceback.format_exc())
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    # If the job has closed all files, this number may now belong to one of its own files.
-    with contextlib.suppress(OSError):
-        if os.path.samestat(os.fstat(report), report_pipe):
-            _report_error(report, error)
-    return code & 0xFF if code else 0
+    return code, error
 
 
 def _write_stderr(text: str) -> None:
@@ -160,6 +179,7 @@ def _own_traceback(raised: BaseException) -> TracebackType | None:
     frame = raised.__traceback__
     while frame is not None and frame.tb_frame.f_globals.get("__name__") in (
         __name__,
+        "chroniker.processes.batch_worker",
         "django.core.management",
         "django.core.management.base",
     ):
@@ -167,7 +187,7 @@ def _own_traceback(raised: BaseException) -> TracebackType | None:
     return frame or raised.__traceback__
 
 
-def _run_exit_handlers() -> None:
+def run_exit_handlers() -> None:
     """Do what the interpreter does at exit: wait for threads, run the registered handlers."""
     vars(threading)["_shutdown"]()
     atexit._run_exitfuncs()
@@ -214,7 +234,7 @@ def _consoles() -> set[object]:
     return {sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr}
 
 
-def _capture_logging(fd: int, level: str | int, fmt: str, consoles: set[object]) -> None:
+def capture_logging(fd: int, level: str | int, fmt: str, consoles: set[object]) -> None:
     """Send log records to ``fd``, because logging is neither output nor an error.
 
     The site's handlers that write to the console are redirected and keep their levels, filters and
@@ -262,21 +282,29 @@ def _all_handlers() -> Iterable[logging.Handler]:
 
 def run_in_fork(spec: CommandSpec, report: int, log: int) -> int:
     """Run a forked job: make this copy of the scheduler look like a fresh interpreter first."""
+    return execute(spec, report, log, become_fresh())
+
+
+def become_fresh() -> set[object]:
+    """Make a forked process look like a fresh interpreter; return its former console streams.
+
+    Handlers of ``logging`` were created with those streams.
+    """
     import gc
 
     from django.core.cache import caches
 
     from chroniker.db.connections import forget_inherited_connections
 
-    atexit._clear()  # the scheduler's handlers are not for the job
+    atexit._clear()  # the handlers of the parent are not for this process
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    consoles = _consoles()  # the streams that the site's handlers were created with
+    consoles = _consoles()
     sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
     forget_inherited_connections()  # they were closed before the fork; this makes sure
     caches.close_all()
     gc.enable()
-    return execute(spec, report, log, consoles)
+    return consoles
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, fields
 from chroniker import progress, prometheus_files, run_context, startup
 
 from . import child, warden
+from .batch_spec import BatchPage, BatchSpec
 
 _HEADER = struct.Struct("=q")
 _PIPE_NAMES = tuple(field.name for field in fields(warden.Pipes))
@@ -42,10 +43,19 @@ class StartRequest:
     spawn: bool
     """Whether the command runs in a fresh Python interpreter."""
     limits: warden.RunLimits
+    batch: BatchSpec | None = None
+    """Runs that one process executes together, instead of the command."""
 
     def dump(self) -> bytes:
         """Serialize it; :meth:`load` is the reverse."""
-        return json.dumps(asdict(self)).encode()
+        values = {
+            "spec": asdict(self.spec),
+            "raw": self.raw,
+            "spawn": self.spawn,
+            "limits": asdict(self.limits),
+            "batch": self.batch and self.batch.dump(),
+        }
+        return json.dumps(values).encode()
 
     @classmethod
     def load(cls, data: bytes) -> StartRequest:
@@ -57,6 +67,7 @@ class StartRequest:
             raw=tuple(values["raw"]),
             spawn=values["spawn"],
             limits=warden.RunLimits(**values["limits"]),
+            batch=BatchSpec.load(values["batch"]) if values["batch"] else None,
         )
 
 
@@ -203,6 +214,11 @@ def _fork_warden(
 
 def _exec_job(start_request: StartRequest, pipes: warden.Pipes) -> int:
     """In the job's process: run the command here, or execute another program."""
+    if start_request.batch is not None:
+        from .batch_guard import run_guard
+
+        page = BatchPage(mmap.mmap(pipes.page, progress.PAGE_BYTES))
+        return run_guard(start_request.batch, page, pipes.progress)
     environ = os.environ
     environ[progress.FD_VARIABLE] = str(pipes.progress)
     run_context.attach(start_request.spec.current_run())

@@ -41,6 +41,20 @@ class RunRequest:
     stderr_is_failure: bool
     lock: FileLock | None = None
     """A lock that only the run holds until all of its processes are dead."""
+    batch: BatchMember | None = None
+    """Set if it may be executed together with other runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMember:
+    """What the process of a batch has to know of a run."""
+
+    runner: str
+    """The name in the registry of :mod:`chroniker.batches`."""
+    job: int
+    """The primary key of the job."""
+    host: str
+    """The placement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +240,11 @@ class RunningChild:
     def warden_pid(self) -> int:
         """Process id of the warden; 0 if it is not known yet."""
         return self.warden.pid
+
+    @property
+    def payload(self) -> None:
+        """Only runs of batches give something to record."""
+        return None
 
     @property
     def parts(self) -> tuple[int, int] | None:

@@ -37,9 +37,13 @@ class Supervisor:
         """Start the runs; :meth:`poll` returns those that could not be started as ended."""
         runs = [RunningChild(request, self._masker) for request in requests]
         for run in runs:
-            self.children[run.key] = run
-            self._starts.add(run)
+            self.add(run)
         return runs
+
+    def add(self, run: RunningChild) -> None:
+        """Start one run."""
+        self.children[run.key] = run
+        self._starts.add(run)
 
     def descriptors(self) -> list[int]:
         """Return the descriptors that no other forked process may keep."""

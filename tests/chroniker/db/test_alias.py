@@ -21,8 +21,8 @@ MODULES = [
     for path in sorted((REPO / package).rglob("*.py"))
     if "migrations" not in path.parts
 ]
-READERS_OF_THE_SITE = {"chroniker_monitors/probes/records.py"}
-"""Modules that ask the router where the site's own models are read."""
+READERS_OF_THE_SITE = {"chroniker/doctor/database.py", "chroniker_monitors/probes/records.py"}
+"""Modules that ask the router where the site's own models are read, or whether it has replicas."""
 
 
 def accidents(tree: ast.AST) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chroniker.engine.chains import build_chain, compute_times, critical_path, expected_seconds
+from chroniker.engine.chains import build_chain, compute_times, critical_path, load_with_durations
 from chroniker.enums import RunStatus
 from chroniker.models import Job, JobDependency
 from tests.factories import make_job, make_run
@@ -25,6 +25,10 @@ def graphs(draw: st.DrawFn) -> tuple[list[int], Edges, dict[int, float]]:
     pairs = [(b, a) for place, a in enumerate(order) for b in order[place + 1 :]]
     edges = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
     return order, edges, {key: float(draw(st.integers(0, 9))) for key in order}
+
+
+def expected_seconds_of(job: Job) -> float | None:
+    return load_with_durations([job.pk])[1][job.pk]
 
 
 def paths_to(key: int, edges: Edges) -> list[list[int]]:
@@ -116,12 +120,12 @@ class TestExpectedSeconds:
         make_run(job, duration_seconds=5000.0, status=RunStatus.FAILED)
         make_run(job, duration_seconds=None)
         make_run(make_job(), duration_seconds=5000.0)
-        assert expected_seconds(job) == 15.0
+        assert expected_seconds_of(job) == 15.0
         make_run(job, duration_seconds=20.0)
-        assert expected_seconds(job) == 20.0
+        assert expected_seconds_of(job) == 20.0
 
     def test_definition_counts_before_the_first_success(self) -> None:
         job = make_job(expected_seconds=30)
         make_run(job, duration_seconds=5.0, status=RunStatus.FAILED)
-        assert expected_seconds(job) == 30.0
-        assert expected_seconds(make_job()) is None
+        assert expected_seconds_of(job) == 30.0
+        assert expected_seconds_of(make_job()) is None

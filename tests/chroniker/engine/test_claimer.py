@@ -10,8 +10,8 @@ import pytest
 from django.db import DataError, InterfaceError, OperationalError
 from django.utils.timezone import now as utc_now
 
+from chroniker.engine.candidates import ClaimOptions
 from chroniker.engine.claimer import Claimer
-from chroniker.engine.claims import ClaimOptions
 from chroniker.engine.leases import Leases
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.engine.tick_clock import TickClock

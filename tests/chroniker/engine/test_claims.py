@@ -13,19 +13,21 @@ from django.utils.timezone import now
 
 from chroniker.alerting import incidents
 from chroniker.db.transactions import run_transaction
-from chroniker.engine.claims import (
-    ClaimedRun,
-    ClaimOptions,
-    ClaimResult,
-    block_state,
-    claim,
-    due_state_ids,
-    new_token,
-)
+from chroniker.engine.candidates import ClaimOptions, due_state_ids
+from chroniker.engine.claims import ClaimedRun, ClaimResult, block_state, claim, new_token
 from chroniker.engine.job_names import find_jobs
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.enums import BlockedReason, IncidentKind, Severity
-from chroniker.models import Host, Incident, Job, JobDependency, JobState, Run
+from chroniker.models import (
+    Host,
+    Incident,
+    Job,
+    JobDependency,
+    JobState,
+    Maintenance,
+    MaintenanceJob,
+    Run,
+)
 from tests.factories import NOON, make_action_job, make_due, make_due_job, make_job, make_running
 from tests.support.types import RunInFork, RunTick, StartTick
 
@@ -81,6 +83,21 @@ class TestRequests:
             run_tick()
         assert list(Run.objects.filter(job=job).order_by("id").values_list("attempt", flat=True)) \
             == [1, 2]  # fmt: skip
+
+    def test_arguments_of_a_request_are_those_of_one_run(self, run_tick: RunTick) -> None:
+        job = make_job(command="act", args="say hello", schedule="@every 1h")
+        run_tick()
+        JobState.objects.filter(job=job).request_run(now(), args="exit 3")
+        run_tick()
+        assert JobState.objects.get(job=job).run_requested_args is None
+        make_due(job)
+        run_tick()
+        JobState.objects.filter(job=job).request_run(now())
+        run_tick()
+        runs = Run.objects.filter(job=job).order_by("id")
+        assert [(run.trigger, run.args, run.exit_code) for run in runs] == [
+            ("manual", "exit 3", 3), ("schedule", None, 0), ("manual", None, 0),
+        ]  # fmt: skip
 
     def test_stop_request_of_an_earlier_run_does_not_stop_the_next(self, run_tick: RunTick) -> None:
         job = make_action_job("sleep 1.5")
@@ -352,6 +369,33 @@ class TestMissedSlots:
         assert state_of(job).missed_downtime == 3
         assert state_of(job).next_run_at == SLOT + 4 * HOUR
 
+    def test_slots_in_a_pausing_window_are_planned(self) -> None:
+        """From before the first slot to the second; another window mutes only."""
+        job, other = make_hourly_job(), make_hourly_job()
+        window = Maintenance.objects.create(
+            starts_at=SLOT - HOUR, ends_at=SLOT + HOUR + timedelta(minutes=1), pause=True
+        )
+        MaintenanceJob.objects.create(maintenance=window, job=job)
+        Maintenance.objects.create(starts_at=SLOT - HOUR, ends_at=SLOT + 9 * HOUR)
+        claim_at(SLOT + 3 * HOUR)
+        missed = Run.objects.filter(status="missed").order_by("job", "scheduled_for")
+        assert [(r.job_id, r.scheduled_for, r.missed_slots, r.missed_reason) for r in missed] == [
+            (job.pk, SLOT, 2, "paused"),
+            (job.pk, SLOT + 2 * HOUR, 1, "downtime"),
+            (other.pk, SLOT, 3, "downtime"),
+        ]
+        assert (state_of(job).missed_paused, state_of(job).missed_downtime) == (2, 1)
+
+    def test_slots_that_waited_for_another_job_are_planned(self) -> None:
+        job, other = make_hourly_job(), make_hourly_job()
+        JobState.objects.filter(job=job).update(
+            blocked_reason=BlockedReason.DEPENDENCY, blocked_detail="import is running"
+        )
+        claim_at(SLOT + 2 * HOUR)
+        assert (state_of(job).missed_dependency, state_of(job).missed_downtime) == (2, 0)
+        assert (state_of(other).missed_dependency, state_of(other).missed_downtime) == (0, 2)
+        assert (state_of(job).blocked_reason, state_of(job).blocked_detail) == ("", "")
+
     def test_slots_missed_again_after_the_clock_was_set_back_are_added_to_their_row(self) -> None:
         job = make_hourly_job()
         for missed in (1, 2):
@@ -408,6 +452,21 @@ class TestRetriesOfSlots:
         assert (run.trigger, run.scheduled_for, run.attempt) == ("manual", SLOT, 2)
         state = state_of(job)
         assert (state.retry_at, state.retry_slot_at) == (None, None)
+
+    def test_an_interrupted_request_is_started_again_with_its_own_arguments(self) -> None:
+        make_hourly_job()
+        JobState.objects.request_run(SLOT - HOUR / 2, args="--since yesterday")
+        first = claim_one(SLOT - HOUR / 2).run
+        assert (first.trigger, first.args) == ("manual", "--since yesterday")
+        release_all()
+        JobState.objects.update(
+            restart_at=SLOT - HOUR / 3, restart_slot_at=first.scheduled_for, restart_attempt=2,
+            restart_trigger="manual",
+        )  # fmt: skip
+        again = claim_one(SLOT - HOUR / 3).run
+        assert (again.attempt, again.args) == (2, "--since yesterday")
+        release_all()
+        assert claim_one(SLOT).run.args is None
 
     def test_retry_survives_a_request_for_another_moment(self) -> None:
         job = self.make_failed_job()
@@ -503,14 +562,22 @@ class TestBlockState:
         job = make_hourly_job()
         JobState.objects.request_run(SLOT)
         JobState.objects.update(retry_at=SLOT)
-        block_state(state_of(job).pk, BlockedReason.COMMAND, "x" * 600)
+        block_state(state_of(job).pk, BlockedReason.COMMAND, "x" * 600, SLOT)
         state = state_of(job)
         assert (state.due_at, state.next_slot_at, state.run_requested_by) == (None, None, "")
         assert (state.blocked_reason, state.blocked_detail) == ("command", "x" * 500)
+        incident = Incident.objects.get()
+        assert (incident.kind, state.overdue_incident) == ("blocked", True)
+        assert incident.summary.startswith("It cannot be started: xx")
+        # Only a changed definition gives it another try.
+        Job.objects.update(schedule="@every 3h")
+        plan_changed_jobs(SLOT)
+        incident.refresh_from_db()
+        assert (incident.ended_by, state_of(job).overdue_incident) == ("changed", False)
 
     def test_state_with_an_owner_is_not_blocked(self) -> None:
         state = make_running(make_hourly_job())
-        block_state(state.pk, BlockedReason.COMMAND, "refused")
+        block_state(state.pk, BlockedReason.COMMAND, "refused", SLOT)
         state.refresh_from_db()
         assert (state.blocked_reason, state.next_slot_at) == ("", SLOT)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ class TestPlanning:
         next_run = JobState.objects.get(job=job).next_run_at
         assert next_run is not None and next_run > now() + timedelta(minutes=59)
         assert not Run.objects.exists()
+
+    def test_failures_before_a_job_was_disabled_do_not_count_when_it_is_enabled(self) -> None:
+        """Prometheus alerts by the counter, and the incident was closed."""
+        job, other = (make_job(schedule="@every 1h") for _ in range(2))
+        plan()
+        JobState.objects.update(consecutive_failures=2)
+        Job.objects.filter(pk=other.pk).update(schedule="@every 2h")
+        for enabled, failures in ((False, 0), (True, 0)):
+            Job.objects.filter(pk=job.pk).update(enabled=enabled)
+            plan()
+            assert JobState.objects.get(job=job).consecutive_failures == failures
+            JobState.objects.filter(job=job).update(consecutive_failures=1)  # a run that still ran
+        assert JobState.objects.get(job=other).consecutive_failures == 2
 
     @pytest.mark.parametrize(
         "schedule", ["0 0 31 2 *", "R R * * *", "@reboot", "nonsense", "* * *"]
@@ -208,36 +222,50 @@ class TestDecideSlots:
         deadline=st.none() | st.integers(1, 3600),
         ended=st.none() | st.integers(-60, 300),
         jitter=st.sampled_from([0, 0, 600, 3600]),
+        windows=st.lists(st.tuples(st.integers(-60, 600), st.integers(1, 200)), max_size=3),
+        waited=st.booleans(),
     )
     def test_each_due_slot_is_run_or_missed_once(
-        self, text: str, late: timedelta, deadline: int | None, ended: int | None, jitter: int
+        self,
+        text: str,
+        late: timedelta,
+        deadline: int | None,
+        ended: int | None,
+        jitter: int,
+        windows: list[tuple[int, int]],
+        waited: bool,
     ) -> None:
         job = Job(name="a job", start_deadline_seconds=deadline, jitter_seconds=jitter)
         moment = start_time(job, NOON) + late
         slots = [NOON + number * 15 * MINUTE for number in range(40)]
         last_ended_at = None if ended is None else NOON + ended * MINUTE
+        paused = [(NOON + start * MINUTE, NOON + (start + n) * MINUTE) for start, n in windows]
 
-        decision = decide_slots(job, parse(text, zone="UTC", name=""), NOON, moment, last_ended_at)
+        decision = decide_slots(
+            job, parse(text, zone="UTC", name=""), NOON, moment, last_ended_at,
+            paused=paused, waited=waited,
+        )  # fmt: skip
 
         last = [slot for slot in slots if start_time(job, slot) <= moment and slot <= moment][-1]
         passed = slots[: slots.index(last)]
         assert decision.next_slot == slots[len(passed) + 1]
-        if deadline is not None and (moment - start_time(job, last)).total_seconds() > deadline:
-            assert decision.slot is None
-            assert decision.missed == (
-                MissedSlots(NOON, len(passed) + 1, MissedReason.DEADLINE),
-            )  # fmt: skip
-            return
-        assert decision.slot == last
-        overlap = [slot for slot in passed if last_ended_at is not None and slot <= last_ended_at]
-        downtime = passed[len(overlap) :]
+        too_late = (moment - start_time(job, last)).total_seconds() > (deadline or 10**9)
+        assert decision.slot == (None if too_late else last)
+
+        def reason(slot: datetime) -> MissedReason:
+            if any(start <= slot < stop for start, stop in paused):
+                return MissedReason.PAUSED
+            if too_late:
+                return MissedReason.DEADLINE
+            if last_ended_at is not None and slot <= last_ended_at:
+                return MissedReason.OVERLAP
+            return MissedReason.DEPENDENCY if waited else MissedReason.DOWNTIME
+
+        missed = [*passed, last] if too_late else passed
+        groups = [(why, [*found]) for why, found in groupby(missed, reason)]
         assert decision.missed == tuple(
-            MissedSlots(group[0], len(group), reason)
-            for group, reason in (
-                (overlap, MissedReason.OVERLAP), (downtime, MissedReason.DOWNTIME),
-            )
-            if group
-        )  # fmt: skip
+            MissedSlots(found[0], len(found), why) for why, found in groups
+        )
 
     def test_slot_at_the_deadline_is_still_run(self) -> None:
         job = Job(name="a job", start_deadline_seconds=60)

@@ -88,7 +88,7 @@ class TestSilentHost:
             tick_on("web1")
         incident.refresh_from_db()
         assert incident.resolution == "The host was retired."
-        assert Notification.objects.filter(incident=incident, event="resolved").count() == 1
+        assert Notification.objects.filter(incident=incident, event="closed").count() == 1
         assert not JobState.objects.get(job=job, host="web3").failing_incident
 
     def test_with_running_runs_is_kept_until_they_are_lost(self, tick_on: Any) -> None:

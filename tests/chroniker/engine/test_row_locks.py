@@ -15,7 +15,9 @@ from django.utils.timezone import now
 from chroniker.db.backoff import describe_error
 from chroniker.db.lock_timeout import short_lock_timeout
 from chroniker.db.transactions import run_transaction
-from chroniker.models import Job, JobState, Run
+from chroniker.engine.entrypoints import run_single_tick
+from chroniker.exceptions import DatabaseNotReady
+from chroniker.models import Host, Job, JobState, Run
 from tests.factories import make_action_job, make_due, make_due_job
 from tests.settings import BACKEND
 from tests.support.processes import wait_until
@@ -31,7 +33,7 @@ PROMPT_SECONDS = 8.0
 
 
 @contextlib.contextmanager
-def locked(*rows: Job | JobState) -> Iterator[None]:
+def locked(*rows: Host | Job | JobState) -> Iterator[None]:
     """Rows are locked by a transaction of somebody else, who does nothing more."""
     other: Any = connections["default"].copy()
     other.set_autocommit(False)
@@ -55,6 +57,18 @@ def planned(*jobs: Job) -> list[JobState]:
 
     plan_changed_jobs(now())
     return [JobState.objects.get(job=job) for job in jobs]
+
+
+def test_first_statement_of_a_tick_waits_only_briefly(settings: Any) -> None:
+    """A frozen tick may hold the row of its host; further ticks must not pile up behind it."""
+    settings.CHRONIKER_LEASE_SECONDS = 30
+    run_single_tick()
+    with locked(Host.objects.get()):
+        began = time.monotonic()
+        with pytest.raises(DatabaseNotReady, match="Another transaction has held a lock"):
+            run_single_tick()
+        assert 0.9 < time.monotonic() - began < PROMPT_SECONDS
+    run_single_tick()
 
 
 def test_locked_job_that_is_due(run_tick: RunTick) -> None:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection, transaction
 
-from chroniker.engine.claims import ClaimOptions, claim, new_token
+from chroniker.engine.candidates import ClaimOptions
+from chroniker.engine.claims import claim, new_token
 from chroniker.engine.heartbeat import record_heartbeat
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.models import Host, Job, JobState, Run

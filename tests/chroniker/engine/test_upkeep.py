@@ -14,16 +14,23 @@ from chroniker.engine.heartbeat import PendingWork, record_heartbeat
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.engine.tick_clock import TickClock
 from chroniker.engine.upkeep import review_incidents, settle_host
-from chroniker.models import Digest, Host, Incident, JobState, Run
+from chroniker.models import Digest, Host, Incident, JobState, Maintenance, Run
 from chroniker.processes.locks import OwnerLock
-from tests.factories import NOON, make_incident, make_job, make_running, make_user
+from tests.factories import (
+    NOON,
+    make_incident,
+    make_job,
+    make_maintenance,
+    make_running,
+    make_user,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOTHING = PendingWork(
     new_host=False, returned=False, paused=False, clock=NOON, read_at=0.0, unplanned=False,
     due=False, owned=False, stale=False, overdue=False, incident_review=False, digest=False,
-    outbox=False, hosts_changed=False,
+    outbox=False, hosts_changed=False, host_incident=False, windows_to_repeat=False,
 )  # fmt: skip
 
 
@@ -59,6 +66,18 @@ class TestSettleHost:
         expected = [dead, stale] if flag == "stale" else [dead]
         assert [finished.job for finished in ended] == expected
         assert {run.job for run in Run.objects.filter(status="lost")} == set(expected)
+
+    def test_silence_of_the_host_ends_and_windows_are_repeated(self) -> None:
+        Host.objects.create(name="web1")
+        silent = make_incident(job=None, kind="host", host="web1")
+        Incident.objects.filter(pk=silent.pk).update(job=None)
+        make_maintenance(NOON, 60, recurrence="@daily", timezone="UTC")
+        settle_host(work(), "web1", TickClock(NOON))
+        assert Incident.objects.open().exists() and Maintenance.objects.count() == 1
+        flags = {"host_incident": True, "windows_to_repeat": True}
+        settle_host(work(**flags), "web1", TickClock(NOON))
+        assert Incident.objects.get().ended_by == "recovered"
+        assert Maintenance.objects.count() == 2
 
 
 class TestReviewIncidents:

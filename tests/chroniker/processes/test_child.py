@@ -13,7 +13,7 @@ from tests.factories import make_action_job, make_due_job
 from tests.support.runs import stored_output
 from tests.support.types import RunTick
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 
 @pytest.mark.one_database

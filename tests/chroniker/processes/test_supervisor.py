@@ -17,7 +17,7 @@ from tests.support.processes import is_alive, tree_of, wait_until
 from tests.support.runs import request_stop
 from tests.support.types import RunTick, StartTick
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 
 def test_timeout_ends_the_run(run_tick: RunTick) -> None:

@@ -1,0 +1,153 @@
+"""Which due states a host claims, and the token that makes them its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Exists, F, OuterRef, Q
+
+from chroniker.batches import batch_names
+from chroniker.conf import conf
+from chroniker.db.alias import database
+from chroniker.db.clock import database_now_plus
+from chroniker.models import JobDependency, JobState
+from chroniker.models.state import JobStateQuerySet
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimOptions:
+    """Who claims, and within which limits."""
+
+    host: str
+    owner: str
+    max_parallel: int
+    batch_room: int | None = None
+    """How many runs that share a process may be claimed; None: no runs share one."""
+    only: frozenset[int] | None = None
+    """Primary keys of jobs; None: all."""
+    only_states: frozenset[int] | None = None
+    """Primary keys of states; None: all."""
+
+
+def shareable_batches() -> list[str]:
+    """The runners whose runs share processes on this site.
+
+    None where each run is to have a fresh interpreter, or a lock of its own.
+    """
+    if conf.START_METHOD == "spawn" or conf.CHECK_LOCK_FILE:
+        return []
+    return batch_names()
+
+
+def _claimable(
+    options: ClaimOptions, horizon: datetime, now: datetime, *, force: bool
+) -> JobStateQuerySet:
+    """What a claim at ``now`` would take of what was due at ``horizon``, in this order.
+
+    Jobs that a maintenance window pauses are never included, even if a person requests a run.
+    """
+    wanted = JobState.objects.for_host(options.host).unpaused(now)
+    if options.only is not None:
+        wanted = wanted.filter(job__in=options.only)
+    if options.only_states is not None:
+        wanted = wanted.filter(pk__in=options.only_states)
+    if force:
+        free = wanted.filter(lease_token__isnull=True)
+    else:
+        free = wanted.due(horizon).unblocked(horizon)
+    return free.order_by("-job__priority", "due_at", "pk")
+
+
+def due_state_ids(options: ClaimOptions, now: datetime) -> list[int]:
+    """Primary keys of the states that would be claimed now."""
+    wanted = _claimable(options, now, now, force=options.only is not None)
+    return list(
+        wanted.values_list("pk", flat=True)[: options.max_parallel + (options.batch_room or 0)]
+    )
+
+
+def stamp_token(
+    options: ClaimOptions, horizon: datetime, now: datetime, token: str, *, force: bool
+) -> bool:
+    """Put the token on as many states as the host may run; return whether it is at capacity then.
+
+    The update's own conditions decide. A batch takes one place, however many runs it has, and
+    batches together take at most half of the places.
+    """
+    shared = Q(job__batch__in=shareable_batches())
+    leased = JobState.objects.leased_on(options.host).aggregate(
+        single=Count("pk", filter=~shared),
+        batches=Count("lease_token", distinct=True, filter=shared),
+    )
+    places = options.max_parallel - leased["single"] - leased["batches"]
+    keys: list[int] = []
+    may_share = not force and leased["batches"] < max(1, options.max_parallel // 2)
+    if may_share and places > 0 and options.batch_room:
+        keys = _find_free(options, horizon, now, options.batch_room, shared)
+        places -= bool(keys)
+    if places > 0:
+        single = Q() if force or options.batch_room is None else ~shared
+        found = _find_free(options, horizon, now, places, single, force=force)
+        keys += found
+        places -= len(found)
+    if keys:
+        free = JobState.objects.all() if force else JobState.objects.due(horizon)
+        free.filter(pk__in=keys, lease_token__isnull=True).update(
+            lease_token=token,
+            fence=F("fence") + 1,
+            lease_host=options.host,
+            lease_owner=options.owner,
+            lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
+            stop_requested_at=None,
+        )
+    return bool(places <= 0)
+
+
+def _find_free(
+    options: ClaimOptions,
+    horizon: datetime,
+    now: datetime,
+    limit: int,
+    which: Q,
+    *,
+    force: bool = False,
+) -> list[int]:
+    """Find, and lock, up to ``limit`` states that may be claimed."""
+    candidates = _claimable(options, horizon, now, force=force).filter(which)
+    if _lock_rows():
+        candidates = candidates.select_for_update(
+            skip_locked=True,
+            of=("self",) if database().features.has_select_for_update_of else (),
+        )
+    waits = Exists(JobDependency.objects.filter(downstream=OuterRef("job")))
+    found = list(candidates.annotate(waits=waits).values_list("pk", "waits")[:limit])
+    keys = [key for key, _ in found]
+    waiting = [key for key, waits_for_others in found if waits_for_others]
+    if waiting and not force and _lock_rows():
+        keys = _lock_upstreams(keys)
+        keys = list(
+            JobState.objects.filter(pk__in=keys).unblocked(horizon).values_list("pk", flat=True)
+        )
+    return keys
+
+
+def _lock_rows() -> bool:
+    wanted = conf.SELECT_FOR_UPDATE
+    can = database().features.has_select_for_update_skip_locked
+    return can if wanted is None else wanted and can
+
+
+def _lock_upstreams(keys: list[int]) -> list[int]:
+    """Lock the states of what the candidates ``keys`` wait for until the claim is committed.
+
+    Returns the candidates without those that wait for a state that another transaction has locked.
+    """
+    edges = list(
+        JobDependency.objects.filter(
+            downstream__states__in=keys, upstream__states__isnull=False
+        ).values_list("downstream__states", "upstream__states")
+    )
+    locked = JobState.objects.lock({upstream for _, upstream in edges})
+    blocked = {downstream for downstream, upstream in edges if upstream in locked}
+    return [key for key in keys if key not in blocked]
