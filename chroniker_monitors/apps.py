@@ -17,18 +17,27 @@ class ChronikerMonitorsConfig(AppConfig):
         """Register the system checks and connect the receivers."""
         from django.db.models.signals import post_delete
 
+        from chroniker.alerting.changes import connect_model
+        from chroniker.alerting.links import add_pages
+        from chroniker.batches import register_batch_runner
         from chroniker.signals import pre_fork, run_finished
 
         from . import checks, sentry  # noqa: F401
+        from .checking.batches import MonitorBatch
+        from .checking.pages import monitor_pages
         from .checking.receivers import (
             delete_measurements,
             preload,
             record_missing_measurement,
             withdraw_incidents,
         )
-        from .models import Probe
+        from .enums import BATCH
+        from .models import Monitor, Probe
 
+        register_batch_runner(BATCH, MonitorBatch())
         sentry.connect()
+        connect_model(Monitor)
+        add_pages(monitor_pages)
         pre_fork.connect(preload, dispatch_uid="chroniker_monitors.preload")
         post_delete.connect(
             withdraw_incidents, sender=Probe, dispatch_uid="chroniker_monitors.withdraw_incidents"

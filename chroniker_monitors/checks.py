@@ -15,7 +15,7 @@ from django.db import connections
 from chroniker.conf import conf as chroniker_conf
 
 from .conf import MonitorsConf, all_settings, conf
-from .enums import COMMAND
+from .enums import COMMAND, MetricsDetail
 
 MIDDLEWARE = "chroniker_monitors.middleware.MetricsMiddleware"
 MIN_TOKEN_LENGTH = 16
@@ -28,7 +28,13 @@ def check_settings(
 ) -> list[CheckMessage]:
     """Check the values of ``CHRONIKER_METRICS_*`` and ``CHRONIKER_MONITORS_*``."""
     wrong = list(_check_types())
-    return wrong or [*_check_networks(), *_check_buckets(), *_check_token(), *_check_monitors()]
+    return wrong or [
+        *_check_detail(),
+        *_check_networks(),
+        *_check_buckets(),
+        *_check_token(),
+        *_check_monitors(),
+    ]
 
 
 @register("chroniker", deploy=True)  # otherwise each command would say it on stderr
@@ -49,7 +55,7 @@ def check_django_prometheus(
     ]
 
 
-@register(Tags.security, deploy=True)
+@register(Tags.security)
 def check_scrapes(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: object
 ) -> list[CheckMessage]:
@@ -88,6 +94,15 @@ def _check_types() -> Iterator[CheckMessage]:
                 hint=setting.doc,
                 id="chroniker_monitors.E002",
             )
+
+
+def _check_detail() -> Iterator[CheckMessage]:
+    if conf.METRICS_DETAIL not in MetricsDetail.values:
+        yield Error(
+            f"CHRONIKER_METRICS_DETAIL is {conf.METRICS_DETAIL!r}.",
+            hint='Use "low", "default" or "high".',
+            id="chroniker_monitors.E009",
+        )
 
 
 def _check_networks() -> Iterator[CheckMessage]:

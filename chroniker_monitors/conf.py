@@ -40,7 +40,15 @@ class MonitorsConf:
         "chroniker_collector_dropped_jobs counts the others.",
         minimum=1,
     )
-    METRICS_HISTOGRAMS = setting(True, bool, doc="Whether to export histograms.")
+    METRICS_DETAIL = setting(
+        "default",
+        str,
+        doc='How many series a job has: "low" (10, what the alert rules need), "default" (39) or '
+        '"high" (73, all at 0 from the start), each with a few more for the options that it uses.',
+    )
+    METRICS_HISTOGRAMS = setting(
+        True, bool, doc="Whether to export histograms. Otherwise only their sums and counts."
+    )
     METRICS_TIMEOUT_SECONDS = setting(
         2,
         int,
@@ -79,6 +87,13 @@ class MonitorsConf:
         doc="The database (an alias of DATABASES) that monitors of the kind sql query. Its user "
         "should only be able to read what everybody who defines monitors may see. Empty: no such "
         "monitors.",
+    )
+    MONITORS_MAX_SERIES = setting(
+        50,
+        int,
+        doc="Maximum number of groups of a monitor that are recorded, bad ones first. "
+        "chroniker_monitor_dropped_series counts the others.",
+        minimum=1,
     )
     MONITORS_BROKERS: dict[str, str] = computed(
         default_brokers,

@@ -28,6 +28,9 @@ class Operator(models.TextChoices):
     AT_MOST = "<=", _("is at most")
     EQUAL = "==", _("is equal to")
     UNEQUAL = "!=", _("is not equal to")
+    UNUSUAL = "unusual", _("is unusual")
+    """The thresholds are factors that widen the range of the values of the same hour of the week;
+    see :mod:`chroniker_monitors.baselines`."""
 
 
 class PingKind(models.TextChoices):
@@ -39,9 +42,27 @@ class PingKind(models.TextChoices):
     """The job failed, or ended with another exit code."""
 
 
+class MetricsDetail(models.TextChoices):
+    """How many series a job has. A value of ``CHRONIKER_METRICS_DETAIL``."""
+
+    LOW = "low", _("low")
+    """What the alert rules need."""
+    DEFAULT = "default", _("default")
+    """All metrics, without series of what is not the case."""
+    HIGH = "high", _("high")
+    """All series, at 0 from the start."""
+
+    @property
+    def rank(self) -> int:
+        """For comparison: higher has more series."""
+        return tuple(MetricsDetail).index(self)
+
+
 HEARTBEAT = "heartbeat"
 """The kind of probe whose value comes from pings."""
 SQL = "sql"
 """The kind of probe that needs its own permission."""
+BATCH = "monitors"
+"""The batch runner of monitors that are measured together."""
 COMMAND = "check_monitor"
 """The management command that the job of a monitor runs."""

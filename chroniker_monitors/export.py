@@ -19,8 +19,12 @@ from .exposition.textfile import write_atomically
 MANIFEST = ".chroniker-export"
 """It has no suffix, so that Prometheus and Grafana do not load it."""
 PARTS = ("alerts", "dashboards")
+RULES = "alerts/chroniker.rules.yml"
+PROMETHEUS_RULE = "alerts/kubernetes/prometheusrule.yaml"
 JOB = "chroniker"
 """The scrape job in the shipped files."""
+DATASOURCE = "prometheus"
+"""The uid of the data source in Grafana's alerts."""
 GRAFANA_URL = "https://grafana.example"
 RUNBOOKS_URL = "https://docs.example/runbooks.md"
 """Placeholders in the shipped rules."""
@@ -42,6 +46,8 @@ class ExportOptions:
     folder: str = ""
     dashboards_path: str = ""
     only: str = ""
+    kubernetes: str = ""
+    """``LABEL=VALUE`` by which the Prometheus Operator finds rules; empty: no PrometheusRule."""
 
     def with_defaults_from(self, older: ExportOptions) -> ExportOptions:
         """Fill empty options from ``older``."""
@@ -73,9 +79,21 @@ def render_files(options: ExportOptions, source: Path | None = None) -> dict[str
             if name.endswith("/datasources.yml") and options.datasource:
                 continue  # it exists in Grafana already
             found[name] = _fill_in(name, path.read_text(encoding="utf-8"), options)
+    if options.kubernetes and RULES in found:
+        found[PROMETHEUS_RULE] = _as_prometheus_rule(found[RULES], options.kubernetes)
     if not found:
         raise ExportRefusedError(f"{source} contains no rules and dashboards.")
     return found
+
+
+def _as_prometheus_rule(rules: str, label: str) -> str:
+    """Wrap rules into a resource of the Prometheus Operator. Their comments stay."""
+    key, _, value = label.partition("=")
+    head = (
+        "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n"
+        f"  name: chroniker\n  labels:\n    {json.dumps(key)}: {json.dumps(value)}\nspec:\n"
+    )
+    return head + "".join(f"  {line}" if line.strip() else line for line in rules.splitlines(True))
 
 
 def find_placeholder_urls(files: Mapping[str, str]) -> list[str]:
@@ -89,7 +107,7 @@ def find_placeholder_urls(files: Mapping[str, str]) -> list[str]:
 
 def _files(folder: Path) -> Iterator[Path]:
     """Find the rules, their configuration and the dashboards, without tests and sources."""
-    for pattern in ("*.yml", "*.json", "provisioning/*.yml"):
+    for pattern in ("*.yml", "*.json", "provisioning/*.yml", "grafana/*.yml"):
         yield from sorted(folder.glob(pattern))
 
 
@@ -108,6 +126,13 @@ def _fill_in(name: str, text: str, options: ExportOptions) -> str:
     if name.endswith("provisioning/dashboards.yml"):
         text = _set_yaml_value(text, "folder", options.folder)
         text = _set_yaml_value(text, "path", options.dashboards_path)
+    if name.endswith("grafana/chroniker-alerts.yml"):
+        text = _set_yaml_value(text, "folder", options.folder)
+        if options.datasource:
+            uid = json.dumps(options.datasource)
+            text = re.sub(
+                rf"(?m)(datasourceUid: ){DATASOURCE}$", lambda found: found[1] + uid, text
+            )
     return text
 
 

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 import operator as operators
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from .enums import Severity
+from .baselines import Band, Baseline
+from .enums import Operator, Severity
 
 _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operators.gt,
@@ -27,6 +28,9 @@ _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     "==": operators.eq,
     "!=": operators.ne,
 }
+
+_ORDERED = (Operator.ABOVE, Operator.AT_LEAST, Operator.BELOW, Operator.AT_MOST)
+"""The operators for which a worse value is further in one direction."""
 
 SEVERITY_ORDER = (Severity.OK, Severity.WARNING, Severity.UNKNOWN, Severity.CRITICAL)
 """From best to worst."""
@@ -38,20 +42,35 @@ def rank(severity: Severity) -> int:
 
 
 def evaluate(
-    value: float, operator: str, warning: float | None, critical: float | None
+    value: float,
+    operator: str,
+    warning: float | None,
+    critical: float | None,
+    baseline: Baseline | None = None,
 ) -> Severity:
     """Return the severity of ``value``. Raises KeyError for an unknown operator.
 
     It is UNKNOWN if the value or a threshold is NaN, because comparing with NaN is always false.
+    ``baseline``: what is usual now; without it, no value is unusual.
     """
-    exceeds = _COMPARISONS[operator]
-    if any(number is not None and math.isnan(number) for number in (value, warning, critical)):
+    exceeds = _is_outside(baseline) if operator == Operator.UNUSUAL else _COMPARISONS[operator]
+    if (
+        math.isnan(value)
+        or (warning is not None and math.isnan(warning))
+        or (critical is not None and math.isnan(critical))
+    ):
         return Severity.UNKNOWN
     if critical is not None and exceeds(value, critical):
         return Severity.CRITICAL
     if warning is not None and exceeds(value, warning):
         return Severity.WARNING
     return Severity.OK
+
+
+def _is_outside(baseline: Baseline | None) -> Callable[[float, float], bool]:
+    if baseline is None:
+        return lambda value, factor: False
+    return lambda value, factor: value not in baseline.band(factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +81,43 @@ class Thresholds:
     warning: float | None = None
     critical: float | None = None
 
-    def evaluate(self, value: float) -> Severity:
+    def evaluate(self, value: float, baseline: Baseline | None = None) -> Severity:
         """Return the severity of ``value``; see :func:`evaluate`."""
-        return evaluate(value, self.operator, self.warning, self.critical)
+        return evaluate(value, self.operator, self.warning, self.critical, baseline)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the value is compared with its own history."""
+        return self.operator == Operator.UNUSUAL
+
+    def band(self, baseline: Baseline | None) -> Band | None:
+        """Return the values that are not unusual; None if that is unknown or not asked for."""
+        if baseline is None or not self.learns:
+            return None
+        factors = [factor for factor in (self.warning, self.critical) if factor is not None]
+        return baseline.band(min(factors, default=1.0))
+
+    def all_ok(self, values: Collection[float | None]) -> bool:
+        """Whether all values are certainly ok; the usual case, and faster than each of them."""
+        if self.operator not in _ORDERED or None in values:
+            return False
+        numbers = [value for value in values if value is not None]
+        if not numbers:
+            return True
+        worst = (max if self.operator in (Operator.ABOVE, Operator.AT_LEAST) else min)(numbers)
+        return self.evaluate(worst) is Severity.OK
+
+    def badness(self, value: float | None) -> float:
+        """Return a number that is higher for the worse of two values with the same severity."""
+        if value is None:
+            return -math.inf
+        return -value if self.operator in (Operator.BELOW, Operator.AT_MOST) else value
 
     def warning_is_unreachable(self) -> bool:
         """Whether every value beyond the warning threshold is also critical."""
         if self.warning is None or self.critical is None:
             return False
-        if self.operator in (">", ">="):
+        if self.operator in (">", ">=", Operator.UNUSUAL):
             return self.warning >= self.critical
         if self.operator in ("<", "<="):
             return self.warning <= self.critical
@@ -110,10 +157,29 @@ class SeverityChange:
         return self.after is Severity.OK
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When a value is bad, and when that changes the severity."""
+
+    thresholds: Thresholds
+    consecutive: int = 1
+    recovery: int = 1
+
+    def advance(
+        self, severity_state: SeverityState, measured: Severity
+    ) -> tuple[SeverityState, SeverityChange | None]:
+        """Return the state after one more sample; see :func:`advance`."""
+        return advance(
+            severity_state, measured, consecutive=self.consecutive, recovery=self.recovery
+        )
+
+
 def advance(
     severity_state: SeverityState, measured: Severity, *, consecutive: int = 1, recovery: int = 1
 ) -> tuple[SeverityState, SeverityChange | None]:
     """Return the state after one more sample, and the change of severity, if any."""
+    if measured is severity_state.severity and not any(severity_state.streaks):
+        return severity_state, None  # the usual case: it agrees at every level
     current_rank, measured_rank = rank(severity_state.severity), rank(measured)
     streaks, reached = [], 0
     for level, streak in enumerate(severity_state.streaks, 1):

@@ -1,4 +1,4 @@
-"""URLs: ``path("", include("chroniker_monitors.urls"))`` serves ``/metrics`` and ``/ping/…``."""
+"""URLs of metrics, pings and badges: ``path("", include("chroniker_monitors.urls"))``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from .checking.pings import PingEvent
 
 app_name = "chroniker_monitors"
 urlpatterns = [
+    path("badge/<uuid:address>.svg", views.badge, {"form": "svg"}, name="badge_svg"),
+    path("badge/<uuid:address>.json", views.badge, {"form": "json"}, name="badge_json"),
     path("metrics", views.metrics, name="metrics"),
     path("ping/<uuid:address>/", views.ping, name="ping"),
     path("ping/<uuid:address>/start", views.ping, {"event": PingEvent.START}, name="ping_start"),

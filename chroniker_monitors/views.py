@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_not_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils.timezone import now as utc_now
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
@@ -13,8 +13,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from chroniker.db.alias import non_atomic_requests
 
+from . import badges
 from .checking.pings import MAX_BODY_BYTES, Ping, PingEvent, PingResult, record_ping
 from .exposition.response import respond
+from .models import Badge
 
 
 @csrf_exempt  # it changes nothing; a POST gets 405 instead of 403
@@ -56,6 +58,26 @@ def ping(
             return _text_response("too many pings", status=429)
         case PingResult.RECORDED:
             return _text_response("ok")
+
+
+@login_not_required
+@non_atomic_requests
+@require_safe
+def badge(request: HttpRequest, address: UUID, form: str) -> HttpResponse:
+    """Show the state of one job or monitor. The address is the credential, and can be revoked."""
+    found = Badge.objects.select_related("job").filter(address=address).first()
+    if found is None:
+        raise Http404
+    rendered = badges.render(found.job)
+    response: HttpResponse
+    if form == "json":
+        response = JsonResponse(rendered.as_dict())
+    else:
+        response = HttpResponse(rendered.as_svg(), content_type="image/svg+xml; charset=utf-8")
+        response["Content-Security-Policy"] = "default-src 'none'"
+    response["Cache-Control"] = "max-age=60"
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def _body(request: HttpRequest) -> bytes:

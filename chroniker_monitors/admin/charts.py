@@ -7,9 +7,9 @@ the admin.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
 
 from django.utils.formats import date_format
@@ -22,11 +22,12 @@ from .values import format_value
 
 SPARK_WIDTH, SPARK_HEIGHT = 120, 24
 WIDTH, HEIGHT = 860, 240
-LEFT, RIGHT, TOP, BOTTOM = 70, 12, 10, 44
+LEFT, RIGHT, TOP, BOTTOM = 48, 30, 14, 44
 """The margins of a chart, for the labels of both axes and the strip of severities."""
 STRIP = 8
 _TICKS = 4
-_DAYS_BETWEEN = {"week": 1, "month": 5}
+_LETTER = 6.2
+"""The width of a letter of a label, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,15 @@ class ThresholdLine:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesLine:
+    """A part of the line of a group between two gaps."""
+
+    number: int
+    """The place of its group, from 1: it decides the colour."""
+    points: str
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """The size of a chart and the positions of its parts."""
 
@@ -116,6 +126,10 @@ class Chart:
     """Points of polylines, with a gap where nothing was measured."""
     bands: list[str] = field(default_factory=list)
     """Points of polygons between the lowest and the highest values."""
+    expected: list[str] = field(default_factory=list)
+    """Points of polygons of the values that were not unusual."""
+    series: list[SeriesLine] = field(default_factory=list)
+    """The lines of groups."""
     dots: list[tuple[float, float]] = field(default_factory=list)
     """Single buckets between two gaps."""
     strip: list[tuple[float, float, str]] = field(default_factory=list)
@@ -132,30 +146,18 @@ def draw_chart(
     span: Span,
     now: datetime,
     unit: str,
+    zone: tzinfo | None = None,
 ) -> Chart:
-    """Draw a history and its thresholds."""
+    """Draw a history and its thresholds, and the values that were expected."""
     chart = Chart(rows=rows)
-    begin = now - span.length
-
-    frame = chart.frame
-
-    def to_x(at: datetime) -> float:
-        share = (at - begin) / span.length
-        return round(frame.left + min(max(share, 0), 1) * (frame.right - frame.left), 1)
-
-    chart.x_labels = [AxisLabel(to_x(at), label) for at, label in _axis_times(begin, now, span)]
-    chart.strip = _merge_strip([(to_x(r.at), to_x(r.at + span.step), r.worst) for r in rows])
     bounds = [value for _severity, value in thresholds if value is not None]
-    values = [value for row in rows for value in (row.low, row.high) if value is not None]
-    if not values:
+    expected = [row.expected for row in rows if row.expected is not None]
+    bounds += [value for band in expected for value in (band.low, band.high)]
+    axes = _draw_axes(chart, [rows], bounds, span, now, unit, zone)
+    to_x, scale = axes.to_x, axes.scale
+    chart.strip = _merge_strip([(to_x(r.at), to_x(r.at + span.step), r.worst) for r in rows])
+    if scale is None:
         return chart
-    low, high = _value_range([*values, *bounds])
-    if not math.isfinite(high - low):  # the range is too large for a float
-        return chart
-    scale = _Scale(low, high, frame.top, frame.bottom)
-    chart.y_labels = [
-        AxisLabel(scale(value), format_value(value, unit)) for value in _axis_values(low, high)
-    ]
     chart.thresholds = [
         ThresholdLine(
             scale(value), severity.name.lower(), f"{severity.label} {format_value(value, unit)}"
@@ -174,7 +176,112 @@ def draw_chart(
             upper = [(x, scale(row.high or 0.0)) for x, row in points]
             lower = [(x, scale(row.low or 0.0)) for x, row in reversed(points)]
             chart.bands.append(_points(iter([*upper, *lower])))
+    chart.expected = [
+        _draw_band(group, to_x, scale, span.step) for group in _expected_groups(rows, span.step)
+    ]
     return chart
+
+
+def draw_series_chart(
+    histories: Sequence[list[HistoryBucket]],
+    thresholds: Sequence[tuple[Severity, float | None]],
+    span: Span,
+    now: datetime,
+    unit: str,
+    zone: tzinfo | None = None,
+) -> Chart:
+    """Draw one line for each group, in the order given."""
+    chart = Chart(rows=[row for rows in histories for row in rows])
+    bounds = [value for _severity, value in thresholds if value is not None]
+    axes = _draw_axes(chart, histories, bounds, span, now, unit, zone)
+    to_x, scale = axes.to_x, axes.scale
+    if scale is None:
+        return chart
+    chart.thresholds = [
+        ThresholdLine(
+            scale(value), severity.name.lower(), f"{severity.label} {format_value(value, unit)}"
+        )
+        for severity, value in thresholds
+        if value is not None
+    ]
+    for number, rows in enumerate(histories, 1):
+        for group in _continuous_groups(rows, span.step):
+            points = [(to_x(r.at + span.step / 2), scale(r.mean or 0.0)) for r in group]
+            if len(points) == 1:  # a line needs two points; this one is as wide as its bucket
+                x, y = points[0]
+                points = [(x - 1.5, y), (x + 1.5, y)]
+            chart.series.append(SeriesLine(number, _points(iter(points))))
+    return chart
+
+
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """The coordinates of a chart; without a scale there is nothing to draw."""
+
+    to_x: Callable[[datetime], float]
+    scale: _Scale | None
+
+
+def _draw_axes(
+    chart: Chart,
+    histories: Sequence[list[HistoryBucket]],
+    bounds: Sequence[float],
+    span: Span,
+    now: datetime,
+    unit: str,
+    zone: tzinfo | None,
+) -> _Axes:
+    """Set the frame and the labels of a chart. The left margin fits the widest label."""
+    begin = now - span.length
+    values = [
+        value
+        for rows in histories
+        for row in rows
+        for value in (row.low, row.high)
+        if value is not None
+    ]
+    low, high = _value_range([*values, *bounds]) if values else (0.0, math.inf)
+    scale = None
+    if math.isfinite(high - low):  # otherwise there are no values, or the range is too large
+        scale = _Scale(low, high, chart.frame.top, chart.frame.bottom)
+        labels = [(value, format_value(value, unit)) for value in _axis_values(low, high)]
+        widest = max((len(label) for _value, label in labels), default=0)
+        chart.frame = replace(chart.frame, left=max(LEFT, round(widest * _LETTER) + 14))
+        chart.y_labels = [AxisLabel(scale(value), label) for value, label in labels]
+    frame = chart.frame
+
+    def to_x(at: datetime) -> float:
+        share = (at - begin) / span.length
+        return round(frame.left + min(max(share, 0), 1) * (frame.right - frame.left), 1)
+
+    chart.x_labels = [
+        AxisLabel(to_x(at), label) for at, label in _axis_times(begin, now, span, zone)
+    ]
+    return _Axes(to_x, scale)
+
+
+def _expected_groups(
+    rows: Sequence[HistoryBucket], step: timedelta
+) -> Iterator[list[HistoryBucket]]:
+    """Group the rows that have a band; a gap starts a new group."""
+    known = [replace(row, mean=0.0) if row.expected else replace(row, mean=None) for row in rows]
+    yield from _continuous_groups(known, step)
+
+
+def _draw_band(
+    rows: Sequence[HistoryBucket],
+    to_x: Callable[[datetime], float],
+    scale: _Scale,
+    step: timedelta,
+) -> str:
+    """Return the points of a polygon with a step at each bucket."""
+    upper, lower = [], []
+    for row in rows:
+        assert row.expected is not None
+        for x in (to_x(row.at), to_x(row.at + step)):
+            upper.append((x, scale(row.expected.high)))
+            lower.append((x, scale(row.expected.low)))
+    return _points(iter([*upper, *reversed(lower)]))
 
 
 def _merge_strip(pieces: Sequence[tuple[float, float, Severity]]) -> list[tuple[float, float, str]]:
@@ -241,23 +348,22 @@ def _axis_values(low: float, high: float) -> Iterator[float]:
         value += step
 
 
-def _axis_times(begin: datetime, end: datetime, span: Span) -> Iterator[tuple[datetime, str]]:
-    """Yield labelled times: ten minutes, full hours, or midnights in the site's time zone."""
-    at = localtime(begin).replace(minute=0, second=0, microsecond=0)
+def _axis_times(
+    begin: datetime, end: datetime, span: Span, zone: tzinfo | None
+) -> Iterator[tuple[datetime, str]]:
+    """Yield labelled times: ten minutes, three hours, midnights, or midnights before Mondays."""
+    start = localtime(begin, zone).replace(minute=0, second=0, microsecond=0)
     if span.name == "hour":
-        for tens in range(13):
-            time = at + timedelta(minutes=10 * tens)
-            if begin <= time <= end:
-                yield time, date_format(time, "H:i")
-        return
-    if span.name == "day":
-        for hours in range(26):
-            time = at + timedelta(hours=hours)
-            if begin <= time <= end and time.hour % 3 == 0:
-                yield time, date_format(time, "H:i")
-        return
-    midnight, between = at.replace(hour=0), _DAYS_BETWEEN[span.name]
-    for days in range(0, span.length.days + 2, between):
-        time = midnight + timedelta(days=days)
+        times = [start + timedelta(minutes=minutes) for minutes in range(0, 121, 10)]
+    elif span.name == "day":
+        times = [start + timedelta(hours=hours) for hours in range(26)]
+        times = [time for time in times if time.hour % 3 == 0]
+    else:
+        midnight = start.replace(hour=0)
+        times = [midnight + timedelta(days=days) for days in range(span.length.days + 2)]
+        if span.name == "month":
+            times = [time for time in times if time.weekday() == 0]
+    label = "H:i" if span.length <= timedelta(days=1) else "D m-d"
+    for time in times:
         if begin <= time <= end:
-            yield time, date_format(time, "m-d")
+            yield time, date_format(time, label)

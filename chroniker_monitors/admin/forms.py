@@ -13,11 +13,12 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from chroniker_monitors.baselines import MIN_DAYS, MIN_FACTOR
 from chroniker_monitors.enums import COMMAND, Operator
 from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
 from chroniker_monitors.models import Monitor, Probe
 from chroniker_monitors.probes import ParamField, build_probe, fields, kind_class
-from chroniker_monitors.thresholds import Thresholds
+from chroniker_monitors.thresholds import Rules, Thresholds
 
 if TYPE_CHECKING:
     MonitorModelForm = forms.ModelForm[Monitor]
@@ -34,6 +35,7 @@ PROBE_FORM_FIELDS = {
     "probe_recovery": "recovery",
     "probe_timeout": "timeout_seconds",
     "probe_sample_days": "sample_days",
+    "probe_own_process": "own_process",
 }
 """Maps a field of the form to a field of the probe."""
 HEARTBEAT_FORM_FIELDS = ("probe_warning", "probe_sample_days")
@@ -95,6 +97,7 @@ class MonitorForm(MonitorModelForm):
         cleaned: dict[str, object] = super().clean() or self.cleaned_data
         self._clean_params()
         self._clean_probe()
+        self._clean_factors()
         if self.test_only:
             return cleaned
         if self.passive:
@@ -118,6 +121,23 @@ class MonitorForm(MonitorModelForm):
         except ValidationError as error:
             for target, messages in error.error_dict.items():
                 self.add_error(names[target], messages)
+
+    def _clean_factors(self) -> None:
+        """Check the factors of learned thresholds, and that enough history is kept to learn."""
+        if not self.thresholds.learns:
+            return
+        for name in ("probe_warning", "probe_critical"):
+            factor = self.cleaned_data.get(name)
+            if factor is not None and factor < MIN_FACTOR:
+                self.add_error(
+                    name, _("“Is unusual” needs a factor of at least 1, such as 2 or 4.")
+                )
+        days = self.cleaned_data.get("probe_sample_days")
+        if days is not None and days < MIN_DAYS:
+            self.add_error(
+                "probe_sample_days",
+                _("“Is unusual” needs at least %(days)d days of history.") % {"days": MIN_DAYS},
+            )
 
     def _clean_params(self) -> None:
         if any(name.startswith(PARAM_PREFIX) for name in self.errors):
@@ -172,6 +192,12 @@ class MonitorForm(MonitorModelForm):
                 continue
             params[param.name] = value
         return params
+
+    @property
+    def rules(self) -> Rules:
+        """The thresholds that were entered, and after how many samples they matter."""
+        given = self.cleaned_data
+        return Rules(self.thresholds, given["probe_consecutive"], given["probe_recovery"])
 
     @property
     def thresholds(self) -> Thresholds:

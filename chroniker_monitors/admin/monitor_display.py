@@ -47,12 +47,14 @@ def describe_monitor(job: Job) -> MonitorDisplay:
     """Describe the worst state. A disabled monitor shows its last known state and a note."""
     sampled = [state for state in placement_states(job) if state.last_sample_at is not None]
     disabled = "" if job.enabled else _("disabled")
+    muted = _("muted") if getattr(job, "is_muted", False) else ""
     if not sampled:
         return MonitorDisplay(
-            formats.badge("disabled" if disabled else "idle", _("no sample yet")), note=disabled
+            formats.badge("disabled" if disabled else "idle", _("no sample yet")),
+            note=", ".join(note for note in (disabled, muted) if note),
         )
     worst = max(sampled, key=lambda state: rank(Severity(state.severity)))
-    notes = [disabled, _streak(job.probe, worst)]
+    notes = [disabled, muted, _streak(job.probe, worst)]
     if worst.host:
         notes.append(_("on %(host)s") % {"host": worst.host})
     return MonitorDisplay(
@@ -73,8 +75,13 @@ def describe_bounds(job: Job) -> list[Bound]:
     """Return the thresholds of a monitor that are set."""
     state = describe_monitor(job).state
     unit = job.probe.unit or (state.unit if state is not None else "")
+    learns = job.probe.thresholds.learns
     return [
-        Bound(str(severity.label), job.probe.operator, format_value(value, unit))
+        Bound(
+            str(severity.label),
+            _("outside") if learns else job.probe.operator,
+            format_value(value, _("times usual") if learns else unit),
+        )
         for severity, value in (
             (Severity.WARNING, job.probe.warning),
             (Severity.CRITICAL, job.probe.critical),

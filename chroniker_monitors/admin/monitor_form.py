@@ -9,10 +9,12 @@ from django.contrib import admin, messages
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
+from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from chroniker.admin import JobAdmin, formats
+from chroniker.alerting.links import site_url
 from chroniker.masking import MASK
 from chroniker.models import Job
 from chroniker_monitors.enums import HEARTBEAT, SQL
@@ -28,6 +30,8 @@ from .templates import render
 if TYPE_CHECKING:
     from django.contrib.admin.options import _FieldsetSpec
 
+_REDISPLAY = {"_test", "_backtest"}
+"""The buttons after which the form is shown again instead of being saved."""
 FieldNames = tuple[str | tuple[str, ...], ...]
 
 
@@ -70,7 +74,9 @@ class MonitorFormAdmin(JobAdmin):
     ) -> type[ModelForm[Job]]:
         """Return the form of the kind, or a form without parameters if nothing can be edited."""
         try:
-            form = form_for(self.get_kind(request, obj), redisplay="_test" in request.POST)
+            form = form_for(
+                self.get_kind(request, obj), redisplay=bool(_REDISPLAY & request.POST.keys())
+            )
         except UnknownKind:
             form = MonitorForm
         if not (obj is None or self.has_change_permission(request, obj)):
@@ -86,7 +92,7 @@ class MonitorFormAdmin(JobAdmin):
         if isinstance(form, MonitorForm) and form.kind:
             form.apply(probe)
         obj.save_with_probe(probe)
-        for warning in obj.parsed_schedule().warnings():
+        for warning in obj.parsed_schedule().warnings_at(utc_now()):
             self.message_user(request, warning, messages.WARNING)
 
     @admin.display(description=gettext_lazy("kind"))
@@ -117,7 +123,7 @@ class MonitorFormAdmin(JobAdmin):
 
     @admin.display(description=gettext_lazy("ping address"))
     def ping_address(self, job: Job) -> str:
-        """Show the path that an outside job fetches; the site does not know its own host name."""
+        """Show the address that an outside job fetches, or its path without the site's URL."""
         uuid = job.probe.ping_uuid if job.pk else None
         if uuid is None:
             return formats.EMPTY
@@ -125,7 +131,15 @@ class MonitorFormAdmin(JobAdmin):
             address = reverse("chroniker_monitors:ping", args=[uuid])
         except NoReverseMatch:
             return _("Add chroniker_monitors.urls to the URLs of this site to receive pings.")
-        return render("ping.html", {"address": address})
+        return render("ping.html", {"address": site_url() + address, "absolute": site_url()})
+
+
+def may_share(kind: str) -> bool:
+    """Whether a monitor of this kind may be measured in one process with others."""
+    try:
+        return not kind_class(kind).own_process
+    except UnknownKind:
+        return False
 
 
 def monitor_fieldsets(kind: str, *, adding: bool, editable: bool) -> _FieldsetSpec:
@@ -153,6 +167,9 @@ def monitor_fieldsets(kind: str, *, adding: bool, editable: bool) -> _FieldsetSp
         [(gettext_lazy("Thresholds"), {"fields": thresholds})] if thresholds else []
     )
     retention_fields = ("probe_sample_days",) if thresholds else ()
+    process_fields = (
+        ("probe_own_process",) if thresholds and not passive and may_share(kind) else ()
+    )
     host_fields = () if passive else ("hostname",)
     return [
         (gettext_lazy("Monitor"), {"fields": ("name", "description", *measured)}),
@@ -163,7 +180,11 @@ def monitor_fieldsets(kind: str, *, adding: bool, editable: bool) -> _FieldsetSp
         ),
         (
             gettext_lazy("Alerts"),
-            {"fields": ("subscribers", ("email_on_failure", "reminder_hours"), "runbook_url")},
+            {
+                "fields": (
+                    "subscribers", ("email_on_failure", "reminder_hours"), "team", "runbook_url",
+                )
+            },
         ),
         (
             gettext_lazy("Limits"),
@@ -171,7 +192,7 @@ def monitor_fieldsets(kind: str, *, adding: bool, editable: bool) -> _FieldsetSp
                 "classes": ("collapse",),
                 "fields": (
                     *retention_fields, "max_runs_kept", ("timeout_seconds", "memory_limit_mb"),
-                    ("priority", "jitter_seconds"),
+                    ("priority", "jitter_seconds"), *process_fields,
                 ),
             },
         ),

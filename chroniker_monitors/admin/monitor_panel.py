@@ -8,17 +8,22 @@ from datetime import datetime
 
 from chroniker.admin import formats
 from chroniker.models import Job
+from chroniker_monitors.checking.histories import zone_of
+from chroniker_monitors.checking.outcome import format_bound
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import MonitorState
+from chroniker_monitors.series import SeriesState, visible
 from chroniker_monitors.thresholds import rank
 
-from .charts import Chart, draw_chart
-from .history import HistoryBucket, Span, read_history
+from .charts import Chart, draw_chart, draw_series_chart
+from .history import HistoryBucket, Span, read_history, read_series_history
 from .monitor_display import display_unit, placement_states, severity_badge
 from .values import format_value
 
 MAX_HOSTS = 6
 """The maximum number of charts on the page of a monitor that runs on every host."""
+MAX_LINES = 10
+"""The maximum number of groups that are drawn; the table has all of them."""
 MAX_ROWS = 200
 """The maximum number of rows of the table below a chart."""
 
@@ -36,6 +41,19 @@ class TableRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesRow:
+    """A group of a monitor, as the table shows it."""
+
+    number: int
+    """The number of its line in the chart; 0 if it is not drawn."""
+    name: str
+    badge: str
+    value: str
+    expected: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlacementPanel:
     """A monitor on one placement, as the template shows it."""
 
@@ -47,6 +65,9 @@ class PlacementPanel:
     latency: str
     chart: Chart
     table: list[TableRow]
+    series: list[SeriesRow]
+    """The groups, worst first."""
+    dropped_series: int
 
 
 def placement_panels(job: Job, span: Span, now: datetime) -> list[PlacementPanel]:
@@ -61,9 +82,24 @@ def last_ping(job: Job) -> MonitorState | None:
 
 
 def _placement_panel(job: Job, state: MonitorState, span: Span, now: datetime) -> PlacementPanel:
-    unit = display_unit(job, state)
-    buckets = read_history(job.pk, state.host, span, now)
-    bounds = [(Severity.WARNING, job.probe.warning), (Severity.CRITICAL, job.probe.critical)]
+    unit, zone = display_unit(job, state), zone_of(job)
+    bounds = [
+        (severity, None if job.probe.thresholds.learns else bound)
+        for severity, bound in (
+            (Severity.WARNING, job.probe.warning), (Severity.CRITICAL, job.probe.critical),
+        )
+    ]  # fmt: skip
+    series = visible(state.series_states, job.probe.thresholds) if state.has_groups else []
+    buckets: list[HistoryBucket] = []
+    if state.has_groups:
+        names = [each.name for each in series[:MAX_LINES]]
+        histories = read_series_history(job.pk, state.host, names, span, now)
+        chart = draw_series_chart(
+            [histories[name] for name in names], bounds, span, now, unit, zone
+        )
+    else:
+        buckets = read_history(job.pk, state.host, span, now)
+        chart = draw_chart(buckets, bounds, span, now, unit, zone)
     return PlacementPanel(
         state=state,
         badge=severity_badge(state.severity),
@@ -71,9 +107,27 @@ def _placement_panel(job: Job, state: MonitorState, span: Span, now: datetime) -
         since=formats.time_html(state.since, job.timezone),
         last_sample=formats.time_html(state.last_sample_at, job.timezone),
         latency=formats.duration(state.latency_seconds),
-        chart=draw_chart(buckets, bounds, span, now, unit),
+        chart=chart,
         table=_table_rows(buckets, unit, job.timezone),
+        series=_series_rows(series, unit, job.timezone),
+        dropped_series=state.dropped_series or 0,
     )
+
+
+def _series_rows(series: Sequence[SeriesState], unit: str, zone: str) -> list[SeriesRow]:
+    return [
+        SeriesRow(
+            number=number if number <= MAX_LINES else 0,
+            name=each.name,
+            badge=severity_badge(each.severity),
+            value=format_value(each.value, unit),
+            expected=f"{format_bound(each.band.low)} - {format_bound(each.band.high)}"
+            if each.band
+            else "",
+            since=formats.time_html(each.since, zone),
+        )
+        for number, each in enumerate(series, 1)
+    ]
 
 
 def _table_rows(buckets: Sequence[HistoryBucket], unit: str, zone: str) -> list[TableRow]:

@@ -25,7 +25,6 @@ from .monitor_display import kind_label
 from .monitor_form import MonitorFormAdmin
 from .monitor_panel import last_ping, placement_panels
 from .monitor_views import MonitorViews
-from .templates import render
 
 
 @admin.register(Monitor)
@@ -43,6 +42,11 @@ class MonitorAdmin(MonitorFormAdmin):
     search_help_text = gettext_lazy("Searches name, description and kind.")
     ordering = (monitor_columns.order_by_severity(), "name")
     inlines: ClassVar[Any] = ()
+    has_page = False
+    empty_text: Any = gettext_lazy(
+        "No monitors yet. Add one, or let “manage.py add_starter_monitors” define the ones that "
+        "most sites want."
+    )
     change_form_template = "chroniker_monitors/admin/monitor.html"
 
     class Media:
@@ -80,6 +84,13 @@ class MonitorAdmin(MonitorFormAdmin):
                 return MonitorViews(self).choose_kind(request, unknown=kind)
             if not self.may_define(request, kind):
                 raise PermissionDenied
+            if reason := probe_kinds()[kind].unavailable():
+                return MonitorViews(self).choose_kind(request, unavailable=reason)
+        if request.method == "POST" and "_backtest" in request.POST:
+            backtest = MonitorViews(self).backtest(request, object_id)
+            extra_context = {
+                **(extra_context or {}), "backtest": backtest, "backtest_requested": True,
+            }  # fmt: skip
         if request.method == "POST" and "_test" in request.POST:
             tested = MonitorViews(self).test(request, object_id)
             extra_context = {**(extra_context or {}), "tested": tested, "test_requested": True}
@@ -97,15 +108,19 @@ class MonitorAdmin(MonitorFormAdmin):
         """Add "Test now" and the fields of the chosen model to the form."""
         kind = self.get_kind(request, obj)
         may_save = self.has_change_permission(request, obj) if change else True
-        context.update(may_test=may_save and kind != HEARTBEAT)
+        may_test = may_save and kind != HEARTBEAT
+        context.update(may_test=may_test, may_backtest=may_test and change)
         admin_form = context["adminform"]
         assert isinstance(admin_form, AdminForm)
         form = admin_form.form
         if pickers.link_fields(form.fields, self.admin_url(self.view_name("fields"))):
-            names = pickers.field_names(form[pickers.MODEL].value() or "")
-            context.update(picks_fields=True, field_names=names)
-            field = form[pickers.FIELD]
-            field.help_text = render("field_help.html", {"help": field.help_text, "names": names})
+            model = form[pickers.MODEL].value() or ""
+            context.update(
+                picks_fields=True,
+                field_names=pickers.field_names(model),
+                group_names=pickers.group_names(model),
+            )
+            pickers.show_names(form)
         if add:
             context["title"] = _("Add monitor: %(kind)s") % {"kind": kind_label(kind)}
         return super().render_change_form(request, context, add, change, form_url, obj)
@@ -119,5 +134,6 @@ class MonitorAdmin(MonitorFormAdmin):
             "monitor_panels": placement_panels(job, span, utc_now()),
             "spans": SPANS.values(),
             "span": span,
+            "learns": job.probe.thresholds.learns,
             "ping": last_ping(job) if job.probe.passive else None,
         }

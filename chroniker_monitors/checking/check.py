@@ -26,12 +26,15 @@ class CheckResult:
 
     @property
     def line(self) -> str:
-        """The output of a Nagios plugin: ``NAME CRITICAL: message | value=93.1%;80;90``."""
+        """The output of a Nagios plugin: ``NAME CRITICAL: 93.1 %, message | value=93.1%;80;90``."""
         measurement, probe = self.measurement, self.monitor.probe
         head = f"{_single_line(self.monitor.name)} {Severity(measurement.severity).name}"
         text = _single_line(measurement.summary)
         if measurement.value is None:
             return f"{head}: {text}"
+        text = f"{measurement.value:.6g} {_single_line(measurement.unit)}".strip()
+        if measurement.message:
+            text = f"{text}, {_single_line(measurement.message)}"
         bounds = ";".join("" if b is None else f"{b:g}" for b in (probe.warning, probe.critical))
         unit = _single_line(measurement.unit).replace(" ", "")
         return f"{head}: {text} | value={measurement.value:.6g}{unit};{bounds}"

@@ -47,7 +47,7 @@ def evaluate_heartbeat(
     severity = Thresholds(Operator.ABOVE, warning, limit_seconds).evaluate(age)
     if state.last_ping_kind == PingKind.FAIL:
         severity = max(severity, Severity.CRITICAL, key=rank)
-        message = describe_failure(state.last_ping_exit_code)
+        message = describe_failure(state.last_ping_exit_code, state.last_ping_body)
     elif state.last_success_ping_at is None:
         message = _("no ping yet")
     else:
@@ -58,11 +58,12 @@ def evaluate_heartbeat(
     return Measurement(value=age, severity=severity, message=message, unit="s")
 
 
-def describe_failure(exit_code: int | None) -> str:
-    """The message of a failure ping."""
-    if exit_code is None:
-        return _("the job reported a failure")
-    return _("the job ended with exit code %(code)d") % {"code": exit_code}
+def describe_failure(exit_code: int | None, body: str) -> str:
+    """The message of a failure ping: what it reported, and the text that it sent."""
+    text = _("the job reported a failure")
+    if exit_code is not None:
+        text = _("the job ended with exit code %(code)d") % {"code": exit_code}
+    return f"{text}: {body.strip()}" if body.strip() else text
 
 
 def _round_seconds(seconds: float) -> timedelta:

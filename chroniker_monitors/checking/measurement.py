@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from chroniker.masking import Masker, site_secrets
 from chroniker_monitors.enums import Operator, Severity
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError, UnknownKind
 from chroniker_monitors.probes.base import BaseProbe, Reading
 from chroniker_monitors.probes.error_messages import clean_message, explain
 from chroniker_monitors.probes.registry import build_probe
 from chroniker_monitors.probes.time_limit import TimeLimitExceeded, time_limit
+from chroniker_monitors.series import (
+    SeriesValue,
+    series_name,
+    sort_worst_first,
+    unique_names,
+)
 from chroniker_monitors.thresholds import Thresholds
 
 MAX_TEXT_LENGTH = 500
@@ -31,10 +42,28 @@ class Measurement:
     latency_seconds: float | None = None
     error: str = ""
     """Why there is no value. Empty if there is one."""
+    series: tuple[SeriesValue, ...] | None = None
+    """The values of the groups; None if the probe measured one value. ``value`` is the worst."""
+    more_series: int = 0
+    """Groups that were found but not measured."""
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Measurement:
+        """Return it from what :meth:`dump` or ``dataclasses.asdict()`` gave.
+
+        Raises KeyError, TypeError or ValueError.
+        """
+        series = fields["series"]
+        if series is not None:
+            series = tuple(
+                SeriesValue(each["name"], each["value"], Severity(each["severity"]))
+                for each in series
+            )
+        return cls(**{**fields, "severity": Severity(fields["severity"]), "series": series})
 
     @property
     def has_value(self) -> bool:
-        """Whether the probe returned a value. A critical value is a value."""
+        """Whether the probe succeeded. A critical value is a value."""
         return not self.error
 
     @property
@@ -43,6 +72,13 @@ class Measurement:
         if self.error:
             return self.error
         return self.message or ("" if self.value is None else f"{self.value:g} {self.unit}".strip())
+
+    def dump(self) -> dict[str, object]:
+        """Return it as JSON can hold it, for :meth:`from_dict`."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        if self.series is not None:
+            fields["series"] = [asdict(each) for each in self.series]
+        return fields
 
     def sanitized(self) -> Measurement:
         """A copy that every database accepts: no NaN, no infinity, no NUL in text."""
@@ -76,10 +112,12 @@ def measure(
     started = time.monotonic()
     reading: Reading | None = None
     error = ""
+    value = 0.0
     try:
         with time_limit(timeout):
-            reading = probe.run()
-            value = _finite_value(reading)
+            reading = _checked(probe.run())
+            if reading.series is None:
+                value = _finite_value(reading)
     except TimeLimitExceeded:
         error = f"No result within {timeout:g} s."
     except KeyboardInterrupt:
@@ -95,6 +133,7 @@ def measure(
         error = f"No result within {timeout:g} s; it took {latency:.1f} s."
     if error or reading is None:
         return unknown_measurement(clean_message(error, probe), latency).sanitized()
+    unit = unit or (type(probe).unit if reading.unit is None else reading.unit)
     try:
         severity = thresholds.evaluate(value)
     except KeyError:
@@ -105,13 +144,50 @@ def measure(
         return unknown_measurement(
             "A threshold is not a number (NaN); save the monitor again.", latency
         )
-    return Measurement(
-        severity,
-        value,
-        clean_message(reading.message, probe),
-        unit or reading.unit or type(probe).unit,
-        latency,
-    ).sanitized()
+    if reading.series is not None:
+        return measure_groups(reading, thresholds, unit, latency)
+    message = clean_message(reading.message, probe)
+    return Measurement(severity, value, message, unit, latency).sanitized()
+
+
+def measure_groups(
+    reading: Reading, thresholds: Thresholds, unit: str, latency: float
+) -> Measurement:
+    """Evaluate each group. A value that is not a finite number is unknown for its group alone."""
+    series = []
+    for group, value in reading.series or ():
+        name = mask_secrets(series_name(group))
+        if math.isfinite(value):
+            series.append(SeriesValue(name, float(value), thresholds.evaluate(value)))
+        else:
+            series.append(SeriesValue(name, None, Severity.UNKNOWN))
+    return summarize_groups(
+        Measurement(
+            Severity.OK,
+            unit=unit,
+            latency_seconds=latency,
+            series=unique_names(series),
+            more_series=reading.more_series,
+        ),
+        thresholds,
+    )
+
+
+def summarize_groups(measurement: Measurement, thresholds: Thresholds) -> Measurement:
+    """Set value, severity and message from the worst group."""
+    series = list(sort_worst_first(measurement.series or (), thresholds))
+    if not series:
+        return replace(measurement, value=None, severity=Severity.OK, message=_("no groups"))
+    number = len(series) + measurement.more_series
+    message = ngettext(
+        "%(name)s, the only group", "%(name)s, the worst of %(number)d groups", number
+    ) % {"name": series[0].name, "number": number}
+    return replace(measurement, value=series[0].value, severity=series[0].severity, message=message)
+
+
+def mask_secrets(text: str) -> str:
+    """Mask the site's secrets in a text."""
+    return Masker(site_secrets()).mask_text(text) if text else text
 
 
 def measure_kind(
@@ -130,9 +206,13 @@ def measure_kind(
     return measure(probe, thresholds, timeout=timeout, unit=unit)
 
 
-def _finite_value(reading: object) -> float:
+def _checked(reading: object) -> Reading:
     if not isinstance(reading, Reading):
         raise ProbeError(f"The probe returned {reading!r:.80} instead of a Reading.")
+    return reading
+
+
+def _finite_value(reading: Reading) -> float:
     value: object = reading.value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ProbeError(f"The probe returned {value!r:.80}, which is not a number.")

@@ -17,12 +17,11 @@ from chroniker_monitors.enums import PingKind, Severity
 from chroniker_monitors.models import MonitorState, Probe
 
 from .heartbeats import describe_failure
-from .measurement import Measurement
+from .measurement import Measurement, mask_secrets
 from .recorder import (
     SAMPLES_BETWEEN_PRUNES,
     lock_state,
     mask_measurement,
-    mask_secrets,
     prune_samples,
     write_sample,
 )
@@ -126,13 +125,12 @@ def _measure_ping(state: MonitorState, probe: Probe, ping: Ping, now: datetime) 
             message=_success_message(ping),
         )
     last = state.last_success_ping_at or probe.job.created_at
-    body_text = _decode_body(ping.body).strip()
     return Measurement(
         Severity.CRITICAL,
         value=max(0.0, (now - last).total_seconds()),
         unit="s",
         latency_seconds=seconds,
-        message=": ".join(part for part in (describe_failure(ping.exit_code), body_text) if part),
+        message=describe_failure(ping.exit_code, _decode_body(ping.body)),
     )
 
 

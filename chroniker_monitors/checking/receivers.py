@@ -12,14 +12,14 @@ from django.core.management import load_command_class
 from django.db.models import Q
 from django.utils.timezone import now as utc_now
 
-from chroniker.enums import IncidentKind, RunStatus
+from chroniker.enums import IncidentEnd, IncidentKind, RunStatus
 from chroniker.models import Host, Incident, Job, Run
 from chroniker_monitors.enums import COMMAND
 
 if TYPE_CHECKING:
     from chroniker_monitors.models import Probe
 
-_MISSING_MEASUREMENT_REASONS = {
+MISSING_MEASUREMENT_REASONS = {
     RunStatus.SUCCEEDED: "The check ended without a sample: the probe ended the process.",
     RunStatus.FAILED: "The check failed before it measured anything.",
     RunStatus.TIMED_OUT: "The check exceeded its timeout and was ended.",
@@ -42,14 +42,18 @@ def preload(sender: object, jobs: Sequence[Job], long_running: bool, **kwargs: o
         probes.preload(kinds)
 
 
-def record_missing_measurement(sender: object, run: Run, job: Job, **kwargs: object) -> None:
-    """Record an unknown measurement for a check that ended without recording a sample."""
-    if job.failures_open_incidents or run.status not in _MISSING_MEASUREMENT_REASONS:
+def record_missing_measurement(
+    sender: object, run: Run, job: Job, batch: str = "", **kwargs: object
+) -> None:
+    """Record an unknown measurement for a check that ended without recording a sample.
+
+    A check in a batch has been recorded with its end, whatever that was.
+    """
+    if batch or job.failures_open_incidents or run.status not in MISSING_MEASUREMENT_REASONS:
         return
     from chroniker_monitors.models import MonitorState, Probe
 
-    from .measurement import unknown_measurement
-    from .recorder import mask_measurement, record_measurement
+    from .recorder import missing_measurement, record_measurement
 
     # A ping or a check by hand may have been recorded since.
     run_started_at = run.started_at or run.scheduled_for
@@ -59,10 +63,8 @@ def record_missing_measurement(sender: object, run: Run, job: Job, **kwargs: obj
     probe = Probe.objects.filter(job=job.pk).first()
     if probe is None:
         return
-    reason = _MISSING_MEASUREMENT_REASONS[RunStatus(run.status)]
-    measurement = mask_measurement(
-        unknown_measurement(f"{reason} {run.error}".strip(), run.duration_seconds).sanitized()
-    )
+    reason = MISSING_MEASUREMENT_REASONS[RunStatus(run.status)]
+    measurement = missing_measurement(reason, run.error, run.duration_seconds)
     host = "" if probe.passive else run.host
     assert run.ended_at is not None
     record_measurement(job, probe, host, lambda state: measurement, now=run.ended_at, run_id=run.pk)
@@ -82,11 +84,12 @@ def delete_measurements(sender: object, instance: Host, **kwargs: object) -> Non
 def withdraw_incidents(
     sender: object, instance: Probe, origin: object = None, **kwargs: object
 ) -> None:
-    """Withdraw the incidents of a deleted probe. Those of a deleted job are deleted with it."""
+    """Withdraw the incidents of a deleted probe. Those of a deleted job are closed with it."""
     if getattr(origin, "model", type(origin)) is not sender:
         return
     from chroniker.alerting import incidents
 
     monitors = Incident.objects.open().filter(job=instance.pk, kind=IncidentKind.CONDITION)
     for incident in monitors.select_related("job"):
-        incidents.close(incident, "The job is no longer a monitor.", utc_now())
+        reason = "The job is no longer a monitor."
+        incidents.close(incident, IncidentEnd.CHANGED, reason, utc_now())

@@ -9,17 +9,19 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError
 from django.db.models import F
 
+from chroniker.conf import conf as chroniker_conf
 from chroniker.db.alias import atomic
 from chroniker.db.transactions import run_transaction
-from chroniker.masking import Masker, site_secrets
 from chroniker.models import Job
+from chroniker_monitors.conf import conf
 from chroniker_monitors.models import MonitorState, Probe, Sample
-from chroniker_monitors.models.state import MAX_RECENT_VALUES
-from chroniker_monitors.thresholds import SeverityChange, SeverityState, advance
+from chroniker_monitors.thresholds import Rules, SeverityChange, SeverityState, Thresholds
 
 from . import incidents
 from .heartbeats import measure_heartbeat
-from .measurement import MAX_TEXT_LENGTH, Measurement, measure_kind
+from .histories import local_hour, read_histories, stored_histories
+from .measurement import Measurement, mask_secrets, measure_kind, unknown_measurement
+from .outcome import Outcome, apply_measurement, evaluate_measurement
 
 SAMPLES_BETWEEN_PRUNES = 100
 """Old samples are deleted each time this many new ones have been recorded."""
@@ -62,9 +64,22 @@ def measure_and_record(
 def measure_only(job: Job, probe: Probe, *, now: datetime) -> Measurement:
     """Measure without recording anything."""
     if not probe.passive:
-        return measure_probe(probe)
+        return evaluate_now(job, measure_probe(probe), probe.thresholds, now)
     state = MonitorState.objects.filter(job=job, host="").first() or MonitorState(job=job)
     return measure_heartbeat(job, probe, state, now)
+
+
+def evaluate_now(
+    job: Job, measurement: Measurement, thresholds: Thresholds, now: datetime
+) -> Measurement:
+    """Compare a measurement that is not recorded with the history of this host."""
+    if not thresholds.learns:
+        return measurement
+    host = chroniker_conf.HOSTNAME if job.every_host else ""
+    histories = read_histories(job, host, now)
+    return evaluate_measurement(
+        measurement, thresholds, histories, local_hour(job, now)
+    ).measurement
 
 
 def measure_probe(probe: Probe) -> Measurement:
@@ -80,6 +95,11 @@ def measure_probe(probe: Probe) -> Measurement:
     )
 
 
+def missing_measurement(reason: str, error: str, seconds: float | None) -> Measurement:
+    """The measurement of a check that ended before it measured."""
+    return mask_measurement(unknown_measurement(f"{reason} {error}".strip(), seconds).sanitized())
+
+
 def mask_measurement(measurement: Measurement) -> Measurement:
     """Mask the site's secrets in a measurement; an error may quote one."""
     return replace(
@@ -87,11 +107,6 @@ def mask_measurement(measurement: Measurement) -> Measurement:
         message=mask_secrets(measurement.message),
         error=mask_secrets(measurement.error),
     )
-
-
-def mask_secrets(text: str) -> str:
-    """Mask the site's secrets in a text."""
-    return Masker(site_secrets()).mask_text(text) if text else text
 
 
 def record_measurement(
@@ -159,48 +174,44 @@ def write_sample(
     immediate: bool = False,
 ) -> RecordedSample:
     """Write a sample in the caller's transaction; ``state`` comes from :func:`lock_state`."""
-    ignore_streaks = immediate or probe.passive
-    severity_state, change = advance(
-        state.severity_state,
-        measurement.severity,
-        consecutive=1 if ignore_streaks else probe.consecutive,
-        recovery=1 if ignore_streaks else probe.recovery,
-    )
+    outcome = find_outcome(job, probe, state, measurement, now=now, immediate=immediate)
     MonitorState.objects.filter(pk=state.pk).update(
-        severity=severity_state.severity,
-        warning_streak=severity_state.warning_streak,
-        unknown_streak=severity_state.unknown_streak,
-        critical_streak=severity_state.critical_streak,
-        since=now if change or state.since is None else state.since,
-        value=measurement.value,
-        measured_severity=measurement.severity,
-        message=measurement.message[:MAX_TEXT_LENGTH],
-        error=measurement.error[:MAX_TEXT_LENGTH],
-        unit=measurement.unit[:20] or state.unit,
-        latency_seconds=measurement.latency_seconds,
-        last_sample_at=now,
-        last_run_id=run_id,
-        recent_values=[*state.recent_values, [measurement.value, int(measurement.severity)]][
-            -MAX_RECENT_VALUES:
-        ],
-        **(extra_columns or {}),
+        **outcome.state_columns, last_run_id=run_id, **(extra_columns or {})
     )
-    Sample.objects.create(
-        job=job,
-        host=state.host,
-        at=now,
-        value=measurement.value,
-        severity=measurement.severity,
-        latency_seconds=measurement.latency_seconds,
-        message=measurement.message[:MAX_TEXT_LENGTH],
-        error=measurement.error[:MAX_TEXT_LENGTH],
-    )
-    reported_change = change or incidents.unreported_change(
+    Sample.objects.create(job=job, host=state.host, at=now, **outcome.sample_columns)
+    measurement, severity_state = outcome.measurement, outcome.severity_state
+    reported_change = outcome.incident_change or incidents.unreported_change(
         job, state.host, severity_state.severity, measurement.severity
     )
     if reported_change:
-        incidents.update_incident(job, probe, state.host, reported_change, measurement, now, run_id)
-    return RecordedSample(measurement, severity_state, change)
+        incidents.update_incident(
+            job, probe, state.host, reported_change, measurement, now, run_id, outcome.series
+        )
+    return RecordedSample(measurement, severity_state, outcome.change)
+
+
+def find_outcome(
+    job: Job,
+    probe: Probe,
+    state: MonitorState,
+    measurement: Measurement,
+    *,
+    now: datetime,
+    immediate: bool = False,
+) -> Outcome:
+    """Return what to write for a measurement. Reads samples at most once an hour."""
+    rules = Rules(probe.thresholds) if immediate else probe.rules
+    histories, baseline_columns = stored_histories(job, state, rules.thresholds, now)
+    outcome = apply_measurement(
+        state,
+        measurement,
+        rules,
+        now=now,
+        max_series=conf.MONITORS_MAX_SERIES,
+        histories=histories,
+        hour=local_hour(job, now),
+    )
+    return replace(outcome, state_columns=outcome.state_columns | baseline_columns)
 
 
 def delete_samples(job: int, host: str) -> None:

@@ -27,7 +27,7 @@ from chroniker import prometheus_files, startup
 from chroniker.db.connections import before_fork
 from chroniker.processes.process_tree import descendants, signal_processes
 from chroniker.processes.warden import become_subreaper, die_with_parent
-from chroniker_monitors.enums import COMMAND, Severity
+from chroniker_monitors.enums import COMMAND
 from chroniker_monitors.exceptions import SandboxBusy
 from chroniker_monitors.thresholds import Thresholds
 
@@ -154,8 +154,7 @@ def _environment() -> dict[str, str]:
 
 def _parse_result(result_data: bytes) -> Measurement | None:
     with contextlib.suppress(ValueError, TypeError, KeyError):
-        result = json.loads(result_data)
-        return Measurement(**{**result, "severity": Severity(result["severity"])})
+        return Measurement.from_dict(json.loads(result_data))
     return None
 
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from .badge import Badge
 from .monitor import Monitor, MonitorManager, MonitorQuerySet
 from .probe import Probe
 from .state import MonitorState, Sample
 
-__all__ = ["Monitor", "MonitorManager", "MonitorQuerySet", "MonitorState", "Probe", "Sample"]
+__all__ = [
+    "Badge",
+    "Monitor",
+    "MonitorManager",
+    "MonitorQuerySet",
+    "MonitorState",
+    "Probe",
+    "Sample",
+]

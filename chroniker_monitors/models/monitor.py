@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from chroniker.db.alias import database_alias
 from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.models import Job
-from chroniker_monitors.enums import COMMAND
+from chroniker_monitors.enums import BATCH, COMMAND
 
 from .probe import Probe
 
@@ -108,6 +108,7 @@ class Monitor(Job):
         if probe.passive and self.every_host:
             self.hostname = ""  # pings do not depend on the host that evaluates them
         self.stderr_is_failure = False
+        self.batch = "" if probe.needs_own_process() else BATCH
         if self.timeout_seconds is None or self.timeout_seconds <= probe.timeout_seconds:
             # The probe must be able to report that it was too slow before its run is killed.
             self.timeout_seconds = math.ceil(probe.timeout_seconds) + TIMEOUT_MARGIN_SECONDS

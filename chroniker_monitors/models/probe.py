@@ -11,7 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.models import Job
 from chroniker_monitors.enums import HEARTBEAT, Operator, Severity
-from chroniker_monitors.thresholds import Thresholds
+from chroniker_monitors.exceptions import UnknownKind
+from chroniker_monitors.thresholds import Rules, Thresholds
 
 MAX_STREAK = 100
 """The maximum number of samples in a row. For more, use a less frequent schedule instead."""
@@ -27,10 +28,14 @@ class Probe(models.Model):
     params = models.JSONField(_("parameters"), default=dict, blank=True)
     operator = models.CharField(
         _("operator"),
-        max_length=2,
+        max_length=10,
         choices=Operator,
         default=Operator.ABOVE,
-        help_text=_("How the value is compared with a threshold to be bad."),
+        help_text=_(
+            "How the value is compared with a threshold to be bad. “Is unusual” compares it with "
+            "the same hour of past weeks; the thresholds are then factors that widen what is "
+            "usual, such as 2.5 and 4."
+        ),
     )
     warning = models.FloatField(
         _("warning"), null=True, blank=True, help_text=_("Threshold. Empty: none.")
@@ -64,6 +69,14 @@ class Probe(models.Model):
         default=31,
         validators=[MinValueValidator(1), MaxValueValidator(3660)],
         help_text=_("Days to keep samples."),
+    )
+    own_process = models.BooleanField(
+        _("own process"),
+        default=False,
+        help_text=_(
+            "Measure in a process of its own. Off: in a process that measures other monitors too, "
+            "which takes a tenth of the CPU time."
+        ),
     )
     ping_uuid = models.UUIDField(_("ping address"), null=True, blank=True, unique=True)
     """The secret part of a heartbeat's address. NULL for every other kind."""
@@ -99,9 +112,25 @@ class Probe(models.Model):
         """The thresholds of the value."""
         return Thresholds(self.operator, self.warning, self.critical)
 
+    @property
+    def rules(self) -> Rules:
+        """When a value changes the severity. One ping is enough for a heartbeat."""
+        if self.passive:
+            return Rules(self.thresholds)
+        return Rules(self.thresholds, self.consecutive, self.recovery)
+
     def evaluate(self, value: float) -> Severity:
         """Return the severity of ``value``."""
         return self.thresholds.evaluate(value)
+
+    def needs_own_process(self) -> bool:
+        """Whether it is measured alone, because a person or its kind says so."""
+        from chroniker_monitors.probes import kind_class
+
+        try:
+            return self.own_process or kind_class(self.kind).own_process
+        except UnknownKind:
+            return True
 
     def set_derived_fields(self) -> None:
         """Set the address and the critical threshold of a heartbeat.

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.models import Job
 from chroniker_monitors.enums import PingKind, Severity
+from chroniker_monitors.series import SeriesState, states_from_json
 from chroniker_monitors.thresholds import SeverityState
 
 MAX_RECENT_VALUES = 40
@@ -58,6 +59,19 @@ class MonitorState(models.Model):
     """Samples in a row on the other side of each level than the severity; see
     :mod:`chroniker_monitors.thresholds`."""
 
+    expected_low = models.FloatField(null=True, blank=True)
+    expected_high = models.FloatField(null=True, blank=True)
+    """The values that are not unusual, if the operator learns them and has enough history."""
+    baseline_hour = models.CharField(max_length=80, blank=True)
+    """The hour and the time zone that ``baselines`` belongs to."""
+    baselines = models.JSONField(default=dict, blank=True)
+    """What is usual in that hour by series, so that not every check reads the history; see
+    :mod:`chroniker_monitors.baselines`."""
+    series = models.JSONField(default=list, blank=True)
+    """The states of the groups; see :mod:`chroniker_monitors.series`. Empty without groups."""
+    dropped_series = models.PositiveIntegerField(null=True, blank=True)
+    """Groups beyond the limit in the last measurement. NULL: the monitor has no groups."""
+
     last_ping_at = models.DateTimeField(_("last ping"), null=True, blank=True)
     """The last ping of a heartbeat that reported success or failure."""
     last_success_ping_at = models.DateTimeField(null=True, blank=True)
@@ -83,6 +97,16 @@ class MonitorState(models.Model):
 
     def __str__(self) -> str:
         return f"state of monitor {self.job_id}" + (f" on {self.host}" if self.host else "")
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether the last measurement was one of groups."""
+        return self.dropped_series is not None
+
+    @property
+    def series_states(self) -> tuple[SeriesState, ...]:
+        """The states of the groups, by name."""
+        return states_from_json(self.series)
 
     @property
     def severity_state(self) -> SeverityState:
@@ -117,6 +141,12 @@ class Sample(models.Model):
     latency_seconds = models.FloatField(_("latency"), null=True, blank=True)
     message = models.CharField(_("message"), max_length=500, blank=True)
     error = models.CharField(_("error"), max_length=500, blank=True)
+    expected_low = models.FloatField(null=True, blank=True)
+    expected_high = models.FloatField(null=True, blank=True)
+    """The values that were not unusual, if the operator learned them."""
+    series = models.JSONField(null=True, blank=True)
+    """The values of the groups, ``{name: [value or null, severity]}``, followed by low and high
+    where they are learned. NULL: the monitor had no groups."""
 
     objects = SampleQuerySet.as_manager()
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import ClassVar
 
+MAX_GROUPS = 1000
+"""The groups that a probe reads; the site's CHRONIKER_MONITORS_MAX_SERIES of them are recorded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -15,7 +18,12 @@ class Reading:
 
     value: float
     message: str = ""
-    unit: str = ""  # if it differs from the unit of the probe's class
+    unit: str | None = None
+    """Its unit, which may be empty. None: the unit of the probe's class."""
+    series: tuple[tuple[object, float], ...] | None = None
+    """The groups with their values, if the probe measured groups; ``value`` is then ignored."""
+    more_series: int = 0
+    """Groups that are not in ``series`` because there are too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +40,9 @@ class BaseProbe:
     unit: ClassVar[str] = ""
     passive: ClassVar[bool] = False
     """Measured by pings from outside, not by ``run()``."""
+    own_process: ClassVar[bool] = False
+    """Whether each measurement gets a fresh process. Set it if ``run()`` changes global state that
+    nobody can see, such as modules that it patches."""
     permission: ClassVar[str] = ""
     """A permission that defining such a monitor requires, in addition to that for monitors."""
     modules: ClassVar[tuple[str, ...]] = ()
@@ -41,6 +52,11 @@ class BaseProbe:
     def preload(cls) -> None:
         """Do expensive preparation once, before the fork, instead of in each probe's process."""
         import_modules(cls.modules)
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Return why this site has no monitors of this kind; empty if it can have them."""
+        return ""
 
     @classmethod
     def may_reuse_secrets(cls, stored: Mapping[str, object], given: Mapping[str, object]) -> bool:

@@ -35,7 +35,8 @@ class CommandProbe(BaseProbe):
     description: ClassVar[str] = (
         "A value that a command of the site reports, or whether it writes to stderr."
     )
-    unit: ClassVar[str] = "number"
+    unit: ClassVar[str] = ""
+    own_process: ClassVar[bool] = True  # a command may do anything
     permission: ClassVar[str] = "chroniker.add_job"  # it allows running any command
 
     command: str = param(label="Command", help="A management command that jobs may run.")

@@ -76,7 +76,7 @@ class FileProbe(BaseProbe):
                 f"More than {MAX_FILES} files match {self.pattern}. Use a narrower pattern."
             )
         if self.measure == "count":
-            return Reading(count, f"{count} files match {self.pattern}", "files")
+            return Reading(count, self.pattern, "files")
         if newest_stat is None:
             raise ProbeError(f"No file matches {self.pattern} ({directory} exists).")
         if self.measure == "size_bytes":

@@ -133,7 +133,7 @@ class HttpProbe(BaseProbe):
         if mismatch:
             raise ProbeError(f"{mismatch[0].upper()}{mismatch[1:]}.")
         if self.measure == "json":
-            return Reading(_number(response.body, self.json_path), message, "number")
+            return Reading(_number(response.body, self.json_path), message, "")
         return Reading(response.seconds, message)
 
     def _find_mismatch(self, response: _Response) -> str:

@@ -15,8 +15,23 @@ from chroniker_monitors.exceptions import ProbeError
 
 from .time_limit import remaining_seconds
 
+_REUSABLE = ("postgresql", "mysql")
+"""On SQLite, opening the file again costs next to nothing."""
 _SQLITE_PROGRESS_STEPS = 10_000
 """Instructions of SQLite's virtual machine between two checks of the time: about 1 ms."""
+
+
+_kept: dict[str, BaseDatabaseWrapper] | None = None
+"""Read-only connections that are used again, by alias; None: each is closed after its use."""
+
+
+def keep_connections() -> None:
+    """Use read-only connections of this process, and of its forks, for many statements.
+
+    Connecting costs more than most statements. For processes that measure many monitors.
+    """
+    global _kept
+    _kept = {} if _kept is None else _kept
 
 
 @contextmanager
@@ -47,6 +62,10 @@ def open_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrap
         raise ProbeError(
             f"There is no database {alias!r}. DATABASES has: {', '.join(connections)}."
         )
+    if read_only and _kept is not None and connections[alias].vendor in _REUSABLE:
+        with _kept_connection(alias) as connection:
+            yield connection
+        return
     connection = connections[alias].copy()
     _prepare(connection)
     try:
@@ -65,6 +84,35 @@ def open_connection(alias: str, *, read_only: bool) -> Iterator[BaseDatabaseWrap
             yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def _kept_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
+    """A read-only connection that stays open, unless something went wrong in the block."""
+    assert _kept is not None
+    connection = _kept.pop(alias, None)
+    if connection is not None:
+        try:
+            _begin_read_only(connection)
+        except Error:  # the server has closed it since
+            connection.close()
+            connection = None
+    try:
+        if connection is None:
+            connection = connections[alias].copy()
+            _prepare(connection)
+            with connection.wrap_database_errors:
+                connection.connect()
+            _begin_read_only(connection)
+        with _statement_limit(connection):
+            yield connection
+        with connection.cursor() as cursor:
+            cursor.execute("ROLLBACK")  # also what the statement may have set in its session
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        raise
+    _kept[alias] = connection
 
 
 def _prepare(connection: BaseDatabaseWrapper) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from typing import Any, TypeAlias, TypeGuard
 
 from django.apps import apps
@@ -62,6 +64,14 @@ _BY_TYPE: tuple[tuple[tuple[type[Field], ...], tuple[str, ...]], ...] = (
 )
 
 
+_GROUPED = (
+    models.BooleanField, models.IntegerField, models.CharField, models.DateField,
+    models.ForeignKey,
+)  # fmt: skip
+_NOT_GROUPED = (models.EmailField, models.URLField, models.DateTimeField)
+
+
+@cache
 def is_secret(name: str) -> bool:
     """Whether the name of a field suggests that its values are secret."""
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().split("_")
@@ -92,8 +102,15 @@ def _is_concrete_model(candidate: type) -> TypeGuard[Model]:
 def is_countable(model: Model) -> bool:
     """Whether the site allows monitors to count the rows of this model."""
     named = conf.MONITORS_MODELS
-    if named is not None:
-        return model._meta.label_lower in {str(label).lower() for label in named}
+    labels = None if named is None else frozenset(str(label).lower() for label in named)
+    return _is_countable(model, labels, settings.AUTH_USER_MODEL.lower())
+
+
+@cache
+def _is_countable(model: Model, labels: frozenset[str] | None, user: str) -> bool:
+    """The same for these settings. Each probe of kind records asks it of all models."""
+    if labels is not None:
+        return model._meta.label_lower in labels
     return (
         not _is_credentials(model)
         and not any(is_secret(field.name) for field in model._meta.concrete_fields)
@@ -115,6 +132,17 @@ def field_names(label: str) -> list[str]:
     return [
         field.name for field in get_model(label)._meta.concrete_fields if not is_secret(field.name)
     ]
+
+
+def group_names(label: str) -> list[str]:
+    """Return the fields of a model that may define groups."""
+    model = get_model(label)
+    found = []
+    for name in field_names(label):
+        with suppress(ProbeError):
+            get_group_field(model, name)
+            found.append(name)
+    return found
 
 
 def get_model(label: str) -> Model:
@@ -144,6 +172,32 @@ def get_field(model: Model, name: str) -> Field:
         raise ProbeError(f"{name} is not a column of {model._meta.label}. It has: {known}.")
     if is_secret(field.name):
         raise ProbeError(f"Monitors must not use {name}: its name suggests a secret.")
+    return field
+
+
+def get_group_field(model: Model, path: str) -> Field:
+    """Return the field at a path such as ``status`` or ``shop__country``. Raises ProbeError.
+
+    Its values become names that everybody sees who may see the monitor. So it must have few
+    different values, and be none that identifies a person or a row.
+    """
+    if not _PATH.fullmatch(path) or path.count("__") > 1:
+        shown = path.encode("ascii", "backslashreplace").decode()
+        raise ProbeError(
+            f"{shown!r:.80} is not a field. Enter its name, or that of a related model's field, "
+            "such as `status` or `shop__country`."
+        )
+    first, *rest = path.split("__")
+    field = get_field(model, first)
+    if rest:
+        if not field.is_relation:
+            raise ProbeError(f"{first} is not a relation, so it has no field {rest[0]!r:.80}.")
+        field = _follow_relation(model, field, rest[0])
+    if field.unique or not isinstance(field, _GROUPED) or isinstance(field, _NOT_GROUPED):
+        raise ProbeError(
+            f"{path} cannot be used for groups. Use a field with few different values: a choice, "
+            "a short text, a whole number, a boolean, a date or a relation."
+        )
     return field
 
 

@@ -52,10 +52,10 @@ class ProcessProbe(BaseProbe):
         found = list(self._matching())
         pids = ", ".join(str(process.pid) for process in found[:5])
         many = "…" if len(found) > 5 else ""
-        message = f"{len(found)} processes match {self.name!r}"
-        message += f" (pid {pids}{many})" if found else ""
+        message = f"match {self.name!r}" + (f" (pid {pids}{many})" if found else "")
         if self.measure == "count":
             return Reading(len(found), message)
+        message = f"{len(found)} processes {message}"
         values = []
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -70,7 +70,7 @@ class QueueProbe(BaseProbe):
                 f"There is no queue {self.queue!r} at broker {self.broker!r}: it has no tasks, and "
                 "no worker has ever consumed it."
             )
-        return Reading(length, f"tasks wait in {self.queue!r}")
+        return Reading(length, f"wait in {self.queue!r}")
 
     def _is_bound(self, channel: Channel) -> bool:
         """Whether the queue has a binding: Redis has no key for an empty queue, but keeps these."""
@@ -92,7 +92,7 @@ class QueueProbe(BaseProbe):
             raise
         return Reading(
             facts.message_count,
-            f"tasks wait in {self.queue!r}; {facts.consumer_count} consumers",
+            f"wait in {self.queue!r}; {facts.consumer_count} consumers",
         )
 
 

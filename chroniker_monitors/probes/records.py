@@ -8,14 +8,21 @@ from datetime import time as time_of_day
 from typing import ClassVar
 
 from django.db import connections, models, router
-from django.db.models import Aggregate, Avg, Max, Min, Q, QuerySet, Sum
+from django.db.models import Aggregate, Avg, Count, Max, Min, Q, QuerySet, Sum
 from django.utils import timezone
 
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
 
-from .base import BaseProbe, Reading
+from .base import MAX_GROUPS, BaseProbe, Reading
 from .limited_connections import limited_connection
-from .lookups import Condition, get_field, get_model, model_choices, parse_conditions
+from .lookups import (
+    Condition,
+    get_field,
+    get_group_field,
+    get_model,
+    model_choices,
+    parse_conditions,
+)
 from .params import param
 from .registry import register_probe
 
@@ -66,11 +73,18 @@ class RecordsProbe(BaseProbe):
     exclude: str = param(
         "", label="Except", help="Rows that match any of these are left out.", multiline=True
     )
+    group_by: str = param(
+        "",
+        label="Group by",
+        help="A field, such as `status` or `shop__country`: measures each of its values. Empty: "
+        "one value.",
+    )
     when_empty: float | None = param(
         None,
         label="Without rows",
         help="The value if no row matches. Empty: 0 for a number of rows, a sum and the age of "
-        "the oldest (nothing waits); otherwise the monitor is unknown.",
+        "the oldest (nothing waits); otherwise the monitor is unknown. A group without rows is "
+        "not measured.",
     )
     database: str = param(
         "",
@@ -91,6 +105,7 @@ class RecordsProbe(BaseProbe):
             ("field", lambda: self._check_field(model)),
             ("filters", lambda: parse_conditions(model, self.filters, now)),
             ("exclude", lambda: parse_conditions(model, self.exclude, now)),
+            ("group_by", lambda: self._check_group(model)),
         ):
             try:
                 check()
@@ -98,6 +113,10 @@ class RecordsProbe(BaseProbe):
                 errors[name] = [str(error)]
         if errors:
             raise ParamsInvalid(errors)
+
+    def _check_group(self, model: type[models.Model]) -> None:
+        if self.group_by:
+            get_group_field(model, self.group_by)
 
     def _check_field(self, model: type[models.Model]) -> None:
         if self.measure == "count":
@@ -117,12 +136,40 @@ class RecordsProbe(BaseProbe):
         # Checked again: the site's allow-list may have changed since the monitor was defined.
         model = get_model(self.model)
         self._check_field(model)
+        self._check_group(model)
         filters = parse_conditions(model, self.filters, now)
         exclude = parse_conditions(model, self.exclude, now)
         with limited_connection(self.database or router.db_for_read(model)) as connection:
             rows = model._default_manager.using(connection.alias).all()
             rows = _apply_conditions(rows, filters, exclude)
-            return self._read(rows, now)
+            return self._read_groups(rows, now) if self.group_by else self._read(rows, now)
+
+    def _read_groups(self, rows: QuerySet[models.Model], now: datetime) -> Reading:
+        """Measure each group, by name. One more query if there are too many groups."""
+        measure: Aggregate = (
+            Count("*") if self.measure == "count" else (_AGES | _NUMBERS)[self.measure](self.field)
+        )
+        # The clause is needed: the model may order by other fields, which would make more groups.
+        groups = rows.order_by().values(self.group_by)
+        found = list(
+            groups.annotate(chroniker_measured=measure)
+            .order_by(self.group_by)
+            .values_list(self.group_by, "chroniker_measured")[: MAX_GROUPS + 1]
+        )
+        more = 0
+        if len(found) > MAX_GROUPS:
+            more = groups.distinct().count() - MAX_GROUPS
+        series, unit = [], None if self.measure == "count" else ""
+        for group, value in found[:MAX_GROUPS]:
+            if isinstance(value, date):
+                value, unit = (now - _as_datetime(value)).total_seconds(), "seconds"
+            elif isinstance(value, timedelta):
+                value, unit = value.total_seconds(), "seconds"
+            elif value is None:
+                value = self.when_empty
+            if value is not None:
+                series.append((group, float(value)))
+        return Reading(0, unit=unit, series=tuple(series), more_series=max(more, 0))
 
     def _read(self, rows: QuerySet[models.Model], now: datetime) -> Reading:
         label = rows.model._meta.label
@@ -130,7 +177,7 @@ class RecordsProbe(BaseProbe):
             count = rows.order_by().count()
             if not count and self.when_empty is not None:
                 return Reading(self.when_empty, f"no rows of {label}")
-            return Reading(count, f"{count} rows of {label}")
+            return Reading(count, label)
         combine = (_AGES | _NUMBERS)[self.measure]
         found = rows.order_by().aggregate(found=combine(self.field))["found"]
         if found is None:
@@ -140,10 +187,10 @@ class RecordsProbe(BaseProbe):
             return Reading(age, f"{self.field} of {label}: {_format_time(found)}", "seconds")
         if isinstance(found, timedelta):
             return Reading(found.total_seconds(), f"{self.measure} of {self.field}", "seconds")
-        return Reading(float(found), f"{self.measure} of {self.field} of {label}", "number")
+        return Reading(float(found), f"{self.measure} of {self.field} of {label}", "")
 
     def _empty(self, label: str) -> Reading:
-        unit = "seconds" if self.measure in _AGES else "number"
+        unit = "seconds" if self.measure in _AGES else ""
         message = f"no rows of {label} match the conditions"
         if self.when_empty is not None:
             return Reading(self.when_empty, message, unit)

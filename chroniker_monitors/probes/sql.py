@@ -1,4 +1,4 @@
-"""A number from the user's own SQL statement, read-only and limited in time.
+"""A number from the user's own SQL statement, or one for each group: read-only, limited in time.
 
 There are several layers of protection: the statement is wrapped in parentheses inside a SELECT,
 the driver accepts one statement at a time, the transaction is read-only, and the site should
@@ -19,12 +19,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chroniker_monitors.conf import conf
 from chroniker_monitors.exceptions import ParamsInvalid, ProbeError
+from chroniker_monitors.series import series_name
 
-from .base import BaseProbe, Reading
+from .base import MAX_GROUPS, BaseProbe, Reading
 from .limited_connections import open_connection
 from .params import param
 from .registry import register_probe
 
+FIRST_COLUMN = "first_column"
 _ALLOWED_START = re.compile(r"(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)
 _FORBIDDEN_FUNCTIONS = re.compile(
     r"""\b(?:
@@ -52,33 +54,74 @@ class SqlProbe(BaseProbe):
     description: ClassVar[str] = (
         "A number from a SELECT on the database of CHRONIKER_MONITORS_SQL_ALIAS."
     )
-    unit: ClassVar[str] = "number"
+    unit: ClassVar[str] = ""
     permission: ClassVar[str] = "chroniker_monitors.use_sql_probe"
 
     statement: str = param(
-        label="Statement", help="One SELECT that returns one number.", multiline=True
+        label="Statement",
+        help="One SELECT that returns one number; with groups, rows of a name and a number.",
+        multiline=True,
     )
+    group_by: str = param(
+        "",
+        label="Group by",
+        help="First column: the statement returns two columns, the group and its number.",
+        choices=((FIRST_COLUMN, "First column"),),
+    )
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Return why SQL is off on this site; empty if it is on."""
+        try:
+            _alias()
+        except ProbeError as error:
+            return str(error)
+        return ""
 
     def clean(self) -> None:
         """Check that SQL is enabled, and that the statement is one SELECT."""
         try:
             _alias()
-            _wrap_select(self.statement)
+            _wrap_select(self.statement, 2)
         except ProbeError as error:
             raise ParamsInvalid({"statement": [str(error)]}) from error
 
     def run(self) -> Reading:
         """Run the statement in its own session."""
         alias = _alias()
-        wrapped = _wrap_select(self.statement)
+        if self.group_by:
+            return self._read_groups(alias)
         with open_connection(alias, read_only=True) as connection:
-            rows, columns = _execute(connection, wrapped)
+            rows, columns = _execute(connection, _wrap_select(self.statement, 2), 2)
         if columns != 1:
             raise ProbeError(f"The statement returned {columns} columns instead of one number.")
         if len(rows) != 1:
             said = "no rows" if not rows else "more than one row"
             raise ProbeError(f"The statement returned {said} instead of one number.")
         return Reading(_number(rows[0][0]))
+
+    def _read_groups(self, alias: str) -> Reading:
+        """Measure each group. One more statement if there are too many groups."""
+        limit = MAX_GROUPS + 1
+        with open_connection(alias, read_only=True) as connection:
+            rows, columns = _execute(connection, _wrap_select(self.statement, limit), limit)
+            if columns != 2:
+                raise ProbeError(
+                    f"The statement returned {columns} columns instead of a group and its number."
+                )
+            more = 0
+            if len(rows) == limit:
+                counted, _ = _execute(connection, _wrap_select(self.statement, 0), 1)
+                more = int(_number(counted[0][0])) - MAX_GROUPS
+        series: dict[object, float] = {}
+        for group, value in rows[:MAX_GROUPS]:
+            name = bytes(group).hex() if isinstance(group, bytes | memoryview) else group
+            if name in series:
+                raise ProbeError(
+                    f"The statement returned the group {series_name(name)!r} twice. Use GROUP BY."
+                )
+            series[name] = _number(value)
+        return Reading(0, series=tuple(series.items()), more_series=max(more, 0))
 
 
 def _alias() -> str:
@@ -93,8 +136,8 @@ def _alias() -> str:
     return alias
 
 
-def _wrap_select(statement: str) -> str:
-    """Put the statement into parentheses, where only a query is valid."""
+def _wrap_select(statement: str, limit: int) -> str:
+    """Put the statement into parentheses, where only a query is valid. Limit 0 counts its rows."""
     text = statement.strip().rstrip(";").rstrip()
     if not _ALLOWED_START.match(text):
         raise ProbeError("The statement must begin with SELECT or WITH.")
@@ -107,7 +150,9 @@ def _wrap_select(statement: str) -> str:
         name = forbidden[0] if forbidden else "U&"
         raise ProbeError(f"Monitors must not use {name}: it can reach more than the data.")
     # On its own line, because the statement may end with a comment.
-    return f"SELECT * FROM (\n{text}\n) AS chroniker_probe LIMIT 2"  # noqa: S608
+    if not limit:
+        return f"SELECT COUNT(*) FROM (\n{text}\n) AS chroniker_probe"  # noqa: S608
+    return f"SELECT * FROM (\n{text}\n) AS chroniker_probe LIMIT {limit}"  # noqa: S608
 
 
 def _strip_literals(text: str) -> str:
@@ -117,9 +162,9 @@ def _strip_literals(text: str) -> str:
 
 
 def _execute(
-    connection: BaseDatabaseWrapper, statement: str
+    connection: BaseDatabaseWrapper, statement: str, limit: int
 ) -> tuple[list[tuple[object, ...]], int]:
-    """Return at most two rows, and the number of columns."""
+    """Return at most ``limit`` rows, and the number of columns."""
     if connection.vendor == "postgresql":
         from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
@@ -131,10 +176,10 @@ def _execute(
         # accepts only one statement.
         with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
             cursor.execute(statement, binary=True)
-            return cursor.fetchmany(2), len(cursor.description or ())
+            return cursor.fetchmany(limit), len(cursor.description or ())
     with connection.wrap_database_errors, connection.cursor() as cursor:
         cursor.execute(statement)
-        return list(cursor.fetchmany(2)), len(cursor.description or ())
+        return list(cursor.fetchmany(limit)), len(cursor.description or ())
 
 
 def _number(value: object) -> float:

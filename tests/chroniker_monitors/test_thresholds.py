@@ -237,3 +237,18 @@ def test_streaks_count_for_each_level_what_disagrees_with_it() -> None:
     assert severity_state.streaks == (2, 2, 1)
     severity_state, _ = advance(severity_state, WARNING, consecutive=3)
     assert severity_state == SeverityState(WARNING, 0, 0, 0)
+
+
+@given(
+    st.sampled_from(Operator.values), st.none() | numbers, st.none() | numbers,
+    st.lists(st.none() | numbers),
+)  # fmt: skip
+def test_all_ok_is_only_said_of_values_that_are(
+    operator: str, warning: float | None, critical: float | None, values: list[float | None]
+) -> None:
+    thresholds = Thresholds(operator, warning, critical)
+    each = all(value is not None and thresholds.evaluate(value) is OK for value in values)
+    if operator in ("==", "!=", "unusual"):
+        assert not thresholds.all_ok(values)
+    else:
+        assert thresholds.all_ok(values) == each

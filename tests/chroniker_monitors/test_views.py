@@ -14,7 +14,7 @@ from django.urls import reverse
 from tests.factories import make_job
 from tests.support.metrics_page import METRICS_URL, TEXT_TYPE, scrape
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 TOKEN = "a-token-of-some-length"
 

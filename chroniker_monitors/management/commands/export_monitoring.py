@@ -34,6 +34,11 @@ def _text(pattern: str, what: str) -> Callable[[str], str]:
 URL = _text(r"https?://[^\s\"'\\<>{}]+", "URL that begins with http:// or https://")
 NAME = _text(r"[^\s\"'\\{}$][^\"'\\\n{}$]*", "plain name without quotes, braces and backslashes")
 
+RULE_LABEL = "release=prometheus"
+LABEL = _text(
+    r"(?:[a-z0-9.-]+/)?[A-Za-z0-9][\w.-]*=[A-Za-z0-9][\w.-]*", "label of the form LABEL=VALUE"
+)
+
 
 def _site_url() -> str:
     return conf.SITE_URL
@@ -71,6 +76,15 @@ class Command(ChronikerCommand):
         )
         parser.add_argument(
             "--only", choices=("alerts", "dashboards", "all"), help="parts to write"
+        )
+        parser.add_argument(
+            "--kubernetes",
+            nargs="?",
+            const=RULE_LABEL,
+            type=LABEL,
+            metavar="LABEL=VALUE",
+            help="also write a PrometheusRule with this label, by which the Prometheus Operator "
+            f"finds it (default: {RULE_LABEL})",
         )
         action = parser.add_mutually_exclusive_group()
         action.add_argument(

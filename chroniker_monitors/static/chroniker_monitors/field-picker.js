@@ -3,39 +3,47 @@
 (function () {
     "use strict";
 
+    /* Offer names in a list, and show them below the field. */
+    function offer(listId, shownId, names) {
+        const list = document.getElementById(listId);
+        const shown = document.getElementById(shownId);
+        if (list) {
+            list.replaceChildren(...names.map(function (name) {
+                const option = document.createElement("option");
+                option.value = name;
+                return option;
+            }));
+        }
+        if (shown) {
+            shown.textContent = names.join(", ") || "-";
+        }
+    }
+
     function start() {
         const model = document.getElementById("id_param_model");
-        const list = document.getElementById("chroniker-fields");
-        const shown = document.getElementById("chroniker-field-names");
-        if (!model || !list || !model.dataset.fieldsUrl) {
+        if (!model || !model.dataset.fieldsUrl) {
             return;
         }
         let lastRequest = 0;
 
         model.addEventListener("change", async function () {
             const request = ++lastRequest;
-            let names = [];
+            let found = {fields: [], groups: []};
             try {
                 const query = new URLSearchParams({model: model.value});
                 const response = await fetch(model.dataset.fieldsUrl + "?" + query, {
                     credentials: "same-origin",
                     headers: {"Accept": "application/json"},
                 });
-                names = response.ok ? (await response.json()).fields : [];
+                found = response.ok ? await response.json() : found;
             } catch (error) {
-                names = [];
+                console.warn(error);
             }
             if (request !== lastRequest) {
                 return;
             }
-            list.replaceChildren(...names.map(function (name) {
-                const option = document.createElement("option");
-                option.value = name;
-                return option;
-            }));
-            if (shown) {
-                shown.textContent = names.join(", ");
-            }
+            offer("chroniker-fields", "chroniker-field-names", found.fields);
+            offer("chroniker-groups", "chroniker-group-names", found.groups);
         });
     }
 

@@ -1,4 +1,4 @@
-/* "Test now" without leaving the page: submit the form and show only the result from the returned
+/* "Test now" and "Backtest" without leaving the page: submit the form and show only the result from the returned
    page. Without this script, the browser shows that page. */
 (function () {
     "use strict";
@@ -13,9 +13,12 @@
     }
 
     function start() {
-        const button = document.querySelector("button[name=_test]");
-        const box = document.getElementById("chroniker-tested");
-        if (!button || !box) {
+        document.querySelectorAll("button[data-result]").forEach(connect);
+    }
+
+    function connect(button) {
+        const box = document.getElementById(button.dataset.result);
+        if (!box) {
             return;
         }
         button.addEventListener("click", async function (event) {
@@ -34,7 +37,7 @@
                     throw new Error(response.statusText);
                 }
                 const page = new DOMParser().parseFromString(await response.text(), "text/html");
-                const result = page.getElementById("chroniker-tested");
+                const result = page.getElementById(box.id);
                 const errors = page.querySelectorAll("#content ul.errorlist");
                 box.replaceChildren(...document.importNode(result, true).childNodes);
                 for (const list of errors) {

@@ -154,6 +154,7 @@ def test_offered_fields_follow_the_model(live_server: Any, sign_in: SignIn) -> N
         page.goto(f"{live_server.url}{monitor_admin_url('add')}?kind=records")
         page.select_option("#id_param_model", "chroniker.Run")
         page.locator("#chroniker-field-names", has_text="exit_code").wait_for()
+        page.locator("#chroniker-group-names", has_text="status").wait_for()
         options = page.locator("#chroniker-fields option")
         assert "scheduled_for" in [
             options.nth(n).get_attribute("value") for n in range(options.count())

@@ -17,7 +17,7 @@ from django.db.models import JSONField, Value
 from django.test import Client
 from django.utils.timezone import now as utc_now
 
-from chroniker.models import Job, JobState
+from chroniker.models import Job, JobState, Maintenance
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
 from tests.factories import (
@@ -30,7 +30,7 @@ from tests.factories import (
 from tests.support.admin import form_data, gauge_data, messages_of, monitor_admin_url, visible_text
 from tests.support.types import SignIn
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 
 # --- the board ---
@@ -52,6 +52,18 @@ def test_board_shows_state_of_each_monitor(root: Client) -> None:
     assert "no monitor" not in shown
     assert b"<polyline" in page.content
     assert b"style=" not in re.sub(rb"<header.*?</header>", b"", page.content, flags=re.S)
+
+
+def test_board_says_which_monitors_are_muted(root: Client) -> None:
+    muted = make_monitor(name="quiet")
+    make_monitor_state(muted, Severity.CRITICAL, value=95.5)
+    make_monitor(name="loud")
+    now = utc_now()
+    window = Maintenance.objects.create(
+        starts_at=now - timedelta(hours=1), ends_at=now + timedelta(hours=1)
+    )
+    window.jobs.add(muted)
+    assert visible_text(root.get(monitor_admin_url("changelist"))).count("muted") == 1
 
 
 def test_worst_severity_is_listed_first(root: Client) -> None:
@@ -194,6 +206,39 @@ def test_unknown_kind_is_rejected(root: Client) -> None:
     assert not Job.objects.exists()
 
 
+def test_sql_is_not_offered_where_the_site_has_it_off(root: Client, settings: Any) -> None:
+    settings.CHRONIKER_MONITORS_SQL_ALIAS = ""
+    assert b'href="?kind=sql"' not in root.get(monitor_admin_url("add")).content
+    page = root.get(monitor_admin_url("add"), {"kind": "sql"})
+    assert page.status_code == 404
+    assert "CHRONIKER_MONITORS_SQL_ALIAS" in visible_text(page)
+    settings.CHRONIKER_MONITORS_SQL_ALIAS = "default"
+    assert b'href="?kind=sql"' in root.get(monitor_admin_url("add")).content
+
+
+def test_factor_of_unusual_values_widens(root: Client, tmp_path: Path) -> None:
+    data = gauge_data(tmp_path, probe_operator="unusual", probe_warning="0.5", probe_critical="4")
+    page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", data)
+    assert "at least 1" in str(page.context["adminform"].form.errors["probe_warning"])
+    short = data | {"probe_warning": "2", "probe_sample_days": "7"}
+    page = root.post(f"{monitor_admin_url('add')}?kind=test_gauge", short)
+    assert "22 days" in str(page.context["adminform"].form.errors["probe_sample_days"])
+    root.post(f"{monitor_admin_url('add')}?kind=test_gauge", data | {"probe_warning": "2"})
+    probe = Probe.objects.get()
+    assert (probe.operator, probe.warning, probe.critical) == ("unusual", 2, 4)
+
+
+def test_group_is_checked_at_its_field(root: Client) -> None:
+    data = form_data(
+        param_model="chroniker.Run", param_measure="count", param_group_by="error",
+        probe_warning="", probe_critical="",
+    )  # fmt: skip
+    page = root.post(f"{monitor_admin_url('add')}?kind=records", data)
+    assert "cannot be used" in str(page.context["adminform"].form.errors["param_group_by"])
+    root.post(f"{monitor_admin_url('add')}?kind=records", data | {"param_group_by": "status"})
+    assert Probe.objects.get().params["group_by"] == "status"
+
+
 def test_monitor_is_created(root: Client, tmp_path: Path) -> None:
     response = root.post(
         f"{monitor_admin_url('add')}?kind=test_gauge",
@@ -273,14 +318,18 @@ def test_disallowed_check_monitor_is_reported(root: Client, tmp_path: Path, sett
     assert "CHRONIKER_ALLOWED_COMMANDS" in str(page.context["adminform"].form.non_field_errors())
 
 
-def test_heartbeat_gets_url_and_threshold(root: Client) -> None:
+def test_heartbeat_gets_url_and_threshold(root: Client, settings: Any) -> None:
+    settings.CHRONIKER_SITE_URL = ""
     data = form_data(param_period_seconds="3600", param_grace_seconds="600", probe_warning="")
     root.post(f"{monitor_admin_url('add')}?kind=heartbeat", data)
     probe = Probe.objects.get()
     assert (probe.operator, probe.critical) == (">", 4200)
     page = root.get(monitor_admin_url("change", Monitor.objects.get()))
-    assert f"/ping/{probe.ping_uuid}/" in page.content.decode()
-    assert b"_test" not in page.content
+    assert f"<code>/ping/{probe.ping_uuid}/</code>" in page.content.decode()
+    settings.CHRONIKER_SITE_URL = "https://shop.example/"
+    page = root.get(monitor_admin_url("change", Monitor.objects.get()))
+    assert f"<code>https://shop.example/ping/{probe.ping_uuid}/</code>" in page.content.decode()
+    assert b'name="_test"' not in page.content
     root.post(monitor_admin_url("change", Monitor.objects.get()), data)
     assert Probe.objects.get().ping_uuid == probe.ping_uuid
 
@@ -434,7 +483,7 @@ def test_viewer_sees_the_definition_and_changes_nothing(sign_in: SignIn, tmp_pat
     page = viewer.get(monitor_admin_url("change", monitor))
     assert str(tmp_path / "gauge") in visible_text(page)
     assert b'name="param_path"' not in page.content
-    assert b"_test" not in page.content
+    assert b'name="_test"' not in page.content
     for extra in ({}, {"_test": "1"}):
         answer = viewer.post(
             monitor_admin_url("change", monitor), gauge_data(tmp_path, name="x", **extra)
@@ -445,7 +494,8 @@ def test_viewer_sees_the_definition_and_changes_nothing(sign_in: SignIn, tmp_pat
     assert Monitor.objects.get().name == monitor.name
 
 
-def test_sql_needs_a_permission_of_its_own(sign_in: SignIn) -> None:
+def test_sql_needs_a_permission_of_its_own(sign_in: SignIn, settings: Any) -> None:
+    settings.CHRONIKER_MONITORS_SQL_ALIAS = "default"
     monitor = make_monitor()
     Probe.objects.update(kind="sql", params={})
     url = f"{monitor_admin_url('add')}?kind=sql"
@@ -531,9 +581,12 @@ def test_model_fields_require_permission_to_define_monitors(sign_in: SignIn) -> 
     keeper = sign_in("add_monitor")
     assert keeper.post(monitor_admin_url("fields")).status_code == 405
     for refused in ("", "nonsense", "auth.User", "sessions.Session", "a.b.c"):
-        assert keeper.get(monitor_admin_url("fields"), {"model": refused}).json() == {"fields": []}
-    found = keeper.get(monitor_admin_url("fields"), {"model": "chroniker.Run"}).json()["fields"]
-    assert {"status", "ended_at"} <= set(found)
+        found = keeper.get(monitor_admin_url("fields"), {"model": refused}).json()
+        assert found == {"fields": [], "groups": []}
+    found = keeper.get(monitor_admin_url("fields"), {"model": "chroniker.Run"}).json()
+    assert {"status", "ended_at"} <= set(found["fields"])
+    assert "status" in found["groups"]
+    assert "ended_at" not in found["groups"]
     page = keeper.get(monitor_admin_url("add"), {"kind": "records"})
     assert monitor_admin_url("fields") in page.content.decode()
     assert b'list="chroniker-fields"' in page.content

@@ -159,7 +159,7 @@ def line(measurement: Measurement, **fields: Any) -> str:
 @pytest.mark.parametrize(
     ("measurement", "text"),
     [
-        (Measurement(Severity.OK, 50.0, "calm", "V"), "volts OK: calm | value=50V;80;90"),
+        (Measurement(Severity.OK, 50.0, "calm", "V"), "volts OK: 50 V, calm | value=50V;80;90"),
         (Measurement(Severity.OK, 1234567.8), "volts OK: 1.23457e+06 | value=1.23457e+06;80;90"),
         (Measurement(Severity.OK, 0.0, unit="k B"), "volts OK: 0 k B | value=0kB;80;90"),
         (Measurement(Severity.UNKNOWN, error="cut\noff"), "volts UNKNOWN: cut off"),

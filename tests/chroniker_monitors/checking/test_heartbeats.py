@@ -67,6 +67,13 @@ def test_failure_is_critical_before_it_is_late(exit_code: int | None, message: s
     assert (found.severity, found.message) == (Severity.CRITICAL, message)
 
 
+def test_failure_keeps_the_text_that_was_sent() -> None:
+    found = evaluate(10, last_ping_kind=PingKind.FAIL, last_ping_body="disk full\n")
+    assert found.message == "the job reported a failure: disk full"
+    late = evaluate(700, last_ping_kind=PingKind.FAIL, last_ping_body="disk full")
+    assert late.message == "the job reported a failure: disk full, late by 0:00:40"
+
+
 @given(st.floats(-1e6, 1e9), st.floats(1, 1e8))
 def test_age_is_never_negative(since_ping: float, limit: float) -> None:
     found = evaluate(since_ping, limit=limit)

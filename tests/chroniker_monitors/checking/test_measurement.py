@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from chroniker_monitors.checking.measurement import Measurement, measure, measur
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.exceptions import ProbeError
 from chroniker_monitors.probes import Reading
+from chroniker_monitors.series import SeriesValue
 from chroniker_monitors.thresholds import Thresholds
 from tests.support.measurement import CallableProbe, measure_call
 
@@ -135,11 +138,12 @@ def test_thresholds_that_became_invalid_are_an_error(thresholds: Thresholds, tex
 
 
 def test_unit_is_the_first_that_is_given() -> None:
-    def unit(reading: str, monitor: str) -> str:
+    def unit(reading: str | None, monitor: str) -> str:
         probe = CallableProbe(call=lambda: Reading(1, unit=reading))
         return measure(probe, timeout=20, unit=monitor).unit
 
-    assert [unit("", ""), unit("bytes", ""), unit("bytes", "kB")] == ["deeds", "bytes", "kB"]
+    assert [unit(None, ""), unit("bytes", ""), unit("bytes", "kB")] == ["deeds", "bytes", "kB"]
+    assert unit("", "") == ""
 
 
 def test_failed_measurement_has_its_latency() -> None:
@@ -213,3 +217,42 @@ def test_sanitized_measurement_has_a_finite_value_or_an_error(value: float) -> N
     assert Measurement(Severity.OK, value, error="a\0b").sanitized().error == "ab"
     fine = Measurement(Severity.WARNING, 5.0, "m", "V", 0.1)
     assert fine.sanitized() == fine
+
+
+def test_measurement_of_groups_survives_json() -> None:
+    series = (SeriesValue("eu", 95.0, Severity.CRITICAL), SeriesValue("us", None, Severity.UNKNOWN))
+    for found in (Measurement(Severity.CRITICAL, 95.0, series=series, more_series=3),
+                  Measurement(Severity.OK, 1.0, "calm", "V", 0.5),
+                  Measurement(Severity.UNKNOWN, error="refused")):  # fmt: skip
+        assert Measurement.from_dict(json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_groups_are_evaluated_one_by_one() -> None:
+    reading = Reading(0, unit="rows", series=(("eu", 95), (None, math.nan), ("us", 50), ("us", 7)))
+    found = measure(CallableProbe(call=lambda: reading), Thresholds(">", 80, 90), timeout=20)
+    assert found.series == (
+        SeriesValue("eu", 95.0, Severity.CRITICAL), SeriesValue("(none)", None, Severity.UNKNOWN),
+        SeriesValue("us", 50.0), SeriesValue("us (2)", 7.0),
+    )  # fmt: skip
+    assert (found.severity, found.value, found.unit) == (Severity.CRITICAL, 95, "rows")
+    assert found.message == "eu, the worst of 4 groups"
+
+
+def test_secret_in_the_name_of_a_group_is_masked(settings: Any) -> None:
+    settings.BROKER_PASSWORD = "hunter2hunter2"
+    reading = Reading(0, series=(("me:hunter2hunter2", 1),))
+    found = measure(CallableProbe(call=lambda: reading), timeout=20)
+    assert found.series is not None
+    assert "hunter2" not in found.series[0].name + found.message
+
+
+def test_threshold_that_is_not_a_number_makes_groups_unknown() -> None:
+    reading = Reading(0, series=(("eu", 95),))
+    found = measure(CallableProbe(call=lambda: reading), Thresholds(">", math.nan), timeout=20)
+    assert (found.severity, found.series) == (Severity.UNKNOWN, None)
+
+
+@pytest.mark.parametrize("series", [None, (), (SeriesValue("eu", 95.0, Severity.CRITICAL),)])
+def test_measurement_travels_as_json(series: tuple[SeriesValue, ...] | None) -> None:
+    measured = Measurement(Severity.CRITICAL, 95.0, "hot", "V", series=series)
+    assert Measurement.from_dict(json.loads(json.dumps(measured.dump()))) == measured

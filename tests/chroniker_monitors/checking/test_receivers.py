@@ -137,7 +137,7 @@ def test_deleted_monitor_needs_no_withdrawal() -> None:
     monitor = make_monitor()
     make_incident(monitor, kind="condition")
     Monitor.objects.filter(pk=monitor.pk).delete()
-    assert not Incident.objects.exists()
+    assert Incident.objects.get().ended_by == "deleted", "not: no longer a monitor"
 
 
 COMMAND_MODULE = "chroniker_monitors.management.commands.check_monitor"

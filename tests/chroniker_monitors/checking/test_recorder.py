@@ -207,12 +207,13 @@ def test_extra_columns_are_written_to_the_state() -> None:
 def test_failed_measurement_keeps_the_unit_and_a_long_one_is_cut() -> None:
     monitor = make_monitor()
 
-    def measured(unit: str) -> str:
-        found = Measurement(Severity.OK, 1.0, unit=unit)
+    def measured(unit: str, error: str = "") -> str:
+        found = Measurement(Severity.OK, 1.0, unit=unit, error=error)
         record(monitor, measure_state=lambda state: found)
         return monitor_state(monitor).unit
 
-    assert [measured("V"), measured(""), measured("x" * 30)] == ["V", "V", "x" * 20]
+    assert [measured("V"), measured("", "refused"), measured("x" * 30)] == ["V", "V", "x" * 20]
+    assert measured("") == ""
 
 
 def test_long_texts_are_cut_in_state_and_sample() -> None:
@@ -262,7 +263,7 @@ def test_change_of_severity_is_reported_with_its_sample_or_not_at_all() -> None:
     record(monitor, 95, host="", run_id=None)
     incident = Incident.objects.get()
     assert (incident.severity, incident.occurrences) == ("critical", 1)
-    assert incident.summary == "critical, 95 (> 90)"
+    assert incident.summary == "95 (> 90)"
     record(monitor, 95)
     incident.refresh_from_db()
     assert incident.occurrences == 1, "nothing has changed"

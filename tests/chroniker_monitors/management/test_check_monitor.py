@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outside_a_run")]
 @pytest.mark.parametrize(
     ("gauge_text", "code", "line"),
     [
-        ("50 calm", 0, "volts OK: calm | value=50V;80;90"),
+        ("50 calm", 0, "volts OK: 50 V, calm | value=50V;80;90"),
         ("85", 1, "volts WARNING: 85 V | value=85V;80;90"),
-        ("95 hot | very\nhot", 2, "volts CRITICAL: hot / very hot | value=95V;80;90"),
+        ("95 hot | very\nhot", 2, "volts CRITICAL: 95 V, hot / very hot | value=95V;80;90"),
     ],
 )
 def test_output_and_exit_code_follow_nagios_plugins(

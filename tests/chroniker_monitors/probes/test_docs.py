@@ -55,10 +55,15 @@ def test_entry_says_when_the_result_is_unknown(kind: str) -> None:
     assert "nknown: " in ENTRIES[kind] or kind == "heartbeat"
 
 
+def examples(kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", ENTRIES[kind], re.S)]
+    assert {each["kind"] for each in found} == {kind}
+    return found
+
+
 def example(kind: str, **replaced: str) -> tuple[str, dict[str, Any]]:
-    (text,) = re.findall(r"```json\n(.*?)```", ENTRIES[kind], re.S)
-    found = json.loads(text)
-    assert found["kind"] == kind
+    """The first example of a kind."""
+    found = examples(kind)[0]
     params = {name: replaced.get(name, value) for name, value in found["params"].items()}
     return found["kind"], params
 
@@ -70,8 +75,9 @@ LOCAL = sorted(set(registry.SHIPPED) - {"http", "tls", "tcp", "queue", "heartbea
 @pytest.mark.parametrize("kind", LOCAL)
 def test_local_examples_run(kind: str, settings: Any) -> None:
     settings.CHRONIKER_MONITORS_SQL_ALIAS = "default"
-    found = measure(build_probe(*example(kind)), timeout=30)
-    assert found.has_value, found
+    for each in examples(kind):
+        found = measure(build_probe(kind, each["params"]), timeout=30)
+        assert found.has_value, found
 
 
 def test_network_examples_run(authority: CertificateAuthority) -> None:

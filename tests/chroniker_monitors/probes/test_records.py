@@ -14,7 +14,12 @@ from django.utils import timezone
 from chroniker.models import Job, Run
 from chroniker_monitors.checking.measurement import measure_kind
 from chroniker_monitors.probes import fields
-from chroniker_monitors.probes.lookups import field_names, is_countable, is_secret
+from chroniker_monitors.probes.lookups import (
+    field_names,
+    group_names,
+    is_countable,
+    is_secret,
+)
 from chroniker_monitors.probes.relative_time import parse_relative
 from tests.factories import make_job
 from tests.support.measurement import (
@@ -80,9 +85,9 @@ def test_exclusions_leave_rows_out(runs: list[Run]) -> None:
 @pytest.mark.parametrize(
     ("measure", "field", "value", "unit"),
     [
-        ("count", "", 5, "rows"), ("sum", "duration_seconds", 100, "number"),
-        ("avg", "duration_seconds", 20, "number"), ("max", "exit_code", 4, "number"),
-        ("min", "exit_code", 0, "number"), ("oldest_seconds", "scheduled_for", 14_401, "seconds"),
+        ("count", "", 5, "rows"), ("sum", "duration_seconds", 100, ""),
+        ("avg", "duration_seconds", 20, ""), ("max", "exit_code", 4, ""),
+        ("min", "exit_code", 0, ""), ("oldest_seconds", "scheduled_for", 14_401, "seconds"),
         ("newest_seconds", "scheduled_for", 1, "seconds"),
     ],
 )  # fmt: skip
@@ -326,3 +331,94 @@ def test_days_are_calendar_days_and_hours_are_elapsed_hours(settings: Any) -> No
     )  # noon after the clock went from 2:00 to 3:00
     assert parse_relative("now-1d", after_spring) == datetime(2026, 3, 28, 11, tzinfo=UTC)
     assert parse_relative("now-24h", after_spring) == datetime(2026, 3, 28, 10, tzinfo=UTC)
+
+
+def grouped(**params: Any) -> dict[str, float | None]:
+    found = measure_value("records", model="chroniker.Run", **params)
+    return {each.name: each.value for each in found.series or ()}
+
+
+@pytest.mark.parametrize(
+    ("params", "values"),
+    [
+        ({"group_by": "status"}, {"failed": 4, "succeeded": 1}),
+        ({"group_by": "job__enabled"}, {"true": 5}),
+        ({"group_by": "exit_code", "filters": "exit_code__lt = 2"}, {"0": 1, "1": 1}),
+        ({"group_by": "status", "measure": "sum", "field": "duration_seconds"},
+         {"failed": 100, "succeeded": 0}),
+        ({"group_by": "status", "measure": "max", "field": "exit_code"},
+         {"failed": 4, "succeeded": 0}),
+    ],
+)  # fmt: skip
+def test_each_group_is_measured(
+    runs: list[Run], params: dict[str, Any], values: dict[str, float]
+) -> None:
+    assert grouped(**params) == values
+
+
+def test_no_rows_are_no_groups(runs: list[Run]) -> None:
+    params = {"model": "chroniker.Run", "group_by": "status", "filters": "status = lost"}
+    found = measure_kind("records", params, timeout=20)
+    assert (found.series, found.value, found.error) == ((), None, "")
+    assert found.message == "no groups"
+
+
+def test_age_of_each_group(runs: list[Run]) -> None:
+    found = measure_value(
+        "records", model="chroniker.Run", group_by="status", measure="oldest_seconds",
+        field="scheduled_for",
+    )  # fmt: skip
+    assert found.unit == "seconds"
+    assert found.series is not None
+    assert [(each.name, round(each.value or 0, -2)) for each in found.series] == [
+        ("failed", 14_400), ("succeeded", 0),
+    ]  # fmt: skip
+
+
+def test_group_of_a_missing_value_has_a_name(runs: list[Run]) -> None:
+    Run.objects.filter(status="failed").update(exit_code=None)
+    assert grouped(group_by="exit_code") == {"(none)": 4, "0": 1}
+    assert grouped(group_by="exit_code", measure="max", field="exit_code") == {"0": 0}
+    assert grouped(group_by="exit_code", measure="max", field="exit_code", when_empty=-1.0) == {
+        "(none)": -1,
+        "0": 0,
+    }
+
+
+def test_too_many_groups_are_counted(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chroniker_monitors.probes.records.MAX_GROUPS", 2)
+    found = measure_value("records", model="chroniker.Run", group_by="exit_code")
+    assert found.series is not None
+    assert [each.name for each in found.series] == ["0", "1"]
+    assert found.more_series == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "words"),
+    [
+        ("chroniker.Run", "error", "cannot be used for groups"),
+        ("chroniker.Run", "scheduled_for", "cannot be used for groups"),
+        ("chroniker.Run", "id", "cannot be used for groups"),
+        ("chroniker.Job", "name", "cannot be used for groups"),
+        ("chroniker.Run", "job__name", "cannot be used for groups"),
+        ("chroniker.Run", "nothing", "has no field"),
+        ("chroniker.Run", "status__lower", "is not a relation"),
+        ("chroniker.Run", "job__team__name", "is not a field"),
+        ("chroniker.Run", "status; DROP TABLE x", "is not a field"),
+        ("chroniker.JobState", "lease_token", "secret"),
+        ("chroniker.Incident", "acknowledged_by__username", "must not follow"),
+    ],
+)
+def test_groups_reveal_no_rows_and_no_secrets(
+    db: None, settings: Any, model: str, path: str, words: str
+) -> None:
+    settings.CHRONIKER_MONITORS_MODELS = [
+        "chroniker.Run", "chroniker.Job", "chroniker.JobState", "chroniker.Incident",
+    ]  # fmt: skip
+    assert words in build_errors("records", model=model, group_by=path)["group_by"]
+
+
+def test_offered_groups_can_be_used(db: None) -> None:
+    offered = group_names("chroniker.Run")
+    assert {"status", "exit_code", "host", "job"} <= set(offered)
+    assert not {"id", "error", "scheduled_for"} & set(offered)

@@ -130,8 +130,8 @@ def test_entry_points_register_kinds_and_broken_ones_are_logged(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: weather-probes\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(POINTS)
     done = _python(SHOW, tmp_path)
-    # The test site also has its own kind.
-    assert done.stdout.split() == ["21.5", str(len(SHIPPED) + 2)], done.stderr
+    # The test site also has its own kinds.
+    assert done.stdout.split() == ["21.5", str(len(SHIPPED) + 3)], done.stderr
     assert "The probe broken of weather_probes_missing:Nothing cannot be loaded" in done.stderr
     assert "The probe also_broken" in done.stderr
 

@@ -314,3 +314,44 @@ def test_sql_probe_is_disabled_without_an_alias(settings: Any) -> None:
 def test_sql_probe_requires_its_own_permission() -> None:
     assert kind_class("sql").permission == "chroniker_monitors.use_sql_probe"
     assert kind_class("disk").permission == ""
+
+
+def test_each_row_is_a_group(table: None) -> None:
+    found = measure_value(
+        "sql",
+        statement="SELECT CASE WHEN number > 1 THEN 'big' ELSE NULL END AS size, count(*) AS n "
+        "FROM probe_numbers GROUP BY 1 ORDER BY 2",
+        group_by="first_column",
+    )
+    assert found.series is not None
+    assert {each.name: each.value for each in found.series} == {"(none)": 1, "big": 2}
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("SELECT 1", "1 columns instead of a group and its number"),
+        ("SELECT 'a', 1, 2", "3 columns"),
+        ("SELECT 'a', 'b'", "not a number"),
+        ("SELECT 'a', NULL", "NULL"),
+        ("SELECT 'a', 1 UNION ALL SELECT 'a', 2", "'a' twice"),
+    ],
+)
+def test_groups_need_a_name_and_a_number(statement: str, words: str) -> None:
+    assert words in measure_error("sql", statement=statement, group_by="first_column")
+
+
+def test_too_many_sql_groups_are_counted(table: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chroniker_monitors.probes.sql.MAX_GROUPS", 2)
+    found = measure_value(
+        "sql", statement="SELECT number, 1 FROM probe_numbers ORDER BY 1", group_by="first_column"
+    )
+    assert found.series is not None
+    assert [each.name for each in found.series] == ["1", "2"]
+    assert found.more_series == 1
+
+
+def test_sql_is_unavailable_where_the_site_has_it_off(settings: Any) -> None:
+    assert kind_class("sql").unavailable() == ""
+    settings.CHRONIKER_MONITORS_SQL_ALIAS = ""
+    assert "not enabled" in kind_class("sql").unavailable()

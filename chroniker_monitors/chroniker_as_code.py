@@ -1,0 +1,82 @@
+"""Monitors as code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from chroniker.as_code.kinds import Kind, Values, default_of, editable_fields, register_kind
+from chroniker.models import Job
+from chroniker_monitors.enums import COMMAND
+from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
+from chroniker_monitors.models import Monitor, Probe
+from chroniker_monitors.models.monitor import DEFAULT_RUNS_KEPT
+from chroniker_monitors.probes import build_probe
+
+_OF_THE_PROBE = ("command", "args", "raw_command", "stderr_is_failure", "timeout_seconds")
+"""Fields of the job that follow from its probe; the time limit is that of the probe."""
+
+
+class MonitorKind(Kind):
+    """Jobs that have a probe."""
+
+    key = "monitors"
+    required = ("kind",)
+
+    def fields(self) -> Mapping[str, models.Field[Any, Any]]:
+        """The fields of the probe, then those of the job."""
+        return editable_fields(Probe, ("ping_uuid",)) | editable_fields(Job, _OF_THE_PROBE)
+
+    def defaults(self) -> dict[str, Any]:
+        """As in the form: monitors keep fewer runs."""
+        fields = self.fields().items()
+        return {name: default_of(field) for name, field in fields} | {
+            "max_runs_kept": DEFAULT_RUNS_KEPT
+        }
+
+    def rows(self) -> Mapping[str, tuple[Job, Values]]:
+        """All monitors."""
+        of_probe, of_job = self._split(dict.fromkeys(self.fields()))
+        found: dict[str, tuple[Job, Values]] = {}
+        for monitor in Monitor.objects.select_related("probe").order_by("name"):
+            values = {name: getattr(monitor.probe, name) for name in of_probe}
+            values |= {name: getattr(monitor, name) for name in of_job}
+            if monitor.probe.passive:  # they follow from its parameters
+                values["critical"], values["operator"] = None, default_of(self.fields()["operator"])
+            found[monitor.name] = (monitor, values)
+        return found
+
+    def save(self, name: str, values: Values, row: Job | None) -> Job:
+        """Create or change a monitor with its probe."""
+        of_probe, of_job = self._split(values)
+        monitor = row if isinstance(row, Monitor) else Monitor(name=name)
+        probe = monitor.probe if row is not None else Probe()
+        for field, value in of_probe.items():
+            setattr(probe, field, value)
+        for field, value in of_job.items():
+            setattr(monitor, field, value)
+        monitor.command = COMMAND
+        try:
+            build_probe(probe.kind, probe.parameters)
+        except UnknownKind as error:
+            raise ValidationError({"kind": [str(error)]}) from error
+        except ParamsInvalid as error:
+            texts = [f"{param}: {' '.join(found)}" for param, found in error.errors.items()]
+            raise ValidationError({"params": texts}) from error
+        if not isinstance(probe.params, dict):
+            raise ValidationError({"params": ["must be a mapping."]})
+        monitor.full_clean()
+        probe.full_clean(exclude=["job"])
+        monitor.save_with_probe(probe)
+        return monitor
+
+    def _split(self, values: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        names = editable_fields(Probe, ("ping_uuid",))
+        of_probe = {name: value for name, value in values.items() if name in names}
+        return of_probe, {name: value for name, value in values.items() if name not in names}
+
+
+register_kind(MonitorKind())
