@@ -36,15 +36,17 @@ BATCH = 500
 """Jobs in one statement: SQLite limits the number of variables."""
 
 
-def request_runs(jobs: Iterable[Job], *, user_id: UserKey) -> int:
+def request_runs(jobs: Iterable[Job], *, user_id: UserKey, args: str | None = None) -> int:
     """Request a run of each job. Returns the number of placements that changed.
+
+    ``args``: the arguments of these runs, instead of those of the jobs.
 
     Creates the states of jobs that no tick has planned yet.
     """
 
     def request(batch: Sequence[Job]) -> int:
-        changed = _current_states(batch).request_run()
-        _log(user_id, batch, "Run now.")
+        changed = _current_states(batch).request_run(args=args)
+        _log(user_id, batch, "Run now." if args is None else f"Run once with: {args}")
         return changed
 
     changed = 0
@@ -148,15 +150,39 @@ def acknowledge_incidents(incidents: QuerySet[Incident], *, now: datetime, user_
     """Stop the reminders of open incidents. Returns how many were not acknowledged before."""
 
     def acknowledge() -> int:
-        unacknowledged = Incident.objects.open().filter(
-            pk__in=[incident.pk for incident in chosen], acknowledged_at=None
-        )
-        changed = unacknowledged.update(acknowledged_at=now, acknowledged_by=user_id)
-        _log(user_id, chosen, "Acknowledged.")
-        return changed
+        # One by one: the count of one update would not say whose were changed by somebody else.
+        changed = [pk for pk in keys if _acknowledge_one(pk, now, user_id)]
+        _log(user_id, [chosen[pk] for pk in changed], "Acknowledged.")
+        return len(changed)
 
-    chosen = [one for one in incidents if one.is_open and one.acknowledged_at is None]
+    chosen = {one.pk: one for one in incidents if one.is_open and one.acknowledged_at is None}
+    keys = sorted(chosen)
     return run_transaction(acknowledge) if chosen else 0
+
+
+def _acknowledge_one(incident: int, now: datetime, user_id: UserKey) -> bool:
+    """Acknowledge an incident; False if somebody else was first, or it has ended."""
+    mine = Incident.objects.open().filter(pk=incident, acknowledged_at=None)
+    return bool(mine.update(acknowledged_at=now, acknowledged_by=user_id))
+
+
+def acknowledge_with_note(
+    incident: Incident, *, note: str, now: datetime, user_id: UserKey
+) -> bool:
+    """Acknowledge an open incident, or change its note. Returns False if it has ended."""
+
+    def acknowledge() -> bool:
+        mine = Incident.objects.open().filter(pk=incident.pk)
+        first = mine.filter(acknowledged_at=None)
+        if first.update(acknowledged_at=now, acknowledged_by=user_id, note=note):
+            _log(user_id, [incident], f"Acknowledged: {note}" if note else "Acknowledged.")
+        elif mine.update(note=note):
+            _log(user_id, [incident], f"Note: {note}")
+        else:
+            return False
+        return True
+
+    return run_transaction(acknowledge)
 
 
 def retry_notifications(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
+from django.db.models.expressions import BaseExpression
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -22,6 +23,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Model)
 
 if TYPE_CHECKING:
+    from django.utils.functional import _StrOrPromise
 
     class TypedAdmin(admin.ModelAdmin[M]):
         """``ModelAdmin`` as the type checker sees it."""
@@ -38,8 +40,18 @@ class BaseAdmin(TypedAdmin[M]):
     SQLite fails at once with "database is locked", and MariaDB with "record has changed".
     """
 
+    empty_text: _StrOrPromise = ""
+    """What an empty list says: what will be there, and what to do."""
+    change_list_template = "chroniker/admin/change_list.html"
+    change_form_template = "chroniker/admin/change_form.html"
+    delete_confirmation_template = "chroniker/admin/delete_confirmation.html"
+    delete_selected_confirmation_template = "chroniker/admin/delete_selected_confirmation.html"
+    object_history_template = "chroniker/admin/object_history.html"
+
     class Media:
-        css: ClassVar[dict[str, list[str]]] = {"all": ["chroniker/admin.css"]}
+        css: ClassVar[dict[str, list[str]]] = {
+            "all": ["chroniker/admin.css", "chroniker/pages.css"]
+        }
 
     def changeform_view(
         self,
@@ -59,9 +71,9 @@ class BaseAdmin(TypedAdmin[M]):
         view = super().delete_view
         return _with_retries(request, lambda: view(request, object_id, extra_context))
 
-    def get_visible(self, request: HttpRequest, pk: int) -> M:
+    def get_visible(self, request: HttpRequest, pk: int, **annotations: BaseExpression) -> M:
         """The row ``pk``. Raises PermissionDenied if the user may not view it, else Http404."""
-        row = self.get_queryset(request).filter(pk=pk).first()
+        row: M | None = self.get_queryset(request).annotate(**annotations).filter(pk=pk).first()
         if not self.has_view_or_change_permission(request, row):
             raise PermissionDenied
         if row is None:
@@ -77,9 +89,14 @@ class BaseAdmin(TypedAdmin[M]):
         return reverse(f"admin:{name}", args=args, current_app=self.admin_site.name)
 
     def link(self, name: str, row: Model | None) -> str:
-        """A link to the view ``name`` of ``row``, or a dash if there is no row."""
+        """A link to the view ``name`` of ``row``, without a view only its name.
+
+        A dash if there is no row.
+        """
         if row is None:
             return formats.EMPTY
+        if not name:
+            return str(row)
         return format_html('<a href="{}">{}</a>', self.admin_url(name, row.pk), row)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin import widgets
+from django.contrib.auth import get_user_model
+from django.db.models import ForeignKey
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from chroniker.models import Digest
 
@@ -46,8 +50,31 @@ class DigestAdmin(BaseAdmin[Digest]):
     form = DigestForm
     list_display = ("user", "hour", "timezone", "digest_only", "next_at")
     list_select_related = ("user",)
-    raw_id_fields = ("user",)
+    empty_text = gettext_lazy(
+        "No digests yet. A digest sends a user one email a day with the incidents of their jobs."
+    )
     search_fields = ("=user__pk",)
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        """Choose the user by name where the site has a page for users, which may be many."""
+        return ("user",) if self._searches_users(request) else ()
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        """Without such a page, enter the key: a list of all users could be too long."""
+        if db_field.name == "user" and not self._searches_users(request):
+            kwargs["widget"] = widgets.ForeignKeyRawIdWidget(
+                db_field.remote_field, self.admin_site, using=kwargs.get("using")
+            )
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def _searches_users(self, request: HttpRequest) -> bool:
+        model = get_user_model()
+        if not self.admin_site.is_registered(model):
+            return False
+        users = self.admin_site.get_model_admin(model)
+        return bool(users.get_search_fields(request)) and users.has_view_permission(request)
 
     def save_model(self, request: HttpRequest, obj: Digest, form: object, change: object) -> None:
         """Clear the next time, so that the next tick computes it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from django.contrib.humanize.templatetags.humanize import intcomma, naturaltime
@@ -12,6 +13,8 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
+from django.utils.timezone import now as utc_now
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from chroniker.enums import RunStatus
@@ -54,8 +57,12 @@ def progress(done: int | None, total: int | None) -> str:
     value = percent(done, total)
     if value is None:
         return str(intcomma(done or 0))
-    return render(
-        "progress.html", {"done": intcomma(done or 0), "total": intcomma(total), "percent": value}
+    return format_html(
+        '<progress max="100" value="{0}" aria-label="{1}">{0} %</progress><br><small>{2}</small>',
+        value,
+        _("progress"),
+        _("%(done)s of %(total)s (%(percent)d %%)")
+        % {"done": intcomma(done or 0), "total": intcomma(total), "percent": value},
     )
 
 
@@ -67,10 +74,30 @@ def time_html(when: datetime | None, zone: str = "") -> str:
     return format_html(
         '<time datetime="{}">{}<br><small><span>{}</span> <span>{}</span></small></time>',
         when.isoformat(timespec="seconds"),
-        naturaltime(when),
-        date_format(local, "Y-m-d"),
-        date_format(local, "H:i:s T"),
+        _relative_text(when),
+        local.strftime("%Y-%m-%d"),
+        local.strftime("%H:%M:%S %Z"),
     )
+
+
+def relative_time(when: datetime) -> SafeString:
+    """The time relative to now. The live script keeps it current."""
+    return format_html(
+        '<time datetime="{}">{}</time>', when.isoformat(timespec="seconds"), _relative_text(when)
+    )
+
+
+def _relative_text(when: datetime) -> str:
+    """``naturaltime``, which is slow, once for each text that it may return."""
+    seconds = int((when - utc_now()).total_seconds())
+    step = 1 if abs(seconds) < 60 else 60 if abs(seconds) < 3600 else 3600
+    return _natural(int(seconds / step) * step, get_language())
+
+
+@lru_cache(maxsize=4096)
+def _natural(seconds: int, language: str | None) -> str:
+    # Half a second more, because the clock goes on until naturaltime reads it.
+    return str(naturaltime(utc_now() + timedelta(seconds=seconds + (0.5 if seconds > 0 else 0))))
 
 
 def time_text(when: datetime, zone: str = "") -> str:
@@ -91,14 +118,33 @@ def in_zone(when: datetime, zone: str) -> datetime:
 
 def badge(name: str, label: object) -> SafeString:
     """A badge. ``name`` selects its colour; the label alone carries all the information."""
+    return _badge(name, str(label))
+
+
+@lru_cache(maxsize=512)
+def _badge(name: str, label: str) -> SafeString:
     return format_html('<span class="chroniker-badge chroniker-{}">{}</span>', name, label)
 
 
 def run_status(value: str) -> str:
     """A run's status as a badge."""
+    return _run_status(value, get_language())
+
+
+@lru_cache(maxsize=256)
+def _run_status(value: str, language: str | None) -> str:
     if value not in RunStatus.values:
         return EMPTY
     return badge(value, RunStatus(value).label)
+
+
+_SEVERITY_BADGES = {"critical": "failed", "warning": "missed", "info": "idle"}
+"""Severity: the run status whose badge has the same colour."""
+
+
+def severity_badge(value: str, label: object) -> SafeString:
+    """A severity as a badge."""
+    return badge(_SEVERITY_BADGES.get(value, "idle"), label)
 
 
 def dropped_output(size: int, stream: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.contrib import admin, messages
@@ -20,14 +19,12 @@ from chroniker.models import Host, JobState
 from . import formats
 from .actions import retire_host_by_hand
 from .base import BaseAdmin
+from .site_status import SILENT_AFTER
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
     Choices = list[tuple[str, str | _StrPromise]]
-
-SILENT_AFTER = timedelta(minutes=5)
-"""The same threshold as in the alert ChronikerHostNotTicking and in the dashboards."""
 
 
 class HostStateFilter(admin.SimpleListFilter):
@@ -52,6 +49,7 @@ class HostAdmin(BaseAdmin[Host]):
     list_display = ("name", "state", "last_tick", "tick", "running", "version")
     list_filter = (HostStateFilter, "paused")
     actions = ("retire",)
+    empty_text = gettext_lazy("No hosts yet. A host registers itself with its first tick.")
     search_fields = ("name",)
     fields = (
         "name", "paused", "state", "last_tick", "first_tick_at", "retired_at", "tick", "running",

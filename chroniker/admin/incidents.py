@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from chroniker.alerting.notified import summarize
+from chroniker.enums import IncidentEnd
 from chroniker.models import Incident
 
 from . import formats
 from .actions import acknowledge_incidents
 from .base import ReadOnlyAdmin
 from .filters import IncidentStateFilter
-
-SEVERITY_BADGES = {"critical": "failed", "warning": "missed", "info": "idle"}
-"""Severity: the run status whose badge has the same colour."""
+from .incident_page import IncidentViews, incident_context
 
 
 @admin.register(Incident)
@@ -26,19 +27,42 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
     """What is or was wrong."""
 
     list_display = (
-        "title", "severity_badge", "state", "opened", "resolved", "occurrences", "notified",
+        "title", "severity_badge", "team", "state", "opened", "resolved", "occurrences",
     )  # fmt: skip
-    list_filter = (IncidentStateFilter, "kind", "severity", "opened_at")
-    search_fields = ("job__name", "summary")
+    list_filter = (IncidentStateFilter, "kind", "severity", "team", "opened_at")
+    search_fields = ("job__name", "job_name", "summary")
     show_full_result_count = False
+    empty_text = gettext_lazy(
+        "No incidents yet. One opens when a job fails or does not start in time."
+    )
     list_select_related = ("job", "acknowledged_by")
     actions = ("acknowledge",)
     fields = (
-        "job_link", "host", "kind", "severity_badge", "state", "summary", "opened", "last_seen",
+        "job_link", "host", "kind", "team", "cause", "severity_badge", "state", "summary",
+        "opened", "last_seen",
         "occurrences", "resolved", "resolution", "first_run_link", "last_run_link", "notified",
         "acknowledged_at", "acknowledged_by",
     )  # fmt: skip
     readonly_fields = fields
+    change_form_template = "chroniker/admin/incident.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add acknowledging with a note."""
+        return [*IncidentViews(self).urls(), *super().get_urls()]
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, object],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Incident | None = None,
+    ) -> HttpResponse:
+        """With what to do, what happened, and who was notified."""
+        if obj is not None:
+            context.update(incident_context(self, request, obj))
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:
         """Whether the user may stop the reminders of incidents."""
@@ -51,14 +75,21 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
         """Acknowledge the selected incidents."""
         number = acknowledge_incidents(queryset, now=utc_now(), user_id=request.user.pk)
         text = ngettext("%d incident acknowledged.", "%d incidents acknowledged.", number)
-        self.message_user(request, text % number, messages.SUCCESS if number else messages.INFO)
+        message = text % number
+        if skipped := queryset.count() - number:
+            message += " " + ngettext(
+                "%d had ended, or somebody else was first.",
+                "%d had ended, or somebody else was first.",
+                skipped,
+            ) % (skipped)
+        self.message_user(request, message, messages.SUCCESS if number else messages.INFO)
 
     @admin.display(description=gettext_lazy("incident"), ordering="job__name")
     def title(self, incident: Incident) -> str:
         """The job, the host, the kind and the summary."""
         return format_html(
             "{}<br><small>{}: {}</small>",
-            incident.job.name + (f" ({incident.host})" if incident.host else ""),
+            incident.subject,
             incident.get_kind_display(),
             incident.summary[:120],
         )
@@ -66,14 +97,15 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
     @admin.display(description=gettext_lazy("severity"), ordering="severity")
     def severity_badge(self, incident: Incident) -> str:
         """The severity as a badge."""
-        name = SEVERITY_BADGES.get(incident.severity, "idle")
-        return formats.badge(name, incident.get_severity_display())
+        return formats.severity_badge(incident.severity, incident.get_severity_display())
 
     @admin.display(description=gettext_lazy("state"), ordering="resolved_at")
     def state(self, incident: Incident) -> str:
         """Open, acknowledged or resolved."""
         if not incident.is_open:
-            return formats.badge("succeeded", _("resolved"))
+            if incident.ended_by in ("", IncidentEnd.RECOVERED):
+                return formats.badge("succeeded", _("resolved"))
+            return formats.badge("idle", _("closed"))
         if incident.acknowledged_at is not None:
             by = str(incident.acknowledged_by or "")
             return formats.badge("running", _("acknowledged")) + format_html(
@@ -83,10 +115,8 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
 
     @admin.display(description=gettext_lazy("notified"))
     def notified(self, incident: Incident) -> str:
-        """Whether notifications are sent, and if not, why."""
-        if incident.muted:
-            return _("no, muted")
-        return _("no, flapping") if incident.flapping else _("yes")
+        """Who was notified, and if nobody was, why."""
+        return summarize(incident)
 
     @admin.display(description=gettext_lazy("opened"), ordering="opened_at")
     def opened(self, incident: Incident) -> str:

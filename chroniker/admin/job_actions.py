@@ -15,6 +15,7 @@ from chroniker.models import Job
 
 from .actions import UserKey, mute_jobs, request_runs, request_stops, set_enabled, unmute_jobs
 from .job_permissions import JobPermissionAdmin
+from .site_status import load_site_status
 
 
 @admin.action(permissions=["run"], description=gettext_lazy("Run selected jobs now"))
@@ -80,10 +81,22 @@ def unmute(model_admin: JobPermissionAdmin, request: HttpRequest, queryset: Quer
 ACTIONS = (run_now, stop, enable, disable, mute_hour, mute_day, unmute)
 
 
-def run_jobs(model_admin: JobPermissionAdmin, request: HttpRequest, jobs: Iterable[Job]) -> None:
-    """Request a run of each job and show a message."""
-    number = request_runs(jobs, user_id=user_id(request))
-    if number:
+def run_jobs(
+    model_admin: JobPermissionAdmin,
+    request: HttpRequest,
+    jobs: Iterable[Job],
+    *,
+    args: str | None = None,
+) -> None:
+    """Request a run of each job and show a message. ``args``: instead of those of the jobs."""
+    number = request_runs(jobs, user_id=user_id(request), args=args)
+    if not number:
+        text = _(
+            "No new run requested: a run is already requested, or no host has ticked yet that "
+            "could run the job."
+        )
+        model_admin.message_user(request, text, messages.WARNING)
+    elif load_site_status(request).starting:
         text = ngettext(
             "%d run requested. It starts with the next tick.",
             "%d runs requested. They start with the next tick.",
@@ -91,11 +104,12 @@ def run_jobs(model_admin: JobPermissionAdmin, request: HttpRequest, jobs: Iterab
         )
         model_admin.message_user(request, text % number, messages.SUCCESS)
     else:
-        text = _(
-            "No new run requested: a run is already requested, or no host has ticked yet that "
-            "could run the job."
+        text = ngettext(
+            "%d run requested. At present no host starts jobs; the top of this page says why.",
+            "%d runs requested. At present no host starts jobs; the top of this page says why.",
+            number,
         )
-        model_admin.message_user(request, text, messages.WARNING)
+        model_admin.message_user(request, text % number, messages.WARNING)
 
 
 def stop_jobs(model_admin: JobPermissionAdmin, request: HttpRequest, jobs: Iterable[Job]) -> None:

@@ -1,63 +1,88 @@
-"""The columns of the list of jobs. They use the states that the list prefetches, no queries."""
+"""The columns of the list of jobs. They use the rows that the list prepares, no queries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 
 from django.contrib import admin
+from django.db.models import F, OuterRef, Subquery
 from django.utils.html import format_html
-from django.utils.timezone import now as utc_now
+from django.utils.safestring import SafeString
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from chroniker.models import Job, JobState
 
-from . import formats
-from .display_state import current_states, describe_job, describe_schedule, next_run_at
+from .display_state import describe_text, hashed_name
+from .job_rows import row_of
+
+
+def soonest_run() -> Subquery:
+    """What the list sorts by: the earliest next run on any host."""
+    states = JobState.objects.filter(job=OuterRef("pk"))
+    return Subquery(
+        states.order_by(F("next_run_at").asc(nulls_last=True)).values("next_run_at")[:1]
+    )
+
+
+def last_started() -> Subquery:
+    """What the list sorts by: when a run on any host last started."""
+    states = JobState.objects.filter(job=OuterRef("pk"))
+    latest = states.order_by(F("last_started_at").desc(nulls_last=True))
+    return Subquery(latest.values("last_started_at")[:1])
 
 
 @admin.display(description=gettext_lazy("job"), ordering="name")
 def title(job: Job) -> str:
-    """The name, and the command without its arguments."""
-    return format_html("{}<br><small>{}</small>", job.name, job.command or _("raw command"))
+    """The name, the command without its arguments, and the team."""
+    team = getattr(job, "team", "")
+    return format_html(
+        "{}<br><small>{}{}</small>",
+        job.name,
+        job.command or _("raw command"),
+        f" · {team}" if team else "",
+    )
 
 
 @admin.display(description=gettext_lazy("state"))
 def state(job: Job) -> str:
     """What the job is doing and its progress, or why it does not run."""
-    states = current_states(job)
-    shown = describe_job(job, states, utc_now())
-    return formats.render(
-        "state.html",
-        {
-            "badge": formats.badge(shown.name, shown.label),
-            "detail": shown.detail,
-            "progress": total_progress(states),
-            "muted": getattr(job, "is_muted", False),
-        },
+    return format_html(
+        '<div data-live-row="{0}" data-live="job-{0}-state">{1}</div>',
+        job.pk,
+        row_of(job).state_html(),
     )
 
 
-@admin.display(description=gettext_lazy("next run"), ordering="soonest")
+@admin.display(description=gettext_lazy("next run"), ordering=soonest_run())
 def next_run(job: Job) -> str:
     """The next run or retry, in the job's time zone."""
-    if not job.enabled:
-        return formats.EMPTY
-    return formats.time_html(next_run_at(current_states(job)), job.timezone)
+    return _part(job, "next", row_of(job).next_run_html())
 
 
-@admin.display(description=gettext_lazy("schedule"), ordering="schedule")
-def schedule(job: Job) -> str:
-    """The schedule as a sentence and as entered, or why it is invalid."""
-    return formats.render("schedule.html", {"description": describe_schedule(job), "job": job})
-
-
-def total_progress(states: Iterable[JobState]) -> str:
-    """The progress of all active runs together; empty if none reported progress."""
-    reported = [s for s in states if s.lease_token is not None and s.parts_done is not None]
-    if not reported:
-        return ""
-    return formats.progress(
-        sum(state.parts_done or 0 for state in reported),
-        sum(state.parts_total or 0 for state in reported),
+@admin.display(description=gettext_lazy("next run and schedule"), ordering=soonest_run())
+def next_run_and_schedule(job: Job) -> str:
+    """The next run, and the schedule as a sentence and as entered, or why it is invalid."""
+    key = hashed_name(job)
+    return format_html(
+        "{}{}", next_run(job), _schedule(job.schedule, job.timezone, key, get_language())
     )
+
+
+@lru_cache(maxsize=4096)
+def _schedule(schedule: str, timezone: str, name: str, language: str | None) -> SafeString:
+    description = describe_text(schedule, timezone, name)
+    if description.error:
+        text = format_html(
+            '<span class="chroniker-error">{} {}</span>',
+            _("Invalid schedule:"),
+            description.error,
+        )
+    else:
+        text = format_html("<small>{}</small>", description.sentence)
+    entered = format_html(" <small><code>{}</code></small>", schedule) if schedule else ""
+    return format_html("{}{}", text, entered)
+
+
+def _part(job: Job, name: str, html: SafeString | str) -> SafeString:
+    return format_html('<div data-live="job-{}-{}">{}</div>', job.pk, name, html)

@@ -18,22 +18,28 @@ from django.http import HttpRequest
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy
 
-from chroniker.commands import check_command
+from chroniker.commands import check_arguments, check_command
 from chroniker.exceptions import CommandRefused, ScheduleError
-from chroniker.models import Job
+from chroniker.models import Host, Job
 from chroniker.schedules import parse
 
 from . import formats
+from .display_state import host_never_ticked
 from .job_permissions import JobPermissionAdmin
 
 if TYPE_CHECKING:
     from django.contrib.admin.options import _FieldsetSpec
 
+    JobModelForm = ModelForm[Job]
+else:
+    JobModelForm = ModelForm
+
 TIMES_SHOWN = 5
 """Next times in a preview."""
 COMMANDS_LIST = "chroniker-commands"
 ZONES_LIST = "chroniker-zones"
-"""The ids of the lists in the page that suggest commands and time zones."""
+HOSTS_LIST = "chroniker-hosts"
+"""The ids of the lists in the page that suggest commands, time zones and hosts."""
 
 FIELDSETS: _FieldsetSpec = (
     (
@@ -41,46 +47,77 @@ FIELDSETS: _FieldsetSpec = (
         {"fields": ("name", "description", "command", "args", "raw_command")},
     ),
     (
-        gettext_lazy("Schedule and host"),
+        gettext_lazy("When and where"),
         {
             "fields": (
                 "enabled", "schedule", "timezone", "preview", "hostname",
-                ("start_deadline_seconds", "jitter_seconds"),
+                ("timeout_seconds", "expected_seconds", "minimum_seconds"),
             )
         },
     ),
     (
         gettext_lazy("Limits"),
         {
+            "classes": ("collapse",),
             "fields": (
-                ("timeout_seconds", "expected_seconds"),
                 ("kill_grace_seconds", "memory_limit_mb"),
-                ("priority", "nice"),
+                ("priority", "nice"), ("start_deadline_seconds", "jitter_seconds"),
             )
         },
     ),
     (
         gettext_lazy("Retries"),
-        {"fields": (("max_retries", "retry_delay_seconds"), "restart_interrupted")},
+        {
+            "classes": ("collapse",),
+            "fields": (("max_retries", "retry_delay_seconds"), "restart_interrupted"),
+        },
     ),
     (
         gettext_lazy("Output"),
-        {"fields": ("stderr_is_failure", ("log_stdout", "log_stderr"), "max_runs_kept")},
+        {
+            "classes": ("collapse",),
+            "fields": ("stderr_is_failure", ("log_stdout", "log_stderr"), "max_runs_kept"),
+        },
     ),
     (
         gettext_lazy("Alerts"),
         {
             "fields": (
                 "subscribers", "subscriber_groups", ("email_on_failure", "email_on_success"),
-                ("failures_before_alert", "reminder_hours"), "runbook_url",
+                ("team", "alert_severity"),
+                ("failures_before_alert", "count_attempts", "reminder_hours"),
+                ("finish_by", "success_objective"), "runbook_url",
             )
         },
     ),
 )  # fmt: skip
 
 
+class JobForm(JobModelForm):
+    """A job whose arguments its command accepts."""
+
+    def clean(self) -> dict[str, Any] | None:
+        """Let the command's own parser check the arguments."""
+        cleaned = super().clean()
+        command = self.cleaned_data.get("command")
+        if command and "args" in self.cleaned_data:
+            try:
+                check_command(command)
+            except CommandRefused:
+                return cleaned  # the model's own validation says why
+            try:
+                check_arguments(command, self.cleaned_data["args"])
+            except CommandRefused as error:
+                self.add_error("args", str(error))
+        return cleaned
+
+
 class JobFormAdmin(JobPermissionAdmin):
     """The hooks of ``ModelAdmin`` that build and save the form of a job."""
+
+    form = JobForm
+    has_page = False
+    """Whether there is a page to read beside the form, to which the list links."""
 
     def get_fieldsets(self, request: HttpRequest, obj: Job | None = None) -> _FieldsetSpec:
         """Hide the raw command from users who may not define one.
@@ -130,7 +167,11 @@ class JobFormAdmin(JobPermissionAdmin):
         attributes = {
             "schedule": {"data-preview-url": self.admin_url(self.view_name("preview"))},
             "timezone": {"list": ZONES_LIST},
-            "command": {"list": COMMANDS_LIST},
+            "command": {
+                "list": COMMANDS_LIST,
+                "data-help-url": self.admin_url(self.view_name("command_help")),
+            },
+            "hostname": {"list": HOSTS_LIST},
         }
         if db_field.name in attributes:
             kwargs["widget"] = AdminTextInputWidget(attrs=attributes[db_field.name])
@@ -143,10 +184,12 @@ class JobFormAdmin(JobPermissionAdmin):
     def save_model(
         self, request: HttpRequest, obj: Job, form: ModelForm[Job], change: bool
     ) -> None:
-        """Show the schedule's warnings after saving."""
+        """Show the warnings about the schedule and the host after saving."""
         super().save_model(request, obj, form, change)
-        for warning in obj.parsed_schedule().warnings():
+        for warning in obj.parsed_schedule().warnings_at(utc_now()):
             self.message_user(request, warning, messages.WARNING)
+        if obj.hostname and not obj.every_host and obj.hostname not in host_names():
+            self.message_user(request, host_never_ticked(obj.hostname), messages.WARNING)
 
     @admin.display(description=gettext_lazy("preview"))
     def preview(self, job: Job) -> str:
@@ -173,8 +216,14 @@ def preview_schedule(schedule: str, zone: str, name: str) -> dict[str, object]:
         "explain": parsed.explain(),
         "times": [formats.time_text(time, zone) for time in times],
         "ends": len(times) < TIMES_SHOWN and parsed.kind != "manual",
-        "warnings": parsed.warnings(),
+        "warnings": parsed.warnings_at(utc_now()),
     }
+
+
+def host_names() -> list[str]:
+    """The hosts that have ticked and are not retired."""
+    ticked = Host.objects.active().filter(last_tick_at__isnull=False)
+    return list(ticked.values_list("name", flat=True))
 
 
 def allowed_commands() -> list[str]:

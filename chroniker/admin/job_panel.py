@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from chroniker.models import Job, JobState, Run
 
 from . import formats
 from .display_state import describe_job, next_run_at
-from .job_columns import total_progress
+from .estimates import estimated_end
+from .job_rows import total_progress
+from .site_status import SiteStatus
 
 RUNS_SHOWN = 10
 
 
-def state_rows(job: Job, states: Sequence[JobState], now: datetime) -> list[dict[str, object]]:
+def state_rows(
+    job: Job, states: Sequence[JobState], now: datetime, site: SiteStatus | None = None
+) -> list[dict[str, object]]:
     """The states as the template shows them."""
-    return [_state_row(job, state, now) for state in states]
+    return [_state_row(job, state, now, site) for state in states]
 
 
-def run_rows(job: Job) -> list[dict[str, object]]:
-    """The last runs as the template shows them, the newest first."""
-    runs = Run.objects.filter(job=job).order_by("-id").defer("error")[:RUNS_SHOWN]
+def last_runs(job: Job) -> list[Run]:
+    """The last runs, the newest first."""
+    return list(Run.objects.filter(job=job).order_by("-id").defer("error")[:RUNS_SHOWN])
+
+
+def run_rows(runs: Iterable[Run]) -> list[dict[str, object]]:
+    """Runs as the template shows them."""
     return [
         {
             "run": run,
@@ -33,13 +41,17 @@ def run_rows(job: Job) -> list[dict[str, object]]:
     ]
 
 
-def _state_row(job: Job, state: JobState, now: datetime) -> dict[str, object]:
-    shown = describe_job(job, [state], now)
+def _state_row(
+    job: Job, state: JobState, now: datetime, site: SiteStatus | None
+) -> dict[str, object]:
+    shown = describe_job(job, [state], now, site)
+    end = estimated_end(job, state)
     return {
         "state": state,
         "badge": formats.badge(shown.name, shown.label),
         "detail": shown.detail,
         "progress": total_progress([state]) or formats.EMPTY,
+        "end": formats.relative_time(end) if end else "",
         "next": formats.time_html(next_run_at([state]) if job.enabled else None, job.timezone),
         "last_status": formats.run_status(state.last_status),
         "last_ended": formats.time_html(state.last_ended_at, job.timezone),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
@@ -20,17 +21,70 @@ from .base import BaseAdmin
 from .filters import WindowStateFilter
 
 if TYPE_CHECKING:
+    WindowModelForm = ModelForm[Maintenance]
     JobTabularInline = admin.TabularInline[MaintenanceJob, Maintenance]
     JobFormSet = BaseInlineFormSet[MaintenanceJob, Maintenance, ModelForm[MaintenanceJob]]
 else:
+    WindowModelForm = ModelForm
     JobTabularInline = admin.TabularInline
     JobFormSet = BaseInlineFormSet
 
 _MAX_NAMES = 5
 
 
+class WindowForm(WindowModelForm):
+    """A window, and the confirmation that it covers all jobs."""
+
+    chooses_jobs: ClassVar[bool] = True
+    """Whether the page has rows for jobs."""
+
+    all_jobs = forms.BooleanField(
+        label=gettext_lazy("all jobs"),
+        required=False,
+        help_text=gettext_lazy(
+            "Confirm that the window covers every job: no alert of any job is sent while it is "
+            "active. Not needed if jobs are listed below."
+        ),
+    )
+
+    class Meta:
+        model = Maintenance
+        fields = ("reason", "starts_at", "ends_at", "recurrence", "timezone", "pause")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "all_jobs" in self.fields and self.instance.pk is not None:
+            self.fields["all_jobs"].initial = not self.instance.entries.exists()
+
+    def clean(self) -> dict[str, Any] | None:
+        """Require the confirmation if no jobs can be chosen."""
+        cleaned = super().clean()
+        if not self.chooses_jobs and not self.cleaned_data.get("all_jobs"):
+            self.add_error("all_jobs", unconfirmed())
+        return cleaned
+
+
+def unconfirmed() -> str:
+    """What is wrong with a window without jobs."""
+    return _(
+        "The window lists no jobs, so it would mute all of them. Choose jobs, or confirm with "
+        "“all jobs”."
+    )
+
+
 class WindowJobFormSet(JobFormSet):
     """The jobs of a window. A new row without a job is an error."""
+
+    def clean(self) -> None:
+        """Require jobs, or the confirmation that the window covers all jobs."""
+        super().clean()
+        kept = [
+            form
+            for form in self.forms
+            if form not in self.deleted_forms and (form.instance.pk or form.has_changed())
+        ]
+        if not kept and not self.data.get("all_jobs"):
+            raise forms.ValidationError(unconfirmed())
 
     def add_fields(self, form: ModelForm[MaintenanceJob], index: int | None) -> None:
         """Require a job in new rows. A stored row has none if its job has been deleted."""
@@ -57,12 +111,31 @@ class MaintenanceAdmin(BaseAdmin[Maintenance]):
     list_filter = (WindowStateFilter, "pause")
     search_fields = ("reason", "jobs__name")
     list_select_related = ("created_by",)
+    empty_text = gettext_lazy(
+        "No maintenance windows yet. A window mutes the alerts of its jobs, or keeps them from "
+        "starting."
+    )
     inlines = (WindowJobInline,)
-    fields = ("reason", ("starts_at", "ends_at"), "pause")
+    form = WindowForm
+    fields = (
+        "reason", ("starts_at", "ends_at"), ("recurrence", "timezone"), "pause", "all_jobs",
+    )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Maintenance]:
         """With the jobs, in one more query."""
         return super().get_queryset(request).prefetch_related("entries__job")
+
+    def get_form(
+        self,
+        request: HttpRequest,
+        obj: Maintenance | None = None,
+        change: bool = False,
+        **kwargs: object,
+    ) -> type[ModelForm[Maintenance]]:
+        """A form that knows whether the page has rows for jobs."""
+        form = super().get_form(request, obj, change, **kwargs)
+        form.chooses_jobs = bool(self.get_inline_instances(request, obj))  # type: ignore[attr-defined]
+        return form
 
     def save_model(
         self, request: HttpRequest, obj: Maintenance, form: object, change: object
@@ -92,7 +165,8 @@ class MaintenanceAdmin(BaseAdmin[Maintenance]):
     @admin.display(description=gettext_lazy("reason"), ordering="reason")
     def title(self, window: Maintenance) -> str:
         """The reason."""
-        return window.reason or _("no reason given")
+        title = window.reason or _("no reason given")
+        return f"{title} ({window.recurrence})" if window.recurrence else title
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, window: Maintenance) -> str:

@@ -28,6 +28,10 @@ class NotificationAdmin(ReadOnlyAdmin[Notification]):
     list_filter = (DeliveryFilter, "event", "created_at")
     search_fields = ("job__name", "recipient", "last_error")
     show_full_result_count = False
+    empty_text = gettext_lazy(
+        "No notifications yet. They are written for the subscribers of a job when an incident "
+        "opens."
+    )
     list_select_related = ("job",)
     actions = ("retry_now",)
     fields = (

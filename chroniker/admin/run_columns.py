@@ -26,8 +26,27 @@ def number(run: Run) -> str:
 
 @admin.display(description=gettext_lazy("job"), ordering="job__name")
 def job_name(run: Run) -> str:
-    """The job's name as plain text: the list links to the run."""
-    return run.job.name
+    """The job's name as plain text, because the list links to the run, and the host."""
+    return format_html("{}<br><small>{}</small>", run.job.name, run.ran_on or run.host)
+
+
+@admin.display(description=gettext_lazy("status"), ordering="status")
+def status_and_exit(run: Run) -> str:
+    """The status, and how the process ended unless it was with exit code 0."""
+    if not run.signal and not run.exit_code:
+        return status(run)
+    ending = exit_status(run)
+    if not run.signal:
+        ending = _("exit code %(code)s") % {"code": ending}
+    return format_html("{}<br><small>{}</small>", status(run), ending)
+
+
+@admin.display(description=gettext_lazy("started"), ordering="started_at")
+def started_by(run: Run) -> str:
+    """When the run started and what started it; of a missed run, its slot."""
+    if run.started_at is None:
+        return format_html("<small>{} {}</small>", _("scheduled for"), scheduled(run))
+    return format_html("{}<br><small>{}</small>", started(run), run.get_trigger_display())
 
 
 @admin.display(description=gettext_lazy("status"), ordering="status")

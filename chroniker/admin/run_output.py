@@ -6,16 +6,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from django.db.models import F, Max, QuerySet
+from django.db.models import F, Max, QuerySet, Sum, Value
+from django.db.models.functions import Length, Replace
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from chroniker.enums import Stream
 from chroniker.models import OutputChunk, Run
 
+from .ansi import AnsiStyle, render_line
 from .formats import dropped_output
 
 MAX_SHOWN = 200_000
 """The maximum output on a page or in one response: bytes of the streams, and characters."""
 _MAX_CHUNKS = 2000
+_MAX_COUNTED = 5_000_000
+"""Bytes in which the database counts lines for a page."""
+_LAST_CHUNKS, _LAST_CHARACTERS = 8, 20_000
+"""What is read for the last lines of a stream."""
 _BATCH = 50
 """Chunks fetched at a time for a download, so that its memory use does not depend on the output."""
 
@@ -27,10 +35,31 @@ class Segment:
     stream: str
     text: str
     gap: str = ""
+    line: int = 1
+    """The number of its first line in the stored output."""
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, str | int]:
         """As the live tail receives it."""
-        return {"stream": self.stream, "text": self.text, "gap": self.gap}
+        return {
+            "stream": self.stream,
+            "text": self.text,
+            "gap": self.gap,
+            "line": self.line,
+            "html": self.lines_html(),
+        }
+
+    def lines_html(self) -> SafeString:
+        """The lines as items of a list, with terminal colours."""
+        style = AnsiStyle()
+        lines = self.text.replace("\r\n", "\n").split("\n")
+        if not lines[-1]:
+            lines.pop()
+        return format_html_join("", "<li>{}</li>", ((render_line(line, style),) for line in lines))
+
+    def html(self) -> SafeString:
+        """The whole list of lines, numbered."""
+        items = self.lines_html()
+        return format_html('<ol class="chroniker-lines" start="{}">{}</ol>', self.line, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +75,12 @@ class OutputPart:
     """Whether there is stored output after it."""
     ends: Mapping[str, int] = field(default_factory=dict)
     """The position in each stream at which it ends, bytes."""
+    first_id: int = 0
+    """The key of its first chunk; 0 if there is none."""
+    newlines: int = 0
+    """How many line ends there are in the stored output up to its end."""
+    numbered: bool = True
+    """Whether the numbers of its lines count all stored output, and not only what is shown."""
 
     @property
     def cursor(self) -> str:
@@ -54,7 +89,7 @@ class OutputPart:
         It includes the position in each stream. Newer chunks may replace chunks that were already
         shown; with the positions, those are not reported as missing.
         """
-        return urlencode({"after": self.last_id, **self.ends})
+        return urlencode({"after": self.last_id, "line": self.newlines, **self.ends})
 
 
 class _Gaps:
@@ -88,54 +123,103 @@ class _Gaps:
         ]
 
 
-def read_tail(run: Run, limit: int = MAX_SHOWN) -> OutputPart:
-    """Read the end of the output."""
+def read_tail(
+    run: Run, limit: int = MAX_SHOWN, before: int | None = None, stored: int | None = None
+) -> OutputPart:
+    """Read the end of the output, or with ``before`` what precedes that chunk.
+
+    ``stored``: how many bytes are stored all in all, if known.
+    """
     first, taken = None, 0
-    newest = _chunks(run).order_by("-id").values_list("id", "size")
-    rows = list(newest[: _MAX_CHUNKS + 1])
+    wanted = _chunks(run) if before is None else _chunks(run).filter(id__lt=before)
+    rows = list(wanted.order_by("-id").values_list("id", "size")[: _MAX_CHUNKS + 1])
     for pk, size in rows[:_MAX_CHUNKS]:
         if first is not None and taken + size > limit:
             break
         first, taken = pk, taken + size
     if first is None:
-        return OutputPart(_Gaps({}).after(run), 0)
+        return OutputPart(_Gaps({}).after(run) if before is None else [], 0)
     # Limited to the keys read above: the live tail reads what is written in the meantime.
     chunks = list(_chunks(run).filter(id__gte=first, id__lte=rows[0][0]).order_by("id"))
-    gaps = _Gaps(_ends_before(run, first))
-    segments = _segments(chunks, gaps) + gaps.after(run)
+    earlier = rows[-1][0] < first
+    if stored is None:
+        stored = sum(stored_bytes(run).values())
+    missing = _read_before(run, first, stored) if earlier else _Before({}, 0)
+    gaps, newlines = _Gaps(missing.ends), missing.newlines
+    segments = _segments(chunks, gaps, newlines or 0)
+    ended = newlines if newlines is None else newlines + _newlines(segments)
+    if before is None:
+        segments += gaps.after(run)
     shortened = _shorten(segments, limit)
-    earlier = rows[-1][0] < first or shortened is not segments
-    return OutputPart(shortened, rows[0][0], earlier=earlier, ends=gaps.ends)
+    return OutputPart(
+        shortened,
+        rows[0][0],
+        earlier=earlier or shortened is not segments,
+        more=before is not None,
+        ends=gaps.ends,
+        first_id=first,
+        newlines=ended or 0,
+        numbered=newlines is not None,
+    )
 
 
 def read_after(
-    run: Run, after: int, ends: Mapping[str, int] | None = None, limit: int = MAX_SHOWN
+    run: Run,
+    after: int,
+    ends: Mapping[str, int] | None = None,
+    limit: int = MAX_SHOWN,
+    newlines: int | None = None,
+    stored: int | None = None,
 ) -> OutputPart:
     """Read what follows the chunk ``after``, at most about ``limit`` bytes.
 
-    ``ends`` is the position in each stream that was shown before, bytes.
+    ``ends`` is the position in each stream that was shown before, bytes, and ``newlines`` the
+    number of line ends. They are computed if they are not given.
     """
     sizes = _chunks(run).filter(id__gt=after).order_by("id").values_list("id", "size")
-    last, taken, more = after, 0, False
+    first, last, taken, more = 0, after, 0, False
     for number, (pk, size) in enumerate(sizes[: _MAX_CHUNKS + 1]):
         if number == _MAX_CHUNKS or (taken and taken + size > limit):
             more = True
             break
-        last, taken = pk, taken + size
+        first, last, taken = first or pk, pk, taken + size
     if last == after and run.ended_at is None:
-        return OutputPart([], after, ends=ends or {})
+        return OutputPart([], after, ends=ends or {}, newlines=newlines or 0)
     chunks = _chunks(run).filter(id__gt=after, id__lte=last).order_by("id")
-    gaps = _Gaps(ends or _ends_before(run, after + 1))
-    segments = _segments(chunks, gaps)
+    if ends is None or newlines is None:
+        if stored is None:
+            stored = sum(stored_bytes(run).values())
+        missing = _read_before(run, after + 1, stored)
+        ends = missing.ends if ends is None else ends
+        newlines = missing.newlines if newlines is None else newlines
+    gaps = _Gaps(ends)
+    segments = _segments(chunks, gaps, newlines or 0)
+    ended = (newlines or 0) + _newlines(segments)
     if not more:
         segments += gaps.after(run)
-    return OutputPart(segments, last, more=more, ends=gaps.ends)
+    return OutputPart(
+        segments, last, earlier=after > 0, more=more, ends=gaps.ends, first_id=first,
+        newlines=ended, numbered=newlines is not None,
+    )  # fmt: skip
+
+
+def stored_bytes(run: Run) -> dict[str, int]:
+    """How many bytes of each stream are stored."""
+    sums = _chunks(run).order_by().values_list("stream").annotate(size=Sum("size"))
+    return dict(sums)
+
+
+def last_lines(run: Run, stream: str, lines: int = 20) -> str:
+    """The last lines of a stream."""
+    newest = _chunks(run).filter(stream=stream).order_by("-id").values_list("text", flat=True)
+    text = "".join(reversed(newest[:_LAST_CHUNKS]))[-_LAST_CHARACTERS:]
+    return "\n".join(text.rstrip("\n").split("\n")[-lines:])
 
 
 def iter_text(run: Run, stream: str = "") -> Iterator[str]:
     """All stored text of one stream or of all. Holds only a few chunks in memory."""
     gaps, last_stream, at_line_start = _Gaps({}), "", True
-    for chunk in _all_chunks(run, stream):
+    for chunk in iter_chunks(run, stream):
         gap = gaps.before(chunk)
         if not at_line_start and (gap or chunk.stream != last_stream):
             yield "\n"
@@ -150,11 +234,8 @@ def iter_text(run: Run, stream: str = "") -> Iterator[str]:
             at_line_start = True
 
 
-def _chunks(run: Run) -> QuerySet[OutputChunk]:
-    return OutputChunk.objects.filter(run=run)
-
-
-def _all_chunks(run: Run, stream: str) -> Iterator[OutputChunk]:
+def iter_chunks(run: Run, stream: str = "") -> Iterator[OutputChunk]:
+    """All stored chunks, of which only a few are in memory."""
     query = _chunks(run).order_by("id")
     if stream:
         query = query.filter(stream=stream)
@@ -164,28 +245,56 @@ def _all_chunks(run: Run, stream: str) -> Iterator[OutputChunk]:
         last = batch[-1].pk
 
 
-def _ends_before(run: Run, pk: int) -> dict[str, int]:
-    """The position in each stream before the chunk ``pk``, bytes."""
-    ends = (
+def _chunks(run: Run) -> QuerySet[OutputChunk]:
+    return OutputChunk.objects.filter(run=run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What is stored before a chunk."""
+
+    ends: dict[str, int]
+    """The position in each stream, bytes."""
+    newlines: int | None
+    """The number of line ends; None if counting them would take too long."""
+
+
+def _read_before(run: Run, pk: int, stored: int) -> _Before:
+    """``stored``: bytes that are stored of the run, all in all."""
+    counts = stored <= _MAX_COUNTED
+    without = Replace("text", Value("\n"), Value(""))
+    lines = Sum(Length("text") - Length(without)) if counts else Value(0)
+    rows = (
         _chunks(run)
         .filter(id__lt=pk)
         .order_by()
         .values_list("stream")
-        .annotate(end=Max(F("offset") + F("size")))
+        .annotate(end=Max(F("offset") + F("size")), lines=lines)
     )
-    return dict(ends)
+    ends, newlines = {}, 0
+    for stream, end, number in rows:
+        ends[stream] = end
+        newlines += int(number or 0)
+    return _Before(ends, newlines if counts else None)
 
 
-def _segments(chunks: Iterable[OutputChunk], gaps: _Gaps) -> list[Segment]:
+def _newlines(segments: Iterable[Segment]) -> int:
+    return sum(segment.text.count("\n") for segment in segments)
+
+
+def _segments(chunks: Iterable[OutputChunk], gaps: _Gaps, newlines: int = 0) -> list[Segment]:
+    """``newlines``: how many line ends there are before the first chunk."""
     segments: list[Segment] = []
     texts: list[str] = []
     for chunk in chunks:
         gap = gaps.before(chunk)
+        line = newlines + 1
+        newlines += chunk.text.count("\n")
         if texts and not gap and segments[-1].stream == chunk.stream:
             texts.append(chunk.text)
             continue
         _close(segments, texts)
-        segments.append(Segment(chunk.stream, "", gap))
+        segments.append(Segment(chunk.stream, "", gap, line))
         texts = [chunk.text]
     _close(segments, texts)
     return segments
@@ -194,7 +303,7 @@ def _segments(chunks: Iterable[OutputChunk], gaps: _Gaps) -> list[Segment]:
 def _close(segments: list[Segment], texts: list[str]) -> None:
     if texts:
         last = segments[-1]
-        segments[-1] = Segment(last.stream, "".join(texts), last.gap)
+        segments[-1] = Segment(last.stream, "".join(texts), last.gap, last.line)
 
 
 def _shorten(segments: list[Segment], limit: int) -> list[Segment]:
@@ -204,7 +313,9 @@ def _shorten(segments: list[Segment], limit: int) -> list[Segment]:
     for segment in reversed(segments):
         if len(segment.text) > left:
             if left:
-                kept.append(Segment(segment.stream, segment.text[-left:]))
+                cut = len(segment.text) - left
+                line = segment.line + segment.text.count("\n", 0, cut)
+                kept.append(Segment(segment.stream, segment.text[cut:], line=line))
             return kept[::-1]
         kept.append(segment)
         left -= len(segment.text)

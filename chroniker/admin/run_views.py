@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -24,19 +24,20 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from chroniker.enums import RunStatus, Stream
-from chroniker.models import Run
 
 from . import formats, run_output
 from .actions import request_stop_of_run
-from .base import BaseAdmin
+from .live import live_response
+
+if TYPE_CHECKING:
+    from .runs import RunAdmin
 
 
 @dataclass(frozen=True, slots=True)
 class RunViews:
     """The views of one admin of runs."""
 
-    model_admin: BaseAdmin[Run]
-    may_stop: Callable[[HttpRequest], bool]
+    model_admin: RunAdmin
 
     def urls(self) -> list[URLPattern]:
         """The URL patterns of the views."""
@@ -45,6 +46,7 @@ class RunViews:
         return [
             path("<int:pk>/stop/", wrap(require_POST(self.stop)), name=name("stop")),
             path("<int:pk>/tail/", wrap(require_safe(self.tail)), name=name("tail")),
+            path("<int:pk>/live/", wrap(require_safe(self.live)), name=name("live")),
             path("<int:pk>/output.txt", wrap(require_safe(self.output)), name=name("output")),
         ]
 
@@ -52,7 +54,7 @@ class RunViews:
         """Request a stop of the run."""
         admin = self.model_admin
         run = admin.get_visible(request, pk)
-        if not self.may_stop(request):
+        if not admin.has_stop_permission(request):
             raise PermissionDenied
         assert request.user.pk is not None
         if request_stop_of_run(run, user_id=request.user.pk):
@@ -64,16 +66,22 @@ class RunViews:
 
     def tail(self, request: HttpRequest, pk: int) -> HttpResponse:
         """JSON: the output after the chunk ``after``, and the status of the run."""
-        given = {key: request.GET[key] for key in ("after", *Stream.values) if key in request.GET}
+        admin = self.model_admin
+        if not admin.has_output_permission(request):
+            raise PermissionDenied
+        keys = ("after", "line", *Stream.values)
+        given = {key: request.GET[key] for key in keys if key in request.GET}
         if not all(v.isascii() and v.isdigit() and len(v) < 19 for v in given.values()):
             return HttpResponseBadRequest("Not a number.", content_type="text/plain")
         after = int(given.pop("after", "0"))
-        ends = {stream: int(end) for stream, end in given.items()}
+        line = given.pop("line", "")
+        ends = {stream: int(end) for stream, end in given.items()} or None
         # Read the run before its output: once it has ended, no more output is written.
-        run = self.model_admin.get_visible(request, pk)
-        part = run_output.read_after(run, after, ends)
+        run = admin.get_visible(request, pk)
+        part = run_output.read_after(run, after, ends, newlines=int(line) if line else None)
         return JsonResponse(
             {
+                "fragments": _fragments(admin.changing_context(request, run)),
                 "segments": [segment.as_json() for segment in part.segments],
                 "last": part.last_id,
                 "next": part.cursor,
@@ -81,8 +89,19 @@ class RunViews:
                 "running": run.status == RunStatus.RUNNING,
                 "status": run.status,
                 "label": str(RunStatus(run.status).label) if run.status in RunStatus.values else "",
-                "progress": formats.percent(run.parts_done, run.parts_total),
             }
+        )
+
+    def live(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """JSON: what changes beside the output, for a page that does not show its end."""
+        admin = self.model_admin
+        run = admin.get_visible(request, pk)
+        running = run.status == RunStatus.RUNNING
+        return live_response(
+            request,
+            _fragments(admin.changing_context(request, run)),
+            active=running,
+            flags={"running": running},
         )
 
     def output(self, request: HttpRequest, pk: int) -> HttpResponseBase:
@@ -90,6 +109,8 @@ class RunViews:
         stream = request.GET.get("stream", "")
         if stream and stream not in Stream.values:
             raise Http404
+        if not self.model_admin.has_output_permission(request):
+            raise PermissionDenied
         run = self.model_admin.get_visible(request, pk)
         texts = run_output.iter_text(run, stream)
         response = StreamingHttpResponse(
@@ -100,3 +121,10 @@ class RunViews:
         response["Content-Disposition"] = content_disposition_header(True, "-".join(parts) + ".txt")
         response["X-Content-Type-Options"] = "nosniff"
         return response
+
+
+def _fragments(context: dict[str, object]) -> dict[str, str]:
+    return {
+        "problem": formats.render("run_problem.html", context),
+        "facts": formats.render("run_facts.html", context),
+    }

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
+from django.utils.timezone import now as utc_now
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from chroniker.enums import RunStatus, Stream
 from chroniker.models import Run
 
 from . import run_columns as columns
-from . import run_output
+from . import run_output, run_page, run_search
 from .base import BaseAdmin
 from .deletion import DeletionSummary, summarize_deletion
 from .filters import RanOnFilter
 from .run_views import RunViews
-
-if TYPE_CHECKING:
-    from django.contrib.admin.options import _FieldsetSpec
-
-_FIELDS = (
-    "job_link", columns.status, "trigger", "attempt", columns.missed, columns.error,
-    columns.scheduled, columns.started, columns.ended, columns.duration, columns.ran_on,
-    columns.placement, columns.process_id, columns.exit_status, columns.cpu_time,
-    columns.peak_memory, columns.progress, columns.stdout, columns.stderr, columns.log,
-)  # fmt: skip
 
 
 @admin.register(Run)
@@ -37,8 +29,8 @@ class RunAdmin(BaseAdmin[Run]):
     """Only the scheduler writes runs."""
 
     list_display = (
-        columns.number, columns.job_name, columns.status, "trigger", columns.scheduled,
-        columns.started, columns.duration, columns.exit_status, columns.ran_on,
+        columns.number, columns.job_name, columns.status_and_exit, columns.started_by,
+        columns.duration,
     )  # fmt: skip
     list_display_links = (columns.number, columns.job_name)
     # No date hierarchy: it needs time zone tables, which few MariaDB servers have loaded.
@@ -46,6 +38,9 @@ class RunAdmin(BaseAdmin[Run]):
     search_fields = ("job__name", "error")
     search_help_text = gettext_lazy("Searches the job's name and the error.")
     show_full_result_count = False
+    empty_text = gettext_lazy(
+        "No runs yet. They appear here when a job is due, or after “Run now” on its page."
+    )
     list_per_page = 50
     change_form_template = "chroniker/admin/run.html"
 
@@ -74,41 +69,6 @@ class RunAdmin(BaseAdmin[Run]):
         """With the jobs, whose names and time zones are shown."""
         return super().get_queryset(request).select_related("job")
 
-    def get_fieldsets(self, request: HttpRequest, obj: Run | None = None) -> _FieldsetSpec:
-        """Show why the run was missed or failed only if it was."""
-        reasons = []
-        if obj is not None and obj.status == RunStatus.MISSED:
-            reasons.append(columns.missed)
-        if obj is not None and obj.error:
-            reasons.append(columns.error)
-        fieldsets = (
-            (None, {"fields": ("job_link", (columns.status, "trigger", "attempt"), *reasons)}),
-            (
-                gettext_lazy("Times and host"),
-                {
-                    "fields": (
-                        (columns.scheduled, columns.started, columns.ended, columns.duration),
-                        (columns.ran_on, columns.placement, columns.process_id),
-                    )
-                },
-            ),
-            (
-                gettext_lazy("Resources and output"),
-                {
-                    "fields": (
-                        (columns.exit_status, columns.cpu_time, columns.peak_memory),
-                        (columns.progress, columns.stdout, columns.stderr, columns.log),
-                    )
-                },
-            ),
-        )
-        # Django accepts functions as read-only fields; its type stubs do not.
-        return cast("_FieldsetSpec", fieldsets)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Run | None = None) -> tuple[str, ...]:
-        """All fields."""
-        return cast("tuple[str, ...]", _FIELDS)
-
     def get_deleted_objects(
         self, objs: Sequence[Run] | QuerySet[Run], request: HttpRequest
     ) -> DeletionSummary:
@@ -118,7 +78,7 @@ class RunAdmin(BaseAdmin[Run]):
 
     def get_urls(self) -> list[URLPattern]:
         """Add stop, live tail and download."""
-        return [*RunViews(self, self.has_stop_permission).urls(), *super().get_urls()]
+        return [*RunViews(self).urls(), *super().get_urls()]
 
     def render_change_form(
         self,
@@ -129,25 +89,75 @@ class RunAdmin(BaseAdmin[Run]):
         form_url: str = "",
         obj: Run | None = None,
     ) -> HttpResponse:
-        """With the end of the output."""
+        """A page to read instead of a form."""
         assert obj is not None
+        may_view_output = self.has_output_permission(request)
         running = obj.status == RunStatus.RUNNING
-        output = run_output.read_tail(obj)
-        tail_url = self.admin_url(self.view_name("tail"), obj.pk)
         context.update(
-            subtitle=f"{obj.job.name}, {obj.pk}",
-            output=output,
-            tail_url=f"{tail_url}?{output.cursor}",
-            shown_kb=run_output.MAX_SHOWN // 1000,
-            streams=Stream.values,
+            self.changing_context(request, obj),
+            subtitle="",
+            title=_("Run %(number)d of %(job)s") % {"number": obj.pk, "job": obj.job.name},
+            run=obj,
             running=running,
+            neighbours=run_page.find_neighbours(obj),
+            may_view_output=may_view_output,
             may_stop=running and self.has_stop_permission(request),
-            stop_url=self.admin_url(self.view_name("stop"), obj.pk),
-            output_url=self.admin_url(self.view_name("output"), obj.pk),
-        )
+            may_delete=self.has_delete_permission(request, obj),
+            **{f"{view}_url": self.admin_url(self.view_name(view), obj.pk)
+               for view in ("stop", "output", "delete", "change")},
+        )  # fmt: skip
+        if may_view_output:
+            stored = sum(cast("dict[str, int]", context["stored"]).values())
+            context.update(self._output_context(request, obj, stored))
+        if running and not context.get("follows"):
+            context["live_url"] = self.admin_url(self.view_name("live"), obj.pk)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
-    @admin.display(description=gettext_lazy("job"))
-    def job_link(self, run: Run) -> str:
-        """A link to the job."""
-        return self.link("chroniker_job_change", run.job)
+    def changing_context(self, request: HttpRequest, run: Run) -> dict[str, object]:
+        """What the live tail updates beside the output."""
+        may_view_output = self.has_output_permission(request)
+        job_link = self.link("chroniker_job_page" if self.may_view_jobs(request) else "", run.job)
+        context = run_page.problem_context(run, may_view_output=may_view_output)
+        context.update(
+            headline=run_page.headline(run),
+            facts=run_page.facts(run, job_link=job_link, now=utc_now()),
+        )
+        if may_view_output:
+            context["stored"] = stored = run_output.stored_bytes(run)
+            context["kept"] = run_page.kept_sentences(run, stored)
+        return context
+
+    def may_view_jobs(self, request: HttpRequest) -> bool:
+        """Whether the user may see the page of the run's job."""
+        return request.user.has_perm("chroniker.view_job") or request.user.has_perm(
+            "chroniker.change_job"
+        )
+
+    def has_output_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may read what runs have written."""
+        return request.user.has_perm("chroniker.view_output")
+
+    def _output_context(self, request: HttpRequest, run: Run, stored: int) -> dict[str, object]:
+        search = request.GET.get("q", "").strip()[:200]
+        after, before = (_chunk_key(request.GET.get(name, "")) for name in ("after", "before"))
+        if after is not None:
+            output = run_output.read_after(run, after, stored=stored)
+        else:
+            output = run_output.read_tail(run, before=before, stored=stored)
+        follows = run.status == RunStatus.RUNNING and not output.more
+        tail_url = self.admin_url(self.view_name("tail"), run.pk)
+        return {
+            "output": output,
+            "open_line": bool(output.segments) and not output.segments[-1].text.endswith("\n"),
+            "follows": follows,
+            "tail_url": f"{tail_url}?{output.cursor}",
+            "streams": Stream.values,
+            "search": search,
+            "found": run_search.search_output(run_output.iter_chunks(run), search)
+            if search
+            else None,
+        }
+
+
+def _chunk_key(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

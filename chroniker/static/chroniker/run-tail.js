@@ -15,12 +15,15 @@
     const base = output.dataset.tailUrl.split("?")[0];
     let cursor = output.dataset.tailUrl.split("?")[1];
     let pause = PAUSE_MS;
+    let lineIsOpen = Boolean(output.dataset.open);
+    let waiting = false;
+    const fragments = {};
     let characters = output.textContent.length;
 
-    function lastPre(stream) {
+    function lastList(stream) {
         const segment = output.lastElementChild;
         return segment && segment.classList.contains("chroniker-stream-" + stream)
-            ? segment.querySelector("pre")
+            ? segment.querySelector("ol")
             : null;
     }
 
@@ -35,20 +38,28 @@
             return;
         }
         characters += segment.text.length;
-        const open = segment.gap ? null : lastPre(segment.stream);
-        if (open) {
-            open.append(segment.text);
-            return;
+        const lines = document.createElement("ol");
+        lines.className = "chroniker-lines";
+        lines.start = segment.line;
+        lines.innerHTML = segment.html;
+        const last = segment.gap ? null : lastList(segment.stream);
+        if (last) {
+            // The end of a line whose beginning is already shown.
+            if (lineIsOpen && lines.firstElementChild && last.lastElementChild) {
+                last.lastElementChild.append(...lines.firstElementChild.childNodes);
+                lines.firstElementChild.remove();
+            }
+            last.append(...lines.children);
+        } else {
+            const box = document.createElement("div");
+            const name = document.createElement("span");
+            box.className = "chroniker-segment chroniker-stream-" + segment.stream;
+            name.className = "chroniker-stream";
+            name.textContent = segment.stream;
+            box.append(name, lines);
+            output.append(box);
         }
-        const box = document.createElement("div");
-        const name = document.createElement("span");
-        const pre = document.createElement("pre");
-        box.className = "chroniker-segment chroniker-stream-" + segment.stream;
-        name.className = "chroniker-stream";
-        name.textContent = segment.stream;
-        pre.textContent = segment.text;
-        box.append(name, pre);
-        output.append(box);
+        lineIsOpen = !segment.text.endsWith("\n");
     }
 
     function shorten() {
@@ -59,10 +70,11 @@
             characters -= output.firstElementChild.textContent.length;
             output.firstElementChild.remove();
         }
-        const pre = characters > MAX_CHARACTERS && output.querySelector("pre");
-        if (pre) {
-            pre.textContent = pre.textContent.slice(-MAX_CHARACTERS / 2);
-            characters = pre.textContent.length;
+        const list = characters > MAX_CHARACTERS && output.querySelector("ol");
+        while (list && characters > MAX_CHARACTERS / 2 && list.children.length > 1) {
+            characters -= list.firstElementChild.textContent.length + 1;
+            list.firstElementChild.remove();
+            list.start += 1;
         }
     }
 
@@ -76,6 +88,13 @@
         }
         part.segments.forEach(add);
         shorten();
+        for (const [name, html] of Object.entries(part.fragments)) {
+            const place = document.querySelector('[data-live="' + name + '"]');
+            if (place && fragments[name] !== html) {
+                place.innerHTML = html;
+                fragments[name] = html;
+            }
+        }
         cursor = part.next;
         if (atEnd) {
             output.scrollTop = output.scrollHeight;
@@ -83,19 +102,27 @@
     }
 
     function ended(part) {
-        const link = document.createElement("a");
-        link.href = window.location.href;
-        link.textContent = status.dataset.reload;
-        status.replaceChildren(status.dataset.ended + " " + part.label + ". ", link);
+        for (const place of document.querySelectorAll('[data-live-if="running"]')) {
+            place.hidden = true;
+        }
+        status.textContent = status.dataset.ended + " " + part.label + ".";
     }
 
     async function poll() {
+        if (document.hidden) {
+            waiting = true;
+            return;
+        }
         const shown = status.textContent;
         try {
             const response = await fetch(base + "?" + cursor, {
                 credentials: "same-origin",
                 headers: {"Accept": "application/json"},
             });
+            if (response.redirected || response.status === 403 || response.status === 404) {
+                status.textContent = status.dataset.signedOut;
+                return;
+            }
             if (!response.ok) {
                 throw new Error(response.statusText);
             }
@@ -115,6 +142,13 @@
         }
         setTimeout(poll, pause);
     }
+
+    document.addEventListener("visibilitychange", function () {
+        if (!document.hidden && waiting) {
+            waiting = false;
+            poll();
+        }
+    });
 
     const runningText = status.textContent;
     output.scrollTop = output.scrollHeight;

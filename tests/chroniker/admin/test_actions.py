@@ -236,6 +236,7 @@ class TestAcknowledgeIncidents:
         assert acknowledge_incidents(seen, now=NOON + HOUR, user_id=other) == 0
         incident = Incident.objects.get()
         assert (incident.acknowledged_at, incident.acknowledged_by_id) == (NOON, user)
+        assert log_of(other) == []
 
 
 class TestRetryNotifications:

@@ -160,7 +160,7 @@ def test_window_form_records_its_creator(root: Client) -> None:
         "reason": "new disks",
         "starts_at_0": f"{now:%Y-%m-%d}", "starts_at_1": f"{now:%H:%M:%S}",
         "ends_at_0": f"{now + timedelta(days=1):%Y-%m-%d}", "ends_at_1": f"{now:%H:%M:%S}",
-        "pause": "on",
+        "pause": "on", "recurrence": "", "timezone": "UTC",
         "entries-TOTAL_FORMS": "1", "entries-INITIAL_FORMS": "0",
         "entries-0-job": str(job.pk),
     }  # fmt: skip
@@ -210,3 +210,11 @@ def test_list_query_count_is_independent_of_row_count(
     few = queries()
     add(10)
     assert queries() == few
+
+
+def test_user_of_a_digest_is_chosen_by_name(root: Client, sign_in: SignIn) -> None:
+    page = root.get(reverse("admin:chroniker_digest_add")).content.decode()
+    assert "admin-autocomplete" in page
+    blind = sign_in("add_digest").get(reverse("admin:chroniker_digest_add")).content.decode()
+    assert "admin-autocomplete" not in blind
+    assert "vForeignKeyRawIdAdminField" in blind

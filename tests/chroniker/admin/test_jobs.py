@@ -27,7 +27,11 @@ HOSTILE = "<script>alert(1)</script>\"'&{{ 7|add:7 }}"
 def job_row(client: Client, job: Job, **query: str) -> str:
     """The row of the job in the list, without tags."""
     page = client.get(LIST, query).content.decode()
-    rows = [row for row in re.findall(r"<tr>.*?</tr>", page, re.S) if f"/{job.pk}/change/" in row]
+    rows = [
+        row
+        for row in re.findall(r"<tr>.*?</tr>", page, re.S)
+        if f'/chroniker/job/{job.pk}/"' in row
+    ]
     assert len(rows) == 1
     return " ".join(re.sub(r"<[^>]+>", " ", rows[0]).split())
 
@@ -66,6 +70,7 @@ def test_progress_is_summed_over_hosts(root: Client) -> None:
 
 
 def test_list_shows_blocked_reason(root: Client) -> None:
+    Host.objects.create(name="web1", last_tick_at=minutes_from_now(0))
     blocked = make_job(schedule="@daily")
     JobState.objects.create(
         job=blocked,
@@ -360,6 +365,9 @@ def test_edit_keeps_scheduler_fields(root: Client) -> None:
         ({"command": "no_such_command"}, "There is no management command"),
         ({"command": "dbshell"}, "may not run"),
         ({"args": 'an "open quote'}, "quote"),
+        ({"args": "--no-such-option"}, "does not accept these arguments: unrecognized"),
+        ({"command": "clearsessions", "args": "a b c"}, "does not accept these arguments"),
+        ({"timeout_seconds": "60", "expected_seconds": "60"}, "must be longer than the expected"),
         ({"name": ""}, "required"),
     ],
 )
@@ -424,11 +432,12 @@ def test_job_page_shows_states_and_last_ten_runs(root: Client) -> None:
         JobState.objects.create(job=job, host=host, runs_total=812, last_error=f"broke on {host}")
     JobState.objects.create(job=job, host="", last_error="of another time")
     runs = [make_run(job) for _ in range(12)]
-    page = root.get(admin_url("job_change", job)).content.decode()
+    page = root.get(admin_url("job_page", job)).content.decode()
     for text in ("web1", "web2", "broke on web2", "812"):
         assert text in page
     assert "of another time" not in page
-    shown = [admin_url("run_change", run) in page for run in runs]
+    table = page.partition('id="chroniker-runs"')[2]
+    shown = [admin_url("run_change", run) in table for run in runs]
     assert shown == [False, False] + [True] * 10
     assert f"?job__id__exact={job.pk}" in page
     listed = root.get("/admin/chroniker/run/", {"job__id__exact": job.pk})
@@ -440,7 +449,7 @@ def test_links_use_unformatted_ids(root: Client, settings: Any) -> None:
     settings.NUMBER_GROUPING = 3
     job = make_job(pk=1234567)
     run = make_run(job)
-    page = root.get(admin_url("job_change", job)).content.decode()
+    page = root.get(admin_url("job_page", job)).content.decode()
     assert "?job__id__exact=1234567" in page
     assert admin_url("run_change", run) in page
 

@@ -18,7 +18,7 @@ from chroniker.models import Host, Job, JobState, OutputChunk, Run
 from tests.factories import make_chunk, make_job, make_output, make_run, make_running
 from tests.support.admin import admin_url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 HOSTILE = "<script>alert(1)</script>\r\nX-Evil: 1"
 
@@ -51,9 +51,19 @@ def shown_texts(part: dict[str, Any]) -> list[tuple[str, str]]:
     return [(segment["stream"], segment["text"]) for segment in part["segments"]]
 
 
-def pre_texts(text: str) -> list[str]:
-    """The output on the page, as a browser would show it."""
-    return [unescape(found) for found in re.findall(r"<pre>\n(.*?)</pre>", text, re.S)]
+def shown_output(text: str) -> list[str]:
+    """The lines of each piece of output on the page, as a browser would show them."""
+    panel = text.partition('id="chroniker-output"')[2]
+    return [
+        unescape("\n".join(re.findall(r"<li>(.*?)</li>", lines, re.S)))
+        for lines in re.findall(r'<ol class="chroniker-lines"[^>]*>(.*?)</ol>', panel, re.S)
+    ]
+
+
+def line_numbers(text: str) -> list[int]:
+    """The number of the first line of each piece of output on the page."""
+    panel = text.partition('id="chroniker-output"')[2]
+    return [int(n) for n in re.findall(r'<ol class="chroniker-lines" start="(\d+)">', panel)]
 
 
 # --- the list and the facts ---
@@ -106,7 +116,7 @@ def test_page_shows_outcome_and_error(root: Client) -> None:
         parts_done=1, parts_total=4, stdout_bytes=2048,
     )  # fmt: skip
     text = page(root, run)
-    for word in ("ValueError: &lt;b&gt;bad&lt;/b&gt;<br>in row 7", "1.50 s", "50.0", "1 of 4 (25",
+    for word in ("ValueError: &lt;b&gt;bad&lt;/b&gt;\nin row 7", "1.50 s", "50.0", "1 of 4 (25",
                  "JST", "2.0"):  # fmt: skip
         assert word in text
     missed = make_run(
@@ -125,8 +135,9 @@ def test_output_is_interleaved_escaped_and_named_by_stream(root: Client, run: Ru
     )  # fmt: skip
     text = page(root, run)
     assert "<script>alert" not in text
-    shown = ["one\ntwo\n", "<script>alert(1)</script>", "INFO x", "three & 'four'\n"]
-    assert pre_texts(text) == shown
+    shown = ["one\ntwo", "<script>alert(1)</script>", "INFO x", "three & 'four'"]
+    assert shown_output(text) == shown
+    assert line_numbers(text) == [1, 3, 3, 3]
     names = re.findall(r'<span class="chroniker-stream">(\w+)</span>', text)
     assert names == ["stdout", "stderr", "log", "stdout"]
     assert "run-tail.js" not in text
@@ -134,7 +145,7 @@ def test_output_is_interleaved_escaped_and_named_by_stream(root: Client, run: Ru
 
 def test_leading_newline_is_kept(root: Client, run: Run) -> None:
     make_output(run, ("stdout", "\n\nx"))
-    assert pre_texts(page(root, run)) == ["\n\nx"]
+    assert shown_output(page(root, run)) == ["\n\nx"]
 
 
 def test_dropped_output_is_shown_at_each_position(root: Client, run: Run) -> None:
@@ -157,12 +168,13 @@ def test_long_output_shows_its_end_and_downloads_whole(root: Client, run: Run) -
     pieces = [("stdout", f"{number:06d}" + "x" * 993 + "\n") for number in range(1000)]
     make_output(run, ("stderr", "first words\n"), *pieces)
     text = page(root, run)
-    shown = pre_texts(text)
+    shown = shown_output(text)
     assert len(shown) == 1
     assert 190_000 < len(shown[0]) <= 200_000
     assert shown[0].startswith("000800")
     assert shown[0].rstrip().endswith("000999" + "x" * 993)
-    assert "Only the last 200 kB are shown" in text
+    assert "Only a part of the stored output is shown" in text
+    assert line_numbers(text) == [802]
     assert "not stored" not in text
     assert len(text) < 300_000
     whole, _ = download(root, run)
@@ -292,6 +304,150 @@ def test_one_run_never_shows_the_output_of_another(root: Client, run: Run) -> No
     assert "secret" not in page(root, run)
     assert tail(root, run)["segments"] == []
     assert download(root, run)[0] == ""
+
+
+# --- parts, search, neighbours ---
+
+
+def test_earlier_and_later_parts_are_reached_by_links(root: Client, run: Run) -> None:
+    pieces = [("stdout", f"{number:06d}" + "x" * 993 + "\n") for number in range(500)]
+    make_output(run, *pieces)
+
+    def follow(text: str, label: str) -> str:
+        found = re.search(rf'<a href="(\?[^"#]*)#chroniker-output">{label}</a>', text)
+        assert found is not None, label
+        return root.get(admin_url("run_change", run) + unescape(found[1])).content.decode()
+
+    end = page(root, run)
+    assert shown_output(end)[0].startswith("000300")
+    middle = follow(end, "Earlier")
+    assert shown_output(middle)[0].startswith("000100")
+    assert line_numbers(middle) == [101]
+    first = follow(middle, "Earlier")
+    assert shown_output(first)[0].startswith("000000")
+    assert ">Earlier<" not in first
+    assert shown_output(follow(first, "Later"))[0].startswith("000100")
+    assert shown_output(follow(middle, "Beginning"))[0].startswith("000000")
+    assert shown_output(follow(first, "End"))[0].startswith("000300")
+
+
+def test_output_is_searched_and_each_line_leads_to_its_place(root: Client, run: Run) -> None:
+    pieces = [("stdout", f"{number:06d}" + "x" * 993 + "\n") for number in range(500)]
+    make_output(run, *pieces[:5], ("stderr", "Fatal: <img src=x>\n"), *pieces[5:])
+    text = root.get(admin_url("run_change", run), {"q": "fatal: <IMG"}).content.decode()
+    assert "1 line contains" in text
+    assert "<mark>Fatal: &lt;img</mark>" in text
+    found = re.search(r'<li value="6"><a href="([^"#]*)#', text)
+    assert found is not None
+    there = root.get(admin_url("run_change", run) + unescape(found[1])).content.decode()
+    assert shown_output(there)[0] == "Fatal: <img src=x>"
+    assert line_numbers(there)[0] == 6
+    nothing = root.get(admin_url("run_change", run), {"q": "<script>"}).content.decode()
+    assert "No stored line contains “&lt;script&gt;”" in nothing
+
+
+def test_failed_run_begins_with_the_error_and_the_end_of_stderr(root: Client) -> None:
+    run = make_run(make_job(), status="failed", error="boom")
+    make_output(run, ("stdout", "x\n" * 50), ("stderr", "".join(f"line {n}\n" for n in range(30))))
+    head = page(root, run).partition('id="chroniker-facts-title"')[0]
+    assert "boom" in head
+    assert "line 29" in head and "line 10" in head
+    assert "line 9<" not in head
+    assert "Last lines of stderr" not in page(root, make_run(make_job()))
+
+
+def test_neighbours_are_linked(root: Client) -> None:
+    job = make_job()
+    good, bad, last = make_run(job), make_run(job, status="failed"), make_run(job, status="lost")
+    make_run(make_job())
+    text = page(root, last)
+    links = re.findall(r'<a href="/admin/chroniker/run/(\d+)/change/"[^>]*>([^<]+)<', text)
+    assert (str(bad.pk), "Previous run") in links
+    assert (str(good.pk), "Last good run before") in links
+    assert "Next run" not in text
+    assert f'href="{admin_url("run_change", bad)}" rel="next"' in page(root, good)
+
+
+def test_page_says_how_much_was_kept(root: Client, run: Run) -> None:
+    make_output(run, ("stdout", "x" * 2000), ("stderr", "y" * 500))
+    Run.objects.filter(pk=run.pk).update(stdout_bytes=50_000_000)
+    text = page(root, run)
+    assert "stdout: 2.0\xa0KB of 47.7\xa0MB are stored, the rest was not kept." in text
+    assert "stderr: all 500\xa0bytes are stored." in text
+
+
+def test_running_run_shows_its_progress_and_what_is_stored_so_far(root: Client) -> None:
+    run = make_running(make_job(), parts_done=3, parts_total=4).current_run
+    assert run is not None
+    make_output(run, ("stdout", "x" * 2000))
+    text = page(root, run)
+    assert "3 of 4 (75 %)" in text
+    assert "stdout: 2.0\xa0KB so far." in text
+    assert "run-tail.js" in text
+    assert ">Stop<" in text
+    part = tail(root, run)
+    assert "3 of 4 (75 %)" in part["fragments"]["facts"]
+    Run.objects.filter(pk=run.pk).update(status="failed", ended_at=utc_now(), error="boom")
+    part = tail(root, run)
+    assert "boom" in part["fragments"]["problem"]
+    assert ">Stop<" not in page(root, run)
+
+
+def test_arguments_of_this_run_are_shown(root: Client, run: Run) -> None:
+    assert "arguments of this run" not in page(root, run)
+    Run.objects.filter(pk=run.pk).update(args="--since <yesterday>")
+    assert "--since &lt;yesterday&gt;" in page(root, run)
+
+
+@pytest.mark.one_database
+def test_page_of_a_run_makes_at_most_ten_queries(root: Client) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    job = make_job()
+    make_run(job)
+    failed = make_run(job, status="failed", error="x")
+    make_output(failed, *[("stdout", "x" * 9000)] * 40, ("stderr", "y\n"))
+    running = make_running(make_job()).current_run
+    assert running is not None
+    make_output(running, ("stdout", "x\n"))
+    page(root, failed)
+    for run in (failed, running):
+        with CaptureQueriesContext(connection) as queries:
+            page(root, run)
+        assert len(queries) <= 10, [query["sql"][:90] for query in queries]
+
+
+@pytest.mark.slow
+@pytest.mark.one_database
+def test_fifty_megabytes_are_opened_searched_and_streamed_in_bounded_memory(
+    root: Client, run: Run
+) -> None:
+    import tracemalloc
+
+    line = "x" * 99 + "\n"
+    chunk = line * 655
+    OutputChunk.objects.bulk_create(
+        (
+            OutputChunk(run=run, stream="stdout", offset=n * len(chunk), size=len(chunk),
+                        text=chunk if n != 400 else "needle\n" + chunk[7:], written_at=utc_now())
+            for n in range(800)
+        ),
+        batch_size=50,
+    )  # fmt: skip
+    Run.objects.filter(pk=run.pk).update(stdout_bytes=52_400_000)
+    tracemalloc.start()
+    try:
+        text = page(root, run)
+        assert "Lines are numbered from the first one shown" in text
+        assert len(text) < 300_000
+        found = root.get(admin_url("run_change", run), {"q": "needle"}).content.decode()
+        assert "1 line contains" in found
+        answer: Any = root.get(admin_url("run_output", run))
+        assert sum(len(part) for part in answer.streaming_content) == 52_400_000
+        assert tracemalloc.get_traced_memory()[1] < 25_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # --- deletion ---
