@@ -32,7 +32,9 @@ class ChronikerCommand(BaseCommand):
             with readable_database_errors():
                 return super().execute(*args, **options)
         except ChronikerError as error:
-            raise self.refuse(str(error), **options) from error
+            refusal = self.refuse(str(error), **options)
+            refusal.returncode = max(refusal.returncode, error.exit_code)
+            raise refusal from error
 
     def refuse(self, reason: str, **options: object) -> CommandError:
         """Return the exception for an error of the site."""

@@ -79,4 +79,4 @@ class Command(TickCommand):
                 else:
                     run_single_tick(only=only, sync=sync)
         except ChronikerError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(str(error), returncode=error.exit_code) from error

@@ -60,7 +60,7 @@ class Command(TickCommand):
                     on_pass = self._start_health(health_port, stack)
                 Scheduler(every=seconds, on_pass=on_pass).run()
         except ChronikerError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(str(error), returncode=error.exit_code) from error
 
     def _announce(self, text: str) -> None:
         if conf.LOG_JSON:

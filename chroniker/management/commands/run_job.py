@@ -49,7 +49,7 @@ class Command(TickCommand):
                     raise CommandError(f"There is no job {', '.join(unknown)}.")
                 not_run = run_jobs(found, show)
         except ChronikerError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(str(error), returncode=error.exit_code) from error
         for job, reason in not_run:
             self.stderr.write(f"{job.name}: not run: {reason}")
         if failed or not_run:

@@ -19,7 +19,7 @@ from tests.support.processes import wait_until
 from tests.support.runs import request_stop
 from tests.support.types import RunInFork, RunManage, StartTick
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 
 def most_at_a_time(runs: list[Run]) -> int:

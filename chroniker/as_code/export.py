@@ -1,0 +1,48 @@
+"""Export: a document of all jobs, monitors and maintenance windows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from chroniker.models import Job
+
+from .desired import EDGE_FLAGS, GROUPS, MAINTENANCE, UPSTREAM
+from .documents import VERSION
+from .kinds import Kind, Values, kinds
+from .windows import as_document, current_windows
+
+
+def export(now: datetime) -> Mapping[str, Any]:
+    """Return the document. Values that are the default are left out."""
+    document: dict[str, Any] = {"version": VERSION}
+    for kind in kinds():
+        rows = kind.rows()
+        if rows:
+            document[kind.key] = {
+                name: _definition(kind, row, values) for name, (row, values) in rows.items()
+            }
+    windows = [as_document(row) for row in current_windows(now).values()]
+    if windows := [window for window in windows if window is not None]:
+        document[MAINTENANCE] = windows
+    return document
+
+
+def _definition(kind: Kind, job: Job, values: Values) -> dict[str, Any]:
+    defaults = kind.defaults()
+    found = {
+        name: value
+        for name, value in values.items()
+        if value != defaults[name] or name in kind.required
+    }
+    if groups := sorted(job.subscriber_groups.values_list("name", flat=True)):
+        found[GROUPS] = groups
+    edges = [
+        {"job": row.pop("upstream__name")}
+        | {flag: value for flag, value in row.items() if value != EDGE_FLAGS[flag]}
+        for row in job.dependencies.order_by("upstream__name").values("upstream__name", *EDGE_FLAGS)
+    ]
+    if edges:
+        found[UPSTREAM] = [edge["job"] if len(edge) == 1 else edge for edge in edges]
+    return found

@@ -1,0 +1,87 @@
+"""What is taken over: neutral definitions that every source is translated into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Self
+
+from chroniker.enums import RunStatus
+
+NOT_TAKEN_OVER = 3
+"""The exit code if something could not be taken over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What could not be taken over, and what to do about it."""
+
+    job: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedDependency:
+    """A job that another one waits for. ``upstream`` is its key in the source."""
+
+    upstream: str
+    wait_for_completion: bool = True
+    wait_for_success: bool = True
+    wait_for_next_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedRun:
+    """A run of the past."""
+
+    status: RunStatus
+    started_at: datetime
+    ended_at: datetime | None
+    ran_on: str = ""
+    stdout: str = ""
+    stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedMonitor:
+    """The probe of a monitor: fields of ``chroniker_monitors.Probe``."""
+
+    kind: str
+    params: Mapping[str, object]
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedJob:
+    """A job as it will be created."""
+
+    key: str
+    name: str
+    fields: Mapping[str, object]
+    """Fields of :class:`chroniker.models.Job` other than the name."""
+    subscribers: tuple[Any, ...] = ()
+    """Primary keys of users, of whatever type the user model has."""
+    upstream: tuple[ImportedDependency, ...] = ()
+    runs: tuple[ImportedRun, ...] = ()
+    last_run: ImportedRun | None = None
+    """The last run, if it is not among ``runs``."""
+    monitor: ImportedMonitor | None = None
+    notes: tuple[str, ...] = ()
+
+    def with_fields(self, **fields: object) -> Self:
+        """Return a copy with other fields."""
+        return replace(self, fields={**self.fields, **fields})
+
+
+@dataclass(slots=True)
+class Import:
+    """All that a source contains."""
+
+    jobs: list[ImportedJob] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self, job: str, what: str, remedy: str) -> None:
+        """Note what cannot be taken over."""
+        self.problems.append(Problem(job, what, remedy))
