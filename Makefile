@@ -15,7 +15,7 @@ export PYTHON3 PYTHON NEWEST_VENV TEST_JOBS
 
 .DEFAULT_GOAL := help
 .PHONY: help venv services lint lint-ruff lint-format lint-types lint-imports lint-migrations \
-        format test test-fast test-newest newest demo observe smoke bench faults faults-long mutation clean
+        format test test-fast test-newest test-matrix newest demo observe smoke screenshots bench faults faults-long mutation clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ test-fast: venv ## run the fast tests on SQLite
 test-newest: venv newest ## run the fast tests on SQLite with the newest Python and Django
 	@$(RUN) scripts/test newest
 
+test-matrix: venv ## run the fast tests with each Django and python-dateutil (not in CI)
+	@$(RUN) scripts/test-matrix $(MATRIX)
+
 # --- demo, benchmarks, faults ---
 
 demo: venv ## run a demo site: a bookshop with jobs, monitors, admin and metrics
@@ -79,6 +82,9 @@ demo: venv ## run a demo site: a bookshop with jobs, monitors, admin and metrics
 
 observe: services venv ## run the demo with Prometheus, Alertmanager and, if installed, Grafana
 	@$(PYTHON) -m demo observe
+
+screenshots: services venv ## take the screenshots of the documentation from the demo
+	@$(PYTHON) scripts/screenshots
 
 smoke: venv ## run the demo and test it
 	@$(PYTHON) -m demo smoke
@@ -93,7 +99,7 @@ FAULTS      := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=
 faults: services venv ## inject faults (kill -9, lost connections, frozen hosts) for a few minutes
 	@$(FAULTS)
 
-faults-long: services venv ## inject faults with ten hosts and ten times as many slots
+faults-long: services venv ## inject faults for 10,000 slots per kind of database, and deploy 20 times
 	@CHRONIKER_FAULTS_LONG=1 $(FAULTS)
 
 faults-on-%:

@@ -17,11 +17,13 @@ class ChronikerConfig(AppConfig):
         """Register system checks and signal receivers, without access to the database."""
         from django.db.models.signals import post_delete
 
-        from . import checks, database_checks  # noqa: F401
-        from .alerting import callbacks
+        from . import checks, database_checks, tracing  # noqa: F401
+        from .alerting import callbacks, changes
         from .models.placements import delete_states
 
         callbacks.connect()
+        changes.connect()
+        tracing.connect()
         post_delete.connect(
             delete_states, sender="chroniker.Host", dispatch_uid="chroniker.delete_states"
         )

@@ -16,6 +16,7 @@ E022      the webhook has no URL, or no valid secret
 E023      the prefix of email subjects is not one line of text
 E024      the callback for failed runs cannot be imported or is not callable
 E025      the URL of the dead man's switch is invalid
+E026      Apprise has no usable URLs, or is not installed
 E040      ``MAILERS`` has no default mailer
 W001      a setting's name is unknown, probably misspelled
 W002      SQLite has its default options, which cause "database is locked"
@@ -26,8 +27,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -62,6 +64,15 @@ OTHER_SETTINGS = (
 KNOWN_PREFIXES = ("CHRONIKER_METRICS_", "CHRONIKER_MONITORS_")
 """Prefixes of settings that other apps define and check."""
 
+REPLACED = {
+    "CHRONIKER_DISABLE_RAW_COMMAND": "Remove it: raw commands are off unless "
+    "CHRONIKER_ALLOW_RAW_COMMANDS is set.",
+    "CHRONIKER_LOCK_TIMEOUT": "Remove it: see CHRONIKER_LEASE_SECONDS.",
+    "CHRONIKER_STALE_MINUTES": "Remove it: see CHRONIKER_LEASE_SECONDS.",
+    "CHRONIKER_JOB_NK": "Remove it: the name of a job is unique.",
+}
+"""Settings of django-chroniker that are not needed, with what replaces them."""
+
 SQLITE_TIMEOUT = 10
 """Seconds; with less, a writer gives up while a tick stores the ends of a hundred runs."""
 
@@ -87,7 +98,7 @@ def check_time_zones(**kwargs: object) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.compatibility, deploy=True)
+@register(Tags.compatibility)
 def check_sqlite(**kwargs: object) -> list[CheckMessage]:
     """Check the SQLite options that make writers wait for each other, without a query."""
     alias = router.db_for_write(_job_model())
@@ -170,6 +181,25 @@ def check_deadman_url(**kwargs: object) -> list[CheckMessage]:
             id="chroniker.E025",
         )
     ]
+
+
+@register(Tags.compatibility)
+def check_apprise(**kwargs: object) -> list[CheckMessage]:
+    """Check that Apprise is installed if it has URLs. They contain secrets, so none is shown."""
+    configured = conf.APPRISE_URLS
+    if not configured or not isinstance(configured, list | tuple | Mapping):
+        return []  # of another type: E001
+    entries = configured.values() if isinstance(configured, Mapping) else [configured]
+    urls = [url for entry in entries for url in ([entry] if isinstance(entry, str) else entry)]
+    problem, hint = "", ""
+    if not all(isinstance(url, str) and "://" in url for url in urls):
+        problem = "contains something that is not a URL"
+        hint = "Set it to a list of Apprise URLs, or to a mapping from teams to lists of them."
+    elif find_spec("apprise") is None:
+        problem, hint = "is set, but Apprise is not installed", "Install chroniker[apprise]."
+    if not problem:
+        return []
+    return [Error(f"CHRONIKER_APPRISE_URLS {problem}.", hint=hint, id="chroniker.E026")]
 
 
 # --- each setting ---
@@ -371,9 +401,12 @@ def _unknown() -> Iterator[CheckMessage]:
         near = get_close_matches(name, known, n=1, cutoff=0.75)
         yield Warning(
             f"There is no setting {name}. It has no effect.",
-            hint=f"Did you mean {near[0]}?"
-            if near
-            else "Remove it. docs/reference/settings.md lists all settings.",
+            hint=REPLACED.get(name)
+            or (
+                f"Did you mean {near[0]}?"
+                if near
+                else "Remove it. docs/reference/settings.md lists all settings."
+            ),
             id="chroniker.W001",
         )
 

@@ -114,7 +114,8 @@ def _tick(options: argparse.Namespace) -> None:
     try:
         call_command("cron", jobs=options.jobs)
     except CommandError as error:
-        sys.exit(f"chroniker: {error}")
+        sys.stderr.write(f"chroniker: {error}\n")
+        sys.exit(error.returncode)
     finally:
         close_pools()
 

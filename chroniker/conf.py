@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
@@ -248,6 +248,20 @@ class Conf:
         "`chroniker.alerting.webhook.Webhook`.",
         shown="`[]`",
     )
+    APPRISE_URLS: Mapping[str, str | Sequence[str]] | Sequence[str] = setting(
+        (),
+        list,
+        tuple,
+        dict,
+        doc="Where the channel Apprise sends (needs the extra `apprise`): a list of URLs, or a "
+        'mapping from a team to its URLs, in which the team `""` stands for all jobs.',
+    )
+    STORM_INCIDENTS = setting(
+        10, int,
+        doc="How many notifications of one kind a recipient may get within five minutes. Beyond "
+        "that, they are combined to one message that lists them.",
+        minimum=1,
+    )  # fmt: skip
     WEBHOOK_URL = setting(
         "", str, doc="The URL to which `chroniker.alerting.webhook.Webhook` posts."
     )

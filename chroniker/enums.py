@@ -58,6 +58,10 @@ class MissedReason(models.TextChoices):
     """No host ticked, or all hosts were at capacity."""
     DEADLINE = "deadline", _("deadline")
     """It could not start within ``start_deadline_seconds``."""
+    PAUSED = "paused", _("paused")
+    """A maintenance window paused the job. Planned, so it alerts nobody."""
+    DEPENDENCY = "dependency", _("dependency")
+    """It waited for an upstream job until a later slot was due. Planned, so it alerts nobody."""
 
 
 class BlockedReason(models.TextChoices):
@@ -108,9 +112,13 @@ class IncidentKind(models.TextChoices):
     """What an incident is about. A placement has at most one open incident of each kind."""
 
     FAILING = "failing", _("failing")
-    """``failures_before_alert`` consecutive runs have failed."""
+    """``failures_before_alert`` consecutive slots have failed."""
     OVERDUE = "overdue", _("overdue")
     """It has been due for ``CHRONIKER_OVERDUE_SECONDS`` and has not started."""
+    BLOCKED = "blocked", _("blocked")
+    """It cannot start until a person does something, or until its upstream job succeeds."""
+    HOST = "host", _("silent host")
+    """A host has not ticked, and jobs that only this host may run wait for it. Of no job."""
     CONDITION = "condition", _("condition")
     """The job checks something and reports a problem with it."""
 
@@ -131,6 +139,21 @@ class Severity(models.TextChoices):
         return (Severity.INFO, Severity.WARNING, Severity.CRITICAL).index(self)
 
 
+class IncidentEnd(models.TextChoices):
+    """Why an incident ended. Only ``RECOVERED`` means that the problem is gone."""
+
+    RECOVERED = "recovered", _("recovered")
+    """A run succeeded or started, a monitor is ok, a host ticks."""
+    DISABLED = "disabled", _("job disabled")
+    """The job was disabled."""
+    CHANGED = "changed", _("job changed")
+    """The job was changed such that the incident no longer applies."""
+    DELETED = "deleted", _("job deleted")
+    """The job was deleted."""
+    RETIRED = "retired", _("host retired")
+    """The host was retired."""
+
+
 class NotificationEvent(models.TextChoices):
     """What a notification is about."""
 
@@ -141,10 +164,16 @@ class NotificationEvent(models.TextChoices):
     REMINDER = "reminder", _("reminder")
     """It is still open and not acknowledged."""
     RESOLVED = "resolved", _("resolved")
-    """It was resolved or closed. Sent to those who received the opening, after it."""
+    """The problem is gone. Sent to those who received the opening, after it."""
+    CLOSED = "closed", _("closed")
+    """The incident ended for another reason, such as that the job was disabled."""
     FLAPPING = "flapping", _("flapping")
     """It opens and closes repeatedly; no further notifications until that ends."""
     SUCCEEDED = "succeeded", _("succeeded")
     """A run succeeded, for jobs with ``email_on_success``."""
     DIGEST = "digest", _("digest")
     """The incidents of a period."""
+    BUNDLE = "bundle", _("bundle")
+    """Many notifications of one event in one message."""
+    TEST = "test", _("test")
+    """Sent by hand, to test a channel."""

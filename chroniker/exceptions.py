@@ -8,6 +8,9 @@ from typing import Literal
 class ChronikerError(Exception):
     """Base of all exceptions that Chroniker raises."""
 
+    exit_code = 1
+    """The exit code of a command that ends with it."""
+
 
 class ScheduleError(ChronikerError, ValueError):
     """A schedule cannot be used.
@@ -16,7 +19,9 @@ class ScheduleError(ChronikerError, ValueError):
     is wrong and what would be accepted.
     """
 
-    def __init__(self, reason: str, *, field: Literal["schedule", "timezone"] = "schedule") -> None:
+    def __init__(
+        self, reason: str, *, field: Literal["schedule", "timezone", "finish_by"] = "schedule"
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.field = field
@@ -53,6 +58,19 @@ class HostBusy(ChronikerError):
         )
         self.host = host
         self.runs = runs
+
+
+class NewerSchema(ChronikerError):
+    """A newer version of Chroniker has migrated the database, so this one starts nothing."""
+
+    exit_code = 4
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"The database was migrated by a newer version of Chroniker than {version}, which runs "
+            "here. Nothing is started. Update this host, and restart its cronserver."
+        )
+        self.version = version
 
 
 class DatabaseNotReady(ChronikerError):

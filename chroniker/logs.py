@@ -115,8 +115,9 @@ def _log_end(sender: object, run: Run, job: Job, **kwargs: object) -> None:
         logger.info("Run %s of job %s: %s", run.pk, job.name, run.status, extra=context)
 
 
-def _log_incident(sender: object, incident: Incident, job: Job, **kwargs: object) -> None:
+def _log_incident(sender: object, incident: Incident, job: Job | None, **kwargs: object) -> None:
     if conf.LOG_JSON:
         state = "has opened" if incident.is_open else f"is closed: {incident.resolution}"
-        context = log_context(job=job.name, run=incident.last_run_id, host=incident.host)
-        logger.info("Incident %s of job %s %s", incident.pk, job.name, state, extra=context)
+        name = job.name if job else None
+        context = log_context(job=name, run=incident.last_run_id, host=incident.host)
+        logger.info("Incident %s (%s) %s", incident.pk, incident, state, extra=context)

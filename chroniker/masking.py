@@ -17,9 +17,20 @@ from django.conf import global_settings, settings
 
 from .conf import conf
 
+_kept: frozenset[str] | None = None
+
+
+def keep_secrets() -> None:
+    """Read the secrets once for the rest of this process: finding them takes a millisecond."""
+    global _kept
+    _kept = None
+    _kept = frozenset(site_secrets())
+
 
 def site_secrets() -> set[str]:
     """Return values of settings and environment that must not be stored with a run."""
+    if _kept is not None:
+        return set(_kept)
     ours = {
         name: getattr(settings, name)
         for name in dir(settings)

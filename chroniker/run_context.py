@@ -7,6 +7,8 @@ inherited by whatever the job starts.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
@@ -20,6 +22,8 @@ SCHEDULED_FOR_VARIABLE = "CHRONIKER_SCHEDULED_FOR"
 ATTEMPT_VARIABLE = "CHRONIKER_ATTEMPT"
 TRIGGER_VARIABLE = "CHRONIKER_TRIGGER"
 FENCE_VARIABLE = "CHRONIKER_FENCE"
+TRACEPARENT_VARIABLE = "TRACEPARENT"
+"""Not ours: OpenTelemetry's name for the trace context in an environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class CurrentRun:
     fence: int
     """The fencing number: larger in each later run of the job (on the same host, for a job that
     runs on every host)."""
+    traceparent: str = ""
+    """The trace context of the run's span (W3C Trace Context); empty if the run is not traced."""
 
     def environment(self) -> dict[bytes, bytes]:
         """The environment variables. Bytes, because the locale may not know the name's letters."""
@@ -48,6 +54,8 @@ class CurrentRun:
             TRIGGER_VARIABLE: str(self.trigger),
             FENCE_VARIABLE: str(self.fence),
         }
+        if self.traceparent:
+            values[TRACEPARENT_VARIABLE] = self.traceparent
         return {name.encode(): _to_bytes(value) for name, value in values.items()}
 
     @classmethod
@@ -63,6 +71,7 @@ class CurrentRun:
                 attempt=int(os.environ[ATTEMPT_VARIABLE]),
                 trigger=Trigger(os.environ[TRIGGER_VARIABLE]),
                 fence=int(os.environ[FENCE_VARIABLE]),
+                traceparent=os.environ.get(TRACEPARENT_VARIABLE, ""),
             )
         except (KeyError, ValueError):
             return None
@@ -86,6 +95,24 @@ def attach(run: CurrentRun) -> None:
     global _current, _searched
     os.environb.update(run.environment())
     _current, _searched = run, True
+
+
+@contextmanager
+def attached(run: CurrentRun) -> Iterator[None]:
+    """Make ``run`` the current run for a while, for a run in this process."""
+    global _current, _searched
+    before = _current, _searched
+    outer = {name: os.environb.get(name) for name in run.environment()}
+    attach(run)
+    try:
+        yield
+    finally:
+        _current, _searched = before
+        for name, value in outer.items():
+            if value is None:
+                os.environb.pop(name, None)
+            else:
+                os.environb[name] = value
 
 
 def current_run() -> CurrentRun | None:

@@ -20,11 +20,28 @@ again what a receiver imports here. It must not start threads. ``sender`` is Non
 ``jobs`` (the first to be started), ``long_running`` (whether the scheduler runs until it is
 stopped)."""
 
+tick_started = Signal()
+"""A tick that may have something to do begins. Idle ticks of ``cron`` send nothing. ``sender`` is
+None. Arguments: ``host``."""
+
+tick_finished = Signal()
+"""A tick has started what was due; what it started may run on. ``sender`` is None. Arguments:
+``host``, ``error`` (the exception with which it ended, or None)."""
+
+scheduler_ended = Signal()
+"""The scheduler has ended with all its runs, and forks no more processes. ``sender`` is None."""
+
+runs_starting = Signal()
+"""Runs were claimed, and their processes are about to be started. A receiver may set
+``run.traceparent``, which the process of the run gets as TRACEPARENT. It must not start threads,
+and delays the starts. ``sender`` is None. Arguments: ``runs``."""
+
 run_started = Signal()
 """A run was claimed and its process was started. Arguments: ``run``, ``job``."""
 
 run_finished = Signal()
-"""A run ended, with any status. Arguments: ``run``, ``job``."""
+"""A run ended, with any status. Arguments: ``run``, ``job``, ``batch`` (the batch runner that has
+recorded what the run gave, or empty)."""
 
 run_missed = Signal()
 """Slots were missed. Arguments: ``run`` (the row with status ``missed``), ``job``."""
@@ -38,7 +55,8 @@ count. Sent in the process of the job. Arguments: ``spec``, ``error``, ``traceba
 frame of the command on)."""
 
 incident_opened = Signal()
-"""An incident opened, muted or not. Arguments: ``incident``, ``job``."""
+"""An incident opened, muted, folded or announced. Arguments: ``incident``, ``job`` (None if the
+incident is of a host)."""
 
 incident_resolved = Signal()
-"""An incident was resolved or closed. Arguments: ``incident``, ``job``."""
+"""An incident was resolved or closed. Arguments: ``incident``, ``job`` (None as above)."""

@@ -64,8 +64,12 @@ class DemoSite:
     def seed(self, *options: str) -> None:
         """Create the database, the sales file and the jobs, if they are missing."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.manage("seed_demo", "--password", self.password, *options)
+
+    def manage(self, *arguments: str) -> None:
+        """Run a management command, and wait for its end."""
         ended = subprocess.run(
-            [sys.executable, "manage.py", "seed_demo", "--password", self.password, *options],
+            [sys.executable, "manage.py", *arguments],
             cwd=PROJECT,
             env=self.processes.env,
             stdin=subprocess.DEVNULL,

@@ -63,9 +63,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("only_db"):
-        return
-    chosen = [item for item in items if _uses_database(item)]
+    with_scale = "scale" in (config.getoption("markexpr") or "")
+    only_db = config.getoption("only_db")
+    chosen = [
+        item
+        for item in items
+        if (with_scale or not item.get_closest_marker("scale"))
+        and (not only_db or _uses_database(item))
+    ]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
     items[:] = chosen
 

@@ -231,6 +231,7 @@ def make_incident(job: Job | None = None, **fields: Any) -> Incident:
     fields.setdefault("summary", "<b>boom</b>")
     now = utc_now()
     moments = {"opened_at": now, "last_seen_at": now, "next_review_at": now}
+    moments["remind_at"] = fields.get("next_review_at", now)
     return Incident.objects.create(job=job or make_job(), **moments | fields)
 
 

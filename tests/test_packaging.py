@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import email
+import json
 import os
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from tests.docs.blocks import README, iter_blocks
 from tests.support.machine import REPO, find_program
+from tests.support.mail_server import run_mail_server
 
 # One worker for all tests: build and environment are created once.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("packaging")]
@@ -76,19 +82,14 @@ def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def site(venv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh site as the README describes it: two lines of INSTALLED_APPS, one URL, migrate."""
+    """A fresh site with the lines that the README prints."""
     directory = tmp_path_factory.mktemp("site")
     run(venv / "django-admin", "startproject", "site_project", directory, cwd=directory)
-    with (directory / "site_project" / "settings.py").open("a") as settings:
-        settings.write('\nINSTALLED_APPS += ["chroniker", "chroniker_monitors"]\n')
-    (directory / "site_project" / "urls.py").write_text(
-        "from django.contrib import admin\n"
-        "from django.urls import include, path\n\n"
-        "urlpatterns = [\n"
-        '    path("admin/", admin.site.urls),\n'
-        '    path("", include("chroniker_monitors.urls")),\n'
-        "]\n"
-    )
+    for block in iter_blocks(README):
+        if block.file in ("settings.py", "urls.py"):
+            mode = "a" if block.file == "settings.py" else "w"
+            with (directory / "site_project" / block.file).open(mode) as file:
+                file.write(f"\n{block.text}")
     run(venv / "python", "manage.py", "migrate", "--verbosity=0", cwd=directory)
     return directory
 
@@ -126,7 +127,12 @@ def test_wheel_holds_rules_and_dashboards(wheel: Path) -> None:
     """The files that export_monitoring writes, without tests and builders."""
     shipped = [
         path.relative_to(REPO)
-        for pattern in ("dashboards/*.json", "dashboards/provisioning/*.yml", "alerts/*.yml")
+        for pattern in (
+            "dashboards/*.json",
+            "dashboards/provisioning/*.yml",
+            "alerts/*.yml",
+            "alerts/grafana/*.yml",
+        )
         for path in REPO.glob(pattern)
     ]
     with zipfile.ZipFile(wheel) as archive:
@@ -203,3 +209,91 @@ def test_metrics_of_a_fresh_site(venv: Path, site: Path) -> None:
     )
     done = run(venv / "python", "manage.py", "shell", "--no-imports", "-c", code, cwd=site)
     assert done.stdout == "200 True\n"
+
+
+STRANGERS_JOBS = {
+    "version": 1,
+    "jobs": {
+        "clear sessions": {
+            "command": "clearsessions", "schedule": "@every 1s", "subscriber_groups": ["ops"],
+        },
+        "broken": {
+            "command": "check", "args": "--no-such-option", "schedule": "@every 1s",
+            "subscriber_groups": ["ops"],
+        },
+    },
+    "monitors": {
+        "Memory": {
+            "kind": "memory", "warning": 101, "schedule": "@every 1s",
+            "subscriber_groups": ["ops"],
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.mark.prometheus
+def test_strangers_path(venv: Path, site: Path, tmp_path: Path) -> None:
+    """From the wheel and the README to a job, a monitor, a scrape and an alert, in two minutes."""
+    manage = partial(run, venv / "python", "manage.py", cwd=site)
+    with run_mail_server() as mail_server, (site / "site_project" / "settings.py").open("a") as own:
+        own.write(
+            'DEFAULT_FROM_EMAIL = "site@example.com"\n'
+            'CHRONIKER_SITE_URL = "https://www.example.com"\n'
+            "CHRONIKER_MAX_PARALLEL = 4\n"
+            f'CHRONIKER_RUNTIME_DIR = "{tmp_path / "runtime"}"\n'
+        )
+        own.write(mail_settings(mail_server.port, venv, site))
+        own.flush()
+        manage(
+            "shell", "--no-imports", "-c",
+            "from django.contrib.auth.models import Group, User;"
+            "user = User.objects.create_user('ann', 'ann@example.com');"
+            "user.groups.add(Group.objects.create(name='ops'))",
+        )  # fmt: skip
+        jobs = tmp_path / "jobs.json"
+        jobs.write_text(json.dumps(STRANGERS_JOBS))
+        assert manage("chroniker_jobs", "apply", jobs).stdout.endswith("3 created.\n")
+        time.sleep(1.1)  # until they are due
+
+        line = manage("chroniker_doctor", "--crontab").stdout
+        fields, command = line[: len("* * * * *")], line[len("* * * * *") :]
+        assert fields == "* * * * *"
+        cron_env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SHELL": "/bin/sh"}
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], env=cron_env, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        (mail,) = mail_server.mails
+        assert mail["To"] == "ann@example.com"
+        assert "broken" in mail["Subject"]
+
+        page = manage(
+            "shell", "--no-imports", "-c",
+            "from django.test import Client;"
+            "print(Client(SERVER_NAME='localhost').get('/metrics').content.decode())",
+        ).stdout  # fmt: skip
+        samples = {
+            (sample.name, sample.labels.get("job_name"), sample.labels.get("reason")): sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+        }
+        assert samples["chroniker_job_failures_total", "broken", "error"] >= 1
+        assert samples["chroniker_monitor_severity", "Memory", None] == 0
+        checked = subprocess.run(
+            [str(find_program("promtool")), "check", "metrics"],
+            input=page, capture_output=True, text=True,
+        )  # fmt: skip
+        assert checked.returncode == 0, checked.stderr + checked.stdout
+
+        report = manage("chroniker_doctor").stdout
+        assert report.endswith("Nothing is wrong.\n"), report
+
+
+def mail_settings(port: int, venv: Path, site: Path) -> str:
+    """What a site of the installed Django sets to send mail to a server on loopback."""
+    code = "import django; print(django.VERSION >= (6, 1))"
+    if run(venv / "python", "-c", code, cwd=site).stdout == "True\n":
+        backend = "django.core.mail.backends.smtp.EmailBackend"
+        options = {"host": "127.0.0.1", "port": port}
+        return f"MAILERS = {{'default': {{'BACKEND': {backend!r}, 'OPTIONS': {options!r}}}}}\n"
+    return f"EMAIL_HOST = '127.0.0.1'\nEMAIL_PORT = {port}\n"

@@ -28,6 +28,9 @@ _LOCK_WAITS = 2
 """How often a transaction waits for a lock of rows: the scheduler has other rows to look after."""
 _SCHEMA_SQLSTATES = {"42P01", "42703"}
 """PostgreSQL: undefined_table, undefined_column."""
+_FORBIDDEN_SQLSTATE = "42501"
+_FORBIDDEN_MYSQL = {1142, 1143}
+"""The command is denied for a table, for a column."""
 _SCHEMA_MYSQL = {1054, 1146}
 """Unknown column, table does not exist."""
 
@@ -74,6 +77,14 @@ def is_missing_schema(error: BaseException) -> bool:
     return database().vendor == "sqlite" and str(cause).startswith(
         ("no such table", "no such column")
     )
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Return whether the role may not read or write a table."""
+    cause = error.__cause__ or error
+    if getattr(cause, "sqlstate", None) == _FORBIDDEN_SQLSTATE:
+        return True
+    return database().vendor == "mysql" and _mysql_code(cause) in _FORBIDDEN_MYSQL
 
 
 def _mysql_code(cause: BaseException) -> object:

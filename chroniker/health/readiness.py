@@ -27,7 +27,7 @@ _SILENT_SECONDS = 300
 """As in the alert ChronikerHostNotTicking."""
 _KEEP_SECONDS = 5
 """How long a result is reused: whoever can reach the port must not be able to load the database."""
-_LIMIT_SECONDS = 3
+LIMIT_SECONDS = 3
 """How long a request waits for the database."""
 _UNSCHEDULABLE = (BlockedReason.SCHEDULE, BlockedReason.COMMAND, BlockedReason.HOST)
 
@@ -104,16 +104,28 @@ def _check_database() -> Check:
 
 
 def _check_migrations() -> Check:
+    if missing := unapplied_migrations():
+        return Check("migrations", False, f"Migrations that are not applied: {len(missing)}.")
+    return Check("migrations", True)
+
+
+def unapplied_migrations() -> list[tuple[str, str]]:
+    """Return the migrations of Chroniker that the database has not: app label and name."""
+    return compare_migrations()[0]
+
+
+def compare_migrations() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the migrations that only this version has, and those that only the database has."""
     labels = [app.label for app in apps.get_app_configs() if app.name.startswith("chroniker")]
     recorder = MigrationRecorder(database())
     applied: set[tuple[str, str]] = set()
     if recorder.has_table():
         rows = recorder.migration_qs.filter(app__in=labels)
         applied = set(rows.values_list("app", "name"))
-    missing = [key for label in labels for key in _migrations(label) if key not in applied]
-    if missing:
-        return Check("migrations", False, f"Migrations that are not applied: {len(missing)}.")
-    return Check("migrations", True)
+    known = [key for label in labels for key in _migrations(label)]
+    migrated = {label for label, _ in known}  # a site can turn migrations off
+    unknown = sorted(key for key in applied if key not in known and key[0] in migrated)
+    return [key for key in known if key not in applied], unknown
 
 
 def _migrations(label: str) -> list[tuple[str, str]]:
@@ -158,7 +170,7 @@ class ReadinessProbe:
                 self._thread = threading.Thread(target=self._run, daemon=True)
                 self._thread.start()
             thread = self._thread
-        thread.join(_LIMIT_SECONDS)
+        thread.join(LIMIT_SECONDS)
         return UNANSWERED if thread.is_alive() else self._result
 
     def _run(self) -> None:

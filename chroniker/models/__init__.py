@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .counter import Counter
+from .declaration import Declaration
 from .digest import Digest
 from .incident import Incident
 from .job import Job, JobDependency
@@ -16,6 +17,7 @@ from .state import Host, JobState
 
 __all__ = [
     "Counter",
+    "Declaration",
     "Digest",
     "Host",
     "Incident",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Case, Exists, OuterRef, Q, Value, When
 from django.db.models.expressions import Combinable
@@ -22,9 +22,10 @@ from chroniker.commands import check_command, check_raw_command, split_args
 from chroniker.conf import conf
 from chroniker.db.clock import Moment
 from chroniker.db.querysets import PrimaryQuerySet
-from chroniker.enums import RunStatus
+from chroniker.enums import RunStatus, Severity
 from chroniker.exceptions import CommandRefused, ScheduleError
 from chroniker.schedules import Schedule, parse
+from chroniker.schedules.deadlines import FinishBy, parse_finish_by
 from chroniker.schedules.dependencies import find_cycle
 
 from .fields import JobForeignKey, SchedulerOwnedField, UpdatedAtField
@@ -271,7 +272,15 @@ class Job(models.Model):
         _("failures before alert"),
         default=1,
         validators=[MinValueValidator(1)],
-        help_text=_("An incident opens after this many consecutive failures."),
+        help_text=_(
+            "An incident opens after this many consecutive slots have failed. A slot has failed "
+            "when its retries have failed as well."
+        ),
+    )
+    count_attempts = models.BooleanField(
+        _("count attempts"),
+        default=False,
+        help_text=_("Each failed attempt counts as a failure, even if it is retried."),
     )
     failures_open_incidents = models.BooleanField(
         _("failures open incidents"),
@@ -280,6 +289,9 @@ class Job(models.Model):
         help_text=_("Off: failures are recorded and counted, but open no incident."),
     )
     """Off if the command itself opens and resolves incidents, based on what it checks."""
+    batch = models.CharField(_("batch"), max_length=30, blank=True, editable=False)
+    """The runner that executes its runs together with others; empty: each has its own process. See
+    :mod:`chroniker.batches`."""
     reminder_hours = models.PositiveSmallIntegerField(
         _("reminder"),
         default=24,
@@ -288,6 +300,53 @@ class Job(models.Model):
         help_text=_("Hours between reminders while an incident is open. Empty: no reminders."),
     )
     runbook_url = models.URLField(_("runbook"), max_length=500, blank=True)
+    team = models.CharField(
+        _("team"),
+        max_length=100,
+        blank=True,
+        validators=[
+            RegexValidator(
+                r"^\w(?:[\w .:/@+-]*[\w.:/@+-])?\Z",
+                _("Enter letters, digits, spaces and any of . : / @ + - _ only."),
+            )
+        ],
+        help_text=_("Who is responsible. Alerts and notifications are routed by it."),
+    )
+    alert_severity = models.CharField(
+        _("severity"),
+        max_length=8,
+        choices=Severity,
+        default=Severity.WARNING,
+        help_text=_("How bad it is when this job fails or is overdue."),
+    )
+    minimum_seconds = models.FloatField(
+        _("minimum duration"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.001), MaxValueValidator(MAX_SECONDS)],
+        help_text=_(
+            "Seconds. A run that succeeds faster has probably done nothing: an alert fires."
+        ),
+    )
+    finish_by = models.CharField(
+        _("finish by"),
+        max_length=20,
+        blank=True,
+        help_text=_(
+            "A time of day in the job's time zone (06:00: the first one after the slot), or a time "
+            "after the slot (90m). An alert fires when a run will not finish by then."
+        ),
+    )
+    success_objective = models.FloatField(
+        _("success objective"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(99.999)],
+        help_text=_(
+            "Percent of the runs in 30 days that should succeed, such as 99.5. An alert fires when "
+            "failures use up what is left too fast."
+        ),
+    )
     created_at = models.DateTimeField(_("created"), default=utc_now, editable=False)
     updated_at = UpdatedAtField(_("updated"))
 
@@ -350,11 +409,16 @@ class Job(models.Model):
         """The schedule in the job's time zone. Raises ScheduleError."""
         return parse(self.schedule, zone=self.timezone, name=self.name)
 
+    def parsed_finish_by(self) -> FinishBy | None:
+        """The deadline of its slots; None if it has none. Raises ScheduleError."""
+        return parse_finish_by(self.finish_by, self.timezone) if self.finish_by else None
+
     def clean(self) -> None:
         """Reject a definition that could never run, with the reason."""
         errors: dict[str, list[str]] = {}
         try:
             self.parsed_schedule()
+            self.parsed_finish_by()
         except ScheduleError as error:
             errors[error.field] = [error.reason]
         if self.raw_command and not conf.ALLOW_RAW_COMMANDS:
@@ -366,6 +430,12 @@ class Job(models.Model):
         if self.command:
             _collect(errors, "command", check_command, self.command)
         _collect(errors, "args", split_args, self.args)
+        expected, timeout = self.expected_seconds, self.timeout_seconds
+        if expected is not None and timeout is not None and expected >= timeout:
+            errors["timeout_seconds"] = [
+                f"The timeout must be longer than the expected duration ({expected} s): otherwise "
+                "a run is killed before the alert fires. Enter a longer timeout."
+            ]
         if errors:
             raise ValidationError(errors)
 

@@ -56,6 +56,8 @@ class Run(models.Model):
     trigger = models.CharField(
         _("trigger"), max_length=12, choices=Trigger, default=Trigger.SCHEDULE
     )
+    args = models.TextField(_("arguments"), null=True, blank=True)  # noqa: DJ001
+    """The arguments of this run only. NULL: those of the job."""
     status = models.CharField(
         _("status"), max_length=12, choices=RunStatus, default=RunStatus.RUNNING
     )
@@ -79,6 +81,8 @@ class Run(models.Model):
     stdout_bytes = models.BigIntegerField(_("bytes of stdout"), default=0)
     stderr_bytes = models.BigIntegerField(_("bytes of stderr"), default=0)
     log_bytes = models.BigIntegerField(_("bytes of log"), default=0)
+    traceparent = models.CharField(max_length=55, blank=True, editable=False)
+    """The span of the run, as W3C Trace Context writes it; empty if the run is not traced."""
 
     running_placement = models.GeneratedField(
         expression=Case(When(status=RunStatus.RUNNING, then=models.F("host"))),
@@ -95,6 +99,7 @@ class Run(models.Model):
         ordering = ("-id",)
         verbose_name = _("run")
         verbose_name_plural = _("runs")
+        permissions = (("view_output", _("Can view the output of runs")),)
         constraints = (
             models.UniqueConstraint(
                 fields=["job", "host", "scheduled_for", "attempt"], name="chroniker_run_once"
@@ -120,6 +125,12 @@ class Run(models.Model):
     def failed(self) -> bool:
         """Whether the run counts as a failure."""
         return self.status in FAILURE_REASONS
+
+    @property
+    def trace_id(self) -> str:
+        """The id of the run's trace; empty if no trace was recorded."""
+        parts = self.traceparent.split("-")
+        return parts[1] if len(parts) == 4 and int(parts[3], 16) & 1 else ""  # 1: sampled
 
 
 class OutputChunk(models.Model):

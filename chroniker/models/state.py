@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from chroniker.db.clock import DatabaseNow, Moment, StatementNow, database_now_plus
 from chroniker.db.querysets import PrimaryQuerySet
+from chroniker.db.schema import known_schema
 from chroniker.enums import BlockedReason, RunStatus, Trigger
 
 from .job import Job, JobDependency
@@ -127,15 +128,18 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
         """Extend the leases to ``seconds`` from now; returns how many the tokens still own."""
         return self.owned_by(tokens).update(lease_expires_at=database_now_plus(seconds))
 
-    def request_run(self, now: datetime | None = None) -> int:
+    def request_run(self, now: datetime | None = None, args: str | None = None) -> int:
         """Request a run, which starts when a host ticks; returns the number of changed rows.
 
-        ``now``: the database's clock unless given. A request by a dependency becomes a manual one,
+        ``now``: the database's clock unless given. ``args``: the arguments of this run, instead
+        of those of the job. A request by a dependency becomes a manual one,
         which waits for no other job.
         """
         free = Q(run_requested_at__isnull=True) | Q(run_requested_by=Trigger.DEPENDENCY)
         return self.filter(free).update(
-            run_requested_at=now or DatabaseNow(), run_requested_by=Trigger.MANUAL
+            run_requested_at=now or DatabaseNow(),
+            run_requested_by=Trigger.MANUAL,
+            run_requested_args=args,
         )
 
     def request_stop(self, now: datetime | None = None) -> int:
@@ -180,7 +184,7 @@ class HostQuerySet(PrimaryQuerySet["Host"]):
         return self.active().update(hosts_reviewed_at=None)
 
     def record_heartbeat(self, name: str, version: str, max_gap: float) -> int:
-        """Record that ``name`` ticks now; 0 if it has no row yet.
+        """Record that ``name`` ticks now; 0 if it has no row yet, or the schema is a newer one.
 
         After a gap of more than ``max_gap`` seconds it counts as having just started.
         """
@@ -190,7 +194,7 @@ class HostQuerySet(PrimaryQuerySet["Host"]):
             then=F("up_since"),
         )
         # In this order: MariaDB assigns one after the other.
-        return self.filter(name=name).update(
+        return self.filter(known_schema(), name=name).update(
             up_since=Case(kept, default=DatabaseNow(), output_field=models.DateTimeField()),
             last_tick_at=DatabaseNow(),
             ended_at=None,
@@ -200,9 +204,9 @@ class HostQuerySet(PrimaryQuerySet["Host"]):
     def lock_for_claim(self, name: str) -> int:
         """Lock the host's row for the rest of the transaction, so that its ticks claim in turn.
 
-        0 if the host is paused.
+        0 if the host is paused, or a newer version has migrated the database.
         """
-        return self.filter(name=name, paused=False).update(claims=F("claims") + 1)
+        return self.filter(known_schema(), name=name, paused=False).update(claims=F("claims") + 1)
 
 
 class JobState(models.Model):
@@ -237,6 +241,8 @@ class JobState(models.Model):
     run_requested_at = models.DateTimeField(_("run requested"), null=True, blank=True)
     run_requested_by = models.CharField(max_length=12, blank=True)
     """The trigger of the requested run."""
+    run_requested_args = models.TextField(null=True, blank=True)  # noqa: DJ001
+    """The arguments of the requested run only. NULL: those of the job."""
     stop_requested_at = models.DateTimeField(_("stop requested"), null=True, blank=True)
 
     current_run = models.OneToOneField(
@@ -266,6 +272,8 @@ class JobState(models.Model):
     last_duration_seconds = models.FloatField(_("last duration"), null=True, blank=True)
     last_max_rss_bytes = models.BigIntegerField(_("last peak memory"), null=True, blank=True)
     last_error = models.CharField(_("last error"), max_length=500, blank=True)
+    last_trace_id = models.CharField(max_length=32, blank=True, editable=False)
+    """The trace of the last run, for exemplars; empty if none was recorded."""
     consecutive_failures = models.PositiveIntegerField(_("consecutive failures"), default=0)
     failing_incident = models.BooleanField(default=False)
     """Whether an incident of kind ``failing`` is open, so that a success need not look for one.
@@ -288,6 +296,8 @@ class JobState(models.Model):
     missed_overlap = models.PositiveBigIntegerField(default=0)
     missed_downtime = models.PositiveBigIntegerField(default=0)
     missed_deadline = models.PositiveBigIntegerField(default=0)
+    missed_paused = models.PositiveBigIntegerField(default=0)
+    missed_dependency = models.PositiveBigIntegerField(default=0)
     retries_total = models.PositiveBigIntegerField(default=0)
     duration_seconds_sum = models.FloatField(default=0)
     duration_count = models.PositiveBigIntegerField(default=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -27,7 +28,11 @@ MAX_LENGTH = 255
 _SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
 _RECURRENCE = re.compile(r"(?:DTSTART|RRULE|EXDATE|RDATE|EXRULE)[;:]|FREQ=", re.IGNORECASE)
+_HOLIDAYS = re.compile(r" (?:skip|shift) ", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t\r\n]+")
+_HASHED = re.compile(r"(?<![a-z])h(?![a-z])", re.IGNORECASE)
+"""The item H of a cron expression, which depends on the name of the job."""
+_CACHE_SIZE = 4096
 
 
 def parse(
@@ -41,12 +46,25 @@ def parse(
 
     Raises ScheduleError with the field, the reason, and what would be accepted.
     """
+    name = name if _HASHED.search(text) else ""
+    if after is None and isinstance(zone, str) and len(text) <= MAX_LENGTH:
+        return _parse_cached(text, zone, name)
+    return _parse_checked(text, zone, name, after or _SINCE)
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def _parse_cached(text: str, zone: str, name: str) -> Schedule:
+    """Parse a stored schedule. Many jobs share one, and parsing costs more than its next slot."""
+    return _parse_checked(text, zone, name, _SINCE)
+
+
+def _parse_checked(text: str, zone: str | ZoneInfo, name: str, since: datetime) -> Schedule:
     schedule = _parse(text, _zone(zone), name)
-    since = after or _SINCE
     if schedule.kind != "manual" and schedule.next(since) is None:
+        never = f": {why}" if (why := schedule.never()) else f" after {since:%Y-%m-%d}."
         msg = (
-            f"“{schedule.text}” never fires after {since:%Y-%m-%d}. Accepted: a schedule with at"
-            " least one time in the future. Leave the field empty for a job without a schedule."
+            f"“{schedule.text}” never fires{never} Accepted: a schedule with at least one time in"
+            " the future. Leave the field empty for a job without a schedule."
         )
         raise ScheduleError(msg)
     return schedule
@@ -69,6 +87,12 @@ def _parse(text: str, zone: ZoneInfo, name: str) -> Schedule:
         )
         raise ScheduleError(msg)
     text = _BLANKS.sub(" ", text)
+    if _HOLIDAYS.search(text):
+        from chroniker.schedules.holidays import respect_holidays, split_holidays
+
+        if found := split_holidays(text):
+            rest, *places = found
+            return respect_holidays(text, zone, _parse(rest, zone, name), *places)
     if recurrence:
         from chroniker.schedules.recurrence import parse_recurrence
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from datetime import datetime
     from zoneinfo import ZoneInfo
+
+_LONG = timedelta(days=400)
+"""Longer than the gap between two slots of a yearly schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,22 @@ class Schedule(ABC):
     def warnings(self) -> list[str]:
         """Return warnings about what is allowed but is often a mistake."""
         return []
+
+    def warnings_at(self, now: datetime) -> list[str]:
+        """Return the same, and a warning if it is not due for a long time."""
+        found = self.warnings()
+        slot = self.next(now)
+        if slot is not None and slot - now > _LONG:
+            years = round((slot - now).days / 365.25)
+            found.append(
+                f"It is not due before {slot.astimezone(self.zone):%Y-%m-%d}, in"
+                f" {years} year{'' if years == 1 else 's'}."
+            )
+        return found
+
+    def never(self) -> str:
+        """Return a sentence that says why it is never due; empty if there is none."""
+        return ""
 
     def upcoming(self, after: datetime, n: int = 5) -> list[datetime]:
         """Return the first `n` slots later than `after`; fewer if the schedule ends."""

@@ -17,6 +17,7 @@ from chroniker.schedules.fields import (
     MONTH,
     SECOND,
     YEAR,
+    impossible_date,
     is_wildcard,
     normalize_fields,
 )
@@ -77,7 +78,13 @@ class Cron(LocalTimeSchedule):
                 )
         for index, size in ((MINUTE, 60), (HOUR, 24), (SECOND, 60)):
             stepped = _STEPPED.fullmatch(self._typed_field(index))
-            if stepped and size % int(stepped[1]):
+            if stepped and int(stepped[1]) >= size:
+                unit = FIELDS[index].name
+                found.append(
+                    f"A step of {stepped[1]} is longer than the {size} {unit}s there are, so only"
+                    f" {unit} 0 matches. Use `@every {stepped[1]}{unit[0]}` for such a period."
+                )
+            elif stepped and size % int(stepped[1]):
                 found.append(
                     f"{size} is not a multiple of {stepped[1]}: the {FIELDS[index].name}s start"
                     f" again at 0, so the last step is shorter. Use `@every` for equal steps."
@@ -85,6 +92,10 @@ class Cron(LocalTimeSchedule):
         if len(self.calendar.seconds) > 1:
             found.append(FINER_THAN_A_TICK)
         return found
+
+    def never(self) -> str:
+        """Return, for instance, "February never has a 31st."."""
+        return impossible_date(self.fields)
 
     def _typed_field(self, index: int) -> str:
         """Return a field as it was typed, or nothing."""

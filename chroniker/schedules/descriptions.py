@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from .fields import DAY_OF_MONTH, DAY_OF_WEEK, SECOND, YEAR
+from .fields import DAY_OF_MONTH, DAY_OF_WEEK, MINUTE, SECOND, YEAR, expand_field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,10 +40,19 @@ def describe_cron(fields: Sequence[str], *, either: bool) -> str:
     """
     weekdays = fields[DAY_OF_WEEK]
     numbered = [_NUMBERED.fullmatch(item) for item in weekdays.split(",")]
-    simple = [_simplified(field) for field in fields]
+    simple = [_simplified(index, field) for index, field in enumerate(fields)]
     if any(numbered):
         simple[DAY_OF_WEEK] = "*"
-    sentence = _by_descriptor(simple)
+    minutes = simple[MINUTE]
+    if len(simple) > SECOND and not simple[SECOND].isdigit() and minutes != "*":
+        # cron-descriptor writes "every 10 seconds, every 10 minutes".
+        simple[MINUTE] = "*"
+        found = expand_field(MINUTE, minutes) or []
+        plural = "s" if len(found) > 1 else ""
+        listed = _joined(list(map(str, found)))
+        sentence = f"{_by_descriptor(tuple(simple))}, during minute{plural} {listed}"
+    else:
+        sentence = _by_descriptor(tuple(simple))
     if any(numbered):
         days = _joined([_numbered_weekday(found) for found in numbered if found])
         return f"{sentence}, {'or ' if either else ''}on {days} of the month"
@@ -52,13 +62,22 @@ def describe_cron(fields: Sequence[str], *, either: bool) -> str:
     return sentence
 
 
-def _simplified(field: str) -> str:
+def _simplified(index: int, field: str) -> str:
     """Rewrite a field in the syntax of cron-descriptor without changing its meaning."""
     items = field.replace("-l", "-31").replace("?", "*").upper().split(",")
-    return "*" if "*" in items else ",".join(dict.fromkeys(items))
+    if "*" in items:
+        return "*"
+    numbers = expand_field(index, field)
+    if numbers is not None and len(numbers) == 1:  # 59/15, */61
+        return str(numbers[0])
+    if numbers is not None and index == DAY_OF_WEEK and len({n % 7 for n in numbers}) == 7:
+        return "*"
+    return ",".join(dict.fromkeys(items))
 
 
-def _by_descriptor(fields: Sequence[str]) -> str:
+@lru_cache(maxsize=1024)
+def _by_descriptor(fields: tuple[str, ...]) -> str:
+    """Cached: cron-descriptor reads and parses its catalogue of messages at each call."""
     from cron_descriptor import Options, get_description
 
     options = Options()

@@ -26,6 +26,11 @@ MONTHS = (
     *("", "jan", "feb", "mar", "apr", "may", "jun"),
     *("jul", "aug", "sep", "oct", "nov", "dec"),
 )
+DAY_NAMES = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
+MONTH_NAMES = (
+    *("", "January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 FIELDS = (
     Field("minute", 0, 59),
     Field("hour", 0, 23),
@@ -47,6 +52,12 @@ ALIASES = {
     "@annually": "0 0 1 1 *",
 }
 
+_ITEM = re.compile(r"(?:(\*)|(\d+)(?:-(\d+))?)(?:/(\d+))?", re.ASCII)
+_ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)", re.IGNORECASE)
+_COMMAND = re.compile(r"(?:^|\s)/|[a-z]{3}")
+_LAST_AT_END = re.compile(r"([0-7])l", re.ASCII)
+_LONGEST_MONTHS = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
+
 _HASHED = re.compile(r"h(?:\((\d+)-(\d+)\))?(?:/(\d+))?", re.ASCII)
 _RANDOM = re.compile(r"r(?:\(.*\))?(?:/.*)?", re.ASCII)
 _NAME = re.compile(r"(?<![a-z])[a-z]{3}(?![a-z])")
@@ -64,6 +75,8 @@ def normalize_fields(text: str, name: str) -> tuple[str, ...]:
     croniter reads it as the whole range. Raises ScheduleError for errors that croniter would not
     report clearly.
     """
+    if pasted := pasted_line(text):
+        raise ScheduleError(pasted)
     lowered = text.lower()
     if lowered.startswith("@"):
         if lowered not in ALIASES:
@@ -80,6 +93,55 @@ def normalize_fields(text: str, name: str) -> tuple[str, ...]:
         )
         raise ScheduleError(msg)
     return tuple(_normalize_field(index, field, name) for index, field in enumerate(fields))
+
+
+def expand_field(index: int, text: str) -> list[int] | None:
+    """Return the numbers of a normalized field; None if it is not made of plain numbers."""
+    field = FIELDS[index]
+    highest = 7 if index == DAY_OF_WEEK else field.highest
+    found: set[int] = set()
+    for item in text.split(","):
+        match = _ITEM.fullmatch(item)
+        if match is None:
+            return None
+        star, first, last, step = match.groups()
+        low = field.lowest if star else int(first)
+        high = field.highest if star or (step and last is None) else int(last or first)
+        if not field.lowest <= low <= highest or high > highest or low > high or step == "0":
+            return None
+        found.update(range(low, high + 1, int(step or 1)))
+    return sorted(found)
+
+
+def impossible_date(fields: Sequence[str]) -> str:
+    """Return why no month that matches has a day that matches, or nothing."""
+    days, months = (expand_field(index, fields[index]) for index in (DAY_OF_MONTH, MONTH))
+    if not days or not months or fields[DAY_OF_WEEK] not in ("*", "?"):
+        return ""
+    if any(day <= _LONGEST_MONTHS.get(month, 31) for day in days for month in months):
+        return ""
+    names = [MONTH_NAMES[month] for month in months]
+    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    day = f"{days[0]}{'st' if days[0] == 31 else 'th'}"
+    return f"{listed} never {'has' if len(names) == 1 else 'have'} a {day}."
+
+
+def pasted_line(text: str) -> str:
+    """Return what to do with the line of a crontab that was pasted, or nothing."""
+    if zone := _ZONE.match(text):
+        return (
+            f"“{zone[0]}” belongs to a crontab. Remove it here, and set the time zone field to"
+            f" {zone[1]}. Accepted here: the schedule alone."
+        )
+    words = text.split()
+    beyond = words[1:] if text.startswith("@") else words[5:]
+    if not text.lower().startswith("@every") and _COMMAND.search(" ".join(beyond).lower()):
+        return (
+            f"“{' '.join(beyond)}” looks like the command of a crontab line. Enter only the"
+            " schedule here, and the command in its own field; `manage.py import_crontab` takes"
+            " over whole lines. Accepted here: the schedule alone."
+        )
+    return ""
 
 
 def is_wildcard(text: str, index: int) -> bool:
@@ -112,6 +174,14 @@ def _normalize_item(index: int, item: str, name: str, at: int) -> str:
         msg = (
             f"The {field.name} is random (R), so missed starts could not be detected. Accepted: H,"
             " which also spreads jobs, but always gives a job the same time."
+        )
+        raise ScheduleError(msg)
+    quartz = _LAST_AT_END.fullmatch(item) if index == DAY_OF_WEEK else None
+    if quartz:
+        day = DAY_NAMES[int(quartz[1]) % 7]
+        msg = (
+            f"“{item.upper()}” is Quartz syntax. Write L{quartz[1]}. Accepted: L{quartz[1]}, the"
+            f" last {day}."
         )
         raise ScheduleError(msg)
     hashed = _HASHED.fullmatch(item)

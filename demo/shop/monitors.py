@@ -79,11 +79,16 @@ def demo_monitors() -> list[DemoMonitor]:
         ),
         DemoMonitor(
             "Books about to run out",
-            "Counts rows of the shop's model.",
+            "Counts rows of the shop's model, for each category.",
             "records",
-            {"model": "shop.Book", "measure": "count", "filters": "stock__lt = 5"},
+            {
+                "model": "shop.Book",
+                "measure": "count",
+                "filters": "stock__lt = 5",
+                "group_by": "category",
+            },
             "Order the books that “Check the stock” lists.",
-            {"warning": 50, "critical": 200, "unit": "books", "schedule": "@every 30s"},
+            {"warning": 10, "critical": 40, "unit": "books", "schedule": "@every 30s"},
             QUICK_SCHEDULE,
         ),
         DemoMonitor(

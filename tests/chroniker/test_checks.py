@@ -9,7 +9,7 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.db import connections
 
-from chroniker.checks import check_settings, check_sqlite, check_time_zones
+from chroniker.checks import check_apprise, check_settings, check_sqlite, check_time_zones
 from chroniker.conf import all_settings
 
 # Django's own check of JSON fields queries the database since 6.1.
@@ -37,6 +37,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("HOSTNAME", "", "E004"),
     ("HOSTNAME", "*", "E004"),
     ("LOG_CAPTURE_LEVEL", "info", "E005"),
+    ("APPRISE_URLS", "slack://x", "E001"),
+    ("STORM_INCIDENTS", 0, "E002"),
     ("LOG_CAPTURE_LEVEL", "LOUD", "E005"),
     ("LOG_CAPTURE_LEVEL", None.__class__, "E001"),
     ("LOG_FORMAT", "%(levelname", "E007"),
@@ -257,3 +259,21 @@ def test_values_of_the_wrong_type_are_reported(
 ) -> None:
     setattr(settings, name, value)
     assert callback_and_deadman_ids() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("urls", "expected"),
+    [
+        (None, set()),
+        ([], set()),
+        (["json://localhost"], set()),
+        ({"": ["json://localhost"], "web": "slack://a/b"}, set()),
+        (["no URL"], {"chroniker.E026"}),
+        ({"web": [3]}, {"chroniker.E026"}),
+    ],
+)
+def test_apprise_urls(settings: Any, urls: Any, expected: set[str]) -> None:
+    settings.CHRONIKER_APPRISE_URLS = urls
+    messages = check_apprise()
+    assert ids(messages) == expected
+    assert "no URL" not in "".join(message.msg for message in messages), "it may be a secret"

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
+from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.management.base import BaseCommand
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chroniker.commands import check_command, check_raw_command, split_args
+from chroniker.commands import (
+    check_arguments,
+    check_command,
+    check_raw_command,
+    command_parser,
+    split_args,
+)
 from chroniker.conf import REFUSED_COMMANDS
 from chroniker.exceptions import CommandRefused
 
@@ -119,3 +129,60 @@ def test_raw_command_must_name_a_program(text: str, reason: str) -> None:
 @pytest.mark.parametrize("text", ["/bin/true", "'/opt/my app/run' --all", "backup -v"])
 def test_raw_command_is_allowed_if_configured(text: str) -> None:
     check_raw_command(text)
+
+
+# --- arguments ---
+
+
+class _WithFile(BaseCommand):
+    def add_arguments(self, parser: Any) -> None:
+        parser.add_argument("target", type=argparse.FileType("w"))
+
+
+class _WithGroups(BaseCommand):
+    def add_arguments(self, parser: Any) -> None:
+        inner = parser.add_subparsers(required=True)
+        inner.add_parser("send").add_argument("--to", type=int)
+        inner.add_parser("write").add_argument("file", type=argparse.FileType("w"))
+
+
+class _Broken(BaseCommand):
+    def add_arguments(self, parser: Any) -> None:
+        raise RuntimeError("no database here")
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"with_file": _WithFile(), "with_groups": _WithGroups(), "broken": _Broken(),
+             "gone": "no_such_app", "clearsessions": "django.contrib.sessions"}  # fmt: skip
+    monkeypatch.setattr("django.core.management.get_commands", lambda: known)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+@pytest.mark.usefixtures("commands")
+def test_checking_arguments_never_opens_their_files(tmp_path: Path) -> None:
+    """Validating a form must not empty the file that the job is going to write."""
+    for name, before in (("with_file", ""), ("with_groups", "write ")):
+        precious = tmp_path / name
+        precious.write_text("precious")
+        check_arguments(name, f"{before}{precious}")
+        assert precious.read_text() == "precious"
+
+
+@pytest.mark.usefixtures("commands")
+def test_arguments_that_the_parser_refuses_are_refused() -> None:
+    with pytest.raises(CommandRefused, match="does not accept these arguments: unrecognized"):
+        check_arguments("clearsessions", "--nonsense")
+    with pytest.raises(CommandRefused, match="Close each quote"):
+        check_arguments("clearsessions", "'open")
+    check_arguments("clearsessions", "--verbosity 2")
+    check_arguments("clearsessions", "--help")
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_command_that_cannot_be_loaded_here_is_not_checked() -> None:
+    """Its job may run on another host."""
+    for name in ("broken", "gone", "unknown"):
+        check_arguments(name, "--whatever")
+        with pytest.raises(CommandRefused, match="cannot be loaded here"):
+            command_parser(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from chroniker.conf import conf
-from chroniker.engine.reaper import job_lock
 from chroniker.identity import site_identity
 from chroniker.models import JobState
-from tests.factories import make_due_job
+from tests.factories import make_action_job
 from tests.support.machine import REPO
-from tests.support.types import RunManage, RunTick
+from tests.support.processes import wait_until
+from tests.support.types import RunManage, StartManage
 
 
 @pytest.mark.parametrize(
@@ -64,38 +62,44 @@ def test_path_of_sqlite_counts_and_not_how_it_is_written(monkeypatch: Any, tmp_p
     assert site_identity() == before
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-def test_two_sites_share_a_directory(
-    manage: RunManage, run_tick: RunTick, site_env: dict[str, str], settings: Any, tmp_path: Path
+def test_two_sites_tick_at_the_same_time(
+    manage: RunManage, start_manage: StartManage, site_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """The first site's job and tick hold their locks; the second site's have the same ids."""
-    settings.CHRONIKER_RUNTIME_DIR = str(tmp_path / "run")
-    settings.CHRONIKER_CHECK_LOCK_FILE = settings.CHRONIKER_USE_PID = True
-    (tmp_path / "second_settings.py").write_text(
+    """The tick and the job of the first site hold their locks; the second's have the same ids."""
+    (tmp_path / "locking_settings.py").write_text(
         "from tests.settings import *\nCHRONIKER_CHECK_LOCK_FILE = CHRONIKER_USE_PID = True\n"
-        f"CHRONIKER_RUNTIME_DIR = {settings.CHRONIKER_RUNTIME_DIR!r}\n"
+        f"CHRONIKER_RUNTIME_DIR = {str(tmp_path / 'run')!r}\n"
     )
-    second = {
+    first = {
         **site_env,
-        "DJANGO_SETTINGS_MODULE": "second_settings",
+        "DJANGO_SETTINGS_MODULE": "locking_settings",
         "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPO}",
+    }
+    second = first | {
         "CHRONIKER_TEST_DB": "sqlite",
         "CHRONIKER_TEST_DB_NAME": str(tmp_path / "second.sqlite3"),
     }
-    make_due_job()
-    run_tick(only=frozenset())
-    state = JobState.objects.get()
+    job = make_action_job(f"once {tmp_path / 'started'}")
     assert manage("migrate", "--verbosity=0", env=second).returncode == 0
+    tick = start_manage("cron", env=first)
+    wait_until((tmp_path / "started").exists, timeout=30)
+    state = JobState.objects.get(job=job)
     make = (
         "from chroniker.models import Job, JobState; from django.utils.timezone import now\n"
         f"job = Job.objects.create(pk={state.job_id}, name='second', command='noop')\n"
         f"JobState.objects.create(pk={state.pk}, job=job, run_requested_at=now())\n"
     )
     assert manage("shell", "-v0", "-c", make, env=second).returncode == 0
-    with job_lock(state.pk).path.open("w") as job, Path(conf.PID_FILE).open("w") as tick:
-        for file in (job, tick):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        ended = manage("cron", env=second, timeout=30)
+    ended = manage("cron", env=second, timeout=30)
     assert (ended.returncode, ended.stderr) == (0, "")
     show = "from chroniker.models import Run; print(*Run.objects.values_list('status', 'error'))"
     assert "('succeeded', '')" in manage("shell", "-v0", "-c", show, env=second).stdout
+
+    assert tick.poll() is None, "the first site's tick and job went on all the time"
+    assert job.runs.get().status == "running"
+    locks = {path.name.split("-")[0] for path in (tmp_path / "run").iterdir()}
+    assert locks == {"cron", "job", "tick"}
+    tick.kill()
+    tick.wait(20)

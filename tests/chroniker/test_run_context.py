@@ -37,6 +37,7 @@ RUN = CurrentRun(
     attempt=2,
     trigger=Trigger.RETRY,
     fence=41,
+    traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )
 
 
@@ -101,6 +102,7 @@ class TestInARun:
             "attempt": 1,
             "trigger": "schedule",
             "fence": 1,
+            "traceparent": "",
             "class": "CurrentRun",
         }
 

@@ -91,7 +91,8 @@ deliver(now, 20)
 start = now()
 end = start + timedelta(hours=1)
 client.post("/admin/chroniker/maintenance/add/", {
-    "reason": "window", "starts_at_0": start.date(), "starts_at_1": start.strftime("%H:%M"),
+    "reason": "window", "timezone": "UTC", "all_jobs": "on",
+    "starts_at_0": start.date(), "starts_at_1": start.strftime("%H:%M"),
     "ends_at_0": end.date(), "ends_at_1": end.strftime("%H:%M"),
     "entries-TOTAL_FORMS": 0, "entries-INITIAL_FORMS": 0,
 })

@@ -32,7 +32,7 @@ ENVIRONMENT = {
     *(value for name, value in vars(run_context).items() if name.endswith("_VARIABLE")),
 }
 """Names like settings that are variables of a job's environment."""
-TEST_VARIABLES = re.compile(r"CHRONIKER_(TEST|FAULT)")
+TEST_VARIABLES = re.compile(r"CHRONIKER_(TEST|FAULT|MEMORY)")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 ids = {"ids": lambda page: str(page.relative_to(REPO))}
 
@@ -141,7 +141,10 @@ def test_dotted_paths_that_are_named_exist(page: Path) -> None:
 def test_template_variables_that_are_named_exist() -> None:
     text = (DOCS / "how-to" / "notifications.md").read_text()
     named = re.findall(r"`(\w+)`", text.partition("Templates receive ")[2].partition(". ")[0])
-    source = (REPO / "chroniker" / "alerting" / "mail_context.py").read_text()
+    modules = ("mail_context", "incident_context")
+    source = "".join(
+        (REPO / "chroniker" / "alerting" / f"{name}.py").read_text() for name in modules
+    )
     known = set(re.findall(r"""["'](\w+)["']""", source))
     assert set(named) <= known
     assert len(named) > 20

@@ -27,7 +27,7 @@ def form_data(**fields: Any) -> dict[str, Any]:
         "probe_timeout": "10", "probe_unit": "", "probe_sample_days": "31",
         "max_runs_kept": "100", "timeout_seconds": "", "memory_limit_mb": "", "priority": "0",
         "jitter_seconds": "0", "reminder_hours": "24", "email_on_failure": "on",
-        "runbook_url": "",
+        "runbook_url": "", "team": "",
     } | fields  # fmt: skip
     return {name: value for name, value in data.items() if value is not None}
 
@@ -40,8 +40,8 @@ JOB_FORM = {
     "name": "a job", "description": "", "command": "noop", "args": "", "schedule": "",
     "timezone": "UTC", "enabled": "on", "hostname": "", "priority": "0", "max_retries": "0",
     "retry_delay_seconds": "60", "nice": "0", "jitter_seconds": "0", "log_stdout": "on",
-    "log_stderr": "on", "failures_before_alert": "1", "dependencies-TOTAL_FORMS": "0",
-    "dependencies-INITIAL_FORMS": "0",
+    "log_stderr": "on", "failures_before_alert": "1", "alert_severity": "warning",
+    "dependencies-TOTAL_FORMS": "0", "dependencies-INITIAL_FORMS": "0",
 }  # fmt: skip
 
 

@@ -60,6 +60,7 @@ class InMemoryRun:
         self.written = {"stdout": 0, "stderr": 0, "log": 0}
         self.warden_pid = 0
         self.parts: tuple[int, int] | None = None
+        self.payload = None
         self.parts_changed = False
         self.streams = request.streams
         self.lease_deadline = request.start_request.limits.lease_deadline

@@ -16,3 +16,4 @@ MIDDLEWARE = [
 CHRONIKER_METRICS_TOKEN = "a-token-of-some-length"
 # Many scrapes on a busy machine take longer than one scraper may wait.
 CHRONIKER_METRICS_TIMEOUT_SECONDS = float(os.environ.get("TEST_SCRAPE_SECONDS", "2"))
+CHRONIKER_METRICS_DETAIL = "high"

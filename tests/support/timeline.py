@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.utils.timezone import now as utc_now
+
 from chroniker.alerting.delivery import deliver
-from chroniker.alerting.overdue import open_overdue
-from chroniker.alerting.review import review_due_incidents
+from chroniker.alerting.review import open_late_jobs, review_due_incidents
 from chroniker.db.transactions import run_transaction
-from chroniker.engine.claims import ClaimOptions, claim, new_token
+from chroniker.engine.candidates import ClaimOptions
+from chroniker.engine.claims import claim, new_token
 from chroniker.engine.completion import FinishedRun, end_run
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.enums import RunStatus
@@ -43,6 +45,11 @@ class Timeline:
         self.now += timedelta(**delta)
         return self
 
+    def catch_up(self) -> Timeline:
+        """Go to the present: receivers of Django's signals use the real time."""
+        self.now = utc_now() + timedelta(seconds=1)
+        return self
+
     def run(self, job: Job, letters: str, *, every: float = 10, **outcome: Any) -> list[Run]:
         """Runs with the endings of ``letters``, every so many minutes, with their mails."""
         runs = []
@@ -61,6 +68,14 @@ class Timeline:
         taken = run_transaction(lambda: claim(options, self.now, self.now, token, force=force))
         (item,) = taken.started
         return item
+
+    def start_due(self) -> list[Any]:
+        """Start what is due on this host, as a tick does."""
+        plan_changed_jobs(self.now)
+        options = ClaimOptions(self.host, "tick-0-test.lock", 100)
+        token = new_token()
+        taken = run_transaction(lambda: claim(options, self.now, self.now, token))
+        return list(taken.started)
 
     def end(self, item: Any, letter: str, *, error: str = "", stderr: str = "") -> Run:
         status = STATUSES[letter]
@@ -91,7 +106,7 @@ class Timeline:
 
     def evaluate_incidents(self) -> None:
         """Update incidents as a tick does."""
-        open_overdue(self.now)
+        open_late_jobs(self.now)
         review_due_incidents(self.now)
 
     def send(self) -> int:

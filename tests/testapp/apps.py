@@ -12,7 +12,7 @@ class TestAppConfig(AppConfig):
     name = "tests.testapp"
 
     def ready(self) -> None:
-        from tests.testapp import gauge  # noqa: F401
+        from tests.testapp import gauge, unruly  # noqa: F401
 
         if os.environ.get(DSN_VARIABLE):
             init_sentry()

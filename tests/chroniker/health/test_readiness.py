@@ -87,7 +87,7 @@ class TestProbe:
         assert len(calls) == 1
 
     def test_answers_while_the_database_does_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("chroniker.health.readiness._LIMIT_SECONDS", 0.05)
+        monkeypatch.setattr("chroniker.health.readiness.LIMIT_SECONDS", 0.05)
         release = threading.Event()
         calls: list[int] = []
 

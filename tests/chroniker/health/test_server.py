@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from chroniker.health.readiness import LIMIT_SECONDS
 from chroniker.health.server import STALLED_SECONDS, HealthProcess, LoopClock
 from chroniker.models import Host, JobState
 from tests.factories import make_job
+from tests.support.connections import postgres_wrapper, replace_default_connection
 from tests.support.processes import wait_until
+from tests.support.silent_server import run_silent_server
 from tests.support.types import StartManage
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+PROMPT_SECONDS = 2.0
+"""What a busy machine may take for an answer that waits for nothing."""
 
 
 def fetch(port: int, path: str) -> tuple[int, Any]:
@@ -113,6 +120,50 @@ def test_pass_of_the_loop_is_seen_by_the_process(monkeypatch: pytest.MonkeyPatch
         assert fetch(process.port, "/health")[0] == 200
     finally:
         process.close()
+
+
+@pytest.fixture
+def health_port_of() -> Iterator[Callable[[int], int]]:
+    """``health_port_of(port)``: the health port of a scheduler with its database at ``port``."""
+    with contextlib.ExitStack() as stack:
+
+        def start(database_port: int) -> int:
+            wrapper = postgres_wrapper(database_port)
+            process = HealthProcess(0, LoopClock())
+            stack.callback(process.close)
+            with replace_default_connection(wrapper):
+                process.start()
+            return process.port
+
+        yield start
+
+
+def unreachable(detail: str) -> dict[str, Any]:
+    return {"status": "unavailable", "checks": {"database": {"ok": False, "detail": detail}}}
+
+
+@pytest.mark.no_leftovers
+def test_database_that_is_down_is_unavailable_at_once(
+    health_port_of: Callable[[int], int], free_port: int
+) -> None:
+    port = health_port_of(free_port)
+    began = time.monotonic()
+    assert fetch(port, "/ready") == (503, unreachable("The database cannot be reached."))
+    assert time.monotonic() - began < PROMPT_SECONDS
+    assert fetch(port, "/health")[0] == 200  # a restart would not help
+
+
+@pytest.mark.no_leftovers
+@pytest.mark.slow
+def test_database_that_never_answers_is_unavailable_within_seconds(
+    health_port_of: Callable[[int], int],
+) -> None:
+    with run_silent_server() as database_port:
+        port = health_port_of(database_port)
+        began = time.monotonic()
+        assert fetch(port, "/ready") == (503, unreachable("The database does not answer in time."))
+        assert time.monotonic() - began < LIMIT_SECONDS + PROMPT_SECONDS
+        assert fetch(port, "/health")[0] == 200
 
 
 def test_port_in_use_is_an_error() -> None:

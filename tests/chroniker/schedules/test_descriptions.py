@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from chroniker.schedules import parse
@@ -46,6 +48,14 @@ from chroniker.schedules import parse
          " 2026-01-01 09:00, 400 times (Europe/Berlin)"),
         ("RRULE:FREQ=MINUTELY;INTERVAL=5;BYHOUR=8,9", "Every 5 minutes at hour 8 and 9"
          " (Europe/Berlin)"),
+        ("59/15 * * * *", "At 59 minutes past the hour (Europe/Berlin)"),
+        ("*/61 * * * *", "Every hour (Europe/Berlin)"),
+        ("0 0 * * 0-7", "At 00:00 (Europe/Berlin)"),
+        ("0-7 * * * *", "Minutes 0 through 7 past the hour (Europe/Berlin)"),
+        ("*/10 * * * * */10", "Every 10 seconds, during minutes 0, 10, 20, 30, 40 and 50"
+         " (Europe/Berlin)"),
+        ("5 3 * * * */30", "Every 30 seconds, between 03:00 and 03:59, during minute 5"
+         " (Europe/Berlin)"),
         ("", "Only manually, or after a job that it depends on"),
     ],
 )  # fmt: skip
@@ -60,6 +70,8 @@ def test_descriptions(text: str, sentence: str) -> None:
         ("0 0 31 * *", "without a day 31"),
         ("*/45 * * * *", "not a multiple of 45"),
         ("0 */5 * * *", "not a multiple of 5"),
+        ("*/61 * * * *", "only minute 0 matches. Use `@every 61m`"),
+        ("0 */25 * * *", "only hour 0 matches. Use `@every 25h`"),
         ("* * * * * */10", "once per tick"),
         ("@every 5s", "once per tick"),
         ("RRULE:FREQ=HOURLY", "only in the first pass"),
@@ -76,3 +88,19 @@ def test_ambiguous_schedule_gives_warning(text: str, warning: str) -> None:
 def test_unambiguous_schedule_gives_no_warning(text: str) -> None:
     found = parse(text, zone="UTC", name="x").warnings()
     assert found == [] or (text == "0 0 30 * * 0" and "day 30" in found[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("0 0 29 2 * 0 2044", "It is not due before 2044-02-29, in 17 years."),
+        ("0 0 1 1 * 0 2028", "It is not due before 2028-01-01, in 1 year."),
+        ("0 0 1 1 *", None),
+        ("@every 45s", None),
+        ("", None),
+    ],
+)
+def test_schedule_that_is_not_due_for_years_gives_warning(text: str, warning: str | None) -> None:
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+    found = parse(text, zone="UTC").warnings_at(now)
+    assert [said for said in found if "not due before" in said] == ([warning] if warning else [])

@@ -80,7 +80,8 @@ def wait_for_results(site: DemoSite, progress: list[float]) -> None:
         metrics = DemoMetrics(site)
         running = metrics.value("chroniker_job_running", job_name=REINDEX)
         if running and Run.objects.filter(job__name=REINDEX).count() == 1:
-            progress.append(metrics.value("chroniker_job_progress_ratio", job_name=REINDEX))
+            name = "chroniker_job_progress_ratio"
+            progress.append(metrics.value_or_zero(name, job_name=REINDEX))
         time.sleep(1)
 
 

@@ -28,3 +28,8 @@ class DemoMetrics:
         key = (name, frozenset(pair for pair in labels.items() if pair[1]))
         assert key in self.samples, f"there is no {name}{labels}"
         return self.samples[key]
+
+    def value_or_zero(self, name: str, **labels: str) -> float:
+        """The value of a sample that the page leaves out while it is 0."""
+        key = (name, frozenset(pair for pair in labels.items() if pair[1]))
+        return self.samples.get(key, 0.0)

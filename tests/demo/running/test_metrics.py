@@ -42,7 +42,12 @@ def test_job_metrics_agree_with_the_runs(metrics: DemoMetrics) -> None:
             "progress_ratio": ratio,
         }
         labels = {"job_name": job.name} | host
-        scraped = {name: metrics.value(f"chroniker_job_{name}", **labels) for name in expected}
+        scraped = {
+            name: (metrics.value_or_zero if "progress" in name else metrics.value)(
+                f"chroniker_job_{name}", **labels
+            )
+            for name in expected
+        }
         assert scraped == pytest.approx(expected, abs=1e-6), job
 
 
@@ -57,7 +62,8 @@ def test_metrics_by_status_and_reason_agree_with_the_runs(metrics: DemoMetrics) 
             assert failures == by_status[status], (job, reason)
         for status in RunStatus.values:
             if status not in ("running", "missed"):
-                found = metrics.value("chroniker_job_last_run_status", status=status, **labels)
+                name = "chroniker_job_last_run_status"
+                found = metrics.value_or_zero(name, status=status, **labels)
                 assert found == float(status == last.status), (job, status)
         for reason in MissedReason.values:
             missed = Run.objects.filter(job=job, missed_reason=reason)
@@ -74,13 +80,16 @@ def test_monitor_metrics_agree_with_the_last_sample(metrics: DemoMetrics) -> Non
             "last_sample_timestamp_seconds": last.at.timestamp(),
             "severity": state.severity,
         }
-        if last.value is not None:
+        if last.value is not None and last.series is None:
             expected["value"] = last.value
         if last.latency_seconds is not None:  # the ping of a heartbeat takes no time
             expected["latency_seconds"] = last.latency_seconds
         labels = {"job_name": monitor.name, "host": last.host}
         scraped = {name: metrics.value(f"chroniker_monitor_{name}", **labels) for name in expected}
         assert scraped == pytest.approx(expected, abs=1e-6), monitor
+        for series, (value, *_) in (last.series or {}).items():
+            found = metrics.value("chroniker_monitor_value", series=series, **labels)
+            assert found == value, (monitor, series)
 
 
 @pytest.mark.parametrize("severity", ["warning", "critical"])

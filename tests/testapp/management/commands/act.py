@@ -118,6 +118,13 @@ class Command(BaseCommand):
         )
         subprocess.run([sys.executable, "-c", code, *names], check=True)
 
+    def start_span(self, name: str) -> None:
+        """As the site's own instrumentation does."""
+        from opentelemetry import trace
+
+        with trace.get_tracer("bookshop").start_as_current_span(name):
+            self.stdout.write("traced")
+
     def delete_own_job(self) -> None:
         run = current_run()
         assert run is not None
@@ -142,6 +149,16 @@ class Command(BaseCommand):
         """Take a minute, unless it was started before."""
         if not Path(touch).exists():
             self.sleep("60", touch)
+
+    def say_and_sleep(self, text: str, seconds: str) -> None:
+        self.stdout.write(text)
+        time.sleep(float(seconds))
+
+    def wait_for(self, touch: str, path: str) -> None:
+        """Until a file exists."""
+        Path(touch).write_text(str(os.getpid()))
+        while not Path(path).exists():
+            time.sleep(0.05)
 
     def append_line(self, path: str, *words: str) -> None:
         with open(path, "a") as file:
