@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
 
-from chroniker.as_code.kinds import Kind, Values, default_of, editable_fields, register_kind
+from chroniker.as_code.documents import Fields
+from chroniker.as_code.kinds import (
+    AnyField,
+    Kind,
+    Values,
+    default_of,
+    editable_fields,
+    register_kind,
+)
 from chroniker.models import Job
 from chroniker_monitors.enums import COMMAND
 from chroniker_monitors.exceptions import ParamsInvalid, UnknownKind
@@ -26,11 +32,11 @@ class MonitorKind(Kind):
     key = "monitors"
     required = ("kind",)
 
-    def fields(self) -> Mapping[str, models.Field[Any, Any]]:
+    def fields(self) -> Mapping[str, AnyField]:
         """The fields of the probe, then those of the job."""
         return editable_fields(Probe, ("ping_uuid",)) | editable_fields(Job, _OF_THE_PROBE)
 
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> Fields:
         """As in the form: monitors keep fewer runs."""
         fields = self.fields().items()
         return {name: default_of(field) for name, field in fields} | {
@@ -73,7 +79,7 @@ class MonitorKind(Kind):
         monitor.save_with_probe(probe)
         return monitor
 
-    def _split(self, values: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _split(self, values: Values) -> tuple[Fields, Fields]:
         names = editable_fields(Probe, ("ping_uuid",))
         of_probe = {name: value for name, value in values.items() if name in names}
         return of_probe, {name: value for name, value in values.items() if name not in names}

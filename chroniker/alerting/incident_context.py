@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -71,7 +70,7 @@ def incident_context(notification: Notification, incident: Incident, masker: Mas
     }  # fmt: skip
 
 
-def subject_of(incident: Incident, facts: Mapping[str, Any], masker: Masker) -> str:
+def subject_of(incident: Incident, facts: MailContext, masker: Masker) -> str:
     """The job, with its placement, or the host, by the name it had when this was written."""
     if incident.kind == IncidentKind.HOST:
         return one_line(masker.mask_text(incident.host))
@@ -87,7 +86,7 @@ def _former_name(incident: Incident, masker: Masker) -> str:
     return one_line(masker.mask_text(incident.job_name))
 
 
-def _duration(since: datetime, notification: Notification, facts: Mapping[str, Any]) -> str:
+def _duration(since: datetime, notification: Notification, facts: MailContext) -> str:
     until = parse_time(facts.get("resolved_at")) or notification.created_at
     if (until - since).total_seconds() < 60:
         return ""
@@ -159,7 +158,7 @@ def bundle_context(notification: Notification, masker: Masker) -> MailContext:
     }
 
 
-def _bundled(member: Mapping[str, Any], event: str, masker: Masker) -> MailContext:
+def _bundled(member: MailContext, event: str, masker: Masker) -> MailContext:
     name = member["job"]
     if member["kind"] == IncidentKind.HOST:
         name = member["host"]

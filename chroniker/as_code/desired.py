@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from .documents import VERSION, InvalidDocument
+from .documents import VERSION, Document, InvalidDocument
 from .kinds import Kind, error_lines, kinds
 from .windows import Window, parse_windows
 
@@ -17,7 +16,7 @@ GROUPS, UPSTREAM, MAINTENANCE = "subscriber_groups", "waits_for", "maintenance"
 EDGE_FLAGS = {"wait_for_completion": True, "wait_for_success": True, "wait_for_next_run": False}
 """The conditions of a dependency, with their defaults."""
 
-Edge = Mapping[str, Any]
+Edge = Document
 """``job`` and the conditions."""
 
 
@@ -28,7 +27,7 @@ class Desired:
     kind: Kind
     name: str
     source: str
-    values: Mapping[str, Any]
+    values: Document
     """All fields of its kind."""
     groups: tuple[str, ...] = ()
     upstream: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
@@ -67,7 +66,7 @@ class DesiredState:
             raise InvalidDocument(self.errors)
 
 
-def read_desired(document: Mapping[str, Any], source: str, state: DesiredState) -> None:
+def read_desired(document: Document, source: str, state: DesiredState) -> None:
     """Add all entries of a document; mistakes become errors of the state."""
     known = {kind.key: kind for kind in kinds()}
     allowed = ["version", *known, MAINTENANCE]
@@ -151,7 +150,7 @@ def _edges(path: str, value: object, errors: list[str]) -> Iterator[tuple[str, M
         yield edge["job"], flags
 
 
-def _unknown(path: str, found: Mapping[Any, Any], allowed: list[str]) -> Iterator[str]:
+def _unknown(path: str, found: Document, allowed: list[str]) -> Iterator[str]:
     for key in found:
         if key in allowed:
             continue

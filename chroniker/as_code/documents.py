@@ -9,8 +9,16 @@ from typing import Any
 
 from chroniker.exceptions import ChronikerError
 
+JSON = Any
+"""A value of a document; whoever reads it checks it."""
+
 VERSION = 1
 """The version of the format."""
+
+Document = Mapping[str, JSON]
+"""What a file contains."""
+Fields = dict[str, JSON]
+"""The same, while it is built."""
 
 
 class InvalidDocument(ChronikerError):
@@ -21,17 +29,17 @@ class InvalidDocument(ChronikerError):
         self.errors = errors
 
 
-def read_document(path: Path) -> Mapping[str, Any]:
+def read_document(path: Path) -> Document:
     """Read a file. Raises InvalidDocument and OSError."""
     text = path.read_text(encoding="utf-8")
     return parse_json(text) if path.suffix == ".json" else parse_yaml(text)
 
 
-def parse_json(text: str) -> Mapping[str, Any]:
+def parse_json(text: str) -> Document:
     """Parse JSON. Raises InvalidDocument."""
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def unique(pairs: list[tuple[str, JSON]]) -> Fields:
+        found: Fields = {}
         for key, value in pairs:
             if key in found:
                 raise InvalidDocument([f"{key} is there twice."])
@@ -44,14 +52,14 @@ def parse_json(text: str) -> Mapping[str, Any]:
         raise InvalidDocument([f"The file is not JSON: {error}."]) from error
 
 
-def parse_yaml(text: str) -> Mapping[str, Any]:
+def parse_yaml(text: str) -> Document:
     """Parse YAML. Raises InvalidDocument."""
     yaml = import_yaml()
 
     class Loader(yaml.SafeLoader):  # type: ignore[name-defined,misc]
         """Rejects a key that is there twice: one of them would be lost."""
 
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        def construct_mapping(self, node: JSON, deep: bool = False) -> JSON:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
             for at, key in enumerate(keys):
                 if key in keys[:at]:
@@ -67,7 +75,7 @@ def parse_yaml(text: str) -> Mapping[str, Any]:
         raise InvalidDocument([f"The file is not YAML: {reason}.{hint}"]) from error
 
 
-def write_yaml(document: Mapping[str, Any]) -> str:
+def write_yaml(document: Document) -> str:
     """Return a document as YAML, in its order."""
     yaml = import_yaml()
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
@@ -85,7 +93,7 @@ def import_yaml() -> Any:
     return yaml
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: JSON) -> Document:
     if not isinstance(value, dict):
         raise InvalidDocument(["The file must be a mapping with jobs, monitors or maintenance."])
     return value

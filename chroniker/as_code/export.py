@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from chroniker.models import Job
 
 from .desired import EDGE_FLAGS, GROUPS, MAINTENANCE, UPSTREAM
-from .documents import VERSION
+from .documents import VERSION, Document, Fields
 from .kinds import Kind, Values, kinds
 from .windows import as_document, current_windows
 
 
-def export(now: datetime) -> Mapping[str, Any]:
+def export(now: datetime) -> Document:
     """Return the document. Values that are the default are left out."""
-    document: dict[str, Any] = {"version": VERSION}
+    document: Fields = {"version": VERSION}
     for kind in kinds():
         rows = kind.rows()
         if rows:
@@ -29,7 +27,7 @@ def export(now: datetime) -> Mapping[str, Any]:
     return document
 
 
-def _definition(kind: Kind, job: Job, values: Values) -> dict[str, Any]:
+def _definition(kind: Kind, job: Job, values: Values) -> Fields:
     defaults = kind.defaults()
     found = {
         name: value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models
@@ -12,10 +12,17 @@ from django.utils.module_loading import autodiscover_modules
 
 from chroniker.models import Job
 
+from .documents import JSON, Document, Fields
+
 MODULE = "chroniker_as_code"
 """The module of an app that registers a kind."""
 
-Values = Mapping[str, Any]
+Values = Document
+
+if TYPE_CHECKING:
+    AnyField = models.Field[Any, Any]
+else:
+    AnyField = models.Field
 
 _LEFT_OUT = ("id", "name", "created_at", "updated_at", "planned_from", "needs_planning",
              "failures_open_incidents")  # fmt: skip
@@ -29,7 +36,7 @@ class Kind(ABC):
     required: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def fields(self) -> Mapping[str, models.Field[Any, Any]]:
+    def fields(self) -> Mapping[str, AnyField]:
         """Return the fields that a file may set, in the order in which they are exported."""
 
     @abstractmethod
@@ -40,11 +47,11 @@ class Kind(ABC):
     def save(self, name: str, values: Values, row: Job | None) -> Job:
         """Create or change a row. Raises ValidationError."""
 
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> Fields:
         """Return the values of fields that a file does not mention."""
         return {name: default_of(field) for name, field in self.fields().items()}
 
-    def clean(self, values: Values) -> dict[str, Any]:
+    def clean(self, values: Values) -> Fields:
         """Return values of the right types. Raises ValidationError with the fields."""
         cleaned, errors = {}, {}
         for name, field in self.fields().items():
@@ -59,7 +66,7 @@ class Kind(ABC):
         return cleaned
 
 
-def _clean(field: models.Field[Any, Any], value: Any) -> Any:
+def _clean(field: AnyField, value: JSON) -> JSON:
     """Return a value of the type of the field. A number is no text, and yes is no number."""
     if value is None and not field.null:
         raise ValidationError("must not be empty.")
@@ -78,7 +85,7 @@ def _clean(field: models.Field[Any, Any], value: Any) -> Any:
     return field.clean(value, None)
 
 
-def default_of(field: models.Field[Any, Any]) -> Any:
+def default_of(field: AnyField) -> JSON:
     """Return the value of a field in a new row."""
     value = field.get_default()
     if isinstance(value, models.Choices):
@@ -86,9 +93,7 @@ def default_of(field: models.Field[Any, Any]) -> Any:
     return None if value == "" and field.null else value
 
 
-def editable_fields(
-    model: type[models.Model], left_out: tuple[str, ...]
-) -> dict[str, models.Field[Any, Any]]:
+def editable_fields(model: type[models.Model], left_out: tuple[str, ...]) -> dict[str, AnyField]:
     """Return the columns that people edit, other than relations."""
     return {
         field.name: field
@@ -102,7 +107,7 @@ class JobKind(Kind):
 
     key = "jobs"
 
-    def fields(self) -> Mapping[str, models.Field[Any, Any]]:
+    def fields(self) -> Mapping[str, AnyField]:
         """All that the form of a job has."""
         return editable_fields(Job, ())
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
@@ -16,7 +14,7 @@ from chroniker.db.alias import atomic, database_alias
 from chroniker.models import Declaration, Job, JobDependency
 
 from .desired import EDGE_FLAGS, GROUPS, UPSTREAM, Desired, DesiredState
-from .documents import InvalidDocument
+from .documents import Document, Fields, InvalidDocument
 from .kinds import error_lines, kinds
 from .windows import Window, current_windows, job_names, save_window
 
@@ -102,7 +100,7 @@ class _Application:
 
     def __init__(self, state: DesiredState, options: Options, now: datetime) -> None:
         self._state, self._options, self._now = state, options, now
-        self._rows: dict[str, tuple[str, Job, Mapping[str, Any]]] = {
+        self._rows: dict[str, tuple[str, Job, Document]] = {
             name: (kind.key, row, values)
             for kind in kinds()
             for name, (row, values) in kind.rows().items()
@@ -158,7 +156,7 @@ class _Application:
         action = Action.UPDATE if wanted else Action.KEEP
         return Change(action, entry.kind.key, entry.name, entry.source, tuple(fields))
 
-    def _compare(self, entry: Desired, row: Job, current: Mapping[str, Any]) -> list[FieldChange]:
+    def _compare(self, entry: Desired, row: Job, current: Document) -> list[FieldChange]:
         before = {**current, GROUPS: _groups(row), UPSTREAM: _edges(row)}
         applied = self._applied.get(row.pk)
         found = []
@@ -173,7 +171,7 @@ class _Application:
             found.append(FieldChange(name, old, new, edited=edited, kept=kept))
         return found
 
-    def _save(self, entry: Desired, values: Mapping[str, Any], row: Job | None) -> bool:
+    def _save(self, entry: Desired, values: Document, row: Job | None) -> bool:
         try:
             with atomic():
                 job = entry.kind.save(entry.name, values, row)
@@ -271,13 +269,13 @@ class _Application:
         return changes
 
 
-def _all_values(entry: Desired) -> dict[str, Any]:
+def _all_values(entry: Desired) -> Fields:
     """All values as they are stored with the declaration: plain JSON."""
     edges = {name: dict(flags) for name, flags in sorted(entry.upstream.items())}
     return {**entry.values, GROUPS: list(entry.groups), UPSTREAM: edges}
 
 
-def _defaults(entry: Desired) -> dict[str, Any]:
+def _defaults(entry: Desired) -> Fields:
     return {**entry.kind.defaults(), GROUPS: [], UPSTREAM: {}}
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from .desired import EDGE_FLAGS, GROUPS, MAINTENANCE, UPSTREAM
-from .documents import VERSION
-from .kinds import Kind, default_of, kinds
+from .documents import VERSION, Fields
+from .kinds import AnyField, Kind, default_of, kinds
 
-Schema = dict[str, Any]
+Schema = Fields
 _NAMES: Schema = {"type": "array", "items": {"type": "string"}}
 
 
@@ -77,7 +75,7 @@ def _window() -> Schema:
     }
 
 
-def _field(field: models.Field[Any, Any]) -> Schema:
+def _field(field: AnyField) -> Schema:
     found: Schema = {}
     if help_text := str(field.help_text):
         found["description"] = help_text

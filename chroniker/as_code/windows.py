@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.utils.timezone import get_default_timezone, is_naive
 
 from chroniker.models import Job, Maintenance, MaintenanceJob
+
+from .documents import Document, Fields
 
 _KEYS = ("reason", "starts_at", "ends_at", "pause", "jobs")
 
@@ -110,12 +110,12 @@ def save_window(window: Window, row: Maintenance | None) -> None:
     row.jobs.set(jobs)
 
 
-def as_document(row: Maintenance) -> Mapping[str, Any] | None:
+def as_document(row: Maintenance) -> Document | None:
     """Return a window for a file; None if it lists only jobs that were deleted."""
     names = job_names(row)
     if names and not any(names):
         return None
-    found: dict[str, Any] = {
+    found: Fields = {
         "reason": row.reason,
         "starts_at": row.starts_at.isoformat(),
         "ends_at": row.ends_at.isoformat(),

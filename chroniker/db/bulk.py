@@ -10,12 +10,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Model, Value
 from django.db.models.expressions import CombinedExpression
+
+if TYPE_CHECKING:
+    _AnyField = models.Field[Any, Any]
 
 _MAX_PARAMETERS = 30_000
 """Of one statement; SQLite's limit is 32,766."""
@@ -96,7 +99,7 @@ class _Statement:
             parameters = [value for row in values for value in row]
             cursor.execute(sql(len(rows)), [*parameters, *conditions])
 
-    def _value(self, field: models.Field[Any, Any], value: object) -> object:
+    def _value(self, field: _AnyField, value: object) -> object:
         if type(value) in _PLAIN:
             return value
         if isinstance(value, Increase):
@@ -160,13 +163,13 @@ class _Statement:
         return f"{update} SET {self._changes('t.')}"
 
 
-def _field(model: type[Model], name: str) -> models.Field[Any, Any]:
+def _field(model: type[Model], name: str) -> _AnyField:
     field = model._meta.pk if name == "pk" else model._meta.get_field(name)
     assert isinstance(field, models.Field)
     return field
 
 
-def _cast(field: models.Field[Any, Any], connection: BaseDatabaseWrapper) -> str | None:
+def _cast(field: _AnyField, connection: BaseDatabaseWrapper) -> str | None:
     # A cast to varchar(n) would cut longer text silently.
     return "text" if isinstance(field, models.CharField) else field.db_type(connection)
 

@@ -22,6 +22,11 @@ _SLOTS_AT = 1024
 _SLOT = struct.Struct("=H")
 _NO_STOPS = bytes(_STOP_BYTES)
 
+Facts = dict[str, Any]
+"""JSON, which only these processes write."""
+Values = list[Any]
+"""The same."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchEntry:
@@ -35,14 +40,14 @@ class BatchEntry:
     timeout_seconds: float | None
     grace_seconds: float
 
-    def dump(self) -> list[Any]:
+    def dump(self) -> Values:
         """Return it as JSON can hold it."""
         values = [getattr(self, name) for name in _ENTRY]
         values[0] = [getattr(self.spec, name) for name in _SPEC]
         return values
 
     @classmethod
-    def load(cls, values: list[Any]) -> BatchEntry:
+    def load(cls, values: Values) -> BatchEntry:
         """Read what :meth:`dump` returned."""
         spec, *others = values
         facts = dict(zip(_SPEC, spec, strict=True))
@@ -63,13 +68,13 @@ class BatchSpec:
     entries: tuple[BatchEntry, ...]
     max_workers: int
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Facts:
         """Return it as JSON can hold it."""
         entries = [entry.dump() for entry in self.entries]
         return {"runner": self.runner, "entries": entries, "max_workers": self.max_workers}
 
     @classmethod
-    def load(cls, values: dict[str, Any]) -> BatchSpec:
+    def load(cls, values: Facts) -> BatchSpec:
         """Read what :meth:`dump` returned."""
         entries = tuple(BatchEntry.load(entry) for entry in values["entries"])
         return cls(values["runner"], entries, values["max_workers"])

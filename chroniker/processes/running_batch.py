@@ -8,13 +8,12 @@ import json
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from chroniker.batches import Payload
 from chroniker.enums import RunStatus
 from chroniker.masking import Masker
 
-from .batch_spec import BatchEntry, BatchPage, BatchSpec
+from .batch_spec import BatchEntry, BatchPage, BatchSpec, Facts
 from .forkserver import StartRequest
 from .output import Recorder
 from .running_child import Outcome, RunningChild, RunRequest
@@ -50,7 +49,7 @@ class BatchedRun:
         self.lease_deadline = request.start_request.limits.lease_deadline
         self._masker = masker
         self._batch: RunningBatch | None = None
-        self._facts: dict[str, Any] | None = None
+        self._facts: Facts | None = None
 
     @property
     def warden_pid(self) -> int:
@@ -75,7 +74,7 @@ class BatchedRun:
         """It is executed by this batch now."""
         self._batch = batch
 
-    def set_result(self, facts: dict[str, Any]) -> None:
+    def set_result(self, facts: Facts) -> None:
         """Store what the batch reported. Raises KeyError, TypeError or ValueError."""
         for stream, (head, tail, size) in facts.get("output", {}).items():
             self.written[stream] += size
@@ -105,7 +104,7 @@ class BatchedRun:
             facts.get("cpu_seconds"),
         )
 
-    def _decide_status(self, facts: dict[str, Any]) -> tuple[RunStatus, str]:
+    def _decide_status(self, facts: Facts) -> tuple[RunStatus, str]:
         match facts.get("status"):
             case RunStatus.TIMED_OUT:
                 limit = self.request.start_request.limits.timeout_seconds
