@@ -46,19 +46,19 @@ def packages() -> Path:
     for program in ("node", "npm"):
         if not available(program):  # not require(): the CI machine has them only by chance
             pytest.skip(f"not on this machine: {program}. The dashboards were not compared.")
-    installed = CACHE / "package.json"
+    installed = CACHE / "installed.json"  # written last, so that half an installation is repeated
     wanted = json.dumps({"private": True, "dependencies": PACKAGES}, indent=2)
     if not installed.exists() or installed.read_text() != wanted:
         CACHE.mkdir(parents=True, exist_ok=True)
-        installed.write_text(wanted)
+        (CACHE / "package.json").write_text(wanted)
         done = subprocess.run(
             [str(find_program("npm")), "install", "--no-audit", "--no-fund", "--ignore-scripts",
              "--no-package-lock"],
             cwd=CACHE, capture_output=True, text=True, timeout=100,
         )  # fmt: skip
         if done.returncode:
-            installed.unlink()
             pytest.skip(f"npm cannot download the types of Grafana: {done.stderr[-300:]}")
+        installed.write_text(wanted)
     return CACHE
 
 

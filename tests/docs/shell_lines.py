@@ -16,7 +16,17 @@ from django.core.management.base import BaseCommand, CommandError
 
 from .blocks import REPO
 
-OTHER_PROGRAMS = {"backup.sh", "cd", "crontab", "curl", "echo", "fuser", "git", "promtool"}
+OTHER_PROGRAMS = {
+    "backup.sh",
+    "cd",
+    "crontab",
+    "curl",
+    "echo",
+    "export",
+    "fuser",
+    "git",
+    "promtool",
+}
 """Programs that are not ours; their options are not checked."""
 
 
