@@ -21,6 +21,13 @@ from chroniker import current_run
 from chroniker.models import Job
 
 
+def write_pid(path: Path) -> None:
+    """Create a file with the process ID. At once, because tests wait for it to exist."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(str(os.getpid()))
+    unfinished.replace(path)
+
+
 class Command(BaseCommand):
     help = "Do what a test needs a job to do."
 
@@ -142,7 +149,7 @@ class Command(BaseCommand):
 
     def sleep(self, seconds: str, touch: str = "") -> None:
         if touch:
-            Path(touch).write_text(str(os.getpid()))
+            write_pid(Path(touch))
         time.sleep(float(seconds))
 
     def once(self, touch: str) -> None:
@@ -156,7 +163,7 @@ class Command(BaseCommand):
 
     def wait_for(self, touch: str, path: str) -> None:
         """Until a file exists."""
-        Path(touch).write_text(str(os.getpid()))
+        write_pid(Path(touch))
         while not Path(path).exists():
             time.sleep(0.05)
 
