@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.history import SECOND, History, JobFacts, RunFacts, StateFacts
+from tests.faults.streaks import failed_slots_in_a_row
 
 THAW_SECONDS = 1.0
 """How long two instances may overlap after the thaw of a whole host."""
@@ -249,12 +250,13 @@ def _check_counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Vio
     expected: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)
     sums: dict[tuple[int, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     last: dict[tuple[int, str], str] = {}
-    in_a_row: Counter[tuple[int, str]] = Counter()
     interrupted = {
         (run.job, run.host, run.slot, run.attempt)
         for run in runs.values()
         if run.status == "interrupted"
     }
+    retries = {job.key: job.max_retries for job in history.jobs}
+    in_a_row = failed_slots_in_a_row(history.changes, retries, interrupted)
     for change in history.changes:
         run = change.after
         state = run.job, run.host
@@ -271,10 +273,6 @@ def _check_counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Vio
             sums[state]["duration_seconds_sum"] += run.seconds or 0.0
             sums[state]["cpu_seconds_total"] += run.cpu_seconds or 0.0
             last[state] = run.status
-            if run.status == "succeeded":
-                in_a_row[state] = 0
-            else:
-                in_a_row[state] += run.status not in ("stopped", "interrupted")
     for run in runs.values():
         if run.status == "missed":
             expected[run.job, run.host][f"missed_{run.missed_reason}"] += run.missed_slots

@@ -220,17 +220,14 @@ def empty() -> None:
             cursor.execute("SET SESSION innodb_lock_wait_timeout = 50")
 
 
-_INJECTOR = "(injector)"
-"""A row of the table of hosts by which the clock is read."""
-
-
 def database_now() -> datetime:
-    """The clock of the database."""
-    from chroniker.db.clock import DatabaseNow
-    from chroniker.models import Host
+    """The clock of the database, read with a row that each database has."""
+    from django.db.migrations.recorder import MigrationRecorder
 
-    Host.objects.get_or_create(name=_INJECTOR)
-    return Host.objects.annotate(clock=DatabaseNow()).values_list("clock", flat=True)[0]
+    from chroniker.db.clock import DatabaseNow
+
+    rows = MigrationRecorder(connection).migration_qs.annotate(clock=DatabaseNow())
+    return rows.values_list("clock", flat=True)[0]
 
 
 def lock_limit() -> str:
@@ -420,8 +417,7 @@ def hosts_in_lists() -> list[str]:
     """The hosts that are not retired."""
     from chroniker.models import Host
 
-    active = Host.objects.active().exclude(name=_INJECTOR)
-    return list(active.values_list("name", flat=True))
+    return list(Host.objects.active().values_list("name", flat=True))
 
 
 def hosts_on_page() -> list[str]:
@@ -430,7 +426,7 @@ def hosts_on_page() -> list[str]:
 
     page = Client().get("/metrics")
     assert page.status_code == 200, page.content
-    return sorted(set(re.findall(r'[{,]host="([^"]+)"', page.content.decode())) - {_INJECTOR})
+    return sorted(set(re.findall(r'[{,]host="([^"]+)"', page.content.decode())))
 
 
 class MetricsScraper:
