@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from tests.faults import site
+from tests.faults.actions import FaultActions
 from tests.faults.checker import History, JobFacts
 from tests.faults.hosts import alive, proc_children
 from tests.faults.injector import FaultInjector, FleetConfig
@@ -19,25 +20,25 @@ from tests.faults.scenarios import SCENARIOS, Experiment
 MONITORS = 30
 
 
-class BatchInjector(FaultInjector):
-    """Kills guards and workers of batches."""
+class BatchActions(FaultActions):
+    """Kills guards and workers of batches as well."""
 
-    killed = 0
+    killed_workers = 0
 
     def _guards(self, step: Step) -> list[int]:
         """Guards of several runs: one that is executed alone has failed if its guard is killed."""
-        jobs = self.hosts[step.host].roles().jobs
+        jobs = self._fleet.hosts[step.host].roles().jobs
         return [pid for pid in jobs if len(proc_children(pid)) > 1]
 
-    def _kill_guard(self, step: Step) -> None:
-        """The process that contains the workers."""
+    def kill_guard(self, step: Step) -> None:
+        """Kill the process that contains the workers."""
         self._kill(self._guards(step))
 
-    def _kill_worker(self, step: Step) -> None:
+    def kill_worker(self, step: Step) -> None:
         workers = [pid for guard in self._guards(step) for pid in proc_children(guard)]
         if living := [pid for pid in workers if alive(pid)]:
             self._kill(living)
-            self.killed += 1
+            self.killed_workers += 1
 
 
 def add_monitors(experiment: Experiment, *, every: int = 1) -> None:
@@ -67,10 +68,11 @@ def add_monitors(experiment: Experiment, *, every: int = 1) -> None:
 def _perform(experiment: Experiment, config: FleetConfig, plan: Plan, *, every: int = 1) -> History:
     add_monitors(experiment, every=every)
     config.prepare = experiment.prepare
-    injector = BatchInjector(config, experiment.directory, experiment.seed)
+    injector = FaultInjector(config, experiment.directory, experiment.seed)
+    injector.actions = actions = BatchActions(injector)
     history = injector.perform(plan, experiment.jobs)
     experiment.notes["kinds"] = injector.done
-    experiment.notes["killed_workers"] = injector.killed
+    experiment.notes["killed_workers"] = actions.killed_workers
     experiment.notes.update(_samples())
     return history
 
