@@ -93,8 +93,10 @@ def _check_python(arguments: list[str]) -> None:
             _check_options("benchmarks", _module_help("benchmarks"), arguments[2:])
     elif Path(arguments[0]).name == "manage.py":
         _check_management_command(arguments[1:])
+    elif arguments[0].startswith("scripts/"):
+        _check_paths(arguments[:1])
     else:
-        raise BadCommand(f"neither a module nor manage.py: {arguments[0]}")
+        raise BadCommand(f"no module, script or manage.py: {arguments[0]}")
 
 
 def _check_management_command(arguments: list[str]) -> None:
