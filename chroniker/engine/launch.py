@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chroniker.commands import check_command, check_raw_command, split_args
@@ -96,6 +97,24 @@ class Launcher:
             self._owner.release(unlink=not runs_left)
 
 
+def command_spec(item: ClaimedRun, args: Sequence[str]) -> CommandSpec:
+    """What the process of a run executes, and what the run knows about itself."""
+    job = item.job
+    return CommandSpec(
+        run_id=item.run.pk,
+        job_name=job.name,
+        command=job.command,
+        args=tuple(args),
+        log_level=conf.LOG_CAPTURE_LEVEL,
+        log_format=conf.LOG_FORMAT,
+        scheduled_for=utc_text(item.run.scheduled_for),
+        attempt=item.run.attempt,
+        trigger=item.run.trigger,
+        fence=item.state.fence,
+        traceparent=item.run.traceparent,
+    )
+
+
 def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
     """What an executor needs to start a claimed run whose lease was requested at ``sent``.
 
@@ -129,19 +148,7 @@ def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
     return RunRequest(
         key=item.run.pk,
         start_request=StartRequest(
-            spec=CommandSpec(
-                run_id=item.run.pk,
-                job_name=job.name,
-                command=job.command,
-                args=tuple(args),
-                log_level=conf.LOG_CAPTURE_LEVEL,
-                log_format=conf.LOG_FORMAT,
-                scheduled_for=utc_text(item.run.scheduled_for),
-                attempt=item.run.attempt,
-                trigger=item.run.trigger,
-                fence=item.state.fence,
-                traceparent=item.run.traceparent,
-            ),
+            spec=command_spec(item, args),
             raw=raw,
             spawn=conf.START_METHOD == "spawn",
             limits=RunLimits(

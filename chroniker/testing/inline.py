@@ -20,15 +20,16 @@ from chroniker.db.alias import atomic
 from chroniker.engine.candidates import ClaimOptions
 from chroniker.engine.claims import ClaimedRun, claim, new_token
 from chroniker.engine.completion import FinishedRun, end_run
+from chroniker.engine.launch import command_spec
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.enums import RunStatus, Stream
 from chroniker.exceptions import CommandRefused
 from chroniker.masking import Masker, site_secrets
 from chroniker.models import Host, Incident, Job, Run
-from chroniker.processes.child import CommandSpec, run_command
+from chroniker.processes.child import run_command
 from chroniker.processes.output import Recorder
 from chroniker.processes.running_child import Outcome
-from chroniker.run_context import attached, utc_text
+from chroniker.run_context import attached
 from chroniker.signals import job_process_started, run_finished, run_started
 
 _EVERY_JOB = 2**31
@@ -206,18 +207,7 @@ def _outcome(item: ClaimedRun, feed: Feed, page: progress.ProgressPage) -> Outco
         check_command(job.command)
     except CommandRefused as refused:
         return Outcome(RunStatus.FAILED, str(refused))
-    spec = CommandSpec(
-        run_id=item.run.pk,
-        job_name=job.name,
-        command=job.command,
-        args=tuple(args),
-        log_level=conf.LOG_CAPTURE_LEVEL,
-        log_format=conf.LOG_FORMAT,
-        scheduled_for=utc_text(item.run.scheduled_for),
-        attempt=item.run.attempt,
-        trigger=item.run.trigger,
-        fence=item.state.fence,
-    )
+    spec = command_spec(item, args)
     progress.attach(page.memory)
     try:
         with attached(spec.current_run()), _captured(feed):
