@@ -168,6 +168,8 @@ class _Warden:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         started = boottime()
         warden = os.getpid()
+        # Until the child has the dispositions of a fresh process, this handler would swallow a stop.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             self.job_pid = os.fork()
         except OSError as error:
@@ -178,6 +180,7 @@ class _Warden:
             return
         if self.job_pid == 0:
             self._run_job_process(warden, wake_read, wake_write, job)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         for fd in (self.pipes.stdout, self.pipes.stderr, self.pipes.log, self.pipes.progress,
                    self.pipes.page):  # fmt: skip
             os.close(fd)

@@ -1,6 +1,7 @@
 """``python -m tests.support.memory TICKS``: a cronserver at full speed, and its memory.
 
-Prints one JSON line: what it has done and used, at a dozen moments.
+Prints one JSON line: what it has done and used, at some moments of that many ticks. They begin when
+everything has happened once: what the first failure imports is no leak.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import django
+
+if TYPE_CHECKING:
+    from chroniker.models import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,17 @@ def measure(ticks: int, runs: int) -> Usage:
 class Meter:
     """Measures at even distances, and stops the loop after the last one."""
 
-    SAMPLES = 12
+    SAMPLES = 8
+    WARM_UP_TICKS = 100
+    """After the first run that has failed."""
 
     def __init__(self, ticks: int) -> None:
         from chroniker.signals import run_finished, tick_finished
 
         self.step = max(1, ticks // self.SAMPLES)
         self.ticks = self.runs = 0
+        self.started_at: int | None = None
+        """The tick from which on it measures."""
         self.usages: list[Usage] = []
         tick_finished.connect(self._count_tick)
         run_finished.connect(self._count_run)
@@ -52,12 +61,16 @@ class Meter:
     def _count_tick(self, **kwargs: object) -> None:
         self.ticks += 1
 
-    def _count_run(self, **kwargs: object) -> None:
+    def _count_run(self, run: Run, **kwargs: object) -> None:
         self.runs += 1
+        if run.status == "failed" and self.started_at is None:
+            self.started_at = self.ticks + self.WARM_UP_TICKS
 
     def note_pass(self) -> None:
         number = len(self.usages)
-        if number < self.SAMPLES and self.ticks >= self.step * (number + 1):
+        if self.started_at is None or number == self.SAMPLES:
+            return
+        if self.ticks >= self.started_at + self.step * number:
             self.usages.append(measure(self.ticks, self.runs))
             if number + 1 == self.SAMPLES:
                 os.kill(os.getpid(), signal.SIGTERM)

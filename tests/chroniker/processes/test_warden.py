@@ -76,9 +76,17 @@ class WardenRun:
         return ending
 
 
-def _run_warden(limits: RunLimits, pipes: Pipes, not_ours: list[int], job: JobFunction) -> None:
+def _run_warden(
+    limits: RunLimits,
+    pipes: Pipes,
+    not_ours: list[int],
+    job: JobFunction,
+    after_fork: Callable[[], None] | None,
+) -> None:
     for fd in not_ours:
         os.close(fd)
+    if after_fork is not None:
+        os.register_at_fork(after_in_child=after_fork)
     run_warden(limits, pipes, job)
 
 
@@ -95,6 +103,7 @@ def start_warden(run_in_fork: RunInFork) -> Iterator[Callable[..., WardenRun]]:
         lease: float | None = None,
         memory: int | None = None,
         nice: int = 0,
+        after_fork: Callable[[], None] | None = None,
     ) -> WardenRun:
         limits = RunLimits(timeout, grace, lease, memory, nice)
         ours: dict[str, int] = {}
@@ -106,7 +115,7 @@ def start_warden(run_in_fork: RunInFork) -> Iterator[Callable[..., WardenRun]]:
         fds_to_close = [*ours.values(), control]
         for run in runs:
             fds_to_close += [fd for fd in (*run.sources.values(), run.control) if fd >= 0]
-        warden = run_in_fork(_run_warden, limits, Pipes(**theirs), fds_to_close, job)
+        warden = run_in_fork(_run_warden, limits, Pipes(**theirs), fds_to_close, job, after_fork)
         for fd in theirs.values():
             os.close(fd)
         runs.append(WardenRun(warden, control, ours))
@@ -413,6 +422,18 @@ def test_control_messages_may_arrive_in_pieces(start_warden: Callable[..., Warde
 
 
 # --- time limits and stops ------------------------------------------------------------------
+
+
+def test_sigterm_that_arrives_while_the_job_is_forked_is_not_lost(
+    start_warden: Callable[..., WardenRun],
+) -> None:
+    def stop_at_once() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run = start_warden(sleep_on, grace=30, after_fork=stop_at_once)
+
+    assert seconds_until_end(run) < SHORT_TIMEOUT
+    assert run.wait()["signal"] == signal.SIGTERM
 
 
 def test_job_gets_sigterm_at_its_timeout(start_warden: Callable[..., WardenRun]) -> None:
