@@ -168,7 +168,7 @@ class _Warden:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         started = boottime()
         warden = os.getpid()
-        # Until the child has the dispositions of a fresh process, this handler would swallow a stop.
+        # Until the child has reset its handlers, this one would swallow a request to stop.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             self.job_pid = os.fork()
