@@ -134,10 +134,11 @@ def _blockage(
     return folded
 
 
-def _root(incident: Incident) -> Incident:
-    """The incident that people were notified of."""
+def _root(incident: Incident) -> Incident | None:
+    """The incident that people were notified of; None if a maintenance window mutes it."""
     cause = incident.cause
-    return cause if cause is not None and cause.is_open else incident
+    root = cause if cause is not None and cause.is_open else incident
+    return None if root.muted else root
 
 
 def _open(state: JobState, blockage: Blockage, due_before: datetime, now: datetime) -> None:

@@ -22,6 +22,7 @@ from chroniker.models import Incident, Job
 def connect() -> None:
     """Connect the receivers."""
     connect_model(Job)
+    pre_delete.connect(release_folded, sender=Incident, dispatch_uid="chroniker.release")
     for field in ("subscribers", "subscriber_groups"):
         through = getattr(Job, field).through
         m2m_changed.connect(notify_subscribers, sender=through, dispatch_uid=f"chroniker.{field}")
@@ -82,16 +83,30 @@ def notify_members(
         _notify(Q(job__in=subscribed.values("pk")))
 
 
+def release_folded(sender: object, instance: Incident, **kwargs: object) -> None:
+    """Let a tick announce what is folded into an incident that is about to be deleted."""
+    from .incidents import release_folded
+
+    if instance.is_open:
+        release_folded(instance, utc_now())
+
+
 def _notify(of_jobs: Q) -> None:
     def notify_all() -> None:
         from .notifications import notify
 
         now = utc_now()
-        found = Incident.objects.open().announced().filter(of_jobs)
-        found.update(occurrences=F("occurrences"))  # write first
-        for incident in found.select_related("job"):
+        still_open = Incident.objects.open().announced().filter(pk__in=announced)
+        still_open.update(occurrences=F("occurrences"))  # write first
+        for incident in still_open.select_related("job"):
             # Whoever has received the opening does not get it again.
             notify(NotificationEvent.OPENED, incident, now)
 
-    if Incident.objects.open().announced().filter(of_jobs).exists():
+    concerned = Incident.objects.open().filter(of_jobs)
+    causes = concerned.filter(muted=False, cause__isnull=False).order_by().values("cause")
+    of_them = of_jobs | Q(pk__in=causes)
+    announced = set(
+        Incident.objects.open().announced().filter(of_them).values_list("pk", flat=True)
+    )
+    if announced:
         run_transaction(notify_all)

@@ -61,11 +61,27 @@ def cancel_older_reviews(incident: Incident) -> None:
     same.filter(flapping=True).exclude(pk=incident.pk).update(next_review_at=None)
 
 
+def announcement(incident: Incident) -> Incident:
+    """The incident by which people know that this one flaps; itself if nobody was notified."""
+    return _announcement(_flapping(incident)) or incident
+
+
 def end_flapping(incident: Incident, now: datetime) -> None:
     """End the flapping of a resolved incident, and notify those who know that it flapped."""
+    same = _flapping(incident)
+    announced = _announcement(same)
+    same.update(flapping_ended_at=now)
+    if announced is not None:
+        notify_ended(announced, incident, now)
+
+
+def _flapping(incident: Incident) -> IncidentQuerySet:
     same = Incident.objects.of_placement(incident.job_id, incident.host, incident.kind)
-    same.filter(flapping=True, flapping_ended_at=None).update(flapping_ended_at=now)
-    sent = Notification.objects.filter(incident__in=same, event=NotificationEvent.FLAPPING)
-    last = sent.select_related("incident").order_by("-pk").first()
-    if last is not None and last.incident is not None:
-        notify_ended(last.incident, incident, now)
+    return same.filter(flapping=True, flapping_ended_at=None)
+
+
+def _announcement(incidents: IncidentQuerySet) -> Incident | None:
+    event = NotificationEvent.FLAPPING
+    sent = Notification.objects.filter(incident__in=incidents, event=event)
+    last = sent.select_related("incident__job").order_by("-pk").first()
+    return last.incident if last else None

@@ -25,7 +25,13 @@ from chroniker.models import Incident, Job, JobState, Run
 from chroniker.models.incident import IncidentQuerySet
 from chroniker.signals import incident_opened, incident_resolved
 
-from .flapping import cancel_older_reviews, end_flapping, quiet_ends_at, read_history
+from .flapping import (
+    announcement,
+    cancel_older_reviews,
+    end_flapping,
+    quiet_ends_at,
+    read_history,
+)
 from .maintenance import maintenance_ends_at, next_muted_review
 from .notifications import next_reminder_at, notify, notify_ended
 from .snapshot import store_snapshot
@@ -99,7 +105,7 @@ def open_or_update(
             notify_of_cause(new, now)
         if new.cause is None and kind in _WITH_SNAPSHOT:
             store_snapshot(new)
-        _send_after_commit(incident_opened, new)
+        send_after_commit(incident_opened, new)
         return new
     raise AssertionError("unreachable")
 
@@ -149,8 +155,8 @@ def resolve(
         notify(NotificationEvent.FLAPPING, incident, now, run)
     else:
         notify_ended(incident, incident, now, run)
-    _release_folded(incident, now)
-    _send_after_commit(incident_resolved, incident)
+    release_folded(incident, now)
+    send_after_commit(incident_resolved, incident)
     return incident
 
 
@@ -210,11 +216,20 @@ def notify_of_cause(folded: Incident, now: datetime) -> None:
     """Notify the recipients of a folded incident of its cause, unless they know of it."""
     assert folded.cause is not None
     cause = Incident.objects.select_related("job").get(pk=folded.cause.pk)
-    if cause.is_open and not cause.muted and not cause.flapping:
+    notify_again(cause, now)
+
+
+def notify_again(cause: Incident, now: datetime) -> None:
+    """Repeat the event by which people know of an incident, for those who do not know of it yet."""
+    if not cause.is_open or cause.muted:
+        return
+    if cause.flapping:
+        notify(NotificationEvent.FLAPPING, cause, now, announced=announcement(cause))
+    else:
         notify(NotificationEvent.OPENED, cause, now)
 
 
-def _release_folded(cause: Incident, now: datetime) -> None:
+def release_folded(cause: Incident, now: datetime) -> None:
     """Let a tick announce what is still wrong after the end of its cause."""
     folded = Incident.objects.open().filter(cause=cause.pk)
     blocked = folded.filter(kind=IncidentKind.BLOCKED)
@@ -243,5 +258,6 @@ def _notify_if_worse(incident: Incident, now: datetime, run: Run | None) -> None
     notify(NotificationEvent.WORSENED, incident, now, run, discriminator=incident.severity)
 
 
-def _send_after_commit(signal: Signal, incident: Incident) -> None:
+def send_after_commit(signal: Signal, incident: Incident) -> None:
+    """Send a signal of :mod:`chroniker.signals` about an incident, once it is stored."""
     on_commit(lambda: signal.send_robust(sender=Incident, incident=incident, job=incident.job))

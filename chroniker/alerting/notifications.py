@@ -27,10 +27,13 @@ def notify(
     now: datetime,
     run: Run | None = None,
     discriminator: str = "",
+    *,
+    announced: Incident | None = None,
 ) -> None:
     """Notify everyone concerned of an event of an incident.
 
     Nobody is notified of the same event twice, so it can be repeated for new subscribers.
+    ``announced``: the incident by which others know of it already, if that is another one.
     """
     recipients = incident_recipients(incident)
     if event == NotificationEvent.REMINDER:
@@ -42,7 +45,7 @@ def notify(
         recipients,
         now,
         job=incident.job,
-        incident=incident,
+        incident=announced or incident,
         run=run or incident.last_run,
         discriminator=discriminator,
         facts=_facts(incident),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import partial
 
+from django.db.models import Q
+
 from chroniker.conf import conf
 from chroniker.db.transactions import run_transaction
 from chroniker.enums import IncidentKind
@@ -17,10 +19,15 @@ _BATCH = 100
 """The maximum per tick: each costs a few statements, and the tick must renew its leases."""
 
 
-def open_overdue(now: datetime) -> None:
-    """Open an incident for each overdue job, regardless of which host should have started it."""
+def open_overdue(now: datetime, folded: Q | None = None) -> None:
+    """Open an incident for each overdue job, regardless of which host should have started it.
+
+    Except for states in ``folded``, whose incidents are folded into another one.
+    """
     due_before = now - timedelta(seconds=conf.OVERDUE_SECONDS)
     states = JobState.objects.overdue(due_before, now).select_related("job")
+    if folded is not None:
+        states = states.exclude(folded)
     for state in states.order_by("due_at")[:_BATCH]:
         run_transaction(partial(_open_if_overdue, state, due_before, now))
 

@@ -16,7 +16,7 @@ from .incidents import next_review_at, notify_of_cause
 from .maintenance import maintenance_ends_at, next_muted_review
 from .notifications import next_reminder_at, notify, notify_opened_late
 from .overdue import open_overdue, overdue_summary
-from .silent_hosts import host_incident, open_silent_hosts
+from .silent_hosts import bound_to, find_cause, open_silent_hosts
 
 _BATCH = 100
 """The maximum per tick: each costs a few statements, and the tick must renew its leases."""
@@ -24,8 +24,8 @@ _BATCH = 100
 
 def open_late_jobs(now: datetime) -> None:
     """Open the incidents of jobs that have been due for long, the causes first."""
-    open_silent_hosts(now)
-    open_overdue(now)
+    silent = open_silent_hosts(now)
+    open_overdue(now, bound_to(silent) if silent else None)
     open_blocked(now)
 
 
@@ -47,7 +47,7 @@ def _review(found: Incident, now: datetime) -> None:
             end_flapping(incident, now)
         return
     cause = incident.cause_id
-    unannounced = incident.muted or cause is not None
+    unannounced = incident.muted or not incident.notified_severity
     if incident.kind == IncidentKind.BLOCKED and not blocked.recheck(incident, now):
         return
     _review_open(incident, now, unannounced=unannounced)
@@ -83,18 +83,18 @@ def _review_open(incident: Incident, now: datetime, *, unannounced: bool) -> Non
 def _review_unannounced(incident: Incident, now: datetime) -> None:
     """Fold it into its cause, or announce it: it was muted, or its cause may have ended."""
     if incident.kind == IncidentKind.OVERDUE:
-        _find_host(incident)
+        _find_host(incident, now)
     incident.muted = False
     if incident.cause is None or not incident.cause.is_open:
         incident.cause = None
         notify_opened_late(incident, now)
 
 
-def _find_host(incident: Incident) -> None:
+def _find_host(incident: Incident, now: datetime) -> None:
     state = JobState.objects.filter(job=incident.job_id, host=incident.host)
     found = state.select_related("job").first()
     if found is None:
         return
-    incident.cause = host_incident(found)
+    incident.cause = find_cause(found, now)
     if incident.cause is None:
         incident.summary = overdue_summary(found)[:500]

@@ -10,7 +10,7 @@ import pytest
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.enums import IncidentEnd, IncidentKind
 from chroniker.models import Incident, Job, JobDependency
-from tests.factories import make_job, make_subscribed_job
+from tests.factories import make_job, make_maintenance, make_subscribed_job
 from tests.support.mail_server import MailServer, text_of
 from tests.support.timeline import START, Timeline
 
@@ -160,3 +160,15 @@ def test_announced_incident_stays_announced_when_a_cause_appears(mail_server: Ma
     tick(timeline)
     bob = [str(mail["X-Chroniker-Event"]) for mail in mail_server.to("bob@example.com")]
     assert bob == ["opened", "resolved"]
+
+
+def test_job_that_waits_for_a_muted_one_is_announced_itself(mail_server: MailServer) -> None:
+    fetch = make_subscribed_job("ann", name="fetch", **LATER)
+    make_maintenance(START, 600, fetch)
+    waiting_job("bob", upstream=fetch)
+    timeline = Timeline()
+    timeline.run_once(fetch, "F")
+    for _ in range(4):
+        tick(timeline, 3)
+    assert [mail["To"] for mail in mail_server.mails] == ["bob@example.com"]
+    assert "It waits for fetch" in mail_server.subjects()[0]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import connection
 
+from chroniker.alerting import silent_hosts
 from chroniker.alerting.silent_hosts import end_silence
+from chroniker.db.transactions import run_transaction
 from chroniker.engine.heartbeat import record_heartbeat
 from chroniker.engine.planning import plan_changed_jobs
 from chroniker.engine.retirement import retire_host
 from chroniker.enums import IncidentEnd, IncidentKind, Severity
-from chroniker.models import Host, Incident, Job, JobState
-from tests.factories import make_maintenance, make_subscribed_job, make_user
+from chroniker.models import Host, Incident, Job, JobState, Notification
+from chroniker.signals import incident_opened
+from tests.factories import make_job, make_maintenance, make_subscribed_job, make_user
 from tests.support.mail_server import MailServer, text_of
 from tests.support.timeline import START, Timeline
 
@@ -71,6 +76,7 @@ def test_what_is_still_wrong_when_the_host_is_back_is_announced(mail_server: Mai
     timeline = Timeline()
     tick(timeline, 6)
     assert mail_server.event_names() == ["opened"]
+    Host.objects.update(last_tick_at=timeline.now + timedelta(minutes=5))
     end_silence("web3", timeline.now)
     tick(timeline)
     assert mail_server.event_names() == ["opened", "resolved"]
@@ -158,3 +164,105 @@ def test_moved_job_leaves_the_incident_of_the_host(mail_server: MailServer) -> N
     assert not Incident.objects.open().filter(kind=IncidentKind.OVERDUE).exists()
     assert not JobState.objects.get(job=job).overdue_incident
     assert mail_server.event_names() == ["opened"]
+
+
+def test_host_whose_jobs_are_all_muted_is_muted_too(settings: Any) -> None:
+    settings.CHRONIKER_APPRISE_URLS = ["json://localhost"]
+    silent_host()
+    make_maintenance(START, 30, make_subscribed_job(hostname="web3", **DUE))
+    timeline = Timeline()
+    timeline.advance(minutes=7).evaluate_incidents()
+    assert [incident.kind for incident in Incident.objects.all()] == ["overdue"]
+    assert not Notification.objects.exists()
+
+
+def test_jobs_beyond_the_limit_are_folded_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silent_hosts, "_LIMIT", 3)
+    silent_host()
+    for _ in range(8):
+        make_job(hostname="web3", **DUE)
+    timeline = Timeline()
+    timeline.advance(minutes=7).evaluate_incidents()
+    overdue = Incident.objects.filter(kind=IncidentKind.OVERDUE)
+    assert overdue.count() == 3
+    timeline.evaluate_incidents()
+    timeline.evaluate_incidents()
+    assert overdue.exclude(cause=None).count() == overdue.count() == 8
+
+
+def test_subscriber_of_a_folded_job_learns_of_the_host() -> None:
+    silent_host()
+    job = make_subscribed_job(hostname="web3", **DUE)
+    Timeline().advance(minutes=7).evaluate_incidents()
+    job.subscribers.add(make_user("zoe"))
+    (told,) = Notification.objects.filter(recipient="zoe@example.com")
+    assert (told.event, told.incident.kind) == ("opened", IncidentKind.HOST)
+
+
+def test_host_that_ticks_meanwhile_is_not_silent() -> None:
+    host = silent_host()
+    job = make_subscribed_job(hostname="web3", **DUE)
+    timeline = Timeline()
+    timeline.advance(minutes=7)
+    due_before = timeline.now - timedelta(minutes=5)
+    states = list(JobState.objects.filter(job=job).select_related("job"))
+    Host.objects.update(last_tick_at=timeline.now)
+    run_transaction(lambda: silent_hosts._fold(host, states, due_before, timeline.now))
+    assert not Incident.objects.exists()
+
+
+def test_jobs_are_announced_when_the_incident_of_the_host_is_deleted(
+    mail_server: MailServer,
+) -> None:
+    silent_host()
+    make_subscribed_job(hostname="web3", **DUE)
+    timeline = Timeline()
+    tick(timeline, 7)
+    Incident.objects.filter(kind=IncidentKind.HOST).delete()
+    timeline.catch_up()
+    Host.objects.update(last_tick_at=timeline.now + timedelta(minutes=5))
+    tick(timeline, 6)
+    assert "is overdue" in mail_server.subjects()[-1]
+
+
+def test_each_incident_of_a_silent_host_is_sent_as_a_signal() -> None:
+    opened: list[str] = []
+
+    def receive(incident: Incident, **kwargs: object) -> None:
+        opened.append(incident.kind)
+
+    silent_host()
+    for _ in range(2):
+        make_job(hostname="web3", **DUE)
+    incident_opened.connect(receive)
+    try:
+        Timeline().advance(minutes=7).evaluate_incidents()
+    finally:
+        incident_opened.disconnect(receive)
+    assert sorted(opened) == ["host", "overdue", "overdue"]
+
+
+def test_name_of_a_host_that_differs_in_case_stops_no_tick() -> None:
+    silent_host("web3")
+    make_job(hostname="WEB3", **DUE)
+    timeline = Timeline()
+    timeline.advance(minutes=7).evaluate_incidents()
+    folded = Incident.objects.exclude(cause=None).count()
+    assert folded == (1 if connection.vendor == "mysql" else 0)
+
+
+def test_subscribers_learn_that_a_host_flaps(settings: Any) -> None:
+    host = silent_host()
+    job = make_subscribed_job(
+        "ann", hostname="web3", schedule="@every 10m", created_at=START - timedelta(minutes=10)
+    )
+    timeline = Timeline()
+    for cycle in range(6):
+        timeline.host = "web1"
+        timeline.advance(minutes=17 if cycle else 7).evaluate_incidents()
+        Host.objects.filter(pk=host.pk).update(last_tick_at=timeline.now)
+        end_silence("web3", timeline.now)
+        timeline.host = "web3"
+        timeline.end(timeline.start(job, force=False), "S")
+    events = Notification.objects.order_by("pk").values_list("event", flat=True)
+    assert list(events) == ["opened", "resolved", "opened", "resolved", "flapping"]
