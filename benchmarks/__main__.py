@@ -17,8 +17,8 @@ from . import databases, machine, table
 from .figures import Figure
 
 NAMES = (
-    "ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "batches", "metrics",
-    "clean", "pages",
+    "setup", "ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "batches",
+    "metrics", "clean", "pages",
 )  # fmt: skip
 DATABASES = ("sqlite", "postgres")
 

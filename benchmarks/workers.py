@@ -24,17 +24,22 @@ def call(function: Callable[..., Any], environ: Mapping[str, str], **arguments: 
     to stderr.
     """
     name = f"{function.__module__}:{function.__qualname__}"
-    site = {**os.environ, "DJANGO_SETTINGS_MODULE": "benchmarks.settings", **environ}
-    site.pop("PYTHONDONTWRITEBYTECODE", None)  # a site does not compile its source at each tick
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.workers", name, json.dumps(arguments)],
-        env=site,
+        env=site_environ(environ),
         stdout=subprocess.PIPE,
         check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{name} ended with exit code {done.returncode}")
     return json.loads(done.stdout)
+
+
+def site_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process of the measured site."""
+    site = {**os.environ, "DJANGO_SETTINGS_MODULE": "benchmarks.settings", **environ}
+    site.pop("PYTHONDONTWRITEBYTECODE", None)  # a site does not compile its source at each tick
+    return site
 
 
 def _serve(name: str, arguments: str) -> None:

@@ -81,21 +81,3 @@ class BatchRunner(Protocol):
 
         Also called for runs that ended without a payload. Each run is recorded once.
         """
-
-
-_runners: dict[str, BatchRunner] = {}
-
-
-def register_batch_runner(name: str, runner: BatchRunner) -> None:
-    """Register the runner of the jobs whose ``batch`` is ``name``: in ``AppConfig.ready()``."""
-    _runners[name] = runner
-
-
-def batch_runner(name: str) -> BatchRunner | None:
-    """Return a runner; None if no installed app has registered it."""
-    return _runners.get(name)
-
-
-def batch_names() -> list[str]:
-    """Return the names of all runners."""
-    return list(_runners)

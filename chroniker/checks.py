@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
@@ -77,13 +77,11 @@ SQLITE_TIMEOUT = 10
 """Seconds; with less, a writer gives up while a tick stores the ends of a hundred runs."""
 
 
-@register(Tags.compatibility)
 def check_settings(**kwargs: object) -> list[CheckMessage]:
     """Check every ``CHRONIKER_*`` setting, and those that depend on each other."""
     return [message for check in _CHECKS for message in check()]
 
 
-@register(Tags.compatibility)
 def check_time_zones(**kwargs: object) -> list[CheckMessage]:
     """Check that times are stored with their time zone."""
     if settings.USE_TZ:
@@ -98,7 +96,6 @@ def check_time_zones(**kwargs: object) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.compatibility)
 def check_sqlite(**kwargs: object) -> list[CheckMessage]:
     """Check the SQLite options that make writers wait for each other, without a query."""
     alias = router.db_for_write(_job_model())
@@ -123,7 +120,6 @@ def check_sqlite(**kwargs: object) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.compatibility)
 def check_mailers(**kwargs: object) -> list[CheckMessage]:
     """Check that there is a mailer to send with (``MAILERS`` of Django 6.1)."""
     mailers = getattr(settings, "MAILERS", None)
@@ -138,7 +134,6 @@ def check_mailers(**kwargs: object) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.compatibility)
 def check_callback(**kwargs: object) -> list[CheckMessage]:
     """Check that the callback for failed runs can be called."""
     path = conf.JOB_ERROR_CALLBACK
@@ -159,7 +154,6 @@ def check_callback(**kwargs: object) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.compatibility)
 def check_deadman_url(**kwargs: object) -> list[CheckMessage]:
     """Check the form of the URL of the dead man's switch; no request is sent."""
     url = conf.DEADMAN_URL
@@ -183,7 +177,6 @@ def check_deadman_url(**kwargs: object) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.compatibility)
 def check_apprise(**kwargs: object) -> list[CheckMessage]:
     """Check that Apprise is installed if it has URLs. They contain secrets, so none is shown."""
     configured = conf.APPRISE_URLS
@@ -438,3 +431,15 @@ def _job_model() -> type[Job]:
     from .models import Job  # not before the models are loaded
 
     return Job
+
+
+SITE_CHECKS = (
+    check_settings,
+    check_time_zones,
+    check_sqlite,
+    check_mailers,
+    check_callback,
+    check_deadman_url,
+    check_apprise,
+)
+"""What the app registers."""

@@ -10,7 +10,7 @@ E012      the database is none that is supported
 from __future__ import annotations
 
 from django.apps import apps
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.db.models import Model
@@ -21,7 +21,6 @@ SUPPORTED = {"postgresql": "PostgreSQL", "mysql": "MariaDB or MySQL", "sqlite": 
 """By the vendor of the connection, which backends such as PostGIS share."""
 
 
-@register(Tags.compatibility)
 def check_engine(**kwargs: object) -> list[CheckMessage]:
     """Check that the database is one on which claims and leases are tested."""
     alias = database_alias()
@@ -42,7 +41,6 @@ def check_engine(**kwargs: object) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.compatibility)
 def check_relations(**kwargs: object) -> list[CheckMessage]:
     """Check that no foreign key of Chroniker leads to another database."""
     ours: set[type[Model]] = set(apps.get_app_config("chroniker").get_models())
@@ -84,3 +82,7 @@ def _elsewhere(models: set[type[Model]]) -> str:
     return ", ".join(
         sorted(model._meta.label for model in models if router.db_for_write(model) != alias)
     )
+
+
+SITE_CHECKS = (check_engine, check_relations)
+"""What the app registers."""

@@ -12,7 +12,31 @@ run; their ``sender`` is None. Raw commands have no such process.
 
 from __future__ import annotations
 
+import sys
+
 from django.dispatch import Signal
+from django.utils.module_loading import import_string
+
+
+def connect_lazily(
+    signal: Signal, receiver: str, *, sender: object = None, uid: str = "", needs: str = ""
+) -> None:
+    """Connect a receiver whose module is imported when the signal is first sent.
+
+    Parameters:
+        receiver: its dotted path
+        uid: the ``dispatch_uid``; by default the path
+        needs: a module without which the receiver does nothing; it is not called as long as
+            nobody has imported that module
+    """
+
+    def receive(**arguments: object) -> object:
+        if needs and needs not in sys.modules:
+            return None
+        return import_string(receiver)(**arguments)
+
+    signal.connect(receive, sender=sender, weak=False, dispatch_uid=uid or receiver)
+
 
 pre_fork = Signal()
 """The fork server is about to be forked from the process of the tick. The jobs need not import

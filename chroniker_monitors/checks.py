@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from django.apps import AppConfig, apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Warning
 from django.db import connections
 
 from chroniker.conf import conf as chroniker_conf
@@ -22,7 +22,6 @@ MIN_TOKEN_LENGTH = 16
 _SECRET_SETTINGS = ("CHRONIKER_MONITORS_BROKERS",)
 
 
-@register("chroniker")
 def check_settings(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: object
 ) -> list[CheckMessage]:
@@ -37,7 +36,6 @@ def check_settings(
     ]
 
 
-@register("chroniker", deploy=True)  # otherwise each command would say it on stderr
 def check_django_prometheus(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: object
 ) -> list[CheckMessage]:
@@ -55,7 +53,6 @@ def check_django_prometheus(
     ]
 
 
-@register(Tags.security)
 def check_scrapes(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: object
 ) -> list[CheckMessage]:

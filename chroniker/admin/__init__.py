@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from .digests import DigestAdmin
-from .hosts import HostAdmin
-from .incidents import IncidentAdmin
-from .jobs import JobAdmin
-from .maintenance import MaintenanceAdmin
-from .notifications import NotificationAdmin
-from .runs import RunAdmin
+from typing import TYPE_CHECKING, Any
+
+from chroniker.models import Digest, Host, Incident, Job, Maintenance, Notification, Run
+
+from .registration import load, register
+
+if TYPE_CHECKING:
+    from .digests import DigestAdmin
+    from .hosts import HostAdmin
+    from .incidents import IncidentAdmin
+    from .jobs import JobAdmin
+    from .maintenance import MaintenanceAdmin
+    from .notifications import NotificationAdmin
+    from .runs import RunAdmin
 
 __all__ = [
     "DigestAdmin",
@@ -19,3 +26,22 @@ __all__ = [
     "NotificationAdmin",
     "RunAdmin",
 ]
+
+_PAGES = {
+    "DigestAdmin": (Digest, "chroniker.admin.digests"),
+    "HostAdmin": (Host, "chroniker.admin.hosts"),
+    "IncidentAdmin": (Incident, "chroniker.admin.incidents"),
+    "JobAdmin": (Job, "chroniker.admin.jobs"),
+    "MaintenanceAdmin": (Maintenance, "chroniker.admin.maintenance"),
+    "NotificationAdmin": (Notification, "chroniker.admin.notifications"),
+    "RunAdmin": (Run, "chroniker.admin.runs"),
+}
+
+for _name, (_model, _module) in _PAGES.items():
+    register(_model, _module, _name)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PAGES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load(_PAGES[name][1], name)

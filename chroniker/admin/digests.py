@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from django import forms
-from django.contrib import admin
 from django.contrib.admin import widgets
 from django.contrib.auth import get_user_model
 from django.db.models import ForeignKey
@@ -43,7 +42,6 @@ class DigestForm(DigestModelForm):
         return name
 
 
-@admin.register(Digest)
 class DigestAdmin(BaseAdmin[Digest]):
     """The digest of a user: when it is sent, and whether it replaces individual emails."""
 

@@ -42,7 +42,6 @@ class HostStateFilter(admin.SimpleListFilter):
         return queryset.filter(retired_at__isnull=self.value() != "yes")
 
 
-@admin.register(Host)
 class HostAdmin(BaseAdmin[Host]):
     """Hosts register with their first tick; people can only pause them."""
 

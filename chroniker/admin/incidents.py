@@ -22,7 +22,6 @@ from .filters import IncidentStateFilter
 from .incident_page import IncidentViews, incident_context
 
 
-@admin.register(Incident)
 class IncidentAdmin(ReadOnlyAdmin[Incident]):
     """What is or was wrong."""
 

@@ -69,7 +69,6 @@ class DependencyInline(DependencyTabularInline):
         return source.dependencies.count() if source else self.extra
 
 
-@admin.register(Job)
 class JobAdmin(JobFormAdmin):
     """People edit the definition; the state is shown next to it and is never part of the form."""
 

@@ -103,7 +103,6 @@ class WindowJobInline(JobTabularInline):
     verbose_name_plural = gettext_lazy("jobs (none: the window covers all jobs)")
 
 
-@admin.register(Maintenance)
 class MaintenanceAdmin(BaseAdmin[Maintenance]):
     """Maintenance windows: people create them before the work, and shorten or extend them."""
 

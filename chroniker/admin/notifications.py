@@ -17,7 +17,6 @@ from .base import ReadOnlyAdmin
 from .filters import DeliveryFilter
 
 
-@admin.register(Notification)
 class NotificationAdmin(ReadOnlyAdmin[Notification]):
     """Notifications: waiting, sent or dropped."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
@@ -24,7 +23,6 @@ from .filters import RanOnFilter
 from .run_views import RunViews
 
 
-@admin.register(Run)
 class RunAdmin(BaseAdmin[Run]):
     """Only the scheduler writes runs."""
 

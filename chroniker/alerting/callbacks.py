@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypedDict
 
 from chroniker.conf import conf
 from chroniker.enums import RunStatus, Stream
-from chroniker.signals import run_finished
 
 if TYPE_CHECKING:
     from chroniker.models import Job, Run
@@ -32,11 +31,6 @@ class _CallbackArguments(TypedDict, total=False):
     stdout: str
     stderr: str
     run: Run
-
-
-def connect() -> None:
-    """Receive the signal that runs have finished."""
-    run_finished.connect(call_back, dispatch_uid="chroniker.alerting.callbacks")
 
 
 def call_back(sender: object, *, run: Run, job: Job, **kwargs: object) -> None:

@@ -1,6 +1,6 @@
 """What follows when people change a job or its subscribers, or delete it.
 
-Receivers of Django's signals. They connect without access to the database.
+Receivers of Django's signals, connected by the app.
 """
 
 from __future__ import annotations
@@ -8,34 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from django.apps import apps
-from django.contrib.auth import get_user_model
 from django.db.models import F, Q
-from django.db.models.signals import m2m_changed, post_save, pre_delete
 from django.utils.timezone import now as utc_now
 
 from chroniker.db.transactions import run_transaction
 from chroniker.enums import NotificationEvent
 from chroniker.models import Incident, Job
-
-
-def connect() -> None:
-    """Connect the receivers."""
-    connect_model(Job)
-    pre_delete.connect(release_folded, sender=Incident, dispatch_uid="chroniker.release")
-    for field in ("subscribers", "subscriber_groups"):
-        through = getattr(Job, field).through
-        m2m_changed.connect(notify_subscribers, sender=through, dispatch_uid=f"chroniker.{field}")
-    groups = getattr(get_user_model(), "groups", None)
-    if groups is not None and apps.is_installed("django.contrib.auth"):
-        m2m_changed.connect(notify_members, sender=groups.through, dispatch_uid="chroniker.members")
-
-
-def connect_model(model: type[Job]) -> None:
-    """Connect the receivers of jobs to a model: Django sends signals of a proxy for itself only."""
-    label = model._meta.label_lower
-    pre_delete.connect(close_incidents, sender=model, dispatch_uid=f"chroniker.close.{label}")
-    post_save.connect(review_failures, sender=model, dispatch_uid=f"chroniker.review.{label}")
 
 
 def close_incidents(sender: object, instance: Job, **kwargs: object) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
 
 from django.apps import apps
 from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 
 from chroniker.conf import conf
+from chroniker.extensions import page_sources
 from chroniker.logs import log_context
 from chroniker.models import Job
 
@@ -59,24 +59,12 @@ def _link(model: type[Model], page: str, args: list[int]) -> str:
         return ""
 
 
-Pages = Callable[[Job], Iterable[tuple[str, str]]]
-"""Returns labels and URLs of further pages about a job."""
-
-_page_sources: list[Pages] = []
-
-
-def add_pages(source: Pages) -> None:
-    """Let another app add links to the notifications of its jobs."""
-    if source not in _page_sources:
-        _page_sources.append(source)
-
-
 def job_pages(job: Job | None) -> list[tuple[str, str]]:
     """Labels and URLs of the pages about a job that other apps have."""
     if job is None:
         return []
     pages: list[tuple[str, str]] = []
-    for source in _page_sources:
+    for source in page_sources():
         try:
             pages += source(job)
         except Exception:

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from django.db.models import Count, Exists, F, OuterRef, Q
 
-from chroniker.batches import batch_names
 from chroniker.conf import conf
 from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
+from chroniker.extensions import batch_names
 from chroniker.models import JobDependency, JobState
 from chroniker.models.state import JobStateQuerySet
 

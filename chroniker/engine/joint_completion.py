@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from django.db import connections
 
-from chroniker.batches import BatchEnd, batch_runner
+from chroniker.batches import BatchEnd
 from chroniker.db.bulk import Increase, lock_owned, update_rows
 from chroniker.db.clock import StatementNow
 from chroniker.enums import RunStatus
+from chroniker.extensions import batch_runner
 from chroniker.models import JobState, Run
 
 from .completion import (

@@ -16,12 +16,12 @@ from pathlib import Path
 from django.db import DatabaseError
 from django.db.models import F
 
-from chroniker.batches import batch_names
 from chroniker.conf import conf, runtime_dir
 from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import RunStatus
+from chroniker.extensions import batch_names
 from chroniker.identity import site_identity
 from chroniker.logs import log_context
 from chroniker.models import JobDependency, JobState, Run

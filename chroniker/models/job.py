@@ -18,19 +18,18 @@ from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
 from chroniker import progress
-from chroniker.commands import check_command, check_raw_command, split_args
 from chroniker.conf import conf
 from chroniker.db.clock import Moment
 from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.enums import RunStatus, Severity
 from chroniker.exceptions import CommandRefused, ScheduleError
-from chroniker.schedules import Schedule, parse
-from chroniker.schedules.deadlines import FinishBy, parse_finish_by
-from chroniker.schedules.dependencies import find_cycle
 
 from .fields import JobForeignKey, SchedulerOwnedField, UpdatedAtField
 
 if TYPE_CHECKING:
+    from chroniker.schedules import Schedule
+    from chroniker.schedules.deadlines import FinishBy
+
     from .maintenance import MaintenanceQuerySet
 
 
@@ -291,7 +290,7 @@ class Job(models.Model):
     """Off if the command itself opens and resolves incidents, based on what it checks."""
     batch = models.CharField(_("batch"), max_length=30, blank=True, editable=False)
     """The runner that executes its runs together with others; empty: each has its own process. See
-    :mod:`chroniker.batches`."""
+    :mod:`chroniker.extensions`."""
     reminder_hours = models.PositiveSmallIntegerField(
         _("reminder"),
         default=24,
@@ -407,14 +406,22 @@ class Job(models.Model):
 
     def parsed_schedule(self) -> Schedule:
         """The schedule in the job's time zone. Raises ScheduleError."""
+        from chroniker.schedules import parse
+
         return parse(self.schedule, zone=self.timezone, name=self.name)
 
     def parsed_finish_by(self) -> FinishBy | None:
         """The deadline of its slots; None if it has none. Raises ScheduleError."""
-        return parse_finish_by(self.finish_by, self.timezone) if self.finish_by else None
+        if not self.finish_by:
+            return None
+        from chroniker.schedules.deadlines import parse_finish_by
+
+        return parse_finish_by(self.finish_by, self.timezone)
 
     def clean(self) -> None:
         """Reject a definition that could never run, with the reason."""
+        from chroniker.commands import check_command, check_raw_command, split_args
+
         errors: dict[str, list[str]] = {}
         try:
             self.parsed_schedule()
@@ -499,6 +506,8 @@ class JobDependency(models.Model):
 
     def clean(self) -> None:
         """Reject a cycle, naming its path."""
+        from chroniker.schedules.dependencies import find_cycle
+
         if self.downstream_id is None or self.upstream_id is None:
             return
         edges = [

@@ -14,7 +14,6 @@ from django.utils.translation import gettext_lazy as _
 
 from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.exceptions import ScheduleError
-from chroniker.schedules import parse
 
 from .job import Job, site_timezone
 
@@ -113,6 +112,8 @@ class Maintenance(models.Model):
         """Reject a repetition that cannot be read, or whose windows would overlap."""
         if not self.recurrence:
             return
+        from chroniker.schedules import parse
+
         try:
             schedule = parse(self.recurrence, zone=self.timezone)
         except ScheduleError as error:

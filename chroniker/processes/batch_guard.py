@@ -17,8 +17,9 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from chroniker.batches import BatchItem, BatchRunner, batch_runner
+from chroniker.batches import BatchItem, BatchRunner
 from chroniker.enums import RunStatus
+from chroniker.extensions import batch_runner
 
 from .batch_pool import Pool, Worker
 from .batch_spec import BatchPage, BatchSpec

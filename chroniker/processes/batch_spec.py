@@ -64,7 +64,7 @@ class BatchSpec:
     """Runs that are executed by the workers of one process."""
 
     runner: str
-    """The name in the registry of :mod:`chroniker.batches`."""
+    """The name in the registry of :mod:`chroniker.extensions`."""
     entries: tuple[BatchEntry, ...]
     max_workers: int
 

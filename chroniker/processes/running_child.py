@@ -50,7 +50,7 @@ class BatchMember:
     """What the process of a batch has to know of a run."""
 
     runner: str
-    """The name in the registry of :mod:`chroniker.batches`."""
+    """The name in the registry of :mod:`chroniker.extensions`."""
     job: int
     """The primary key of the job."""
     host: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib import admin
 from django.contrib.admin.helpers import AdminForm
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
@@ -16,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from chroniker.models import Host, Job
 from chroniker_monitors.enums import HEARTBEAT
-from chroniker_monitors.models import Monitor, MonitorState
+from chroniker_monitors.models import MonitorState
 from chroniker_monitors.probes import probe_kinds
 
 from . import filters, monitor_columns, pickers
@@ -27,7 +26,6 @@ from .monitor_panel import last_ping, placement_panels
 from .monitor_views import MonitorViews
 
 
-@admin.register(Monitor)
 class MonitorAdmin(MonitorFormAdmin):
     """A monitor is a job. It can be run, stopped, enabled, disabled and muted like any job."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import TYPE_CHECKING
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -12,7 +13,9 @@ from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.models import Job
 from chroniker_monitors.enums import HEARTBEAT, Operator, Severity
 from chroniker_monitors.exceptions import UnknownKind
-from chroniker_monitors.thresholds import Rules, Thresholds
+
+if TYPE_CHECKING:
+    from chroniker_monitors.thresholds import Rules, Thresholds
 
 MAX_STREAK = 100
 """The maximum number of samples in a row. For more, use a less frequent schedule instead."""
@@ -110,11 +113,15 @@ class Probe(models.Model):
     @property
     def thresholds(self) -> Thresholds:
         """The thresholds of the value."""
+        from chroniker_monitors.thresholds import Thresholds
+
         return Thresholds(self.operator, self.warning, self.critical)
 
     @property
     def rules(self) -> Rules:
         """When a value changes the severity. One ping is enough for a heartbeat."""
+        from chroniker_monitors.thresholds import Rules
+
         if self.passive:
             return Rules(self.thresholds)
         return Rules(self.thresholds, self.consecutive, self.recovery)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -10,8 +11,10 @@ from django.utils.translation import gettext_lazy as _
 from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.models import Job
 from chroniker_monitors.enums import PingKind, Severity
-from chroniker_monitors.series import SeriesState, states_from_json
-from chroniker_monitors.thresholds import SeverityState
+
+if TYPE_CHECKING:
+    from chroniker_monitors.series import SeriesState
+    from chroniker_monitors.thresholds import SeverityState
 
 MAX_RECENT_VALUES = 40
 """Values kept on the state, so that the sparklines of the list need no samples."""
@@ -106,11 +109,15 @@ class MonitorState(models.Model):
     @property
     def series_states(self) -> tuple[SeriesState, ...]:
         """The states of the groups, by name."""
+        from chroniker_monitors.series import states_from_json
+
         return states_from_json(self.series)
 
     @property
     def severity_state(self) -> SeverityState:
         """The severity and the streaks, as a value for the state machine."""
+        from chroniker_monitors.thresholds import SeverityState
+
         return SeverityState(
             Severity(self.severity), self.warning_streak, self.unknown_streak, self.critical_streak
         )

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from . import SETUP_PID
+
 if TYPE_CHECKING:
     from sentry_sdk.client import BaseClient
     from sentry_sdk.transport import Transport
@@ -21,7 +23,6 @@ Mask = Callable[[str], str]
 FLUSH_SECONDS = 2.0
 """How long a process waits at exit for events and check-ins to be sent."""
 
-_LOADER_PID = os.getpid()  # the process that imported this module; a fork has another
 _inherited_transports: list[Transport | None] = []
 _registered_pids: set[int] = set()
 
@@ -44,7 +45,7 @@ def secrets_mask() -> Mask:
 
 def is_forked() -> bool:
     """Whether this process was forked after the SDK's client was created."""
-    return os.getpid() != _LOADER_PID
+    return os.getpid() != SETUP_PID
 
 
 def renew_transport(client: BaseClient) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _TAG_LENGTH = 200
 
 
+def preload(sender: object, **kwargs: object) -> None:
+    """Receive the signal before the fork: the import of this module spares it to each job."""
+
+
 def prepare_process(sender: object, *, spec: CommandSpec, **kwargs: object) -> None:
     """Prepare the SDK in the process of a job: own transport, tags, masked events, a flush."""
     client = active_client()

@@ -17,9 +17,9 @@ from django.db import connection
 from django.test import Client
 from django.utils.timezone import now as utc_now
 
-from chroniker.batches import batch_names
 from chroniker.engine.scheduler import Scheduler
 from chroniker.enums import IncidentKind
+from chroniker.extensions import batch_names
 from chroniker.models import Incident, Job, JobState, OutputChunk, Run
 from chroniker.signals import run_finished
 from chroniker_monitors.enums import Severity
