@@ -1,8 +1,8 @@
 """The models, fields, lookups and values that a ``records`` monitor may use in a query.
 
 A user who may define monitors need not be allowed to see the rows that are counted, and one yes
-or no per minute is enough to guess a password hash letter by letter. So everything is checked
-against an allow-list.
+or no per minute is enough to guess a password hash, or the output of a job, letter by letter. So
+everything is checked against an allow-list.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ Field: TypeAlias = "models.Field[Any, Any]"
 Condition = tuple[str, object]
 
 _FORBIDDEN_APPS = {"auth", "sessions", "contenttypes", "admin"}
+_FORBIDDEN_MODELS = {"chroniker.outputchunk"}
+"""Output has a permission of its own, whatever the setting says."""
+_OWN_APPS = {"chroniker", "chroniker_monitors"}
+_OWN_TEXTS = {"error", "last_error", "message", "summary", "resolution", "blocked_detail"}
+"""Short texts in which Chroniker stores what jobs and probes reported."""
 _SECRET_PARTS = re.compile(
     r"passw|pwd|passphrase|secret|token|credential|api_?key|private|signature|session|cookie",
     re.IGNORECASE,
@@ -78,8 +83,19 @@ def is_secret(name: str) -> bool:
     return bool(_SECRET_PARTS.search(name) or _SECRET_WORDS & set(words))
 
 
-def _is_credentials(model: Model) -> bool:
-    """Whether a model holds users, groups, permissions or sessions."""
+def _is_free_text(field: Field) -> bool:
+    """Whether a field of Chroniker's own may hold output, arguments or an error."""
+    return field.model._meta.app_label in _OWN_APPS and (
+        isinstance(field, models.TextField | models.JSONField) or field.name in _OWN_TEXTS
+    )
+
+
+def _is_usable(field: Field) -> bool:
+    return not is_secret(field.name) and not _is_free_text(field)
+
+
+def _is_protected(model: Model) -> bool:
+    """Whether a model holds output, users, groups, permissions or sessions."""
     user = settings.AUTH_USER_MODEL.lower()
     from django.contrib.sessions.base_session import AbstractBaseSession
 
@@ -90,6 +106,7 @@ def _is_credentials(model: Model) -> bool:
             if _is_concrete_model(parent)
         )
         or model._meta.app_label in _FORBIDDEN_APPS
+        or model._meta.label_lower in _FORBIDDEN_MODELS
         or issubclass(model, AbstractBaseSession)
     )
 
@@ -110,9 +127,9 @@ def is_countable(model: Model) -> bool:
 def _is_countable(model: Model, labels: frozenset[str] | None, user: str) -> bool:
     """The same for these settings. Each probe of kind records asks it of all models."""
     if labels is not None:
-        return model._meta.label_lower in labels
+        return model._meta.label_lower in labels - _FORBIDDEN_MODELS
     return (
-        not _is_credentials(model)
+        not _is_protected(model)
         and not any(is_secret(field.name) for field in model._meta.concrete_fields)
         and not model._meta.swapped
     )
@@ -129,9 +146,7 @@ def model_choices() -> list[tuple[str, str]]:
 
 def field_names(label: str) -> list[str]:
     """Return the fields of a model that monitors may use."""
-    return [
-        field.name for field in get_model(label)._meta.concrete_fields if not is_secret(field.name)
-    ]
+    return [field.name for field in get_model(label)._meta.concrete_fields if _is_usable(field)]
 
 
 def group_names(label: str) -> list[str]:
@@ -172,6 +187,11 @@ def get_field(model: Model, name: str) -> Field:
         raise ProbeError(f"{name} is not a column of {model._meta.label}. It has: {known}.")
     if is_secret(field.name):
         raise ProbeError(f"Monitors must not use {name}: its name suggests a secret.")
+    if _is_free_text(field):
+        raise ProbeError(
+            f"Monitors must not use {name} of {model._meta.label}: it may hold output of jobs, "
+            "arguments or errors."
+        )
     return field
 
 
@@ -255,7 +275,7 @@ def _target(model: Model, path: str) -> _Target:
 def _follow_relation(model: Model, field: Field, name: str) -> Field:
     """Return a field of the model that a foreign key points to, if that model may be counted."""
     related = field.related_model
-    if not isinstance(related, type) or _is_credentials(related) or not is_countable(related):
+    if not isinstance(related, type) or _is_protected(related) or not is_countable(related):
         raise ProbeError(
             f"Monitors must not follow {field.name} of {model._meta.label}: this site does not "
             "allow them to count the related model."

@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.utils import timezone
 
-from chroniker.models import Job, Run
+from chroniker.models import Job, OutputChunk, Run
 from chroniker_monitors.checking.measurement import measure_kind
 from chroniker_monitors.probes import fields
 from chroniker_monitors.probes.lookups import (
@@ -43,7 +43,7 @@ def runs(db: None) -> list[Run]:
             scheduled_for=now - timedelta(hours=hours, seconds=1),
             status="failed" if hours else "succeeded",
             duration_seconds=10.0 * hours,
-            error="ValueError: 100% wrong" if hours else "",
+            ran_on="ValueError: 100% wrong" if hours else "",
             exit_code=hours,
         )
         for hours in range(5)
@@ -59,8 +59,8 @@ def count(filters: str, exclude: str = "") -> float:
     [
         ("", 5), ("status = failed", 4), ("status=failed\n# a comment\n\nexit_code = 2", 1),
         ("status__in = failed, succeeded", 5), ("status__exact = lost", 0),
-        ("status__iexact = FAILED", 4), ("error__startswith = ValueError", 4),
-        ("error__contains = 100% wrong", 4), ("error__icontains = VALUE", 4), ("error = ", 1),
+        ("status__iexact = FAILED", 4), ("ran_on__startswith = ValueError", 4),
+        ("ran_on__contains = 100% wrong", 4), ("ran_on__icontains = VALUE", 4), ("ran_on = ", 1),
         ("scheduled_for__gte = now-90m", 2), ("scheduled_for__lt = now - 90m", 3),
         ("scheduled_for__range = now-150m, now-1h", 2), ("scheduled_for__gt = 2000-01-01", 5),
         ("scheduled_for__year__lt = 2000", 0), ("scheduled_for__date__gte = today-7d", 5),
@@ -69,8 +69,8 @@ def count(filters: str, exclude: str = "") -> float:
         ("exit_code__in = 1, 2,77", 2), ("exit_code__isnull = true", 0),
         ("started_at__isnull = TRUE", 5), ("job__isnull = false", 5), ("job__name = nightly", 5),
         ("job__name__startswith = daily", 0), ("job__priority__gte = 8", 0), ("job = 0", 0),
-        ("job__enabled = true", 5), ("error__contains = ' OR 1=1 --", 0),
-        ("error__contains = a = b", 0),
+        ("job__enabled = true", 5), ("ran_on__contains = ' OR 1=1 --", 0),
+        ("ran_on__contains = a = b", 0),
     ],
 )  # fmt: skip
 def test_conditions(runs: list[Run], filters: str, rows: int) -> None:
@@ -169,9 +169,9 @@ def test_locked_table_is_unknown_in_time() -> None:
 
 REFUSED_LOOKUPS = [
     "_connector = OR", "_negated = true", "connector_ = OR", "__class__ = 1", "_meta = 1",
-    "pk = 1", "error__regex = ^a", "error__iregex = ^a", "error__search = a", "status__foo = 1",
-    "status__gt = a", "status__lt = b", "status__range = a,b", "error__length__gt = 1",
-    "error__lower = a", "error__trigram_similar = a", "status__contained_by = a",
+    "pk = 1", "ran_on__regex = ^a", "ran_on__iregex = ^a", "ran_on__search = a", "status__foo = 1",
+    "status__gt = a", "status__lt = b", "status__range = a,b", "ran_on__length__gt = 1",
+    "ran_on__lower = a", "ran_on__trigram_similar = a", "status__contained_by = a",
     "scheduled_for__contains = 2", "scheduled_for__in = now", "scheduled_for__date__date = now",
     "scheduled_for__year__regex = 2", "exit_code__contains = 1", "exit_code__startswith = 1",
     "started_at__isnull__exact = true", "job__job = 1", "job__subscribers = 1",
@@ -179,11 +179,11 @@ REFUSED_LOOKUPS = [
     "job__states__lease_token = a", "job__pk = 1", "job__password = a", "output__text = a",
     "states__lease_token__startswith = a", "runs = 1", "subscribers__isnull = true",
     "job__name__regex = ^a", "job__needs_planning = true",
-    "error.status = 1", "error;status = 1", "error status = 1", "error' = 1", 'error" = 1',
-    "error-- = 1", "error/**/ = 1", "error\x0b = 1", "error\x1f = 1", "errör = 1",
-    "\u0435rror = 1", "status\u200b = 1", "ERROR = 1", "error____contains = a", "error__ = a",
-    "__error = a", "= 1", "error", "status == failed", "status != failed", "1 = 1",
-    "error)) OR 1=1 -- = 1", "select = 1",
+    "ran_on.status = 1", "ran_on;status = 1", "ran_on status = 1", "ran_on' = 1", 'error" = 1',
+    "ran_on-- = 1", "ran_on/**/ = 1", "ran_on\x0b = 1", "ran_on\x1f = 1", "errör = 1",
+    "\u0435rror = 1", "status\u200b = 1", "ERROR = 1", "ran_on____contains = a", "ran_on__ = a",
+    "__error = a", "= 1", "ran_on", "status == failed", "status != failed", "1 = 1",
+    "ran_on)) OR 1=1 -- = 1", "select = 1",
 ]  # fmt: skip
 
 
@@ -244,6 +244,36 @@ def test_models_setting_adds_models(settings: Any, db: None) -> None:
     assert "password" not in field_names("auth.User")
 
 
+@pytest.mark.parametrize("named", [None, ["chroniker.OutputChunk", "chroniker.Run"]])
+def test_output_is_never_counted(settings: Any, named: list[str] | None) -> None:
+    settings.CHRONIKER_MONITORS_MODELS = named
+    params = {"model": "chroniker.OutputChunk", "filters": "text__contains = a"}
+    assert "model" in build_errors("records", **params)
+    assert "is not one of" in measure_kind("records", params, timeout=20).error
+    assert not is_countable(OutputChunk)
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        ("chroniker.Job", "args"), ("chroniker.Job", "raw_command"), ("chroniker.Run", "error"),
+        ("chroniker.Run", "args"), ("chroniker.JobState", "run_requested_args"),
+        ("chroniker.JobState", "last_error"), ("chroniker.Incident", "note"),
+        ("chroniker.Incident", "snapshot"), ("chroniker.Incident", "first_run__error"),
+        ("chroniker.Run", "job__args"), ("chroniker_monitors.Probe", "params"),
+        ("chroniker_monitors.MonitorState", "last_ping_body"),
+        ("chroniker_monitors.Monitor", "args"), ("chroniker.Declaration", "values"),
+    ],
+)  # fmt: skip
+def test_texts_of_jobs_cannot_be_guessed_letter_by_letter(
+    settings: Any, model: str, field: str
+) -> None:
+    settings.CHRONIKER_MONITORS_MODELS = [found._meta.label for found in apps.get_models()]
+    for lookup in ("__startswith = a", " = a", "__isnull = false"):
+        assert "must not" in build_errors("records", model=model, filters=field + lookup)["filters"]
+    assert field not in field_names(model)
+
+
 def test_lookups_never_reach_users(settings: Any) -> None:
     settings.CHRONIKER_MONITORS_MODELS = ["auth.User", "admin.LogEntry"]
     refused = build_errors("records", model="admin.LogEntry", filters="user__username = ann")
@@ -266,7 +296,7 @@ def test_model_that_became_disallowed_is_unknown(settings: Any, runs: list[Run])
 @pytest.mark.parametrize(
     ("params", "name"),
     [
-        ({"measure": "sum"}, "field"), ({"measure": "sum", "field": "error"}, "field"),
+        ({"measure": "sum"}, "field"), ({"measure": "sum", "field": "ran_on"}, "field"),
         ({"measure": "sum", "field": "job"}, "field"), ({"measure": "avg", "field": "no"}, "field"),
         ({"measure": "sum", "field": "scheduled_for"}, "field"),
         ({"measure": "oldest_seconds", "field": "exit_code"}, "field"),
@@ -396,7 +426,7 @@ def test_too_many_groups_are_counted(runs: list[Run], monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("model", "path", "words"),
     [
-        ("chroniker.Run", "error", "cannot be used for groups"),
+        ("chroniker.Run", "error", "must not use"),
         ("chroniker.Run", "scheduled_for", "cannot be used for groups"),
         ("chroniker.Run", "id", "cannot be used for groups"),
         ("chroniker.Job", "name", "cannot be used for groups"),
