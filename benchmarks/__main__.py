@@ -18,7 +18,7 @@ from .figures import Figure
 
 NAMES = (
     "ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "batches", "metrics",
-    "clean", "pages",
+    "clean", "pages", "site_tests",
 )  # fmt: skip
 DATABASES = ("sqlite", "postgres")
 
