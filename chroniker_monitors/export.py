@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 
-from .exposition.textfile import write_atomically
+from chroniker.files import READABLE, write_atomically
 
 MANIFEST = ".chroniker-export"
 """It has no suffix, so that Prometheus and Grafana do not load it."""
@@ -268,7 +268,7 @@ class ExportFolder:
         for name in changed:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, files[name].encode())
+            write_atomically(path, files[name].encode(), mode=READABLE)
         for name in obsolete:
             (self.folder / name).unlink(missing_ok=True)
         kept = {n: d for n, d in self.written.items() if n.partition("/")[0] not in options.parts}
@@ -286,7 +286,7 @@ class ExportFolder:
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
         path = self.folder / MANIFEST
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_atomically(path, text.encode())
+            write_atomically(path, text.encode(), mode=READABLE)
 
     def _obsolete_files(self, files: Mapping[str, str], parts: tuple[str, ...]) -> list[str]:
         return [n for n in self.written if n not in files and n.partition("/")[0] in parts]

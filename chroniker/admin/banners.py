@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
+from chroniker.doctor.cron_line import crontab_line
+
 from . import formats
-from .site_status import OpenWindow, SiteStatus, cron_line
+from .site_status import OpenWindow, SiteStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def _host_banners(status: SiteStatus) -> Iterator[Banner]:
             _("No host has ticked yet, so no job starts."),
             _("Add this line to the crontab of the user that the site runs as, on every host that "
               "should run jobs:"),
-            code=cron_line(),
+            code=crontab_line(),
         )  # fmt: skip
     elif not status.ticking:
         yield Banner(
@@ -48,7 +50,7 @@ def _host_banners(status: SiteStatus) -> Iterator[Banner]:
             % {"time": formats.time_text(last)},
             _("Check that cron runs on %(hosts)s, and that this line is in the crontab:")
             % {"hosts": _names([host.name for host in status.hosts])},
-            code=cron_line(),
+            code=crontab_line(),
             url=_admin_url("chroniker_host_changelist"),
             link=_("Hosts"),
         )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from django.db.models import Value
 from django.http import HttpRequest
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import Host, Maintenance
-from chroniker.startup import SETTINGS_VARIABLE, find_manage_py
 
 SILENT_AFTER = timedelta(minutes=5)
 """The same threshold as in the alert ChronikerHostNotTicking and in the dashboards."""
@@ -106,17 +101,3 @@ def load_site_status(request: HttpRequest | None = None) -> SiteStatus:
     if request is not None:
         setattr(request, _CACHED, status)
     return status
-
-
-def cron_line() -> str:
-    """The line for the crontab of the user that this site runs as."""
-    program = Path(sys.prefix) / "bin" / "chroniker"
-    words = [str(program) if program.is_file() else "chroniker"]
-    if manage := find_manage_py():
-        words += ["-p", str(Path(manage).parent)]
-    else:
-        words += ["-p", str(Path.cwd())]
-        if module := os.environ.get(SETTINGS_VARIABLE):
-            words += ["-s", module]
-    # In a crontab, a percent sign ends the command.
-    return f"* * * * * {shlex.join(words)}".replace("%", r"\%")

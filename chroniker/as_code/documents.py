@@ -31,7 +31,11 @@ class InvalidDocument(ChronikerError):
 
 def read_document(path: Path) -> Document:
     """Read a file. Raises InvalidDocument and OSError."""
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise InvalidDocument([f"Line {line} is not UTF-8. Save the file as UTF-8."]) from error
     return parse_json(text) if path.suffix == ".json" else parse_yaml(text)
 
 
@@ -48,7 +52,7 @@ def parse_json(text: str) -> Document:
 
     try:
         return _mapping(json.loads(text, object_pairs_hook=unique))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidDocument([f"The file is not JSON: {error}."]) from error
 
 

@@ -20,7 +20,7 @@ def lines(plan: Plan, *, applied: bool) -> Iterator[str]:
             yield f"    {_field(change, field)}"
     if plan.unmanaged:
         yield f"Not declared, and left as they are: {', '.join(plan.unmanaged)}."
-        yield "--prune deletes them."
+        yield "With a FILE, --prune deletes them, with their history."
     yield _summary(plan, applied=applied)
 
 

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from django.db.migrations.operations.base import Operation
+from django.db.migrations.operations.models import CreateModel
 
 if TYPE_CHECKING:
     from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-    from django.db.migrations.state import ProjectState
+    from django.db.migrations.state import ProjectState, StateApps
 
 
 class CreateModels(Operation):
-    """Perform several operations, and render the models of the project only once.
+    """Perform several operations, and render each model at most once.
 
     Django renders a model again with each operation, and all models that are related to it. For the
     tables of Chroniker that cost each test run of a site half a second.
@@ -27,10 +28,16 @@ class CreateModels(Operation):
         self.operations = operations
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Add everything to a state whose models are rendered when they are needed."""
-        state.__dict__.pop("apps", None)
+        """Add everything; models that are rendered already stay so, if they may."""
+        apps = state.__dict__.pop("apps", None)
         for operation in self.operations:
             operation.state_forwards(app_label, state)
+        created = [op.name_lower for op in self.operations if isinstance(op, CreateModel)]
+        if apps and len(created) == len(self.operations) and _may_grow(apps, state):
+            apps.render_multiple([state.models[app_label, name] for name in created])
+            state.__dict__["apps"] = apps
+        # Otherwise all are rendered when they are needed, so that none is out of date then.
+        state.is_delayed = False
 
     def database_forwards(
         self,
@@ -57,3 +64,8 @@ class CreateModels(Operation):
     def describe(self) -> str:
         """For ``migrate --plan``."""
         return f"Create {len(self.operations)} tables and relations"
+
+
+def _may_grow(apps: StateApps, state: ProjectState) -> bool:
+    """Whether the models can get relations: none is out of date, or looks them up elsewhere."""
+    return not state.is_delayed and all(model._meta.apps is apps for model in apps.get_models())

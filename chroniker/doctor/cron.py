@@ -12,14 +12,8 @@ from pathlib import Path
 
 from django.db import DatabaseError, InterfaceError
 
-from .crontab import (
-    EVERY_MINUTE,
-    CronLine,
-    crontab_line,
-    project_directory,
-    read_system_crontabs,
-    read_user_crontab,
-)
+from .cron_line import EVERY_MINUTE, crontab_line, project_directory, script_directories
+from .crontab import CronLine, read_system_crontabs, read_user_crontab
 from .database import read_database_clock
 from .findings import Area, Finding, Level
 from .registry import Installation, examination
@@ -41,14 +35,15 @@ def examine_cron(installation: Installation) -> Iterator[Finding]:
     project = project_directory()
     ours = []
     for line in found:
-        directory = line.directory
+        directory, manage = line.tick.directory, line.tick.manage
         if directory is None or directory.resolve() == project:
             ours.append(line)
-        elif not directory.is_dir():
+        elif not directory.is_dir() or (manage is not None and not manage.exists()):
+            what = f"starts {manage}" if manage else f"ticks a site in {directory}"
             yield _finding(
                 line,
                 "cron.directory",
-                f"ticks a site in {directory}, which does not exist",
+                f"{what}, which does not exist",
                 f"Delete the line, or replace it with: {crontab_line()}",
             )
     for line in ours:
@@ -100,7 +95,6 @@ def _examine_line(line: CronLine) -> Iterator[Finding]:
 
 
 def _problems(line: CronLine) -> Iterator[Finding]:
-    wanted = crontab_line()
     if line.unescaped_percent:
         yield _finding(
             line, "cron.percent", "contains %, at which cron ends the command", "Write \\% instead."
@@ -112,24 +106,7 @@ def _problems(line: CronLine) -> Iterator[Finding]:
             f"runs as {line.user}, a user that does not exist; cron ignores it",
             "Name the user that the site runs as.",
         )
-    program = line.program
-    path = shutil.which(program, path=line.path)
-    if path is None:
-        what = "which does not exist or is not executable"
-        if not os.path.isabs(program):
-            what = f"which is not in cron's PATH ({line.path})"
-        yield _finding(
-            line, "cron.program", f"starts {program}, {what}", f"Replace the line with: {wanted}"
-        )
-    elif not line.has_environment and _is_other_environment(path):
-        yield _finding(
-            line,
-            "cron.environment",
-            f"starts {program}, which belongs to another Python environment than this one "
-            f"({sys.prefix})",
-            f"Replace the line with: {wanted}",
-            Level.WARNING,
-        )
+    yield from _program_problems(line)
     if line.schedule not in _EACH_MINUTE:
         yield _finding(
             line,
@@ -145,6 +122,32 @@ def _problems(line: CronLine) -> Iterator[Finding]:
             "discards its error output, so nobody hears of a tick that cannot work",
             "Remove the redirection: the line prints nothing while it works. Or log it with "
             "`-l FILE`.",
+            Level.WARNING,
+        )
+
+
+def _program_problems(line: CronLine) -> Iterator[Finding]:
+    tick = line.tick
+    program = tick.program
+    if "$" in program or "`" in program:
+        return  # only the shell knows
+    if "/" in program:
+        full = tick.working_directory / program
+        path = shutil.which(full)
+        what = f"starts {full}, which does not exist or is not executable"
+    else:
+        path = shutil.which(program, path=tick.path)
+        what = f"starts {program}, which is not in cron's PATH ({tick.path})"
+    remedy = f"Replace the line with: {crontab_line()}"
+    if path is None:
+        yield _finding(line, "cron.program", what, remedy)
+    elif not tick.has_environment and _is_other_environment(path):
+        yield _finding(
+            line,
+            "cron.environment",
+            f"starts {path}, which belongs to another Python environment than this one "
+            f"({sys.prefix})",
+            remedy,
             Level.WARNING,
         )
 
@@ -165,9 +168,7 @@ def _user_exists(name: str) -> bool:
 
 def _is_other_environment(program: str) -> bool:
     """Whether a program belongs to another environment than this process."""
-    directory = Path(os.path.abspath(program)).parent
-    here = Path(os.path.abspath(sys.executable)).parent
-    if directory == here:
-        return False
-    # A link to the program, such as one in /usr/local/bin.
-    return Path(program).resolve().parent != here
+    here = {os.path.realpath(directory) for directory in script_directories()}
+    directory = os.path.dirname(os.path.abspath(program))
+    # The program, or a link to it such as one in /usr/local/bin.
+    return here.isdisjoint((os.path.realpath(directory), str(Path(program).resolve().parent)))

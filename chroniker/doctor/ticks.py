@@ -11,7 +11,7 @@ from chroniker.conf import conf
 from chroniker.enums import BlockedReason
 from chroniker.models import Host, JobState
 
-from .crontab import crontab_line
+from .cron_line import crontab_line
 from .database import read_database_clock
 from .findings import Area, Finding, Level
 from .registry import Installation, Needs, examination

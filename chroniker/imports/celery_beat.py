@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from chroniker.exceptions import ScheduleError
 from chroniker.schedules import parse
 from chroniker.schedules.cron import Cron
 
-from .definitions import Import, ImportedJob
+from .definitions import Import, ImportedJob, UniqueNames
 from .tables import Record, read_table
-from .tasks import TaskMap, as_moment, command_line, parse_json
+from .tasks import TaskMap, Unreadable, as_moment, command_line, parse_json
 
 _PREFIX = "django_celery_beat_"
 _UNITS = {"days": "d", "hours": "h", "minutes": "m", "seconds": "s"}
@@ -19,80 +20,106 @@ _INTERNAL = "celery.backend_cleanup"
 _WEEKDAYS = ("SU", "MO", "TU", "WE", "TH", "FR", "SA")
 
 
+@dataclass(frozen=True, slots=True)
+class _Schedules:
+    """The rows of the tables of schedules, by primary key."""
+
+    crontabs: Mapping[object, Record]
+    intervals: Mapping[object, Record]
+
+
 def read_celery_beat(alias: str, tasks: TaskMap, now: datetime) -> Import:
     """Translate the periodic tasks of a database. Raises NoSuchTable."""
     result = Import()
-    crontabs = {row["id"]: row for row in read_table(alias, f"{_PREFIX}crontabschedule")}
-    intervals = {row["id"]: row for row in read_table(alias, f"{_PREFIX}intervalschedule")}
+    names = UniqueNames()
+    tables = _Schedules(
+        {row["id"]: row for row in read_table(alias, f"{_PREFIX}crontabschedule")},
+        {row["id"]: row for row in read_table(alias, f"{_PREFIX}intervalschedule")},
+    )
     for row in read_table(alias, f"{_PREFIX}periodictask"):
         if row["task"] == _INTERNAL:
             continue
-        job = _translate(row, crontabs, intervals, tasks, now, result)
+        name = names.claim(str(row["name"]), str(row["id"]))
+        job = _translate(name, row, tables, tasks, now, result)
         if job is not None:
             result.jobs.append(job)
     return result
 
 
 def _translate(
-    row: Record,
-    crontabs: Mapping[object, Record],
-    intervals: Mapping[object, Record],
-    tasks: TaskMap,
-    now: datetime,
-    result: Import,
+    name: str, row: Record, tables: _Schedules, tasks: TaskMap, now: datetime, result: Import
 ) -> ImportedJob | None:
-    name = " ".join(str(row["name"]).split())[:200]
     command = tasks.command_of(name, str(row["task"]), result)
-    if not command:
+    schedule = _schedule(name, row, tables, now, result) if command else None
+    if schedule is None:
         return None
-    schedule: dict[str, object]
-    if row["crontab_id"] in crontabs:
-        found = _from_crontab(name, crontabs[row["crontab_id"]], result)
-        if found is None:
-            return None
-        schedule = found
-    elif row["interval_id"] in intervals:
-        found = _from_interval(name, row, intervals[row["interval_id"]], now, result)
-        if found is None:
-            return None
-        schedule = found
-    else:
-        kind = "a solar event" if row.get("solar_id") else "one fixed time (clocked)"
-        result.refuse(name, f"its schedule is {kind}", "Define a job with another schedule.")
-        return None
-    if row.get("one_off"):
-        result.refuse(
-            name,
-            "it runs once only",
-            "Disable the job after its run, or write COUNT=1 into an RRULE.",
-        )
-    start = as_moment(row.get("start_time"), "UTC")
-    if start is not None and start > now:
-        result.refuse(
-            name,
-            f"it does not start before {start:%Y-%m-%d %H:%M}Z",
-            "It was created disabled. Enable it then.",
-        )
-        schedule["enabled"] = False
-    args, kwargs = parse_json(row["args"]), parse_json(row["kwargs"])
+    args = _arguments(name, row, result)
+    ready = _runs_at_each_slot(name, row, now, result)
     expires = row.get("expire_seconds")
+    queue = row.get("queue")
     return ImportedJob(
         key=str(row["id"]),
         name=name,
         fields={
             "command": command,
-            "args": command_line(
-                name,
-                args if isinstance(args, list) else [],
-                kwargs if isinstance(kwargs, dict) else {},
-                result,
-            ),
+            "args": args or "",
             "description": str(row.get("description") or ""),
-            "enabled": bool(row["enabled"]),
+            "enabled": bool(row["enabled"]) and ready and args is not None,
             "start_deadline_seconds": expires if isinstance(expires, int) else None,
             **schedule,
         },
+        notes=(f"it used the queue {queue}; a job names one in its field queue",) if queue else (),
     )
+
+
+def _schedule(
+    name: str, row: Record, tables: _Schedules, now: datetime, result: Import
+) -> dict[str, object] | None:
+    if row["crontab_id"] in tables.crontabs:
+        return _from_crontab(name, tables.crontabs[row["crontab_id"]], result)
+    if row["interval_id"] in tables.intervals:
+        return _from_interval(name, row, tables.intervals[row["interval_id"]], now, result)
+    kind = "a solar event" if row.get("solar_id") else "one fixed time (clocked)"
+    result.refuse(name, f"its schedule is {kind}", "Define a job with another schedule.")
+    return None
+
+
+def _arguments(name: str, row: Record, result: Import) -> str | None:
+    """Return the arguments as on a command line; None if they cannot be read."""
+    try:
+        args, kwargs = parse_json(row["args"], []), parse_json(row["kwargs"], {})
+    except Unreadable as error:
+        result.refuse_arguments(name, error.text)
+        return None
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        result.refuse_arguments(name, f"{row['args']} {row['kwargs']}")
+        return None
+    return command_line(name, args, kwargs, result)
+
+
+def _runs_at_each_slot(name: str, row: Record, now: datetime, result: Import) -> bool:
+    """Whether the task runs from now on and for ever, as jobs do; otherwise note what it does."""
+    start = as_moment(row.get("start_time"), "UTC")
+    end = as_moment(row.get("expires"), "UTC")
+    limits = {}
+    if row.get("one_off"):
+        limits["it runs once only"] = (
+            'Choose "Run now" on its page; or give it a schedule that ends, such as '
+            "DTSTART:20270131T060000 RRULE:FREQ=DAILY;COUNT=1, and enable it."
+        )
+    if start is not None and start > now:
+        limits[f"it does not start before {_minute(start)}"] = "Enable it then."
+    if end is not None and end <= now:
+        limits[f"it expired at {_minute(end)}"] = "Delete it, or enable it to run it again."
+    elif end is not None:
+        limits[f"it expires at {_minute(end)}"] = "Enable it, and disable it at that time."
+    for what, remedy in limits.items():
+        result.refuse(name, what, f"It was created disabled. {remedy}")
+    return not limits
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}Z"
 
 
 def _from_crontab(name: str, row: Record, result: Import) -> dict[str, object] | None:

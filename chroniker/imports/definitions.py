@@ -11,6 +11,7 @@ from chroniker.enums import RunStatus
 
 NOT_TAKEN_OVER = 3
 """The exit code if something could not be taken over."""
+_MAX_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,27 @@ class ImportedJob:
 
 
 @dataclass(slots=True)
+class UniqueNames:
+    """Names are labels of metrics, so the second job of a name gets its key appended.
+
+    Claim a name for each row of the source, also for those that are refused: then a second import,
+    after a problem is fixed, finds the same names.
+    """
+
+    _taken: set[str] = field(default_factory=set)
+
+    def claim(self, text: str, key: str) -> str:
+        """Return the name of a job: ``text`` on one line, and ``#KEY`` if it is taken."""
+        base = " ".join(text.split())[:_MAX_NAME]
+        name, mark = base, ""
+        while name.casefold() in self._taken:  # some databases compare so
+            mark += f" #{key}"
+            name = base[: _MAX_NAME - len(mark)] + mark
+        self._taken.add(name.casefold())
+        return name
+
+
+@dataclass(slots=True)
 class Import:
     """All that a source contains."""
 
@@ -85,3 +107,11 @@ class Import:
     def refuse(self, job: str, what: str, remedy: str) -> None:
         """Note what cannot be taken over."""
         self.problems.append(Problem(job, what, remedy))
+
+    def refuse_arguments(self, job: str, text: str) -> None:
+        """Note arguments that cannot be read."""
+        self.refuse(
+            job,
+            f"its arguments cannot be read: {text}",
+            "It was created disabled. Enter its arguments in the admin, and enable it.",
+        )

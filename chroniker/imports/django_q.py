@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 from chroniker.exceptions import ScheduleError
 from chroniker.schedules import parse
 
-from .definitions import Import, ImportedJob
+from .definitions import Import, ImportedJob, UniqueNames
 from .tables import Record, read_table
-from .tasks import TaskMap, as_moment, command_line, parse_keywords, parse_literal
+from .tasks import TaskMap, Unreadable, as_moment, command_line, parse_keywords, parse_positional
 
 TABLE = "django_q_schedule"
 _MONTHS = {"M": 1, "BM": 2, "Q": 3, "Y": 12}
@@ -23,17 +23,18 @@ def read_django_q(alias: str, tasks: TaskMap, now: datetime, zone: str) -> Impor
     Raises NoSuchTable.
     """
     result = Import()
+    names = UniqueNames()
     for row in read_table(alias, TABLE):
-        job = _translate(row, tasks, now, zone, result)
+        name = names.claim(str(row["name"] or f"{row['func']} #{row['id']}"), str(row["id"]))
+        job = _translate(name, row, tasks, now, zone, result)
         if job is not None:
             result.jobs.append(job)
     return result
 
 
 def _translate(
-    row: Record, tasks: TaskMap, now: datetime, zone: str, result: Import
+    name: str, row: Record, tasks: TaskMap, now: datetime, zone: str, result: Import
 ) -> ImportedJob | None:
-    name = " ".join(str(row["name"] or f"{row['func']} #{row['id']}").split())[:200]
     command = tasks.command_of(name, str(row["func"]), result)
     if not command:
         return None
@@ -54,23 +55,34 @@ def _translate(
             name, f"it calls the hook {row['hook']}", "Use CHRONIKER_JOB_ERROR_CALLBACK, or let a "
             "job downstream do it.",
         )  # fmt: skip
-    args = parse_literal(row["args"])
-    if args is not None and not isinstance(args, tuple | list):
-        args = (args,)
-    kwargs = parse_keywords(row["kwargs"]) if row["kwargs"] else {}
-    if row["kwargs"] and not kwargs:
-        result.refuse(name, f"its arguments: {row['kwargs']}", "Enter them in the admin.")
+    if parameter := row.get("intended_date_kwarg"):
+        result.refuse(
+            name,
+            f"it passes the time it was due as {parameter}",
+            "Let the command read the environment variable CHRONIKER_SCHEDULED_FOR.",
+        )
+    args = _arguments(name, row, result)
     return ImportedJob(
         key=str(row["id"]),
         name=name,
         fields={
             "command": command,
-            "args": command_line(name, args or (), kwargs, result),
-            "enabled": repeats != 0,
+            "args": args or "",
+            "enabled": repeats != 0 and args is not None,
             "timezone": zone,
             **schedule,
         },
     )
+
+
+def _arguments(name: str, row: Record, result: Import) -> str | None:
+    """Return the arguments as on a command line; None if they cannot be read."""
+    try:
+        args, kwargs = parse_positional(row["args"]), parse_keywords(row["kwargs"])
+    except Unreadable as error:
+        result.refuse_arguments(name, error.text)
+        return None
+    return command_line(name, args, kwargs, result)
 
 
 def _schedule(row: Record, start: datetime, now: datetime) -> dict[str, object]:

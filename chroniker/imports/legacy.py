@@ -17,6 +17,7 @@ from .definitions import (
     ImportedJob,
     ImportedMonitor,
     ImportedRun,
+    UniqueNames,
 )
 from .dump import Dump, Row
 from .rrule_params import NotConvertible, convert
@@ -92,15 +93,10 @@ def _distinct_rows(dump: Dump, result: Import) -> list[Row]:
 
 def _unique_names(rows: list[Row]) -> dict[str, str]:
     """Names are unique here: the second job of a name gets its key appended."""
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for row in rows:
-        name = " ".join(row.text("name").split())[:200] or f"job {row.key}"
-        if name.casefold() in taken:  # some databases compare so
-            name = f"{name[:180]} #{row.key}"[:200]
-        taken.add(name.casefold())
-        names[row.key] = name
-    return names
+    names = UniqueNames()
+    return {
+        row.key: names.claim(row.text("name").strip() or f"job {row.key}", row.key) for row in rows
+    }
 
 
 def _dependencies(

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from chroniker.exceptions import ChronikerError
+
 from .definitions import Import
 
 
@@ -58,33 +60,60 @@ def _word(job: str, name: str, value: object, result: Import) -> str:
     return json.dumps(value, default=str)
 
 
-def parse_json(text: object) -> object:
-    """Parse JSON; None if it is something else."""
-    try:
-        return json.loads(str(text)) if text else None
-    except ValueError:
-        return None
+class Unreadable(ChronikerError):
+    """The arguments of a task are not in the form that its scheduler wants: ``text``."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
-def parse_literal(text: object) -> object:
-    """Parse a Python literal, which is not evaluated; None if it is something else."""
+def parse_json(text: object, default: object) -> object:
+    """Parse JSON; ``default`` if there is none. Raises Unreadable."""
     try:
-        return ast.literal_eval(str(text)) if text else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
+        return json.loads(str(text)) if text else default
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(str(text)) from error
+
+
+def parse_positional(text: object) -> tuple[object, ...]:
+    """Parse a tuple of Python literals, or a single one; none is evaluated. Raises Unreadable."""
+    if not text:
+        return ()
+    found = _literal(str(text))
+    return found if isinstance(found, tuple) else (found,)
 
 
 def parse_keywords(text: object) -> dict[str, object]:
-    """Parse ``a=1, b="x"`` or a dict of literals, neither of which is evaluated."""
-    found = parse_literal(text)
-    if isinstance(found, dict):
-        return {str(key): value for key, value in found.items()}
+    """Parse ``a=1, b="x"`` or a dict of literals; none is evaluated. Raises Unreadable."""
+    if not text:
+        return {}
+    try:
+        found = _literal(str(text))
+    except Unreadable:
+        return _keywords(str(text))
+    if not isinstance(found, dict):
+        raise Unreadable(str(text))
+    return {str(key): value for key, value in found.items()}
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise Unreadable(text) from error
+
+
+def _keywords(text: str) -> dict[str, object]:
     try:
         call = ast.parse(f"f({text})", mode="eval").body
-        assert isinstance(call, ast.Call)
-        return {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
-    except (ValueError, SyntaxError, MemoryError, RecursionError, AssertionError):
-        return {}
+        if not isinstance(call, ast.Call) or call.args:
+            raise Unreadable(text)
+        if not all(word.arg for word in call.keywords):  # f(**something)
+            raise Unreadable(text)
+        return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise Unreadable(text) from error
 
 
 def as_moment(value: object, zone: str) -> datetime | None:

@@ -71,6 +71,15 @@ def write(found: Import, *, dry_run: bool) -> ImportResult:
 def _write_job(job: ImportedJob, result: ImportResult) -> Written:
     existing = Job.objects.filter(name=job.name).first()
     if existing is not None:
+        if any(entry.row == existing for entry in result.written):
+            result.problems.append(
+                Problem(
+                    job.name,
+                    f"the database takes its name for that of {existing.name}",
+                    "Rename one of them at the source, and import again.",
+                )
+            )
+            return Written(job, Action.REFUSED, None)
         return Written(job, Action.EXISTS, existing)
     try:
         row = _create(job)

@@ -8,7 +8,7 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from chroniker.alerting.recipients import is_mail_address
-from chroniker.doctor.crontab import crontab_line
+from chroniker.doctor.cron_line import crontab_line
 from chroniker.doctor.examiner import examine
 from chroniker.doctor.findings import Level, worst
 from chroniker.doctor.registry import Installation

@@ -16,6 +16,7 @@ from chroniker.as_code.export import export
 from chroniker.as_code.plan import Options, apply
 from chroniker.as_code.report import lines
 from chroniker.as_code.schema import schema
+from chroniker.files import write_atomically
 from chroniker.management.base import ChronikerCommand
 
 ACTIONS = ("export", "plan", "apply", "schema")
@@ -97,5 +98,10 @@ class Command(ChronikerCommand):
     def _write(self, file: Path | None, text: str) -> None:
         if file is None:
             self.stdout.write(text, ending="")
-        else:
+        elif file.exists() and not file.is_file():  # a pipe of the shell
             file.write_text(text, encoding="utf-8")
+        else:
+            try:
+                write_atomically(file, text.encode())
+            except OSError as error:  # of a file beside it
+                raise CommandError(f"{file}: {error.strerror}") from error

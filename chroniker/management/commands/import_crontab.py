@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from chroniker.doctor.crontab import project_directory
+from chroniker.doctor.cron_line import project_directory
 from chroniker.imports.crontab import read_crontab
 from chroniker.imports.definitions import Import
 from chroniker.management.import_command import ImportCommand

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from django.core.management.base import CommandError, CommandParser
 
+from chroniker.files import READABLE, write_atomically
 from chroniker.management.base import ChronikerCommand
 from chroniker_monitors.exposition.page import render_chroniker_page
-from chroniker_monitors.exposition.textfile import write_atomically
 
 
 class Command(ChronikerCommand):
@@ -28,7 +28,7 @@ class Command(ChronikerCommand):
         """Write the file. It contains chroniker_collector_up 0 if the database did not answer."""
         page, up = render_chroniker_page()
         try:
-            write_atomically(file, page)
+            write_atomically(file, page, mode=READABLE)
         except OSError as error:
             raise CommandError(f"Cannot write {file}: {error}") from error
         if not up:

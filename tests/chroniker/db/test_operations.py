@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest_django
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.operations import CreateModel
-from django.db.migrations.state import ProjectState
+from django.db.migrations.state import ModelState, ProjectState, StateApps
+from django.db.models import Model
 
 from chroniker.db.operations import CreateModels
 
@@ -47,10 +49,60 @@ def test_tables_are_created_and_dropped(empty: str) -> None:
     assert left == set()
 
 
-def test_models_are_rendered_once_and_only_when_they_are_needed() -> None:
+@pytest.mark.slow
+def test_migrations_render_each_model_once(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is most of what the apps add to a site's own test run."""
+    rendered: Counter[str] = Counter()
+    render = ModelState.render
+
+    def counted(self: ModelState, apps: StateApps) -> type[Model]:
+        rendered[f"{self.app_label}.{self.name}"] += 1
+        return render(self, apps)
+
+    monkeypatch.setattr(ModelState, "render", counted)
+    executor = MigrationExecutor(connections[empty])
+    state = executor.migrate(executor.loader.graph.leaf_nodes())
+    state.clear_delayed_apps_cache()  # as the command does before it emits post_migrate
+    found = {name: n for name, n in rendered.items() if name.startswith("chroniker")}
+    assert set(found.values()) == {1}
+    job = state.apps.get_model("chroniker", "Job")
+    relations = {relation.name for relation in job._meta.related_objects}
+    assert {"states", "probe"} <= relations, relations
+
+
+def two_models() -> CreateModels:
+    return CreateModels([CreateModel(name, fields=[]) for name in ("One", "Two")])
+
+
+def names(apps: StateApps) -> set[str]:
+    return {model.__name__ for model in apps.get_models()}
+
+
+def test_models_that_are_rendered_stay_so() -> None:
     state = ProjectState()
-    assert state.apps is not None
-    operations = [CreateModel(name, fields=[]) for name in ("One", "Two")]
-    CreateModels(operations).state_forwards("shop", state)
+    apps = state.apps
+    two_models().state_forwards("shop", state)
+    assert state.apps is apps
+    assert names(apps) == {"One", "Two"}
+
+
+def test_models_that_are_out_of_date_are_rendered_when_they_are_needed() -> None:
+    state = ProjectState()
+    CreateModel("Old", fields=[]).state_forwards("shop", state)
+    assert state.apps
+    state.is_delayed = True
+    two_models().state_forwards("shop", state)
     assert "apps" not in state.__dict__
-    assert {model.__name__ for model in state.apps.get_models()} == {"One", "Two"}
+    assert not state.is_delayed
+    assert names(state.apps) == {"Old", "One", "Two"}
+
+
+def test_models_of_an_earlier_state_are_not_shared() -> None:
+    """A cloned state has the same classes, which know only the models of the first one."""
+    state = ProjectState()
+    CreateModel("Old", fields=[]).state_forwards("shop", state)
+    assert state.apps
+    later = state.clone()
+    two_models().state_forwards("shop", later)
+    assert "apps" not in later.__dict__
+    assert names(state.apps) == {"Old"}

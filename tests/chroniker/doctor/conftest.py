@@ -11,7 +11,7 @@ import pytest
 from django.utils.timezone import now
 
 from chroniker.conf import conf
-from chroniker.doctor.crontab import crontab_line
+from chroniker.doctor.cron_line import crontab_line
 from chroniker.doctor.examiner import examine
 from chroniker.doctor.findings import Finding, Level
 from chroniker.doctor.registry import Installation

@@ -256,6 +256,41 @@ def test_broken_installation_is_named(
     assert "\n" not in found[name].message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "* * * * * root cd DIR && env/bin/python manage.py cron",
+        "* * * * * root cd DIR && . env/bin/activate && python manage.py cron",
+        "HOME=DIR\n* * * * * root . env/bin/activate && python manage.py cron",
+        "HOME=DIR\n* * * * * root env/bin/python manage.py cron",
+        "HERE=DIR\n* * * * * root cd $HERE; $HERE/env/bin/python $HERE/manage.py cron",
+        "* * * * * root cd DIR && flock -n /tmp/l env/bin/python manage.py cron",
+        "* * * * * root PATH=DIR/env/bin:$PATH python DIR/manage.py cron",
+        "* * * * * root bash -c 'cd DIR && source env/bin/activate && python manage.py cron'",
+        "* * * * * root DIR/env/bin/python DIR/manage.py cron\n"
+        "0 3 * * * root pg_dump -Fc chroniker > /x\n"
+        "0 3 * * * root cd /no/such/chroniker && ./backup.sh\n"
+        "0 3 * * * root sudo -u chroniker certbot renew",
+    ],
+)
+def test_lines_that_work_are_not_reported(
+    text: str, crontab: Path, examined: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "manage.py").touch()
+    (site / "env").symlink_to(sys.prefix)
+    monkeypatch.setattr(sys, "argv", [str(site / "manage.py"), "chroniker_doctor"])
+    crontab.write_text(text.replace("DIR", str(site)) + "\n")
+    assert examined() == {}
+
+
+def test_manage_py_that_is_not_there_is_named(crontab: Path, examined: Examine) -> None:
+    crontab.write_text("HOME=/usr\n* * * * * root /usr/bin/python3 manage.py cron\n")
+    found = examined()["cron.directory"]
+    assert "starts /usr/manage.py, which does not exist" in found.message
+
+
 def test_database_that_cannot_be_written(examined: Examine) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("PRAGMA query_only is SQLite's")

@@ -48,6 +48,14 @@ def test_comment_above_is_the_name_and_names_are_unique() -> None:
     assert [job.name for job in found.jobs] == ["Sweep", "Sweep #4", "/bin/mop -w"]
 
 
+def test_names_do_not_depend_on_what_is_refused() -> None:
+    text = "# Sweep\n{} /bin/sweep\n# Sweep\n@hourly /bin/sweep -h\n"
+    before = read(text.format("99 * * * *"))
+    after = read(text.format("9 * * * *"))
+    assert [job.name for job in before.jobs] == ["Sweep #4"]
+    assert [job.name for job in after.jobs] == ["Sweep", "Sweep #4"]
+
+
 def test_diagram_of_the_fields_is_no_name() -> None:
     diagram = "# .----- minute\n# |  .-- hour\n# *  *  *  *  * user-name command\n"
     assert only(read(f"{diagram}@daily /bin/sweep\n")).name == "/bin/sweep"
@@ -57,11 +65,24 @@ def test_time_zone_and_user() -> None:
     job = only(read("CRON_TZ=Asia/Tokyo\nMAILTO=root\n0 3 * * * www /bin/sweep\n", has_user=True))
     assert job.fields["timezone"] == "Asia/Tokyo"
     assert job.fields["raw_command"] == "/bin/sweep"
+    assert job.notes == ("it ran as www; a job runs as the user of the tick",)
+
+
+def test_program_that_only_the_path_of_the_crontab_finds_is_noted() -> None:
+    text = "PATH=/opt/bin:/bin\n0 3 * * * {}sweep -a\n"
+    assert only(read(text.format("/opt/bin/"))).notes == ()
+    (note,) = only(read(text.format(""))).notes
+    assert note == "the crontab sets PATH=/opt/bin:/bin; write the whole path of sweep"
 
 
 @pytest.mark.parametrize(
     "command",
-    ["/srv/venv/bin/chroniker -p /srv/site", "/srv/venv/bin/python /srv/site/manage.py cron"],
+    [
+        "/srv/venv/bin/chroniker -p /srv/site",
+        "/srv/venv/bin/python /srv/site/manage.py cron",
+        "DEBUG=1 /srv/venv/bin/chroniker -p /srv/site",
+        "cd /srv/site && A=1 B=2 venv/bin/python manage.py cron",
+    ],
 )
 def test_the_tick_itself_is_no_job(command: str) -> None:
     found = read(f"* * * * * {command}")
@@ -82,6 +103,10 @@ def test_the_tick_itself_is_no_job(command: str) -> None:
         ("0 3 * * * [ -x /bin/a ] && /bin/a", "needs a shell"),
         ("0 3 * * * /bin/say 'open", "quotes"),
         ("DEBUG=1", "variable DEBUG"),
+        ("0 3 * * * DEBUG=1 /bin/sweep", "sets the variable DEBUG for its command"),
+        ("0 3 * * * cd /srv/site && LANG=C python manage.py act say", "variable LANG"),
+        ("0 3 * * * exec /bin/sweep", "needs a shell"),
+        ("0 3 * * * . /etc/profile", "needs a shell"),
     ],
 )
 def test_what_cannot_be_a_job_is_named(line: str, reason: str) -> None:

@@ -25,12 +25,10 @@ TASKS = TaskMap(
 )
 
 
-@pytest.fixture(scope="module")
-def peers(
-    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: pytest_django.DjangoDbBlocker
-) -> Iterator[str]:
+@pytest.fixture
+def peers(tmp_path: Path, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[str]:
     """An alias of a database with the tables of both. The test needs no other one."""
-    path = tmp_path_factory.mktemp("peers") / "peers.sqlite3"
+    path = tmp_path / "peers.sqlite3"
     with sqlite3.connect(path) as database:
         database.executescript((DATA / "peers.sql").read_text())
     database.close()
@@ -42,6 +40,15 @@ def peers(
     connections["peers"].close()
     del connections["peers"]
     del connections.settings["peers"]
+
+
+def change(peers: str, statement: str, *values: object) -> None:
+    with connections[peers].cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def problems_of(found: Import, job: str) -> str:
+    return "\n".join(f"{p.what}: {p.remedy}" for p in found.problems if p.job == job)
 
 
 def by_name(found: Import) -> dict[str, ImportedJob]:
@@ -101,6 +108,97 @@ def test_django_q(peers: str) -> None:
     assert jobs["cron"].fields["args"] == "all 3 --batch-size=50 --dry-run"
     assert not jobs["hooked"].fields["enabled"]
     assert {problem.job for problem in found.problems} == {"one time", "five times", "hooked"}
+
+
+def test_schedules_of_one_name_are_all_taken_over(peers: str) -> None:
+    change(peers, "UPDATE django_q_schedule SET name = %s WHERE name IN (%s, %s)",
+           "Poll", "type D", "type H")  # fmt: skip
+    change(peers, "UPDATE django_q_schedule SET name = %s WHERE name = %s", " poll ", "type W")
+    jobs = by_name(read_django_q(peers, TASKS, NOW, "UTC"))
+    assert {name for name in jobs if "oll" in name} == {"Poll", "Poll #3", "poll #4"}
+    # Beat's names are unique, but for spaces and capitals.
+    change(peers, "UPDATE django_celery_beat_periodictask SET name = %s WHERE id = %s",
+           "reindex  all", 1)  # fmt: skip
+    change(peers, "UPDATE django_celery_beat_periodictask SET name = %s WHERE id = %s",
+           "Reindex\nall", 2)  # fmt: skip
+    assert {"reindex all", "Reindex all #2"} <= set(by_name(read_celery_beat(peers, TASKS, NOW)))
+
+
+def test_names_do_not_depend_on_what_is_refused(peers: str) -> None:
+    change(peers, "UPDATE django_q_schedule SET name = %s, func = %s WHERE id = %s",
+           "same", "shop.tasks.other", 1)  # fmt: skip
+    change(peers, "UPDATE django_q_schedule SET name = %s WHERE id = %s", "same", 2)
+    assert "same #2" in by_name(read_django_q(peers, TASKS, NOW, "UTC"))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("one_off", 1, "runs once only: It was created disabled. Choose"),
+        ("expires", "2026-11-30 10:00:00", "expired at 2026-11-30 10:00Z"),
+        ("expires", "2026-12-31 10:00:00", "expires at 2026-12-31 10:00Z"),
+        ("start_time", "2027-01-01 00:00:00", "does not start before 2027-01-01 00:00Z"),
+        ("args", '"all"', 'arguments cannot be read: "all"'),
+        ("kwargs", "batch_size=50", "arguments cannot be read: batch_size=50"),
+    ],
+)
+def test_task_that_does_not_run_for_ever_or_cannot_be_read_is_created_disabled(
+    column: str, value: object, words: str, peers: str
+) -> None:
+    assert by_name(read_celery_beat(peers, TASKS, NOW))["reindex"].fields["enabled"]
+    change(peers, f"UPDATE django_celery_beat_periodictask SET {column} = %s WHERE id = 1", value)
+    found = read_celery_beat(peers, TASKS, NOW)
+    assert by_name(found)["reindex"].fields["enabled"] is False
+    assert words in problems_of(found, "reindex")
+    assert "created disabled" in problems_of(found, "reindex")
+
+
+def test_queue_is_noted(peers: str) -> None:
+    change(peers, "UPDATE django_celery_beat_periodictask SET queue = %s WHERE id = 1", "slow")
+    assert "slow" in str(by_name(read_celery_beat(peers, TASKS, NOW))["reindex"].notes)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "words"),
+    [
+        ("timedelta(days=3)", None, "timedelta(days=3)"),
+        ("(1,", None, "(1,"),
+        (None, "since=date.today()", "since=date.today()"),
+        (None, "{1, 2}", "{1, 2}"),
+        (None, "**options", "**options"),
+        (None, "1, 2", "1, 2"),
+    ],
+)
+def test_unreadable_arguments_are_listed_and_the_job_is_disabled(
+    args: str | None, kwargs: str | None, words: str, peers: str
+) -> None:
+    change(peers, "UPDATE django_q_schedule SET args = %s, kwargs = %s WHERE id = 3", args, kwargs)
+    found = read_django_q(peers, TASKS, NOW, "UTC")
+    assert by_name(found)["type D"].fields["enabled"] is False
+    assert f"arguments cannot be read: {words}" in problems_of(found, "type D")
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "line"),
+    [
+        ("()", "{}", ""),
+        ("", "", ""),
+        ("7", "{'batch_size': 5}", "7 --batch-size=5"),
+        ("'a b',", "full=True", "'a b' --full"),
+    ],
+)
+def test_readable_arguments(args: str, kwargs: str, line: str, peers: str) -> None:
+    change(peers, "UPDATE django_q_schedule SET args = %s, kwargs = %s WHERE id = 3", args, kwargs)
+    found = read_django_q(peers, TASKS, NOW, "UTC")
+    fields = by_name(found)["type D"].fields
+    assert (fields["args"], fields["enabled"]) == (line, True)
+    assert problems_of(found, "type D") == ""
+
+
+def test_time_it_was_due_is_listed(peers: str) -> None:
+    change(peers, "UPDATE django_q_schedule SET intended_date_kwarg = %s WHERE id = 3", "day")
+    found = read_django_q(peers, TASKS, NOW, "UTC")
+    assert "CHRONIKER_SCHEDULED_FOR" in problems_of(found, "type D")
 
 
 def test_missing_table_is_named(peers: str) -> None:

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.utils.timezone import now
 
 from chroniker.conf import conf
-from chroniker.doctor.crontab import crontab_line
+from chroniker.doctor.cron_line import crontab_line
 from chroniker.models import Host
 from chroniker_monitors.export import MANIFEST
 from tests.support.mail_server import run_mail_server, set_mail_options, text_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
@@ -363,6 +364,39 @@ def test_modules_of_apps_are_found(
             jobs("apply")
     finally:
         get_commands.cache_clear()
+
+
+def test_export_replaces_the_file_at_once_or_not_at_all(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    make_job(name="a", description="x" * 5000)
+    file = tmp_path / "jobs.yml"
+    file.write_text("jobs: {}\n")
+    file.chmod(0o640)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # a disk that is full
+    try:
+        with pytest.raises(CommandError, match=r"jobs\.yml: File too large"):
+            jobs("export", file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert file.read_text() == "jobs: {}\n"
+    assert list(tmp_path.iterdir()) == [file]
+    jobs("export", file)
+    assert "x" * 50 in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o640
+    with pytest.raises(CommandError, match=r"^\S*/none/jobs\.yml: No such file or directory$"):
+        jobs("export", tmp_path / "none" / "jobs.yml")
+
+
+def test_advice_to_prune_can_be_followed(file: Path) -> None:
+    make_job(name="old")
+    text = jobs("plan")
+    assert "With a FILE, --prune deletes them, with their history." in text
+    with pytest.raises(CommandError, match="--prune needs a FILE"):
+        jobs("apply", "--prune")
+    assert "- jobs: old" in jobs("apply", file, "--prune")
 
 
 def test_schema_accepts_the_example_and_rejects_mistakes(tmp_path: Path) -> None:
