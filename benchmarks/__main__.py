@@ -17,13 +17,8 @@ from . import databases, machine, table
 from .figures import Figure
 
 NAMES = (
-<<<<<<< HEAD
     "setup", "ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "batches",
-    "metrics", "clean", "pages",
-=======
-    "ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "batches", "metrics",
-    "clean", "pages", "site_tests",
->>>>>>> ready
+    "metrics", "clean", "pages", "site_tests",
 )  # fmt: skip
 DATABASES = ("sqlite", "postgres")
 
