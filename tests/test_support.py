@@ -175,6 +175,7 @@ def imported_modules(path: Path) -> Iterator[str]:
             yield str(node.module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])
 def test_nothing_is_imported_from_a_test_module_or_conftest(folder: str) -> None:
     if not (REPO / folder).is_dir():

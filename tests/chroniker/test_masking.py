@@ -62,6 +62,7 @@ def recorder_steps_with_secrets(draw: st.DrawFn) -> list[tuple[str, bytes]]:
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(
     done=recorder_steps_with_secrets(),

@@ -125,6 +125,7 @@ def test_since_is_when_the_group_changed() -> None:
     assert [each.since for each in second.states if each.name == WHOLE] == [NOON]
 
 
+@pytest.mark.slow
 @given(st.lists(measurements, min_size=1, max_size=12), st.integers(1, 3), st.integers(1, 3))
 def test_states_hold_only_what_is_measured_or_bad(
     history: list[dict[str, float] | None], consecutive: int, recovery: int

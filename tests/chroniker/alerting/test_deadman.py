@@ -193,6 +193,7 @@ def test_hanging_ping_does_not_block_mail_forever(
     assert Notification.objects.get().sent_at is not None
 
 
+@pytest.mark.slow
 @pytest.mark.one_database
 def test_cronserver_forks_its_first_run_without_the_ping_thread(
     run_in_fork: RunInFork, recording_server: RecordingServer, settings: Any, tmp_path: Path

@@ -268,6 +268,7 @@ def mailbox(settings: Any) -> Iterator[None]:
     yield
 
 
+@pytest.mark.slow
 @pytest.mark.one_database
 @pytest.mark.django_db
 @given(history=st.lists(actions, min_size=3, max_size=12))

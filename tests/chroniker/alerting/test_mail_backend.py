@@ -91,6 +91,7 @@ EMAIL_HOST, EMAIL_PORT = "127.0.0.1", {port}
 """
 
 
+@pytest.mark.slow
 def test_old_settings_still_work(tmp_path: Any, mail_server: MailServer) -> None:
     """In a process of its own: Django refuses to change between the two kinds of settings."""
     (tmp_path / "old_settings.py").write_text(OLD_SETTINGS.format(port=mail_server.port))

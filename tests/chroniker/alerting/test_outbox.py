@@ -57,6 +57,7 @@ def test_incident_is_one_thread(mail_server: MailServer) -> None:
     assert opened["References"] is None
 
 
+@pytest.mark.slow
 def test_reminders_repeat_until_acknowledged(
     mail_server: MailServer,
 ) -> None:
@@ -86,6 +87,7 @@ def test_without_reminder_hours_no_reminder_is_sent(mail_server: MailServer) -> 
     assert not Incident.objects.filter(next_review_at__isnull=False).exists()
 
 
+@pytest.mark.slow
 def test_flapping_is_notified_once_until_stable(
     mail_server: MailServer,
 ) -> None:

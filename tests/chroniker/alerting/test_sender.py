@@ -89,6 +89,7 @@ def test_ticks_at_the_same_time_send_each_once(
     )
 
 
+@pytest.mark.slow
 def test_hanging_mail_server_delays_no_run_and_no_tick(
     run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:
@@ -149,6 +150,7 @@ def test_sender_dies_with_its_tick(
     assert Notification.objects.get().next_attempt_at is not None
 
 
+@pytest.mark.slow
 def test_slow_sender_is_terminated(
     run_tick: RunTick, settings: Any, mail_server: MailServer
 ) -> None:

@@ -59,6 +59,7 @@ class TestHosts:
         assert most == 3
 
 
+@pytest.mark.slow
 def test_late_start_is_recorded_as_late(run_tick: RunTick, monkeypatch: Any) -> None:
     monkeypatch.setattr("chroniker.engine.claimer._CLAIM_WINDOW_SECONDS", 0.5)
     for n in range(2):

@@ -119,6 +119,7 @@ class TestHosts:
         run_tick()
         assert Run.objects.get(job=other).ran_on == "web2"
 
+    @pytest.mark.slow
     def test_every_host_job_has_a_state_per_host(self, run_tick: RunTick, settings: Any) -> None:
         job = make_due_job(hostname="*")
         for name in ("web1", "web2"):
@@ -134,6 +135,7 @@ class TestHosts:
 
 
 class TestExclusion:
+    @pytest.mark.slow
     def test_two_ticks_at_the_same_instant_run_each_slot_once(
         self, run_in_fork: RunInFork, tmp_path: Path
     ) -> None:
@@ -171,6 +173,7 @@ class TestExclusion:
             assert runs.values("scheduled_for").distinct().count() == 50
 
 
+@pytest.mark.slow
 def test_retry_does_not_collide_with_a_run_for_the_same_slot(run_tick: RunTick) -> None:
     first = make_action_job("exit 1", max_retries=1, retry_delay_seconds=1000)
     then = make_job(command="act", args="exit 1", max_retries=2, retry_delay_seconds=1000)

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 class TestProgress:
+    @pytest.mark.slow
     def test_progress_is_visible_while_the_job_is_in_a_transaction(
         self, start_tick: StartTick, settings: Any, tmp_path: Path, start_method: str
     ) -> None:

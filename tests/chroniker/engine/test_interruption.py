@@ -256,6 +256,7 @@ class TestDependencies:
 
 
 class TestWhoEndedIt:
+    @pytest.mark.slow
     def test_request_of_a_person_during_the_shutdown_counts_more(
         self, start_tick: StartTick, run_tick: RunTick, tmp_path: Path, settings: Any
     ) -> None:

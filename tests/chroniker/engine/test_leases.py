@@ -56,6 +56,7 @@ def test_owner_of_an_expired_lease_writes_nothing(
     assert Run.objects.get(pk=run.pk).ended_at == run.ended_at
 
 
+@pytest.mark.slow
 def test_long_write_transaction_does_not_lose_the_lease(run_tick: RunTick, settings: Any) -> None:
     """On SQLite a write transaction longer than the lease blocks every other writer."""
     settings.CHRONIKER_LEASE_SECONDS = 1 if connection.vendor == "sqlite" else 6

@@ -137,6 +137,7 @@ def test_unwritable_finish_does_not_block_other_jobs(
     assert [run.status for run in runs] == ["lost", "succeeded"]
 
 
+@pytest.mark.slow
 def test_other_tick_does_not_reap_a_slow_tick(
     start_tick: StartTick, run_tick: RunTick, settings: Any, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ few_examples = settings(max_examples=40, deadline=None)
 # --- head and tail --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @quick
 @given(done=recorder_steps(), size=st.sampled_from((None, 8, 64)))
 @example(done=[("stdout", b"\xc3"), (TAKE, b""), ("stdout", b"\xa9")], size=None)
@@ -54,6 +55,7 @@ def test_output_within_the_limit_is_stored_unchanged(
         assert "".join(piece.text for piece in store.of(stream)) == decoded(data)
 
 
+@pytest.mark.slow
 @quick
 @given(
     done=recorder_steps(), limit=st.integers(0, 300), size=st.sampled_from((None, 8, 64)),
@@ -215,6 +217,7 @@ def test_large_output_does_not_precede_earlier_output() -> None:
 # --- what could not be stored ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @quick
 @given(
     done=recorder_steps(fail=True), limit=st.integers(1, 2000), size=st.sampled_from((None, 8, 64)),

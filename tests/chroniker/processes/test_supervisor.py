@@ -46,6 +46,7 @@ def test_stop_request_ends_the_run(start_tick: StartTick, tmp_path: Path) -> Non
     assert state.stop_requested_at is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", ["timeout", "stop"])
 def test_job_and_daemon_ignoring_sigterm_are_killed_after_grace(
     start_tick: StartTick, tmp_path: Path, cause: str
@@ -69,6 +70,7 @@ def test_job_and_daemon_ignoring_sigterm_are_killed_after_grace(
     assert not is_alive(daemon.pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize("victim", ["tick", "forkserver", "warden", "job"])
 def test_sigkill_of_tick_leaves_no_process_and_counts_once(

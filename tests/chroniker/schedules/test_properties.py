@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
+import pytest
 from croniter import CroniterBadDateError, croniter
 from cronsim import CronSim
 from dateutil.rrule import rrulestr
@@ -193,6 +194,7 @@ def test_counts_of_adjacent_spans_add_up(
     )
 
 
+@pytest.mark.slow
 @settings(quick, max_examples=100)
 @given(st.data(), st.sampled_from(ZONES), night_expressions())
 def test_slots_agree_with_a_simulation_of_local_time(
@@ -218,6 +220,7 @@ def test_slots_agree_with_a_simulation_of_local_time(
     assert found == expected
 
 
+@pytest.mark.slow
 @settings(quick, max_examples=300)
 @given(st.data(), st.sampled_from(ZONES), st.one_of(night_expressions(), expressions()))
 def test_five_fields_agree_with_cronsim(data: st.DataObject, zone: str, text: str) -> None:
@@ -256,6 +259,7 @@ def test_wildcard_job_in_a_gap_at_midnight_is_left_out() -> None:
     assert schedule.upcoming(after, 1) == [datetime(1987, 11, 1, 2, tzinfo=UTC)]
 
 
+@pytest.mark.slow
 @settings(quick, max_examples=200)
 @given(
     expressions(),

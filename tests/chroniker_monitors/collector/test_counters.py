@@ -130,6 +130,7 @@ class SimulatedSite:
             prune_runs(job, self.rng.choice([0, 1, 2]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_counters_never_fall(seed: int) -> None:
     """Compare sample by sample; two workers are scraped in turn and sometimes restarted."""

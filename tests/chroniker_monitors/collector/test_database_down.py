@@ -41,6 +41,7 @@ def test_server_that_is_stopped(transactional_db: None) -> None:
         assert_down_in_time()
 
 
+@pytest.mark.slow
 def test_unresponsive_server(transactional_db: None) -> None:
     """As with SIGSTOP: the kernel accepts the connection, but no reply comes."""
     with run_silent_server() as port:

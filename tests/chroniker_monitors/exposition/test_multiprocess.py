@@ -41,6 +41,7 @@ sys.stdout.buffer.write(response.content)
 """
 
 
+@pytest.mark.slow
 def test_all_processes_are_on_the_page(site_env: dict[str, str], tmp_path: Path) -> None:
     make_job_state(make_job(name="a"), runs_total=3)
     folder = tmp_path / "prometheus"

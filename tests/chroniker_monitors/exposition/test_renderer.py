@@ -207,6 +207,7 @@ def render_with_prometheus_client(snap: Snapshot, config: MetricsConfig, form: F
     return page
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     tables, monitors, st.lists(hosts, max_size=3, unique_by=lambda h: h[0]), contracts, st.data()

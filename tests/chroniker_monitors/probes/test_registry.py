@@ -121,6 +121,7 @@ print(len(probe_kinds()))
 """
 
 
+@pytest.mark.slow
 def test_entry_points_register_kinds_and_broken_ones_are_logged(
     tmp_path: Path,
 ) -> None:
@@ -157,6 +158,7 @@ def test_heavy_imports_happen_only_on_use(tmp_path: Path) -> None:
     assert _python(LIGHT, tmp_path).stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_preloaded_modules_are_imported_before_the_fork(tmp_path: Path) -> None:
     code = (
         "import sys, django\ndjango.setup()\nfrom chroniker_monitors.probes import preload\n"

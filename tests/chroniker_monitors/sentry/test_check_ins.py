@@ -88,6 +88,7 @@ def test_similar_names_have_distinct_slugs(names: tuple[str, ...]) -> None:
     assert not set(slugs) & {make_slug(slug) for slug in slugs if slug not in names}
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200), st.text(max_size=60))
 def test_any_name_has_a_slug_that_sentry_accepts(name: str, host: str) -> None:
     assert SLUG.fullmatch(make_slug(name, host))
@@ -104,6 +105,7 @@ def statuses(recording_server: RecordingServer) -> list[str]:
     return [check_in["status"] for check_in in recording_server.check_ins]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "fields", "status", "last"),
     [
@@ -135,6 +137,7 @@ def test_run_checks_in_at_start_and_end(
     assert first["monitor_config"]["schedule"] == {"type": "interval", "value": 1, "unit": "hour"}
 
 
+@pytest.mark.slow
 def test_another_tick_closes_the_check_in_of_a_lost_run(
     start_sentry_tick: StartSentryTick,
     sentry_tick: RunSentryTick,
@@ -280,6 +283,7 @@ def record_threads_at_fork() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.one_database
 def test_jobs_are_not_forked_from_a_process_that_talks_to_sentry(
     start_sentry_tick: StartSentryTick,

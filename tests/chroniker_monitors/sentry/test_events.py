@@ -78,6 +78,7 @@ def test_exception_of_a_job_is_an_event_with_its_context(
     assert event["environment"] == "tests"
 
 
+@pytest.mark.slow
 def test_hostile_name_is_a_valid_tag(
     sentry_tick: RunSentryTick, recording_server: RecordingServer
 ) -> None:
@@ -89,6 +90,7 @@ def test_hostile_name_is_a_valid_tag(
     assert len({check_in["monitor_slug"] for check_in in recording_server.check_ins}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["say hello", "exit 3", "exit_with_message 'no stock left'"])
 def test_job_that_exits_sends_no_event(
     sentry_tick: RunSentryTick, recording_server: RecordingServer, action: str
@@ -121,6 +123,7 @@ def fill_the_queue() -> None:
     wait_until(lambda: threading.active_count() > 1, timeout=30)
 
 
+@pytest.mark.slow
 def test_job_does_not_send_events_queued_in_the_scheduler(
     sentry_tick: RunSentryTick, recording_server: RecordingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +140,7 @@ def test_job_does_not_send_events_queued_in_the_scheduler(
     assert messages == ["of the tick, 0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CANARIES)
 def test_no_envelope_contains_a_secret(
     sentry_tick: RunSentryTick,
