@@ -13,6 +13,7 @@ from chroniker.conf import conf as chroniker_conf
 from chroniker.db.alias import atomic
 from chroniker.db.transactions import run_transaction
 from chroniker.models import Job
+from chroniker_monitors.baselines import Histories
 from chroniker_monitors.conf import conf
 from chroniker_monitors.models import MonitorState, Probe, Sample
 from chroniker_monitors.thresholds import Rules, SeverityChange, SeverityState, Thresholds
@@ -201,7 +202,11 @@ def find_outcome(
 ) -> Outcome:
     """Return what to write for a measurement. Reads samples at most once an hour."""
     rules = Rules(probe.thresholds) if immediate else probe.rules
-    histories, baseline_columns = stored_histories(job, state, rules.thresholds, now)
+    if measurement.error and rules.thresholds.learns:  # there is nothing to compare
+        histories: Histories = {}
+        baseline_columns = {"baseline_hour": state.baseline_hour, "baselines": state.baselines}
+    else:
+        histories, baseline_columns = stored_histories(job, state, rules.thresholds, now)
     outcome = apply_measurement(
         state,
         measurement,
