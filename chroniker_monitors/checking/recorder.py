@@ -23,11 +23,7 @@ from .heartbeats import measure_heartbeat
 from .histories import local_hour, read_histories, stored_histories
 from .measurement import Measurement, mask_secrets, measure_kind, unknown_measurement
 from .outcome import Outcome, apply_measurement, evaluate_measurement
-
-SAMPLES_BETWEEN_PRUNES = 100
-"""Old samples are deleted each time this many new ones have been recorded."""
-PRUNE_BATCH_SIZE = 500
-"""Samples deleted by one statement."""
+from .pruning import SAMPLES_BETWEEN_PRUNES, prune_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,24 +213,3 @@ def find_outcome(
         hour=local_hour(job, now),
     )
     return replace(outcome, state_columns=outcome.state_columns | baseline_columns)
-
-
-def delete_samples(job: int, host: str) -> None:
-    """Delete the samples of a placement that is gone."""
-    samples = Sample.objects.for_placement(job, host)
-    while keys := list(samples.values_list("pk", flat=True)[:PRUNE_BATCH_SIZE]):
-        Sample.objects.filter(pk__in=keys).delete()
-
-
-def prune_samples(job: Job, before: datetime) -> int:
-    """Delete samples older than ``before`` in small transactions and return their number.
-
-    This covers every placement that the monitor ever had, including hosts that no longer exist.
-    """
-    deleted = 0
-    for host in MonitorState.objects.filter(job=job).values_list("host", flat=True):
-        old = Sample.objects.for_placement(job.pk, host).older_than(before).order_by("at")
-        while keys := list(old.values_list("pk", flat=True)[:PRUNE_BATCH_SIZE]):
-            Sample.objects.filter(pk__in=keys).delete()
-            deleted += len(keys)
-    return deleted
