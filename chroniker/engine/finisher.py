@@ -9,6 +9,7 @@ from functools import partial
 
 from django.db import DatabaseError
 
+from chroniker.conf import conf
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import RunStatus
 from chroniker.logs import log_context
@@ -154,7 +155,11 @@ class Finisher:
 
     def _finish_individually(self, waiting: list[FinishedRun], later: list[FinishedRun]) -> None:
         self.unrecorded = later
+        give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
         for position, finished in enumerate(waiting):
+            if time.monotonic() > give_up_at:
+                self.unrecorded += waiting[position:]
+                return  # a later pass writes the others: there are leases to renew
             try:
                 (done,) = run_transaction(partial(end_runs, [finished]), attempts=2)
             except DatabaseError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -147,7 +148,13 @@ def _end_as_lost(
         (together if ended.batch else single).append(ended)
     groups = [together[at : at + _GROUP] for at in range(0, len(together), _GROUP)]
     groups += [[ended] for ended in single]
-    return [ended for group in groups for ended in _write_ends(group, only_if_stale=only_if_stale)]
+    give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
+    written: list[FinishedRun] = []
+    for group in groups:
+        if time.monotonic() > give_up_at:
+            break  # a later tick ends the others: there are leases to renew
+        written += _write_ends(group, only_if_stale=only_if_stale)
+    return written
 
 
 def _write_ends(group: list[FinishedRun], *, only_if_stale: bool) -> list[FinishedRun]:

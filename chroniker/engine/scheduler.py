@@ -167,12 +167,13 @@ class Scheduler:
         lost = settle_host(work, self.host, self._clock)
         try:
             if work.unplanned:
-                plan_changed_jobs(self._clock.now())
+                plan_changed_jobs(self._clock.now(), self._runs.keep_leases)
             self._claim_due(work)
         finally:
             for finished in lost:
                 self._announce(finished)
-        review_incidents(work, self._clock.now())
+                self._runs.keep_leases()
+        review_incidents(work, self._clock.now(), self._runs.keep_leases)
         if outbox.committed.test_and_clear() or work.outbox:
             self._messenger.send_notifications()
         record_tick_duration(self.host, time.monotonic() - started)
@@ -212,6 +213,7 @@ class Scheduler:
             self._runs.start(batch.result.started, batch.sent)
         for run in batch.result.missed:
             run_missed.send_robust(sender=Run, run=run, job=run.job)
+            self._runs.keep_leases()
 
     def _poll_once(self, wait: float) -> None:
         """Listen to the runs for a moment, and do what is due by then."""
