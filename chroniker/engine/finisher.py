@@ -117,7 +117,7 @@ class Finisher:
         waiting, later = self.unrecorded[:_MAX_TOGETHER], self.unrecorded[_MAX_TOGETHER:]
         try:
             written = run_transaction(lambda: end_runs(waiting))
-        except DatabaseError as error:
+        except Exception as error:  # also of the site: a receiver of its models' signals
             if is_outage(error) and not is_row_locked(error):
                 raise
             self._finish_individually(waiting, later)
@@ -162,7 +162,7 @@ class Finisher:
                 return  # a later pass writes the others: there are leases to renew
             try:
                 (done,) = run_transaction(partial(end_runs, [finished]), attempts=2)
-            except DatabaseError as error:
+            except Exception as error:
                 if is_row_locked(error):
                     self._postpone(finished)
                 elif is_outage(error):
@@ -201,14 +201,20 @@ class Finisher:
         )
         self._on_unrecorded(finished)
 
-    def _retry_rejected(self, finished: FinishedRun, error: DatabaseError) -> None:
-        """The database rejects this end: try again with less, because some end must be written."""
+    def _retry_rejected(self, finished: FinishedRun, error: Exception) -> None:
+        """The database rejects this end: try again with less, because some end must be written.
+
+        Or a receiver of the site raises, of the signals of models.
+        """
+        rejected = isinstance(error, DatabaseError)
         logger.error(
-            "The database rejected the end of run %s: %s",
+            "The database rejected the end of run %s: %s" if rejected
+            else "The end of run %s cannot be written: %r",
             finished.run.pk,
             error,
+            exc_info=not rejected,
             extra=log_context(job=finished.job.name, run=finished.run.pk),
-        )
+        )  # fmt: skip
         finished.rejections += 1
         finished.output = OutputBatch()
         finished.run_deleted = not Run.objects.filter(pk=finished.run.pk).exists()
@@ -216,10 +222,10 @@ class Finisher:
             release(finished)
             return
         if finished.rejections == _MAX_REJECTIONS - 1:
-            reason = (
-                f"The run ended as {finished.outcome.status}, but the database rejected "
-                f"its result: {error}"
-            )
+            why = f"the database rejected its result: {error}"
+            if not rejected:
+                why = f"its result cannot be written: {error!r}"
+            reason = f"The run ended as {finished.outcome.status}, but {why}"
             finished.outcome = Outcome(RunStatus.LOST, reason)
             finished.parts, finished.pid, finished.written = None, None, {}
         self.unrecorded.append(finished)

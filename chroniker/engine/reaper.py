@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from django.db import DatabaseError
 from django.db.models import F
 
 from chroniker.conf import conf, runtime_dir
@@ -161,7 +160,7 @@ def _write_ends(group: list[FinishedRun], *, only_if_stale: bool) -> list[Finish
     """Write ends in one transaction or, if the database rejects one of them, each in its own."""
     try:
         done = run_transaction(lambda: end_runs(group, only_if_stale=only_if_stale), attempts=2)
-    except DatabaseError as error:
+    except Exception as error:  # also of the site: a receiver of its models' signals
         if is_outage(error) and not is_row_locked(error):
             raise
         if len(group) > 1:
@@ -172,7 +171,7 @@ def _write_ends(group: list[FinishedRun], *, only_if_stale: bool) -> list[Finish
             ]
         (ended,) = group
         context = log_context(job=ended.job.name, run=ended.run.pk, host=ended.state.lease_host)
-        logger.exception("The database rejected the end of run %s", ended.run.pk, extra=context)
+        logger.exception("The end of run %s cannot be written", ended.run.pk, extra=context)
         return []  # continue with others
     return [ended for ended, written in zip(group, done, strict=True) if written]
 
