@@ -143,7 +143,7 @@ class Claimer:
         forced = self.forced
         try:
             return run_transaction(lambda: claim(options, horizon, now, token, force=forced))
-        except DatabaseError as error:
+        except Exception as error:  # also one of a driver, or of a receiver of the site
             if is_row_locked(error):
                 logger.warning(
                     "A claim waited too long for a lock; claiming the jobs one by one",
@@ -154,7 +154,7 @@ class Claimer:
             else:
                 refuse_newer_schema(__version__)
                 logger.exception(
-                    "The database rejected a claim; claiming the jobs one by one",
+                    "A claim failed; claiming the jobs one by one",
                     extra=log_context(host=options.host),
                 )
         locked = run_transaction(partial(locked_states, due_state_ids(options, horizon)))
@@ -171,7 +171,7 @@ class Claimer:
                 one = run_transaction(
                     partial(claim, alone, horizon, now, new_token(), force=forced), attempts=2
                 )
-            except DatabaseError as error:
+            except Exception as error:
                 if is_row_locked(error):
                     continue
                 if is_outage(error):
@@ -184,12 +184,14 @@ class Claimer:
         return result
 
 
-def _isolate_state(key: int, error: DatabaseError, now: datetime) -> None:
+def _isolate_state(key: int, error: Exception, now: datetime) -> None:
     """Keep a state that cannot be claimed from delaying the others."""
     try:
         if not run_transaction(partial(adopt_orphan, key)):
             detail = f"The database rejected the start of the job: {error}"
+            if not isinstance(error, DatabaseError):
+                detail = f"The start of the job cannot be recorded: {error!r}"
             run_transaction(partial(block_state, key, BlockedReason.COMMAND, detail, now))
-    except (DatabaseError, InterfaceError):
+    except Exception:
         # Not raised: the others must be started.
         logger.exception("State %s could not be changed", key, extra=log_context())

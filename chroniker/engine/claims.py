@@ -76,11 +76,11 @@ def claim(
         .order_by("-job__priority", "pk")
     )
     opened: list[_OpenedRun] = []
+    known = _read_known_runs(list(owned), token)
     for state in owned:
-        if state.current_run_id is not None:  # committed earlier, but the reply was lost
-            assert state.current_run is not None
-            result.started.append(_claimed_run(state, state.current_run, token, force=force))
-            JobState.objects.renew([token], conf.LEASE_SECONDS)  # the lease began then, not now
+        if state.current_run_id is not None:
+            known_run = state.current_run = known[state.current_run_id]
+            result.started.append(_claimed_run(state, known_run, token, force=force))
             continue
         new = _open_run(state, now, options.host, force=force)
         new.changes = {"blocked_reason": "", "blocked_detail": ""} | new.changes
@@ -108,6 +108,15 @@ def claim(
     for new in opened:
         _evaluate_superseded(new, now)
     return result
+
+
+def _read_known_runs(owned: list[JobState], token: str) -> dict[int, Run]:
+    """The runs that were committed earlier, whose reply was lost, by primary key."""
+    keys = [state.current_run_id for state in owned if state.current_run_id is not None]
+    if not keys:
+        return {}
+    JobState.objects.renew([token], conf.LEASE_SECONDS)  # the lease began then, not now
+    return Run.objects.in_bulk(keys)
 
 
 @dataclass(slots=True)

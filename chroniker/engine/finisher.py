@@ -9,6 +9,7 @@ from functools import partial
 
 from django.db import DatabaseError
 
+from chroniker.conf import conf
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
 from chroniker.enums import RunStatus
 from chroniker.logs import log_context
@@ -116,7 +117,7 @@ class Finisher:
         waiting, later = self.unrecorded[:_MAX_TOGETHER], self.unrecorded[_MAX_TOGETHER:]
         try:
             written = run_transaction(lambda: end_runs(waiting))
-        except DatabaseError as error:
+        except Exception as error:  # also of the site: a receiver of its models' signals
             if is_outage(error) and not is_row_locked(error):
                 raise
             self._finish_individually(waiting, later)
@@ -154,10 +155,14 @@ class Finisher:
 
     def _finish_individually(self, waiting: list[FinishedRun], later: list[FinishedRun]) -> None:
         self.unrecorded = later
+        give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
         for position, finished in enumerate(waiting):
+            if time.monotonic() > give_up_at:
+                self.unrecorded += waiting[position:]
+                return  # a later pass writes the others: there are leases to renew
             try:
                 (done,) = run_transaction(partial(end_runs, [finished]), attempts=2)
-            except DatabaseError as error:
+            except Exception as error:
                 if is_row_locked(error):
                     self._postpone(finished)
                 elif is_outage(error):
@@ -196,14 +201,20 @@ class Finisher:
         )
         self._on_unrecorded(finished)
 
-    def _retry_rejected(self, finished: FinishedRun, error: DatabaseError) -> None:
-        """The database rejects this end: try again with less, because some end must be written."""
+    def _retry_rejected(self, finished: FinishedRun, error: Exception) -> None:
+        """The database rejects this end: try again with less, because some end must be written.
+
+        Or a receiver of the site raises, of the signals of models.
+        """
+        rejected = isinstance(error, DatabaseError)
         logger.error(
-            "The database rejected the end of run %s: %s",
+            "The database rejected the end of run %s: %s" if rejected
+            else "The end of run %s cannot be written: %r",
             finished.run.pk,
             error,
+            exc_info=not rejected,
             extra=log_context(job=finished.job.name, run=finished.run.pk),
-        )
+        )  # fmt: skip
         finished.rejections += 1
         finished.output = OutputBatch()
         finished.run_deleted = not Run.objects.filter(pk=finished.run.pk).exists()
@@ -211,10 +222,10 @@ class Finisher:
             release(finished)
             return
         if finished.rejections == _MAX_REJECTIONS - 1:
-            reason = (
-                f"The run ended as {finished.outcome.status}, but the database rejected "
-                f"its result: {error}"
-            )
+            why = f"the database rejected its result: {error}"
+            if not rejected:
+                why = f"its result cannot be written: {error!r}"
+            reason = f"The run ended as {finished.outcome.status}, but {why}"
             finished.outcome = Outcome(RunStatus.LOST, reason)
             finished.parts, finished.pid, finished.written = None, None, {}
         self.unrecorded.append(finished)

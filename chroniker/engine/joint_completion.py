@@ -6,15 +6,18 @@ token, or not at all. What the runs gave is recorded by their batch runner in th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 
-from chroniker.batches import BatchEnd
+from chroniker.batches import BatchEnd, BatchRunner
+from chroniker.db.alias import atomic
 from chroniker.db.bulk import Increase, lock_owned, update_rows
 from chroniker.db.clock import StatementNow
 from chroniker.enums import RunStatus
 from chroniker.extensions import batch_runner
+from chroniker.logs import log_context
 from chroniker.models import JobState, Run
 
 from .completion import (
@@ -24,6 +27,8 @@ from .completion import (
     state_changes,
     write_consequences,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def end_runs(waiting: Sequence[FinishedRun], *, only_if_stale: bool = False) -> list[bool | None]:
@@ -95,5 +100,32 @@ def _record(ends: list[FinishedRun]) -> None:
         )
     for name, batch in by_runner.items():
         runner = batch_runner(name)
-        if runner is not None:
-            runner.record(batch)
+        if runner is None:
+            continue
+        try:
+            _record_safely(runner, batch)
+        except Exception as error:
+            if isinstance(error, DatabaseError | InterfaceError):
+                raise  # of the whole transaction
+            logger.warning("Runner %s cannot record its runs together: %r", name, error)
+            for end in batch:
+                _record_alone(runner, end)
+
+
+def _record_safely(runner: BatchRunner, ends: Sequence[BatchEnd]) -> None:
+    """Undo what it has written if it raises."""
+    with atomic():
+        runner.record(ends)
+
+
+def _record_alone(runner: BatchRunner, end: BatchEnd) -> None:
+    """A run for which the runner raises ends without a record: it must not keep others running."""
+    try:
+        _record_safely(runner, [end])
+    except Exception as error:
+        if isinstance(error, DatabaseError | InterfaceError):
+            raise
+        context = log_context(job=end.job.name, run=end.run.pk, host=end.run.ran_on)
+        logger.exception(
+            "What run %s of job %s gave was not recorded", end.run.pk, end.job.name, extra=context
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -157,8 +157,10 @@ def _latest_startable_slot(
     return slot
 
 
-def plan_changed_jobs(now: datetime) -> int:
+def plan_changed_jobs(now: datetime, keep_leases: Callable[[], None] = lambda: None) -> int:
     """Compute the next runs of all jobs whose definition has changed; returns their number.
+
+    ``keep_leases`` is called after some of them: a million take minutes.
 
     Slots of a new job count from its creation, those of a changed job from ``now``. An invalid
     schedule is logged and blocks its job only. A job that another transaction has locked is left to
@@ -171,6 +173,7 @@ def plan_changed_jobs(now: datetime) -> int:
             return planned
         last = found[-1].pk
         planned += _plan_unlocked(found, now)
+        keep_leases()
 
 
 def _plan_unlocked(jobs: list[Job], now: datetime) -> int:

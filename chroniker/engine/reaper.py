@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from django.db import DatabaseError
 from django.db.models import F
 
 from chroniker.conf import conf, runtime_dir
@@ -147,14 +147,20 @@ def _end_as_lost(
         (together if ended.batch else single).append(ended)
     groups = [together[at : at + _GROUP] for at in range(0, len(together), _GROUP)]
     groups += [[ended] for ended in single]
-    return [ended for group in groups for ended in _write_ends(group, only_if_stale=only_if_stale)]
+    give_up_at = time.monotonic() + conf.LEASE_SECONDS / 6
+    written: list[FinishedRun] = []
+    for group in groups:
+        if time.monotonic() > give_up_at:
+            break  # a later tick ends the others: there are leases to renew
+        written += _write_ends(group, only_if_stale=only_if_stale)
+    return written
 
 
 def _write_ends(group: list[FinishedRun], *, only_if_stale: bool) -> list[FinishedRun]:
     """Write ends in one transaction or, if the database rejects one of them, each in its own."""
     try:
         done = run_transaction(lambda: end_runs(group, only_if_stale=only_if_stale), attempts=2)
-    except DatabaseError as error:
+    except Exception as error:  # also of the site: a receiver of its models' signals
         if is_outage(error) and not is_row_locked(error):
             raise
         if len(group) > 1:
@@ -165,7 +171,7 @@ def _write_ends(group: list[FinishedRun], *, only_if_stale: bool) -> list[Finish
             ]
         (ended,) = group
         context = log_context(job=ended.job.name, run=ended.run.pk, host=ended.state.lease_host)
-        logger.exception("The database rejected the end of run %s", ended.run.pk, extra=context)
+        logger.exception("The end of run %s cannot be written", ended.run.pk, extra=context)
         return []  # continue with others
     return [ended for ended, written in zip(group, done, strict=True) if written]
 

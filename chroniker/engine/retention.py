@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from django.db.models import SET_NULL, ForeignObjectRel, Model, OuterRef, Q, Subquery, signals
@@ -13,15 +14,22 @@ from chroniker.models.run import RunQuerySet
 _DELETE_BATCH = 500
 _PRUNE_BATCH = 100
 """Jobs whose runs are deleted together."""
+_PRUNE_SECONDS = 1.0
+"""How long a scheduler deletes runs at one time. What is left is deleted the next time."""
 
 
 def prune_runs(job: Job, keep: int) -> int:
-    """Delete the ended runs of a job beyond the newest ``keep``; returns their number."""
+    """Delete the ended runs of a job beyond the newest ``keep``; returns their number.
+
+    It stops after a second: a scheduler has other things to do.
+    """
     newest_gone = (
         Run.objects.filter(job=job).order_by("-id").values_list("pk", flat=True)[keep : keep + 1]
     )
     last = next(iter(newest_gone), None)
-    return delete_runs(Run.objects.ended().filter(job=job, pk__lte=last)) if last else 0
+    if not last:
+        return 0
+    return delete_runs(Run.objects.ended().filter(job=job, pk__lte=last), _PRUNE_SECONDS)
 
 
 def prune_jobs(jobs: Mapping[int, int]) -> int:
@@ -29,14 +37,16 @@ def prune_jobs(jobs: Mapping[int, int]) -> int:
     by_number: dict[int, list[int]] = {}
     for job, keep in jobs.items():
         by_number.setdefault(keep, []).append(job)
+    give_up_at = time.monotonic() + _PRUNE_SECONDS
     return sum(
-        _prune_together(keys[at : at + _PRUNE_BATCH], keep)
+        _prune_together(keys[at : at + _PRUNE_BATCH], keep, give_up_at - time.monotonic())
         for keep, keys in by_number.items()
         for at in range(0, len(keys), _PRUNE_BATCH)
+        if time.monotonic() < give_up_at
     )
 
 
-def _prune_together(jobs: list[int], keep: int) -> int:
+def _prune_together(jobs: list[int], keep: int, seconds: float) -> int:
     newest_gone = Run.objects.filter(job=OuterRef("pk")).order_by("-id").values("pk")
     last = Subquery(newest_gone[keep : keep + 1])
     found = Job.objects.filter(pk__in=jobs).order_by("pk").annotate(last=last)
@@ -44,11 +54,15 @@ def _prune_together(jobs: list[int], keep: int) -> int:
     for job, run in found.values_list("pk", "last"):
         if run is not None:
             wanted |= Q(job=job, pk__lte=run)
-    return delete_runs(Run.objects.ended().filter(wanted)) if wanted else 0
+    return delete_runs(Run.objects.ended().filter(wanted), seconds) if wanted else 0
 
 
-def delete_runs(runs: RunQuerySet) -> int:
-    """Delete runs and their output in small transactions, so that nothing waits long for it."""
+def delete_runs(runs: RunQuerySet, seconds: float = float("inf")) -> int:
+    """Delete runs and their output in small transactions, so that nothing waits long for it.
+
+    It stops after ``seconds``. Returns the number of deleted runs.
+    """
+    give_up_at = time.monotonic() + seconds
     deleted = 0
     newest = 0
     known_references = _only_known_references()
@@ -65,6 +79,8 @@ def delete_runs(runs: RunQuerySet) -> int:
                 Run.objects.filter(pk__in=keys).delete()
         deleted += len(keys)
         newest = keys[-1]
+        if time.monotonic() >= give_up_at:
+            break
     return deleted
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
+
+from django.db import DatabaseError, InterfaceError
 
 from chroniker.alerting import outbox
 from chroniker.conf import conf, runtime_dir
@@ -14,6 +17,7 @@ from chroniker.db.connections import forget_logged_queries, without_pool
 from chroniker.db.lock_timeout import short_lock_timeout
 from chroniker.db.open_transactions import refuse_open_transactions
 from chroniker.exceptions import DatabaseNotReady, HostNotReady, NewerSchema
+from chroniker.logs import log_context
 from chroniker.models import Run
 from chroniker.signals import run_finished, run_missed, scheduler_ended
 
@@ -29,6 +33,8 @@ from .stop_signals import StopSignals
 from .supervision import Supervision
 from .tick_clock import TickClock
 from .upkeep import announced_tick, review_incidents, settle_host
+
+logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 """How long one pass of the loop waits for something to happen."""
@@ -70,6 +76,7 @@ class Scheduler:
         self._backoff = Backoff()
         self._stop = StopSignals()
         self._clock = TickClock(now)
+        self._deferred_error: Exception | None = None
         self._prunable: dict[int, int] = {}
         """Jobs that have more runs than they keep, and how many they keep."""
         self._runs = Supervision(
@@ -89,8 +96,9 @@ class Scheduler:
         """Tick, and return when everything that was started has ended.
 
         Raises DatabaseNotReady where the first tick fails before it has started anything,
-        HostNotReady where there is no safe place for lock files, OpenTransaction, and NewerSchema,
-        the last one after the runs that were started before have ended.
+        HostNotReady where there is no safe place for lock files, OpenTransaction, and NewerSchema.
+        The last one, and what a receiver of the site raises outside of a run's end, after the runs
+        that were started before have ended.
         """
         refuse_open_transactions()
         try:
@@ -127,6 +135,8 @@ class Scheduler:
                 self._attempt(self.tick)
         if self._stop.superseded:
             raise self._stop.superseded
+        if self._deferred_error is not None:
+            raise self._deferred_error
 
     def _end_host(self) -> None:
         from .retirement import end_host
@@ -167,12 +177,15 @@ class Scheduler:
         lost = settle_host(work, self.host, self._clock)
         try:
             if work.unplanned:
-                plan_changed_jobs(self._clock.now())
+                plan_changed_jobs(self._clock.now(), self._runs.keep_leases)
             self._claim_due(work)
         finally:
             for finished in lost:
                 self._announce(finished)
-        review_incidents(work, self._clock.now())
+                self._runs.keep_leases()
+        self._defer_errors(
+            lambda: review_incidents(work, self._clock.now(), self._runs.keep_leases)
+        )
         if outbox.committed.test_and_clear() or work.outbox:
             self._messenger.send_notifications()
         record_tick_duration(self.host, time.monotonic() - started)
@@ -212,6 +225,7 @@ class Scheduler:
             self._runs.start(batch.result.started, batch.sent)
         for run in batch.result.missed:
             run_missed.send_robust(sender=Run, run=run, job=run.job)
+            self._runs.keep_leases()
 
     def _poll_once(self, wait: float) -> None:
         """Listen to the runs for a moment, and do what is due by then."""
@@ -229,7 +243,7 @@ class Scheduler:
         self._runs.maintain(nearly_idle=self._nearly_idle)
         if self._prunable:
             jobs, self._prunable = self._prunable, {}
-            self._attempt(lambda: prune_jobs(jobs))
+            self._attempt(lambda: self._defer_errors(lambda: prune_jobs(jobs)))
         if outbox.committed.test_and_clear():
             self._messenger.send_notifications()
         if self._messenger.busy:
@@ -268,7 +282,20 @@ class Scheduler:
             if finished.batch:
                 self._prunable[job.pk] = keep
             else:
-                self._attempt(lambda: prune_runs(job, keep))
+                self._attempt(lambda: self._defer_errors(lambda: prune_runs(job, keep)))
+
+    def _defer_errors(self, action: Callable[[], object]) -> None:
+        """Do something that must not end the runs, whatever a receiver of the site raises.
+
+        Except for errors of the database, it is raised when they have ended.
+        """
+        try:
+            action()
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception as error:
+            logger.exception("The tick continues after an error", extra=log_context(host=self.host))
+            self._deferred_error = error
 
     def _attempt(self, action: Callable[[], object], backoff: Backoff | None = None) -> None:
         """Do something with the database; if it fails, repeat it later without losing anything."""

@@ -52,7 +52,12 @@ class Supervision:
         self.active: ActiveRuns = {}
         self.leases = Leases()
         self.launcher = Launcher(long_running=long_running)
-        self.finisher = Finisher(clock, self.leases, on_finished, on_unrecorded)
+
+        def on_recorded(finished: FinishedRun) -> None:
+            on_finished(finished)
+            self.keep_leases()
+
+        self.finisher = Finisher(clock, self.leases, on_recorded, on_unrecorded)
         self._flusher = Flusher()
 
     @property
@@ -93,6 +98,7 @@ class Supervision:
             self.active[run.handle.key] = run
         for run in launched.started:
             run_started.send_robust(sender=Run, run=run.claimed.run, job=run.claimed.job)
+            self.keep_leases()
 
     def poll(self, wait: float) -> bool:
         """Listen for up to ``wait`` seconds; whether there is capacity now that was not before."""
@@ -117,9 +123,16 @@ class Supervision:
             return
         if self._flusher.flush_is_due(now):
             self._attempt(self._flush, None)
-        if self.leases.renewal_is_due(now):
-            self._attempt(self._renew, self.leases.backoff)
+        self.keep_leases()
         self.leases.forget_all_but(lease_tokens(self.active) | self.finisher.tokens())
+
+    def keep_leases(self) -> None:
+        """Renew the leases if that is due: between the steps of everything that may take long.
+
+        Such as receivers of the site, of which there may be many, each for hundreds of runs.
+        """
+        if self.active and self.leases.renewal_is_due(time.monotonic()):
+            self._attempt(self._renew, self.leases.backoff)
 
     def stop(self, keys: Iterable[int], reason: str) -> None:
         """End runs: SIGTERM, the grace period, SIGKILL."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -56,18 +56,25 @@ def settle_host(work: PendingWork, host: str, clock: TickClock) -> list[Finished
     return []
 
 
-def review_incidents(work: PendingWork, now: datetime) -> None:
+def review_incidents(
+    work: PendingWork, now: datetime, keep_leases: Callable[[], None] = lambda: None
+) -> None:
     """Open incidents of late jobs, and review the open ones. After the claim, in a tick."""
     if work.overdue:
         explain_absent_hosts(now)
+        keep_leases()
         open_late_jobs(now)
+        keep_leases()
     if work.hosts_changed:
         from .retirement import retire_hosts
 
         retire_hosts(now)
+        keep_leases()
     if work.incident_review:
         review_due_incidents(now)
+        keep_leases()
     if work.digest:
         from chroniker.alerting.digests import write_digests
 
         write_digests(now)
+        keep_leases()

@@ -5,17 +5,25 @@ A tick imports this module, so models and probes are imported only when they are
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.core.management.base import CommandError
+from django.db import DatabaseError, InterfaceError
 from django.utils.timezone import now as utc_now
 
 from chroniker.batches import BatchEnd, BatchItem, ItemResult
 
 if TYPE_CHECKING:
     from chroniker_monitors.models import Probe
+
+    from .histories import StoredHour
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,8 @@ class MonitorTask:
     job: int
     probe: Probe | None
     """None: it was deleted after its run had been claimed."""
+    stored_hour: StoredHour | None = None
+    """None: it does not learn what is usual."""
 
 
 class MonitorBatch:
@@ -41,7 +51,18 @@ class MonitorBatch:
         keep_connections()
         found = Probe.objects.in_bulk([item.job for item in items])
         probes.preload({probe.kind for probe in found.values()})
-        return [MonitorTask(item.job, found.get(item.job)) for item in items]
+        learning = {pk for pk, probe in found.items() if probe.thresholds.learns}
+        hours: dict[tuple[int, str], StoredHour] = {}
+        if learning:
+            from .histories import read_stored_hours
+
+            hours = read_stored_hours(
+                {(item.job, item.host) for item in items if item.job in learning}
+            )
+        return [
+            MonitorTask(item.job, found.get(item.job), hours.get((item.job, item.host)))
+            for item in items
+        ]
 
     def run(self, task: object) -> ItemResult:
         """Measure a monitor. The value of a heartbeat comes from its locked state, when recorded.
@@ -67,6 +88,8 @@ class MonitorBatch:
             measurement = measure_probe(probe)
         if measurement.error or probe.kind not in SHIPPED:
             close_connections()
+        if task.stored_hour is not None and not measurement.error:
+            _learn(task.stored_hour, at)
         return ItemResult(
             {"at": at.isoformat(), "measurement": measurement.dump()},
             CommandError(measurement.error) if measurement.error else None,
@@ -77,3 +100,14 @@ class MonitorBatch:
         from .joint_recorder import record_ends
 
         record_ends(ends)
+
+
+def _learn(stored_hour: StoredHour, now: datetime) -> None:
+    """Learn what is usual now; if that fails, it is read when the sample is recorded."""
+    from chroniker.db.connections import close_connections
+
+    try:
+        stored_hour.refresh(now)
+    except (DatabaseError, InterfaceError):
+        logger.warning("What is usual could not be read", exc_info=True)
+        close_connections()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -43,15 +44,56 @@ def stored_histories(
     """Return the histories of the present hour, and the columns of the state to write."""
     if not thresholds.learns:
         return {}, {"baseline_hour": "", "baselines": {}}
-    hour = local_hour(job, now)
-    key = f"{hour.day} {hour.hour} {job.timezone}"
+    key = _hour_key(job, now)
     if state.baseline_hour == key and isinstance(state.baselines, dict):
         stored = state.baselines
         histories: Histories = {name: history_from_json(each) for name, each in stored.items()}
     else:
         histories = read_histories(job, state.host, now)
-        stored = {name: history_to_json(each) for name, each in histories.items()}
+        stored = _to_json(histories)
     return histories, {"baseline_hour": key, "baselines": stored}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHour:
+    """The hour of which a placement has stored what is usual."""
+
+    job: Job
+    host: str
+    key: str
+
+    def refresh(self, now: datetime) -> None:
+        """Read and store what is usual at the present hour, unless it is stored already.
+
+        For processes of the checks: where many of them are recorded together, it would take long.
+        """
+        key = _hour_key(self.job, now)
+        if key == self.key:
+            return
+        baselines = _to_json(read_histories(self.job, self.host, now))
+        state = MonitorState.objects.filter(job=self.job.pk, host=self.host)
+        state.update(baseline_hour=key, baselines=baselines)
+
+
+def read_stored_hours(placements: Collection[tuple[int, str]]) -> dict[tuple[int, str], StoredHour]:
+    """Return the stored hours of monitors, by primary key of the job and placement."""
+    jobs = Job.objects.in_bulk({job for job, _ in placements})
+    rows = MonitorState.objects.filter(job__in=jobs)
+    keys = {(job, host): key for job, host, key in rows.values_list("job", "host", "baseline_hour")}
+    return {
+        (job, host): StoredHour(jobs[job], host, keys.get((job, host), ""))
+        for job, host in placements
+        if job in jobs
+    }
+
+
+def _hour_key(job: Job, now: datetime) -> str:
+    hour = local_hour(job, now)
+    return f"{hour.day} {hour.hour} {job.timezone}"
+
+
+def _to_json(histories: Histories) -> dict[str, object]:
+    return {name: history_to_json(each) for name, each in histories.items()}
 
 
 def read_histories(job: Job, host: str, now: datetime) -> Histories:

@@ -5,13 +5,10 @@ The state machine and the columns are those of a single check (``recorder``).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-
-from django.db import DatabaseError
 
 from chroniker.batches import BatchEnd, Payload
 from chroniker.db.alias import on_commit
@@ -26,15 +23,9 @@ from .heartbeats import measure_heartbeat
 from .incidents import update_incident
 from .measurement import Measurement
 from .outcome import Outcome
+from .pruning import SAMPLES_BETWEEN_PRUNES, backlog
 from .receivers import MISSING_MEASUREMENT_REASONS
-from .recorder import (
-    PRUNE_BATCH_SIZE,
-    SAMPLES_BETWEEN_PRUNES,
-    find_outcome,
-    missing_measurement,
-)
-
-logger = logging.getLogger(__name__)
+from .recorder import find_outcome, missing_measurement
 
 Placement = tuple[int, str]
 """Primary key of the job, and the placement."""
@@ -176,23 +167,15 @@ def _is_confirmed(record: _Record) -> bool:
 
 def _prune_after_commit(records: list[_Record]) -> None:
     """Delete old samples of monitors that have recorded many since the last time."""
-    groups: dict[tuple[str, datetime], list[int]] = {}
-    for record in records:
-        # Not all monitors that are always measured together at the same moment.
-        number = record.state.samples_total + 1 + record.job.pk
-        if number % SAMPLES_BETWEEN_PRUNES == 0:
-            before = record.at - timedelta(days=record.probe.sample_days)
-            key = (record.state.host, before.replace(second=0, microsecond=0))
-            groups.setdefault(key, []).append(record.job.pk)
-    if groups:
-        on_commit(lambda: _prune(groups))
 
+    def prune() -> None:
+        for record in records:
+            # Not all monitors that are always measured together at the same moment.
+            number = record.state.samples_total + 1 + record.job.pk
+            if number % SAMPLES_BETWEEN_PRUNES == 0:
+                before = record.at - timedelta(days=record.probe.sample_days)
+                backlog.add(record.job.pk, record.state.host, before)
+        if backlog:
+            backlog.prune()
 
-def _prune(groups: dict[tuple[str, datetime], list[int]]) -> None:
-    try:
-        for (host, before), jobs in groups.items():
-            old = Sample.objects.filter(job__in=jobs, host=host).older_than(before).order_by()
-            while keys := list(old.values_list("pk", flat=True)[:PRUNE_BATCH_SIZE]):
-                Sample.objects.filter(pk__in=keys).delete()
-    except DatabaseError:  # the samples are recorded; the next time deletes the old ones
-        logger.exception("Old samples could not be deleted")
+    on_commit(prune)

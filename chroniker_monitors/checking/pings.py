@@ -18,11 +18,10 @@ from chroniker_monitors.models import MonitorState, Probe
 
 from .heartbeats import describe_failure
 from .measurement import Measurement, mask_secrets
+from .pruning import SAMPLES_BETWEEN_PRUNES, prune_samples
 from .recorder import (
-    SAMPLES_BETWEEN_PRUNES,
     lock_state,
     mask_measurement,
-    prune_samples,
     write_sample,
 )
 

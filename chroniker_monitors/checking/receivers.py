@@ -74,7 +74,7 @@ def delete_measurements(sender: object, instance: Host, **kwargs: object) -> Non
     """Delete what was measured on a deleted host."""
     from chroniker_monitors.models import MonitorState
 
-    from .recorder import delete_samples
+    from .pruning import delete_samples
 
     for state in MonitorState.objects.filter(host=instance.name):
         delete_samples(state.job_id, state.host)

@@ -13,6 +13,7 @@ from chroniker.conf import conf as chroniker_conf
 from chroniker.db.alias import atomic
 from chroniker.db.transactions import run_transaction
 from chroniker.models import Job
+from chroniker_monitors.baselines import Histories
 from chroniker_monitors.conf import conf
 from chroniker_monitors.models import MonitorState, Probe, Sample
 from chroniker_monitors.thresholds import Rules, SeverityChange, SeverityState, Thresholds
@@ -22,11 +23,7 @@ from .heartbeats import measure_heartbeat
 from .histories import local_hour, read_histories, stored_histories
 from .measurement import Measurement, mask_secrets, measure_kind, unknown_measurement
 from .outcome import Outcome, apply_measurement, evaluate_measurement
-
-SAMPLES_BETWEEN_PRUNES = 100
-"""Old samples are deleted each time this many new ones have been recorded."""
-PRUNE_BATCH_SIZE = 500
-"""Samples deleted by one statement."""
+from .pruning import SAMPLES_BETWEEN_PRUNES, prune_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +198,11 @@ def find_outcome(
 ) -> Outcome:
     """Return what to write for a measurement. Reads samples at most once an hour."""
     rules = Rules(probe.thresholds) if immediate else probe.rules
-    histories, baseline_columns = stored_histories(job, state, rules.thresholds, now)
+    if measurement.error and rules.thresholds.learns:  # there is nothing to compare
+        histories: Histories = {}
+        baseline_columns = {"baseline_hour": state.baseline_hour, "baselines": state.baselines}
+    else:
+        histories, baseline_columns = stored_histories(job, state, rules.thresholds, now)
     outcome = apply_measurement(
         state,
         measurement,
@@ -212,24 +213,3 @@ def find_outcome(
         hour=local_hour(job, now),
     )
     return replace(outcome, state_columns=outcome.state_columns | baseline_columns)
-
-
-def delete_samples(job: int, host: str) -> None:
-    """Delete the samples of a placement that is gone."""
-    samples = Sample.objects.for_placement(job, host)
-    while keys := list(samples.values_list("pk", flat=True)[:PRUNE_BATCH_SIZE]):
-        Sample.objects.filter(pk__in=keys).delete()
-
-
-def prune_samples(job: Job, before: datetime) -> int:
-    """Delete samples older than ``before`` in small transactions and return their number.
-
-    This covers every placement that the monitor ever had, including hosts that no longer exist.
-    """
-    deleted = 0
-    for host in MonitorState.objects.filter(job=job).values_list("host", flat=True):
-        old = Sample.objects.for_placement(job.pk, host).older_than(before).order_by("at")
-        while keys := list(old.values_list("pk", flat=True)[:PRUNE_BATCH_SIZE]):
-            Sample.objects.filter(pk__in=keys).delete()
-            deleted += len(keys)
-    return deleted

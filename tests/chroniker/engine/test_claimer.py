@@ -208,22 +208,31 @@ class TestOutages:
 class TestRefusedClaims:
     POISON = 987_654_321
 
-    def test_job_that_cannot_be_claimed_is_blocked_and_the_others_start(self, caplog: Any) -> None:
+    @pytest.mark.parametrize(
+        ("error", "detail"),
+        [
+            (DataError, "The database rejected the start of the"),
+            (ValueError, "The start of the job cannot be recorded: ValueError("),  # of a driver
+        ],
+    )
+    def test_job_that_cannot_be_claimed_is_blocked_and_the_others_start(
+        self, caplog: Any, error: type[Exception], detail: str
+    ) -> None:
         bad = make_due_job(pk=self.POISON, priority=1)
         good = [make_due_job(), make_due_job()]
         claimer = make_claimer()
-        with failing_statements("INSERT", "chroniker_run", error=DataError, parameter=self.POISON):
+        with failing_statements("INSERT", "chroniker_run", error=error, parameter=self.POISON):
             assert keys_of(claimer) == [job.pk for job in good]
         assert not claimer.unconfirmed and claimer.wanted
         assert "claiming the jobs one by one" in caplog.text
         state = JobState.objects.get(job=bad)
         assert state.blocked_reason == "command"
-        assert state.blocked_detail.startswith("The database rejected the start of the")
+        assert state.blocked_detail.startswith(detail)
         assert (state.lease_token, state.next_run_at) == (None, None)
         tokens = JobState.objects.filter(job__in=good).values_list("lease_token", flat=True)
         assert len(set(tokens)) == 2, "each has a token of its own"
 
-    @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+    @pytest.mark.parametrize("error", [OperationalError, InterfaceError, ValueError])
     def test_others_start_although_the_job_cannot_be_blocked(
         self, caplog: Any, error: type[Exception]
     ) -> None:

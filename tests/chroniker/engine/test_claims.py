@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
 from chroniker.alerting import incidents
@@ -558,6 +560,19 @@ class TestRepeatedClaims:
         assert state_of(first.job).lease_expires_at > now()  # type: ignore[operator]
         assert state_of(first.job).start_lag_count == 1
         assert Run.objects.count() == 1
+
+    def test_repeated_claim_of_many_runs_costs_no_statement_for_each(self) -> None:
+        statements = []
+        for number in (2, 8):
+            jobs = [make_hourly_job() for _ in range(number)]
+            claimed = claim_at(SLOT, token=f"token {number}").started
+            with CaptureQueriesContext(connection) as captured:
+                again = claim_at(SLOT, token=f"token {number}").started
+            assert [item.run for item in again] == [item.run for item in claimed]
+            assert len(again) == len(jobs)
+            statements.append(len(captured))
+            JobState.objects.update(lease_token=None, lease_expires_at=None, current_run=None)
+        assert statements[0] == statements[1]
 
 
 class TestBlockState:

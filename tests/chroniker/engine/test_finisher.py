@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import DataError, OperationalError, connection
+from django.db.models.signals import post_save
 
 from chroniker.db.clock import boottime
 from chroniker.engine.claims import ClaimedRun
@@ -17,7 +18,7 @@ from chroniker.engine.finisher import BATCH_SECONDS, Finisher
 from chroniker.engine.leases import Leases
 from chroniker.engine.tick_clock import TickClock
 from chroniker.enums import RunStatus
-from chroniker.models import JobState, OutputChunk, Run
+from chroniker.models import Incident, JobState, OutputChunk, Run
 from tests.factories import make_action_job, make_job
 from tests.support.connections import kill_other_connections
 from tests.support.executors import make_active_run
@@ -190,6 +191,28 @@ class TestRejectedEnds:
         assert JobState.objects.get().lease_token is None
         assert Run.objects.get().status == "lost"
         assert recorded.keys == []
+
+    def test_receiver_of_the_site_that_raises_costs_only_that_run(self) -> None:
+        recorded = Recorded()
+        bad, good = recorded.end(RunStatus.FAILED), recorded.end()
+
+        def receive(sender: object, instance: Incident, **_: object) -> None:
+            raise ValueError("the site's audit log is broken")
+
+        post_save.connect(receive, sender=Incident)
+        try:
+            for _ in range(3):
+                recorded.finisher.finish()
+        finally:
+            post_save.disconnect(receive, sender=Incident)
+        assert recorded.keys == [good.run.pk]
+        assert not recorded.finisher.unrecorded
+        assert set(JobState.objects.values_list("lease_token", flat=True)) == {None}
+        run = Run.objects.get(pk=bad.run.pk)
+        assert run.status == "lost"
+        assert run.error.endswith(
+            'cannot be written: ValueError("the site\'s audit log is broken")'
+        )
 
     def test_outage_between_two_ends_keeps_the_rest(self) -> None:
         recorded = Recorded()

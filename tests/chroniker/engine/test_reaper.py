@@ -270,7 +270,7 @@ class TestReap:
         )
         with failing_statements("UPDATE", "chroniker_run", error=DataError, parameter=error):
             assert self.reap(stale=True) == [good]
-        assert "The database rejected the end of run" in caplog.text
+        assert "cannot be written" in caplog.text
         assert self.reap(stale=True) == [bad]
 
     @pytest.mark.one_database

@@ -17,7 +17,7 @@ from django.utils.timezone import now
 from chroniker.alerting.retention import delete_old_incidents
 from chroniker.engine.completion import FinishedRun, end_run
 from chroniker.engine.output_store import append_output, store_progress
-from chroniker.engine.retention import prune_runs
+from chroniker.engine.retention import prune_jobs, prune_runs
 from chroniker.enums import IncidentKind, RunStatus
 from chroniker.models import Incident, Job, JobState, OutputChunk, Run
 from chroniker.processes.output import OutputBatch, OutputPiece
@@ -230,6 +230,14 @@ class TestPruneRuns:
         job, keys = self.make_runs(6)
         assert prune_runs(job, 1) == 5
         assert self.kept(job) == keys[-1:]
+
+    @pytest.mark.parametrize("together", [False, True])
+    def test_deletion_stops_after_its_time(self, monkeypatch: Any, together: bool) -> None:
+        monkeypatch.setattr("chroniker.engine.retention._DELETE_BATCH", 2)
+        monkeypatch.setattr("chroniker.engine.retention._PRUNE_SECONDS", 1e-4)
+        job, keys = self.make_runs(6)
+        assert (prune_jobs({job.pk: 1}) if together else prune_runs(job, 1)) == 2
+        assert self.kept(job) == keys[2:]
 
 
 @pytest.mark.one_database

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.signals import post_delete
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now as utc_now
 
@@ -58,6 +59,27 @@ class TestIdleTick:
         make_job(schedule="@every 1h")
         run_tick()
         assert run_tick().output == ""
+
+
+@pytest.mark.one_database
+def test_receiver_of_the_site_that_raises_does_not_end_the_runs(run_in_fork: RunInFork) -> None:
+    """When old runs are deleted, say."""
+
+    def work() -> str:
+        def receive(sender: object, **_: object) -> None:
+            raise ValueError("the site's audit log is broken")
+
+        post_delete.connect(receive, sender=Run)
+        try:
+            Scheduler().run()
+        except ValueError as error:
+            return str(error)
+        return "nothing raised"
+
+    pruned, other = make_due_job(max_runs_kept=0), make_action_job("sleep 1")
+    assert run_in_fork(work).wait(30).value == "the site's audit log is broken"
+    assert Run.objects.get(job=pruned).status == "succeeded"
+    assert Run.objects.get(job=other).status == "succeeded"
 
 
 def test_sigterm_waits_for_the_jobs(start_tick: StartTick, tmp_path: Path) -> None:

@@ -352,6 +352,52 @@ def test_signals_are_sent_for_each_run_of_a_batch(
     ]
 
 
+@pytest.mark.one_database
+def test_what_is_usual_is_read_by_the_workers(
+    tmp_path: Path, run_tick: RunTick, run_in_fork: RunInFork
+) -> None:
+    """It takes milliseconds for each monitor, and a scheduler has leases to renew."""
+
+    def work() -> list[str]:
+        statements: list[str] = []
+
+        def watch(execute: Any, sql: str, *others: Any) -> Any:
+            statements.append(sql)
+            return execute(sql, *others)
+
+        with connection.execute_wrapper(watch):
+            Scheduler().run()
+        return [sql for sql in statements if f"FROM {table}" in sql]
+
+    table = connection.ops.quote_name(Sample._meta.db_table)
+    rule = {"operator": "unusual", "warning": 1, "critical": 3, "schedule": "@every 1h"}
+    monitors = [make_gauge_monitor(tmp_path, 95, **rule) for _ in range(3)]
+    broken = make_monitor(**rule)
+    for monitor in (*monitors, broken):
+        MonitorState.objects.create(job=monitor)
+        write_history(monitor, 50)
+    run_tick()
+    make_due()
+    assert run_in_fork(work).wait(30).value == []
+    for monitor in monitors:
+        state = monitor_state(monitor)
+        assert state.message.startswith("Usually 49 to 51 at this hour")
+        assert (state.severity, state.expected_high) == (Severity.CRITICAL, 51)
+    assert monitor_state(broken).severity == Severity.UNKNOWN
+
+
+def write_history(monitor: Monitor, value: float) -> None:
+    """Four weeks of one value a minute around this hour."""
+    Sample.objects.bulk_create(
+        Sample(
+            job_id=monitor.pk, value=value, severity=0,
+            at=utc_now() - timedelta(weeks=week) + timedelta(minutes=minute),
+        )
+        for week in range(1, 5)
+        for minute in range(-60, 60)
+    )  # fmt: skip
+
+
 # --- stopping -------------------------------------------------------------------------------
 
 

@@ -20,8 +20,9 @@ from chroniker.enums import RunStatus
 from chroniker.models import Incident
 from chroniker_monitors.checking.joint_recorder import record_ends
 from chroniker_monitors.checking.measurement import Measurement, unknown_measurement
+from chroniker_monitors.checking.pruning import PRUNE_BATCH_SIZE, SAMPLES_BETWEEN_PRUNES
 from chroniker_monitors.checking.receivers import record_missing_measurement
-from chroniker_monitors.checking.recorder import SAMPLES_BETWEEN_PRUNES, record_measurement
+from chroniker_monitors.checking.recorder import record_measurement
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Sample
 from chroniker_monitors.series import SeriesValue
@@ -188,6 +189,26 @@ def test_old_samples_are_deleted_with_many_monitors(
     left = Sample.objects.order_by("job", "at").values_list("job", "at")
     first, second, third = monitors
     assert list(left) == [(first.pk, NOON), (second.pk, NOON), (third.pk, old)]
+
+
+def test_many_old_samples_are_deleted_a_little_with_each_batch(
+    django_capture_on_commit_callbacks: Any, monkeypatch: Any
+) -> None:
+    """A scheduler that deletes them all renews no lease in the meantime."""
+    monkeypatch.setattr("chroniker_monitors.checking.pruning.PRUNE_SECONDS", 0)
+    monitor, other = make_monitor(sample_days=2), make_monitor()
+    Sample.objects.bulk_create(
+        Sample(job_id=monitor.pk, at=NOON - timedelta(days=3), severity=0)
+        for _ in range(2 * PRUNE_BATCH_SIZE + 1)
+    )
+    number = -(monitor.pk + 1) % SAMPLES_BETWEEN_PRUNES
+    MonitorState.objects.create(job=monitor, samples_total=number)
+    left = []
+    for each in (monitor, other, other, other):
+        with django_capture_on_commit_callbacks(execute=True):
+            record([end_of(each, measured(Severity.OK), NOON + len(left) * MINUTE)])
+        left.append(Sample.objects.filter(job=monitor.pk).count() - 1)
+    assert left == [PRUNE_BATCH_SIZE + 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("operator", [">", "unusual"])

@@ -24,7 +24,7 @@ from chroniker_monitors.checking.pings import (
     PingResult,
     record_ping,
 )
-from chroniker_monitors.checking.recorder import SAMPLES_BETWEEN_PRUNES
+from chroniker_monitors.checking.pruning import SAMPLES_BETWEEN_PRUNES
 from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
 from tests.factories import NOON, make_heartbeat_monitor, make_monitor, monitor_state

@@ -12,14 +12,12 @@ from django.utils.timezone import now as utc_now
 
 from chroniker.models import Incident
 from chroniker_monitors.checking.measurement import Measurement
+from chroniker_monitors.checking.pruning import SAMPLES_BETWEEN_PRUNES
 from chroniker_monitors.checking.recorder import (
-    PRUNE_BATCH_SIZE,
-    SAMPLES_BETWEEN_PRUNES,
     RecordedSample,
     lock_state,
     measure_and_record,
     measure_only,
-    prune_samples,
     record_measurement,
 )
 from chroniker_monitors.enums import Severity
@@ -298,16 +296,3 @@ def test_old_samples_are_deleted_after_every_hundred(samples: int, deleted: int)
     make_samples(monitor)
     record(monitor)
     assert Sample.objects.count() == 2 - deleted
-
-
-def test_pruning_deletes_every_old_sample_of_the_monitor_and_no_other() -> None:
-    monitor, other = make_monitor(), make_monitor()
-    for host in ("", "web1"):
-        MonitorState.objects.create(job_id=monitor.pk, host=host)
-    make_samples(monitor, count=PRUNE_BATCH_SIZE + 1)
-    make_samples(monitor, host="web1", count=2)
-    make_samples(monitor, age_days=2)
-    make_samples(other)
-    assert prune_samples(monitor, NOON - timedelta(days=2)) == PRUNE_BATCH_SIZE + 3
-    assert Sample.objects.filter(job=monitor.pk).count() == 1
-    assert Sample.objects.filter(job=other.pk).count() == 1
