@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from chroniker.models import Job
 
 from .actions import UserKey, mute_jobs, request_runs, request_stops, set_enabled, unmute_jobs
+from .job_kinds import load_kinds
 from .job_permissions import JobPermissionAdmin
 from .site_status import load_site_status
 
@@ -147,6 +148,7 @@ def _set_enabled(
     enabled: bool,
 ) -> None:
     jobs = list(_without_states(queryset))
+    load_kinds(jobs)
     permitted = [job for job in jobs if model_admin.has_change_permission(request, job)]
     number = set_enabled(permitted, enabled=enabled, now=utc_now(), user_id=user_id(request))
     if enabled:
