@@ -17,6 +17,7 @@ from typing import Any
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import F, Model, Q, QuerySet, TextField, Value
 from django.db.models.functions import Concat
+from django.http import HttpRequest
 
 from chroniker.alerting.maintenance import review_muted
 from chroniker.db.transactions import run_transaction
@@ -37,6 +38,13 @@ UserKey = Any
 
 BATCH = 500
 """Jobs in one statement: SQLite limits the number of variables."""
+
+
+def user_id(request: HttpRequest) -> UserKey:
+    """The key of the user, for the admin's log."""
+    pk = request.user.pk
+    assert pk is not None  # admin_view admits only users who are signed in
+    return pk
 
 
 def request_runs(jobs: Iterable[Job], *, user_id: UserKey, args: str | None = None) -> int:

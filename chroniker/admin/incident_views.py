@@ -17,9 +17,8 @@ from django.views.decorators.http import require_POST, require_safe
 from chroniker.models import Incident
 
 from . import formats
-from .actions import Acknowledgement, NoteChange, acknowledge_with_note
+from .actions import Acknowledgement, NoteChange, acknowledge_with_note, user_id
 from .incident_page import MAX_NOTE, changing_context
-from .job_actions import user_id
 from .live import live_response
 
 if TYPE_CHECKING:

@@ -15,12 +15,11 @@ from chroniker.enums import IncidentEnd
 from chroniker.models import Incident
 
 from . import formats
-from .actions import acknowledge_incidents
+from .actions import acknowledge_incidents, user_id
 from .base import ReadOnlyAdmin
 from .filters import IncidentStateFilter
 from .incident_page import incident_context
 from .incident_views import IncidentViews
-from .job_actions import user_id
 
 
 @admin.register(Incident)

@@ -13,7 +13,14 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from chroniker.models import Job
 
-from .actions import UserKey, mute_jobs, request_runs, request_stops, set_enabled, unmute_jobs
+from .actions import (
+    mute_jobs,
+    request_runs,
+    request_stops,
+    set_enabled,
+    unmute_jobs,
+    user_id,
+)
 from .job_kinds import load_kinds
 from .job_permissions import JobPermissionAdmin
 from .site_status import load_site_status
@@ -122,13 +129,6 @@ def stop_jobs(model_admin: JobPermissionAdmin, request: HttpRequest, jobs: Itera
     else:
         text = _("Nothing to stop: nothing is running, or a stop is already requested.")
         model_admin.message_user(request, text, messages.WARNING)
-
-
-def user_id(request: HttpRequest) -> UserKey:
-    """The key of the user, for the admin's log."""
-    pk = request.user.pk
-    assert pk is not None  # admin_view admits only users who are signed in
-    return pk
 
 
 def _mute(
