@@ -7,13 +7,17 @@ afterwards, however long it waits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from itertools import islice
 from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db.models import F, Model, Q, QuerySet
+from django.db.models import F, Model, Q, QuerySet, TextField, Value
+from django.db.models.functions import Concat
+from django.http import HttpRequest
 
 from chroniker.alerting.maintenance import review_muted
 from chroniker.db.transactions import run_transaction
@@ -34,6 +38,13 @@ UserKey = Any
 
 BATCH = 500
 """Jobs in one statement: SQLite limits the number of variables."""
+
+
+def user_id(request: HttpRequest) -> UserKey:
+    """The key of the user, for the admin's log."""
+    pk = request.user.pk
+    assert pk is not None  # admin_view admits only users who are signed in
+    return pk
 
 
 def request_runs(jobs: Iterable[Job], *, user_id: UserKey, args: str | None = None) -> int:
@@ -166,23 +177,60 @@ def _acknowledge_one(incident: int, now: datetime, user_id: UserKey) -> bool:
     return bool(mine.update(acknowledged_at=now, acknowledged_by=user_id))
 
 
-def acknowledge_with_note(
-    incident: Incident, *, note: str, now: datetime, user_id: UserKey
-) -> bool:
-    """Acknowledge an open incident, or change its note. Returns False if it has ended."""
+class NoteChange(StrEnum):
+    """What happened to the note of an incident."""
 
-    def acknowledge() -> bool:
+    NONE = "none"
+    """It is what the user posted already."""
+    SAVED = "saved"
+    """It is what the user posted now."""
+    ADDED = "added"
+    """Somebody else changed it meanwhile; what the user posted was added."""
+    KEPT = "kept"
+    """Somebody else changed it meanwhile, so it was not emptied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What became of an acknowledgement."""
+
+    is_first: bool
+    """Whether the incident was not acknowledged before."""
+    note: NoteChange
+
+
+def acknowledge_with_note(
+    incident: Incident, *, note: str, shown: str, now: datetime, user_id: UserKey
+) -> Acknowledgement | None:
+    """Acknowledge an open incident and write its note. Returns None if it has ended.
+
+    ``shown``: the note as the user saw it. What somebody else has written since is not replaced.
+    """
+
+    def acknowledge() -> Acknowledgement | None:
+        is_first = _acknowledge_one(incident.pk, now, user_id)
         mine = Incident.objects.open().filter(pk=incident.pk)
-        first = mine.filter(acknowledged_at=None)
-        if first.update(acknowledged_at=now, acknowledged_by=user_id, note=note):
+        if not mine.exists():
+            return None
+        change = _change_note(mine, note, shown)
+        if is_first:
             _log(user_id, [incident], f"Acknowledged: {note}" if note else "Acknowledged.")
-        elif mine.update(note=note):
+        elif change in (NoteChange.SAVED, NoteChange.ADDED):
             _log(user_id, [incident], f"Note: {note}")
-        else:
-            return False
-        return True
+        return Acknowledgement(is_first, change)
 
     return run_transaction(acknowledge)
+
+
+def _change_note(mine: QuerySet[Incident], note: str, shown: str) -> NoteChange:
+    if note in (shown, mine.values_list("note", flat=True).get()):
+        return NoteChange.NONE
+    if mine.filter(note=shown).update(note=note):
+        return NoteChange.SAVED
+    if not note:
+        return NoteChange.KEPT
+    mine.update(note=Concat("note", Value(f"\n{note}"), output_field=TextField()))
+    return NoteChange.ADDED
 
 
 def retry_notifications(
@@ -205,7 +253,7 @@ def retry_notifications(
     return run_transaction(retry) if chosen else 0
 
 
-def retire_host_by_hand(host: Host, *, now: datetime, user_id: int) -> bool:
+def retire_host_by_hand(host: Host, *, now: datetime, user_id: UserKey) -> bool:
     """Retire a host. Returns False if it was retired before. Raises HostBusy."""
     from chroniker.engine.retirement import retire_host
 

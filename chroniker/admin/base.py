@@ -80,6 +80,12 @@ class BaseAdmin(TypedAdmin[M]):
             raise Http404
         return row
 
+    def may_view(self, request: HttpRequest, model: str) -> bool:
+        """Whether the user may open the pages of another model, for example ``run``."""
+        return any(
+            request.user.has_perm(f"chroniker.{verb}_{model}") for verb in ("view", "change")
+        )
+
     def view_name(self, view: str) -> str:
         """The URL name of a view of this admin, for example ``chroniker_job_change``."""
         return f"{self.opts.app_label}_{self.opts.model_name}_{view}"

@@ -6,7 +6,7 @@ megabyte of output each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from django.contrib import admin
@@ -14,6 +14,7 @@ from django.db.models import CASCADE, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 M = TypeVar("M", bound=Model)
 DeletionSummary = tuple[list[str], dict[str, int], set[str], list[str]]
@@ -21,19 +22,20 @@ DeletionSummary = tuple[list[str], dict[str, int], set[str], list[str]]
 model, the models that the user may not delete, and the objects that cannot be deleted now."""
 
 _MAX_LISTED = 100
+STILL_RUNNING = gettext_lazy("it is running; stop it first")
 
 
 def summarize_deletion(
     model_admin: admin.ModelAdmin[M],
     request: HttpRequest,
     objects: Sequence[M] | QuerySet[M],
-    running: set[int],
+    kept: Mapping[int, str],
 ) -> DeletionSummary:
-    """Count what is deleted with ``objects``. Those with a key in ``running`` are protected."""
+    """Count what is deleted with ``objects``. ``kept``: why some cannot be deleted, by key."""
     opts = model_admin.opts
     rows = list(objects)
     forbidden: set[str] = set()
-    if not all(model_admin.has_delete_permission(request, r) for r in rows if r.pk not in running):
+    if not all(model_admin.has_delete_permission(request, r) for r in rows if r.pk not in kept):
         forbidden.add(str(opts.verbose_name))
     counts = {str(opts.verbose_name_plural): len(rows)}
     within = objects.order_by().values("pk") if isinstance(objects, QuerySet) else rows
@@ -51,9 +53,8 @@ def summarize_deletion(
     listed = [str(row) for row in rows[:_MAX_LISTED]]
     if len(rows) > _MAX_LISTED:
         listed.append(_("… and %d more") % (len(rows) - _MAX_LISTED))
-    reason = _("it is running; stop it first")
     protected: list[str] = [
-        format_html("{} ({})", row, reason) for row in rows if row.pk in running
+        format_html("{} ({})", row, kept[row.pk]) for row in rows if row.pk in kept
     ]
     return listed, counts, forbidden, protected
 

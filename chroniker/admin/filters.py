@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
+from chroniker.conf import conf
 from chroniker.enums import RunStatus
 from chroniker.models import Host, Incident, Job, JobState, Maintenance, Notification, Run
 
@@ -44,6 +45,7 @@ class JobStateFilter(admin.SimpleListFilter):
             ("running", _("running")),
             ("blocked", _("blocked")),
             ("due", _("due")),
+            ("late", _("late")),
             ("failing", _("failing")),
         ]
 
@@ -56,6 +58,10 @@ class JobStateFilter(admin.SimpleListFilter):
                 return _with_state(queryset, Q(lease_token__isnull=True, blocked_reason__gt=""))
             case "due":
                 return _with_state(queryset, Q(due_at__lte=utc_now()))
+            case "late":
+                latest = utc_now() - timedelta(seconds=conf.OVERDUE_SECONDS)
+                late = Q(lease_token__isnull=True, blocked_reason="", due_at__lt=latest)
+                return _with_state(queryset.filter(enabled=True), late)
             case "failing":
                 return _with_state(queryset, Q(consecutive_failures__gt=0))
         return queryset

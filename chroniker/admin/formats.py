@@ -8,6 +8,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from django.contrib.humanize.templatetags.humanize import intcomma, naturaltime
+from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -22,9 +23,14 @@ from chroniker.enums import RunStatus
 EMPTY = "-"
 
 
-def render(template: str, context: Mapping[str, object]) -> SafeString:
-    """Render a template of ``chroniker/admin/``, with escaping."""
-    return render_to_string(f"chroniker/admin/{template}", dict(context))
+def render(
+    template: str, context: Mapping[str, object], request: HttpRequest | None = None
+) -> SafeString:
+    """Render a template of ``chroniker/admin/``, with escaping.
+
+    With ``request``, its links lead to the admin site of the request.
+    """
+    return render_to_string(f"chroniker/admin/{template}", dict(context), request)
 
 
 def duration(seconds: float | None) -> str:

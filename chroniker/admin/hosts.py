@@ -17,7 +17,7 @@ from chroniker.exceptions import HostBusy
 from chroniker.models import Host, JobState
 
 from . import formats
-from .actions import retire_host_by_hand
+from .actions import retire_host_by_hand, user_id
 from .base import BaseAdmin
 from .site_status import SILENT_AFTER
 
@@ -93,9 +93,7 @@ class HostAdmin(BaseAdmin[Host]):
         number = 0
         for host in Host.objects.filter(pk__in=queryset.values_list("pk", flat=True)):
             try:
-                number += retire_host_by_hand(
-                    host, now=utc_now(), user_id=int(request.user.pk or 0)
-                )
+                number += retire_host_by_hand(host, now=utc_now(), user_id=user_id(request))
             except HostBusy as error:
                 self.message_user(request, str(error), messages.ERROR)
                 continue

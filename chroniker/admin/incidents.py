@@ -11,15 +11,15 @@ from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from chroniker.alerting.notified import summarize
 from chroniker.enums import IncidentEnd
 from chroniker.models import Incident
 
 from . import formats
-from .actions import acknowledge_incidents
+from .actions import acknowledge_incidents, user_id
 from .base import ReadOnlyAdmin
 from .filters import IncidentStateFilter
-from .incident_page import IncidentViews, incident_context
+from .incident_page import incident_context
+from .incident_views import IncidentViews
 
 
 class IncidentAdmin(ReadOnlyAdmin[Incident]):
@@ -34,19 +34,16 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
     empty_text = gettext_lazy(
         "No incidents yet. One opens when a job fails or does not start in time."
     )
-    list_select_related = ("job", "acknowledged_by")
     actions = ("acknowledge",)
-    fields = (
-        "job_link", "host", "kind", "team", "cause", "severity_badge", "state", "summary",
-        "opened", "last_seen",
-        "occurrences", "resolved", "resolution", "first_run_link", "last_run_link", "notified",
-        "acknowledged_at", "acknowledged_by",
-    )  # fmt: skip
-    readonly_fields = fields
     change_form_template = "chroniker/admin/incident.html"
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Incident]:
+        """With what the list and the page name."""
+        incidents = super().get_queryset(request)
+        return incidents.select_related("job", "acknowledged_by", "cause__job")
+
     def get_urls(self) -> list[URLPattern]:
-        """Add acknowledging with a note."""
+        """Add acknowledging with a note, and live updates."""
         return [*IncidentViews(self).urls(), *super().get_urls()]
 
     def render_change_form(
@@ -58,9 +55,9 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
         form_url: str = "",
         obj: Incident | None = None,
     ) -> HttpResponse:
-        """With what to do, what happened, and who was notified."""
-        if obj is not None:
-            context.update(incident_context(self, request, obj))
+        """A page to read instead of a form."""
+        assert obj is not None
+        context.update(incident_context(self, request, obj), title=obj.subject, subtitle="")
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:
@@ -72,7 +69,7 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
     )
     def acknowledge(self, request: HttpRequest, queryset: QuerySet[Incident]) -> None:
         """Acknowledge the selected incidents."""
-        number = acknowledge_incidents(queryset, now=utc_now(), user_id=request.user.pk)
+        number = acknowledge_incidents(queryset, now=utc_now(), user_id=user_id(request))
         text = ngettext("%d incident acknowledged.", "%d incidents acknowledged.", number)
         message = text % number
         if skipped := queryset.count() - number:
@@ -112,11 +109,6 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
             )
         return formats.badge("failed", _("open"))
 
-    @admin.display(description=gettext_lazy("notified"))
-    def notified(self, incident: Incident) -> str:
-        """Who was notified, and if nobody was, why."""
-        return summarize(incident)
-
     @admin.display(description=gettext_lazy("opened"), ordering="opened_at")
     def opened(self, incident: Incident) -> str:
         """When it opened."""
@@ -126,23 +118,3 @@ class IncidentAdmin(ReadOnlyAdmin[Incident]):
     def resolved(self, incident: Incident) -> str:
         """When it was resolved."""
         return formats.time_html(incident.resolved_at)
-
-    @admin.display(description=gettext_lazy("last seen"))
-    def last_seen(self, incident: Incident) -> str:
-        """When it was last seen."""
-        return formats.time_html(incident.last_seen_at)
-
-    @admin.display(description=gettext_lazy("job"))
-    def job_link(self, incident: Incident) -> str:
-        """A link to the job."""
-        return self.link("chroniker_job_change", incident.job)
-
-    @admin.display(description=gettext_lazy("first run"))
-    def first_run_link(self, incident: Incident) -> str:
-        """A link to the run that opened it."""
-        return self.link("chroniker_run_change", incident.first_run)
-
-    @admin.display(description=gettext_lazy("last run"))
-    def last_run_link(self, incident: Incident) -> str:
-        """A link to the run in which it was last seen."""
-        return self.link("chroniker_run_change", incident.last_run)

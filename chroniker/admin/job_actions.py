@@ -13,7 +13,15 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from chroniker.models import Job
 
-from .actions import UserKey, mute_jobs, request_runs, request_stops, set_enabled, unmute_jobs
+from .actions import (
+    mute_jobs,
+    request_runs,
+    request_stops,
+    set_enabled,
+    unmute_jobs,
+    user_id,
+)
+from .job_kinds import load_kinds
 from .job_permissions import JobPermissionAdmin
 from .site_status import load_site_status
 
@@ -123,13 +131,6 @@ def stop_jobs(model_admin: JobPermissionAdmin, request: HttpRequest, jobs: Itera
         model_admin.message_user(request, text, messages.WARNING)
 
 
-def user_id(request: HttpRequest) -> UserKey:
-    """The key of the user, for the admin's log."""
-    pk = request.user.pk
-    assert pk is not None  # admin_view admits only users who are signed in
-    return pk
-
-
 def _mute(
     model_admin: JobPermissionAdmin, request: HttpRequest, queryset: QuerySet[Job], *, hours: int
 ) -> None:
@@ -147,6 +148,7 @@ def _set_enabled(
     enabled: bool,
 ) -> None:
     jobs = list(_without_states(queryset))
+    load_kinds(jobs)
     permitted = [job for job in jobs if model_admin.has_change_permission(request, job)]
     number = set_enabled(permitted, enabled=enabled, now=utc_now(), user_id=user_id(request))
     if enabled:

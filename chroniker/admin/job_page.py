@@ -21,6 +21,7 @@ from .dependency_graph import draw_dependencies
 from .display_state import current_states, describe_job, describe_schedule
 from .job_charts import draw_durations
 from .job_form import JobFormAdmin, preview_schedule
+from .job_kinds import kind_annotations, own_form
 from .job_list import update_rows
 from .job_rows import ACTIVE_STATES
 from .job_views import JobViews
@@ -61,7 +62,7 @@ class JobPageViews:
         edges = JobDependency.objects.filter(
             Q(upstream=OuterRef("pk")) | Q(downstream=OuterRef("pk"))
         )
-        job = admin.get_visible(request, pk, has_edges=Exists(edges))
+        job = admin.get_visible(request, pk, has_edges=Exists(edges), **kind_annotations())
         schedule = preview_schedule(job.schedule, job.timezone, job.name)
         context = {
             **admin.admin_site.each_context(request),
@@ -75,6 +76,7 @@ class JobPageViews:
             "may_run": admin.has_run_permission(request),
             "may_stop": admin.has_stop_permission(request),
             "may_edit": admin.has_change_permission(request, job),
+            "own_form": own_form(admin, request, job),
             "may_copy": admin.has_add_permission(request) and admin.may_edit(request, job),
             "may_choose_args": JobViews(admin).may_choose_args(request, job),
             "runbook": runbook_link(job),

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from chroniker.models import Job
 
 from .base import BaseAdmin
+from .job_kinds import kind_of
 
 
 class JobPermissionAdmin(BaseAdmin[Job]):
@@ -41,5 +42,12 @@ class JobPermissionAdmin(BaseAdmin[Job]):
         return super().has_delete_permission(request, obj) and self.may_edit(request, obj)
 
     def may_edit(self, request: HttpRequest, obj: Job | None) -> bool:
-        """Whether the user could have defined ``obj``, and so may change and delete it."""
-        return obj is None or not obj.raw_command or self.has_raw_permission(request)
+        """Whether the user could have defined ``obj`` here, and so may change and delete it.
+
+        A job with a form of its own, for example a monitor, is edited and deleted only there.
+        """
+        if obj is None:
+            return True
+        if kind_of(obj) not in (None, self.model):
+            return False
+        return not obj.raw_command or self.has_raw_permission(request)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Exists, OuterRef, Prefetch, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.timezone import now as utc_now
@@ -18,10 +18,11 @@ from django.utils.translation import gettext_lazy
 from chroniker.models import Job, JobDependency, JobState, Maintenance
 
 from . import filters, job_actions, job_columns, job_panel
-from .deletion import DeletionSummary, summarize_deletion
+from .deletion import STILL_RUNNING, DeletionSummary, summarize_deletion
 from .display_state import current_states, describe_job
 from .job_copy import CopiedDependencyForm, copied_dependencies, copied_values
 from .job_form import FIELDSETS, JobFormAdmin, allowed_commands, host_names, time_zones
+from .job_kinds import kind_of, load_kinds, own_form
 from .job_list import JobChangeList
 from .job_page import JobPageViews
 from .job_rows import row_of
@@ -132,7 +133,15 @@ class JobAdmin(JobFormAdmin):
         running = JobState.objects.filter(
             job__in=[job.pk for job in objs], lease_token__isnull=False
         ).values_list("job", flat=True)
-        return summarize_deletion(self, request, objs, set(running))
+        kept: dict[int, str] = dict.fromkeys(running, str(STILL_RUNNING))
+        load_kinds(objs)
+        for job in objs:
+            kind = kind_of(job)
+            if kind not in (None, self.model):
+                kept[job.pk] = _("it is a %(kind)s; delete it on its own page") % {
+                    "kind": kind._meta.verbose_name
+                }
+        return summarize_deletion(self, request, objs, kept)
 
     @admin.display(description=gettext_lazy("last runs"), ordering=job_columns.last_started())
     def last_runs(self, job: Job) -> str:
@@ -154,7 +163,9 @@ class JobAdmin(JobFormAdmin):
         form_url: str = "",
         obj: Job | None = None,
     ) -> HttpResponse:
-        """With the states and the last runs of a stored job."""
+        """With the states and the last runs of a stored job; or the form of its own that it has."""
+        if obj is not None and obj.pk is not None and (own := own_form(self, request, obj)):
+            return HttpResponseRedirect(own[0])
         context.update(commands=allowed_commands(), zones=time_zones(), hosts=host_names())
         if obj is not None and obj.pk is not None:
             context.update(self.panel_context(request, obj))

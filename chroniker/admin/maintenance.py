@@ -17,6 +17,7 @@ from chroniker.alerting.maintenance import review_muted
 from chroniker.models import Maintenance, MaintenanceJob
 
 from . import formats
+from .actions import user_id
 from .base import BaseAdmin
 from .filters import WindowStateFilter
 
@@ -141,7 +142,7 @@ class MaintenanceAdmin(BaseAdmin[Maintenance]):
     ) -> None:
         """Record who created the window."""
         if not change:
-            obj.created_by_id = request.user.pk
+            obj.created_by_id = user_id(request)
         super().save_model(request, obj, form, change)
 
     def save_related(

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from chroniker.models import Notification
 
 from . import formats
-from .actions import retry_notifications
+from .actions import retry_notifications, user_id
 from .base import ReadOnlyAdmin
 from .filters import DeliveryFilter
 
@@ -46,7 +46,7 @@ class NotificationAdmin(ReadOnlyAdmin[Notification]):
     @admin.action(permissions=["retry"], description=gettext_lazy("Retry now"))
     def retry_now(self, request: HttpRequest, queryset: QuerySet[Notification]) -> None:
         """Send the selected notifications with the next tick, except those already sent."""
-        number = retry_notifications(queryset, now=utc_now(), user_id=request.user.pk)
+        number = retry_notifications(queryset, now=utc_now(), user_id=user_id(request))
         text = ngettext(
             "%d notification will be sent with the next tick.",
             "%d notifications will be sent with the next tick.",

@@ -26,7 +26,7 @@ from django.views.decorators.http import require_POST, require_safe
 from chroniker.enums import RunStatus, Stream
 
 from . import formats, run_output
-from .actions import request_stop_of_run
+from .actions import request_stop_of_run, user_id
 from .live import live_response
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class RunViews:
         run = admin.get_visible(request, pk)
         if not admin.has_stop_permission(request):
             raise PermissionDenied
-        assert request.user.pk is not None
-        if request_stop_of_run(run, user_id=request.user.pk):
+        if request_stop_of_run(run, user_id=user_id(request)):
             admin.message_user(request, _("Stop requested."), messages.SUCCESS)
         else:
             text = _("Nothing to stop: the run has ended, or a stop is already requested.")

@@ -18,7 +18,7 @@ from chroniker.models import Run
 from . import run_columns as columns
 from . import run_output, run_page, run_search
 from .base import BaseAdmin
-from .deletion import DeletionSummary, summarize_deletion
+from .deletion import STILL_RUNNING, DeletionSummary, summarize_deletion
 from .filters import RanOnFilter
 from .run_views import RunViews
 
@@ -71,7 +71,7 @@ class RunAdmin(BaseAdmin[Run]):
         self, objs: Sequence[Run] | QuerySet[Run], request: HttpRequest
     ) -> DeletionSummary:
         """Count the rows instead of loading them: their output may be gigabytes."""
-        running = {run.pk for run in objs if run.status == RunStatus.RUNNING}
+        running = {run.pk: str(STILL_RUNNING) for run in objs if run.status == RunStatus.RUNNING}
         return summarize_deletion(self, request, objs, running)
 
     def get_urls(self) -> list[URLPattern]:

@@ -76,7 +76,7 @@ class SitePages:
             "hosts": None if page.hosts is None else host_rows(page.hosts, site),
             "may_add": self.model_admin.has_add_permission(request),
             "may_view_runs": request.user.has_perm("chroniker.view_run"),
-            "active": bool(page.running),
+            "active": bool(page.running.rows),
         }
 
     def _require_view(self, request: HttpRequest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from django.apps import apps
 from django.conf import settings
@@ -121,6 +121,9 @@ class Job(models.Model):
 
     What the scheduler writes is in :class:`JobState`; no run ever changes a definition.
     """
+
+    has_own_form: ClassVar[bool] = False
+    """Whether the rows of this proxy are edited and deleted only on its own admin pages."""
 
     name = models.CharField(
         _("name"),

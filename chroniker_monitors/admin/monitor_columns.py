@@ -84,7 +84,7 @@ def since(job: Job) -> str:
     return formats.time_html(None if state is None else state.since)
 
 
-@admin.display(description=gettext_lazy("next check"), ordering="soonest")
+@admin.display(description=gettext_lazy("next check"), ordering=job_columns.soonest_run())
 def next_check(job: Job) -> str:
     """Show when the monitor is checked next."""
     return job_columns.next_run(job)

@@ -68,6 +68,7 @@ class MonitorManager(_Manager):
 class Monitor(Job):
     """A job that measures a value and compares it with thresholds."""
 
+    has_own_form: ClassVar[bool] = True
     objects: ClassVar[MonitorManager] = MonitorManager()  # type: ignore[assignment]
     with_or_without_probe = MonitorQuerySet.as_manager()
     """What ``save()`` uses: the job of a new monitor is written before its probe."""

@@ -41,7 +41,7 @@ setup_test_environment()
 from chroniker.admin.actions import request_runs
 from chroniker.alerting.delivery import deliver
 from chroniker.alerting.digests import write_digests
-from chroniker.models import Digest, Incident, Job, Maintenance, Notification, Run
+from chroniker.models import Digest, Host, Incident, Job, Maintenance, Notification, Run
 from people.models import Person
 
 call_command("migrate", verbosity=0)
@@ -83,7 +83,9 @@ call_command("cron")
 Digest.objects.create(user=ann, covered_until=now() - timedelta(days=1), next_at=now())
 write_digests(now())
 incident = Incident.objects.get()
+client.post(f"/admin/chroniker/incident/{incident.pk}/acknowledge/", {"note": "mine"})
 run_actions("incident", incident.pk)
+client.post(f"/admin/chroniker/run/{Run.objects.latest('id').pk}/stop/")
 waiting = Notification.objects.get(event="digest")
 Notification.objects.filter(pk=waiting.pk).update(next_attempt_at=now() + timedelta(hours=1))
 run_actions("notification", waiting.pk)
@@ -96,11 +98,16 @@ client.post("/admin/chroniker/maintenance/add/", {
     "ends_at_0": end.date(), "ends_at_1": end.strftime("%H:%M"),
     "entries-TOTAL_FORMS": 0, "entries-INITIAL_FORMS": 0,
 })
+host = Host.objects.create(name="gone")
+run_actions("host", host.pk)
 for path in ("", f"job/{job.pk}/change/", f"job/{job.pk}/history/", "run/", "maintenance/",
              f"incident/{incident.pk}/change/", "host/"):
     get(path)
+for path in ("host", "job", "run", "incident", "notification", "maintenance", "digest"):
+    get(f"{path}/?q=ann-of-shop")
 incident.refresh_from_db()
 print(json.dumps({
+    "retired": Host.objects.get(name="gone").retired_at is not None,
     "bad pages": sorted(pair for pair in statuses if pair[1] != 200),
     "subscribers": list(job.subscribers.values_list("pk", flat=True)),
     "run": Run.objects.latest("id").status,
@@ -140,12 +147,13 @@ def test_users_with_a_slug_as_key(tmp_path: Path) -> None:
     run("-m", "django", "makemigrations", "people", "--verbosity=0", "--skip-checks")
     seen = json.loads(run("-c", SITE).splitlines()[-1])
     assert seen == {
+        "retired": True,
         "bad pages": [],
         "subscribers": ["ann-of-shop"],
         "run": "failed",
         "acknowledged by": "ann-of-shop",
         "windows of": ["ann-of-shop"],
         "log of": ["ann-of-shop"],
-        "log": ["incident", "job", "maintenance", "notification"],
+        "log": ["host", "incident", "job", "maintenance", "notification"],
         "notified": [["digest", "ann@example.com"], ["opened", "ann@example.com"]],
     }

@@ -73,6 +73,32 @@ def test_overview_names_each_problem_once(root: Client) -> None:
     assert "disabled one" not in text
 
 
+def test_overview_counts_what_it_does_not_list(root: Client) -> None:
+    old = utc_now() - timedelta(days=3)
+    worst = make_incident(make_job(name="worst"), severity="critical", opened_at=old)
+    for number in range(55):
+        make_incident(make_job(), severity="info")
+        state = make_job_state(make_job(schedule="@daily"), consecutive_failures=number + 1)
+    handled = make_incident(make_job(), acknowledged_at=utc_now())
+    for _number in range(2):
+        make_running(make_job(name=f"runs {_number}"))
+    running = make_running(state.job, last_run=state.last_run)
+    late = [make_job_state(make_job(schedule="@daily"), next_run_at=minutes_from_now(-60))
+            for _number in range(51)]  # fmt: skip
+    answer = root.get(admin_url("job_overview"))
+    text, html = visible_text(answer), answer.content.decode()
+    assert "57 open incidents" in text and "The 50 most severe are listed" in text
+    assert admin_url("incident_change", worst) in html
+    assert html.index(admin_url("incident_change", worst)) < html.index("chroniker-failing")
+    assert admin_url("incident_change", handled) not in html
+    assert "Failing (50 of 55)" in text and "?state=failing" in html
+    assert "Late (50 of 51)" in text and "?state=late" in html
+    assert "Running (3)" in text and "runs 1" in section(text, "Running (3)", "Last 24")
+    assert running.job.name in section(text, "Failing (50 of 55)", "Late")  # it failed most often
+    listed = root.get(admin_url("job_changelist"), {"state": "late"}).context["cl"].result_count
+    assert listed == len(late)
+
+
 def test_overview_says_that_nothing_is_wrong(root: Client) -> None:
     Host.objects.create(name="web1", last_tick_at=utc_now())
     make_job_state(make_job(schedule="@daily"), next_run_at=minutes_from_now(600))

@@ -230,7 +230,7 @@ def test_factor_of_unusual_values_widens(root: Client, tmp_path: Path) -> None:
 
 def test_group_is_checked_at_its_field(root: Client) -> None:
     data = form_data(
-        param_model="chroniker.Run", param_measure="count", param_group_by="error",
+        param_model="chroniker.Run", param_measure="count", param_group_by="scheduled_for",
         probe_warning="", probe_critical="",
     )  # fmt: skip
     page = root.post(f"{monitor_admin_url('add')}?kind=records", data)
