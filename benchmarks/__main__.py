@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from . import databases, machine, table
-from .figures import Figure
+from .figures import SCALE_RUN, Figure
 
 NAMES = (
-    "setup", "ticks", "one", "idle", "progress", "flood", "schedules", "monitors", "batches",
-    "metrics", "clean", "pages", "site_tests",
+    "setup", "ticks", "one", "idle", "progress", "flood", "lines", "schedules", "monitors",
+    "batches", "metrics", "clean", "pages", "site_tests",
 )  # fmt: skip
 DATABASES = ("sqlite", "postgres")
 
@@ -26,6 +26,7 @@ DATABASES = ("sqlite", "postgres")
 def main() -> int:
     """Measure and print the figures; the exit code is 1 if a limit is exceeded."""
     options = _options()
+    SCALE_RUN.set(options.scale)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that databases are dropped
     began = time.monotonic()
     print(machine.describe())
@@ -80,6 +81,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--strict", action="store_true", help="also fail over informative limits (*)"
+    )
+    parser.add_argument(
+        "--scale", action="store_true", help="measure with a million jobs and a million runs"
     )
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):

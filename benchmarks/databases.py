@@ -44,10 +44,10 @@ def is_available(backend: str) -> bool:
 
 
 @contextlib.contextmanager
-def fresh(backend: str) -> Iterator[BenchmarkDatabase]:
+def fresh(backend: str, suffix: str = "") -> Iterator[BenchmarkDatabase]:
     """Create a migrated, empty database; drop it at the end."""
     with tempfile.TemporaryDirectory(prefix="chroniker-bench-") as folder:
-        name = f"chroniker_bench_{os.getpid()}"
+        name = f"chroniker_bench_{os.getpid()}{suffix}"
         if backend == "sqlite":
             name = os.path.join(folder, "site.sqlite3")
         database = BenchmarkDatabase(backend, name)

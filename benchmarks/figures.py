@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from statistics import median
+
+SCALE_RUN: ContextVar[bool] = ContextVar("scale run", default=False)
+"""Whether to measure with a million rows, which takes long (``--scale``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Generic, TypeVar, cast
 
 from django.conf import settings
@@ -52,6 +53,12 @@ def computed(
 ) -> T:
     """Return a descriptor whose default is computed on each use, and described by ``shown``."""
     return cast("T", Setting(default, types, doc, minimum=minimum, shown=shown))
+
+
+@cache
+def _cores() -> int:
+    """The number of cores; each look is a system call, and a scheduler asks at each pass."""
+    return os.cpu_count() or 1
 
 
 REFUSED_COMMANDS = frozenset(
@@ -115,7 +122,7 @@ class Conf:
         minimum=0.1,
     )  # fmt: skip
     MAX_PARALLEL = computed(
-        lambda: 4 * (os.cpu_count() or 1),
+        lambda: 4 * _cores(),
         int,
         doc="Maximum number of runs at the same time on this host.",
         shown="4 times the number of cores",

@@ -168,7 +168,7 @@ def plan_changed_jobs(now: datetime, keep_leases: Callable[[], None] = lambda: N
     """
     planned, last = 0, 0
     while True:
-        found = list(Job.objects.needing_planning().filter(pk__gt=last).order_by("pk")[:_BATCH])
+        found = list(Job.objects.next_needing_planning(last, _BATCH))
         if not found:
             return planned
         last = found[-1].pk

@@ -32,6 +32,10 @@ WITHDRAWN_RESTART: dict[str, Any] = {
 }
 """The columns of a state of which no interrupted run is to be started again."""
 
+PLANNED = ~Q(job__needs_planning=1)
+"""States of jobs that need no planning. Not "IS NULL", which would invite the planner of a database
+to start from the index of all those jobs."""
+
 
 class JobStateQuerySet(PrimaryQuerySet["JobState"]):
     """Job states."""
@@ -44,7 +48,7 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
         """States that the host ``name`` may run and whose definition has been planned."""
         anywhere = Q(host="", job__hostname__in=["", name])
         everywhere = Q(host=name, job__hostname="*")
-        return self.filter(anywhere | everywhere, job__needs_planning=False)
+        return self.filter(anywhere | everywhere, PLANNED)
 
     def current(self) -> JobStateQuerySet:
         """States of placements that their job has today, not of earlier ones or retired hosts."""
@@ -81,11 +85,7 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
         the window it has as long to start as any other: its host may tick a minute after ours.
         """
         return (
-            self.due_too_long(moment)
-            .filter(job__needs_planning=False)
-            .current()
-            .unpaused(now, moment)
-            .unblocked(now)
+            self.due_too_long(moment).filter(PLANNED).current().unpaused(now, moment).unblocked(now)
         )
 
     def unblocked(self, now: Moment) -> JobStateQuerySet:

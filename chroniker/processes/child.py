@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import io
 import json
 import logging
 import os
@@ -25,6 +24,8 @@ from typing import IO
 from chroniker import startup
 from chroniker.enums import Trigger
 from chroniker.run_context import CurrentRun
+
+from .console import Console, replace_consoles
 
 SPEC_VARIABLE = "CHRONIKER_SPEC"
 REPORT_VARIABLE = "CHRONIKER_REPORT_FD"
@@ -207,16 +208,6 @@ def _report_error(fd: int, error: str) -> None:
         os.write(fd, line)
 
 
-def _text_stream(fd: int) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
-        io.FileIO(fd, "w", closefd=False),
-        encoding="utf-8",
-        errors="backslashreplace",
-        line_buffering=True,
-        write_through=True,
-    )
-
-
 class _Capture(logging.StreamHandler[IO[str]]):
     """Writes the records that no other handler has written to the same stream."""
 
@@ -242,7 +233,7 @@ def capture_logging(fd: int, level: str | int, fmt: str, consoles: set[object]) 
     If needed, the level of the root logger is lowered; its other handlers then still get only the
     records that they received before.
     """
-    stream = _text_stream(fd)
+    stream = Console(fd)
     for handler in _all_handlers():
         if isinstance(handler, logging.StreamHandler) and handler.stream in consoles:
             handler.setStream(stream)
@@ -299,8 +290,7 @@ def become_fresh() -> set[object]:
     atexit._clear()  # the handlers of the parent are not for this process
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     consoles = _consoles()
-    sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
+    replace_consoles()
     forget_inherited_connections()  # they were closed before the fork; this makes sure
     caches.close_all()
     gc.enable()
@@ -318,11 +308,7 @@ def main() -> None:
     os.environ.pop("PYTHONPATH", None)
     if before:
         os.environ["PYTHONPATH"] = before
-    # a pipe is not line buffered by default, but the live output needs lines
-    sys.stdout.reconfigure(  # type: ignore[union-attr]
-        encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
-    sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    replace_consoles()
     try:
         startup.start_django(os.environ.pop(MANAGE_VARIABLE, ""), spec.command)
     except BaseException as raised:

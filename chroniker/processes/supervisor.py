@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable
 from chroniker.masking import Masker
 
 from .process_tree import descendants, is_outside, session_id, signal_processes
+from .read_pace import ReadPace
 from .running_child import RunningChild, RunRequest
 from .start_queue import StartQueue
 
 _READ_BYTES = 1024 * 1024
 _PIPE_BYTES = 1024 * 1024
+_STREAMS = ("stdout", "stderr", "log")
 
 
 class Supervisor:
@@ -30,6 +32,7 @@ class Supervisor:
     def __init__(self, before_fork: Callable[[], None], masker: Masker) -> None:
         self._masker = masker
         self._selector = selectors.EpollSelector()
+        self._pace = ReadPace(self._selector)
         self.children: dict[int, RunningChild] = {}
         self._starts = StartQueue(self._selector, self.children, before_fork)
 
@@ -52,15 +55,19 @@ class Supervisor:
     def poll(self, timeout: float) -> list[RunningChild]:
         """Read pipes for up to `timeout` seconds; return the runs that have ended since."""
         ended, self._starts.failed = self._starts.failed, []
-        for key, _ in self._selector.select(0.0 if ended else max(0.0, timeout)):
+        wait = self._pace.limit(0.0 if ended else max(0.0, timeout), time.monotonic())
+        events = self._selector.select(wait)
+        now = time.monotonic()
+        for key, _ in events:
             run, kind = key.data
             if run is None:
                 self._starts.read_reply()
             elif kind:
-                self._read(run, key.fd, kind)
+                size = self._read(run, key.fd, kind)
+                if size and kind in _STREAMS:
+                    self._pace.note_read(key.fd, size, now)
             else:
                 ended.append(run)
-        now = time.monotonic()
         for run in self.children.values():
             if now > run.warden.kill_at:
                 run.warden.kill()
@@ -68,27 +75,27 @@ class Supervisor:
             self._close_run(run)
         return ended
 
-    def _read(self, run: RunningChild, fd: int, kind: str) -> bool:
-        """Read once; return whether there may be more."""
+    def _read(self, run: RunningChild, fd: int, kind: str) -> int:
+        """Read once; return the number of bytes, 0 if there is nothing more for now."""
         try:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             self._close_source(run, fd)
             if kind == "status" and run.start_error and run.pipes.control < 0:
                 self._starts.failed.append(run)
-            return False
-        if len(data) == 65536 and kind in ("stdout", "stderr"):
+            return 0
+        if len(data) == 65536 and kind in _STREAMS:
             # The pipe was full: a larger one means fewer reads. The kernel refuses it beyond the
             # user's share (fs.pipe-user-pages-soft in proc(5)).
             with contextlib.suppress(OSError):
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         run.handle_data(kind, data)
-        return True
+        return len(data)
 
     def _close_source(self, run: RunningChild, fd: int) -> None:
-        self._selector.unregister(fd)
+        self._pace.forget(fd)
         os.close(fd)
         del run.pipes.sources[fd]
 

@@ -30,8 +30,8 @@ HEAVY = {
     "chroniker_monitors.probes", "concurrent.futures", "cron_descriptor", "croniter", "dateutil",
     "email.message", "http.client", "humanize", "importlib.metadata", "jsonschema",
     "multiprocessing", "opentelemetry", "prometheus_client", "psutil", "requests",
-    "sentry_sdk", "smtplib", "ssl", "subprocess", "tzlocal", "unittest",
-    "urllib.request", "urllib3", "yaml",
+    "sentry_sdk", "smtplib", "ssl", "subprocess", "tzlocal", "unittest", "urllib.request",
+    "urllib3", "yaml",
 }  # fmt: skip
 OURS = ("chroniker", "chroniker_monitors")
 MAX_MODULES = 50

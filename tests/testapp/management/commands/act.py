@@ -100,6 +100,12 @@ class Command(BaseCommand):
     def signal_self(self, number: str) -> None:
         os.kill(os.getpid(), int(number))
 
+    def print_and_die(self, lines: str, rest: str) -> None:
+        for number in range(int(lines)):
+            print(f"line {number}")
+        print(rest, end="")
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def leak_secret(self, name: str) -> None:
         """Raise an exception that contains a secret in every place."""
         stolen = os.environ[name]
