@@ -15,7 +15,7 @@ export PYTHON3 PYTHON NEWEST_VENV TEST_JOBS
 
 .DEFAULT_GOAL := help
 .PHONY: help venv services lint lint-ruff lint-format lint-types lint-imports lint-migrations \
-        format test test-fast test-newest test-matrix newest demo observe smoke screenshots bench faults faults-long mutation clean
+        format test test-fast test-newest test-matrix newest demo observe smoke screenshots bench bench-peers package faults faults-long mutation clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,10 @@ smoke: venv ## run the demo and test it
 bench: services venv ## measure what a tick, a scrape and a call cost
 	@$(RUN) $(PYTHON) -m benchmarks
 
+# Half an hour. They start and kill servers of their own, so that nothing else is disturbed.
+bench-peers: services venv ## compare with other schedulers, and write the tables of the documentation
+	@$(RUN) $(PYTHON) -m benchmarks.peers --write
+
 # Each kind of database runs in its own process, two at a time.
 FAULTS      := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target \
                    faults-on-postgres faults-on-mariadb faults-on-sqlite
@@ -104,6 +108,9 @@ faults-long: services venv ## inject faults for 10,000 slots per kind of databas
 
 faults-on-%:
 	@CHRONIKER_FAULT_BACKENDS=$* $(PYTEST) -m faults tests/faults
+
+package: venv ## build the package; check it with twine, check-wheel-contents and pip-audit
+	@scripts/check-package
 
 mutation: services venv ## run mutation tests: do the tests notice small changes? (not in CI)
 	@$(RUN) $(PYTHON) scripts/mutation $(MUTATION)

@@ -45,15 +45,21 @@ class MonitorKind(Kind):
 
     def rows(self) -> Mapping[str, tuple[Job, Values]]:
         """All monitors."""
+        monitors = Monitor.objects.select_related("probe").order_by("name")
+        return {monitor.name: (monitor, self._values(monitor)) for monitor in monitors}
+
+    def values(self, job: Job) -> Values | None:
+        """Those of a job that has a probe."""
+        monitor = Monitor.objects.select_related("probe").filter(pk=job.pk).first()
+        return None if monitor is None else self._values(monitor)
+
+    def _values(self, monitor: Monitor) -> Values:
         of_probe, of_job = self._split(dict.fromkeys(self.fields()))
-        found: dict[str, tuple[Job, Values]] = {}
-        for monitor in Monitor.objects.select_related("probe").order_by("name"):
-            values = {name: getattr(monitor.probe, name) for name in of_probe}
-            values |= {name: getattr(monitor, name) for name in of_job}
-            if monitor.probe.passive:  # they follow from its parameters
-                values["critical"], values["operator"] = None, default_of(self.fields()["operator"])
-            found[monitor.name] = (monitor, values)
-        return found
+        values = {name: getattr(monitor.probe, name) for name in of_probe}
+        values |= {name: getattr(monitor, name) for name in of_job}
+        if monitor.probe.passive:  # they follow from its parameters
+            values["critical"], values["operator"] = None, default_of(self.fields()["operator"])
+        return values
 
     def save(self, name: str, values: Values, row: Job | None) -> Job:
         """Create or change a monitor with its probe."""

@@ -1,14 +1,24 @@
-"""The admin pages of jobs, runs, hosts, incidents, notifications, digests and maintenance."""
+"""The admin pages of jobs, runs, hosts, incidents, maintenance, and what belongs to them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chroniker.models import Digest, Host, Incident, Job, Maintenance, Notification, Run
+from chroniker.models import (
+    Declaration,
+    Digest,
+    Host,
+    Incident,
+    Job,
+    Maintenance,
+    Notification,
+    Run,
+)
 
 from .registration import load, register
 
 if TYPE_CHECKING:
+    from .declarations import DeclarationAdmin
     from .digests import DigestAdmin
     from .hosts import HostAdmin
     from .incidents import IncidentAdmin
@@ -18,6 +28,7 @@ if TYPE_CHECKING:
     from .runs import RunAdmin
 
 __all__ = [
+    "DeclarationAdmin",
     "DigestAdmin",
     "HostAdmin",
     "IncidentAdmin",
@@ -28,6 +39,7 @@ __all__ = [
 ]
 
 _PAGES = {
+    "DeclarationAdmin": (Declaration, "chroniker.admin.declarations"),
     "DigestAdmin": (Digest, "chroniker.admin.digests"),
     "HostAdmin": (Host, "chroniker.admin.hosts"),
     "IncidentAdmin": (Incident, "chroniker.admin.incidents"),

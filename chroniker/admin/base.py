@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db.models import F, Model
 from django.db.models.expressions import BaseExpression
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
@@ -42,6 +42,8 @@ class BaseAdmin(TypedAdmin[M]):
 
     empty_text: _StrOrPromise = ""
     """What an empty list says: what will be there, and what to do."""
+    belongs_to_job = False
+    """Rows are deleted with their job, by whoever may delete the job."""
     change_list_template = "chroniker/admin/change_list.html"
     change_form_template = "chroniker/admin/change_form.html"
     delete_confirmation_template = "chroniker/admin/delete_confirmation.html"
@@ -71,7 +73,7 @@ class BaseAdmin(TypedAdmin[M]):
         view = super().delete_view
         return _with_retries(request, lambda: view(request, object_id, extra_context))
 
-    def get_visible(self, request: HttpRequest, pk: int, **annotations: BaseExpression) -> M:
+    def get_visible(self, request: HttpRequest, pk: int, **annotations: BaseExpression | F) -> M:
         """The row ``pk``. Raises PermissionDenied if the user may not view it, else Http404."""
         row: M | None = self.get_queryset(request).annotate(**annotations).filter(pk=pk).first()
         if not self.has_view_or_change_permission(request, row):

@@ -63,4 +63,7 @@ def _may_delete(site: admin.AdminSite, request: HttpRequest, model: type[Model])
     """As in Django: rows of a model without an admin are deleted with the row they belong to."""
     if not site.is_registered(model):
         return True
-    return site.get_model_admin(model).has_delete_permission(request)
+    model_admin = site.get_model_admin(model)
+    if getattr(model_admin, "belongs_to_job", False):
+        return True
+    return model_admin.has_delete_permission(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -62,7 +62,10 @@ class JobPageViews:
         edges = JobDependency.objects.filter(
             Q(upstream=OuterRef("pk")) | Q(downstream=OuterRef("pk"))
         )
-        job = admin.get_visible(request, pk, has_edges=Exists(edges), **kind_annotations())
+        declared_in = F("declaration__source")
+        job = admin.get_visible(
+            request, pk, has_edges=Exists(edges), declared_in=declared_in, **kind_annotations()
+        )
         schedule = preview_schedule(job.schedule, job.timezone, job.name)
         context = {
             **admin.admin_site.each_context(request),
@@ -73,6 +76,7 @@ class JobPageViews:
             "sentence": describe_schedule(job),
             "schedule": schedule,
             "graph": self._graph(job),
+            "may_view_declaration": request.user.has_perm("chroniker.view_declaration"),
             "may_run": admin.has_run_permission(request),
             "may_stop": admin.has_stop_permission(request),
             "may_edit": admin.has_change_permission(request, job),

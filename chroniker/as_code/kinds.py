@@ -44,6 +44,10 @@ class Kind(ABC):
         """Return all rows of this kind with the values of their fields, by name."""
 
     @abstractmethod
+    def values(self, job: Job) -> Values | None:
+        """Return the values of the fields of one row; None if it is of another kind."""
+
+    @abstractmethod
     def save(self, name: str, values: Values, row: Job | None) -> Job:
         """Create or change a row. Raises ValidationError."""
 
@@ -114,12 +118,12 @@ class JobKind(Kind):
     def rows(self) -> Mapping[str, tuple[Job, Values]]:
         """Jobs that no other kind has."""
         others = {name for kind in kinds() if kind is not self for name in kind.rows()}
-        names = list(self.fields())
-        return {
-            job.name: (job, {name: getattr(job, name) for name in names})
-            for job in Job.objects.order_by("name")
-            if job.name not in others
-        }
+        found = (job for job in Job.objects.order_by("name") if job.name not in others)
+        return {job.name: (job, self.values(job)) for job in found}
+
+    def values(self, job: Job) -> Values:
+        """Those of any job: other kinds are asked first."""
+        return {name: getattr(job, name) for name in self.fields()}
 
     def save(self, name: str, values: Values, row: Job | None) -> Job:
         """Create or change a job."""
@@ -147,6 +151,14 @@ def kinds() -> list[Kind]:
     """Return the kinds of all installed apps."""
     autodiscover_modules(MODULE)
     return list(_kinds)
+
+
+def values_of(job: Job) -> Values:
+    """Return the values of the fields that a file has for a job of any kind."""
+    for kind in reversed(kinds()):
+        if (found := kind.values(job)) is not None:
+            return found
+    return {}
 
 
 def error_lines(path: str, error: ValidationError) -> list[str]:

@@ -15,7 +15,7 @@ from chroniker.models import Declaration, Job, JobDependency
 
 from .desired import EDGE_FLAGS, GROUPS, UPSTREAM, Desired, DesiredState
 from .documents import Document, Fields, InvalidDocument
-from .kinds import error_lines, kinds
+from .kinds import error_lines, kinds, values_of
 from .windows import Window, current_windows, job_names, save_window
 
 
@@ -267,6 +267,17 @@ class _Application:
             changes.append(Change(Action.DELETE, "maintenance", str(row)))
             row.delete()
         return changes
+
+
+def edited_fields(declaration: Declaration) -> list[tuple[str, object, object]]:
+    """Return the fields that differ from what was applied: name, declared value, value now."""
+    job = declaration.job
+    current = {**values_of(job), GROUPS: _groups(job), UPSTREAM: _edges(job)}
+    return [
+        (name, declared, current[name])
+        for name, declared in declaration.values.items()
+        if name in current and current[name] != declared
+    ]
 
 
 def _all_values(entry: Desired) -> Fields:

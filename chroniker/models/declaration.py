@@ -33,4 +33,4 @@ class Declaration(models.Model):
         verbose_name_plural = _("declarations")
 
     def __str__(self) -> str:
-        return f"{self.job_id} in {self.source}"
+        return f"{self.job} in {self.source}"

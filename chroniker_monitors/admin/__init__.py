@@ -1,23 +1,28 @@
-"""The admin of monitors: the list, the form of each kind, and the page of one monitor."""
+"""The admin of monitors and badges."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from chroniker.admin.registration import load, register
-from chroniker_monitors.models import Monitor
+from chroniker_monitors.models import Badge, Monitor
 
 if TYPE_CHECKING:
+    from .badges import BadgeAdmin
     from .monitors import MonitorAdmin
 
-__all__ = ["MonitorAdmin"]
+__all__ = ["BadgeAdmin", "MonitorAdmin"]
 
-_MODULE = "chroniker_monitors.admin.monitors"
+_PAGES = {
+    "BadgeAdmin": (Badge, "chroniker_monitors.admin.badges"),
+    "MonitorAdmin": (Monitor, "chroniker_monitors.admin.monitors"),
+}
 
-register(Monitor, _MODULE, "MonitorAdmin")
+for _name, (_model, _module) in _PAGES.items():
+    register(_model, _module, _name)
 
 
 def __getattr__(name: str) -> Any:
-    if name != "MonitorAdmin":
+    if name not in _PAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return load(_MODULE, name)
+    return load(_PAGES[name][1], name)

@@ -29,4 +29,4 @@ class Badge(models.Model):
         verbose_name_plural = _("badges")
 
     def __str__(self) -> str:
-        return f"badge of job {self.job_id}"
+        return f"badge of {self.job}"
