@@ -50,6 +50,22 @@ def examine_jobs(installation: Installation) -> Iterator[Finding]:
         )
 
 
+@examination(Area.TASKS, Needs.TABLES)
+def examine_endless_waits(installation: Installation) -> Iterator[Finding]:
+    """Find jobs that wait for ever if no worker takes their task."""
+    jobs = Job.objects.filter(enabled=True, enqueue=True, timeout_seconds=None)
+    names = list(jobs.order_by("name").values_list("name", flat=True)[:_SHOWN])
+    if names:
+        yield Finding(
+            Area.TASKS,
+            "tasks.no-timeout",
+            Level.WARNING,
+            f"These jobs enqueue their task and have no timeout: {', '.join(names)}. If no worker "
+            "takes the task, the run never ends.",
+            "Give each of them a timeout.",
+        )
+
+
 def _problems(job: Job) -> Iterator[str]:
     """Yield at most one reason."""
     try:

@@ -24,7 +24,7 @@ from typing import IO, NamedTuple
 
 from chroniker import startup
 from chroniker.enums import Trigger
-from chroniker.exceptions import CommandRefused
+from chroniker.exceptions import CommandRefused, TaskNotSuccessful
 from chroniker.run_context import CurrentRun
 
 SPEC_VARIABLE = "CHRONIKER_SPEC"
@@ -90,6 +90,8 @@ class CommandEnd(NamedTuple):
     """The exit code."""
     error: str
     """In one line; empty if the exit code is 0."""
+    lost: bool = False
+    """Whether nobody knows how the task ended that its backend has executed."""
 
 
 def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> int:
@@ -104,7 +106,7 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> 
     report_pipe = os.fstat(report)
     capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
     job_process_started.send_robust(sender=None, spec=spec)
-    end = run_command(spec)
+    end = run_command(spec, lambda text: _report(report, note=text))
     try:
         run_exit_handlers()
     except BaseException as raised:
@@ -117,19 +119,20 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> 
     # If the job has closed all files, this number may now belong to one of its own files.
     with contextlib.suppress(OSError):
         if os.path.samestat(os.fstat(report), report_pipe):
-            _report_error(report, end.error)
+            _report(report, error=end.error, **({"lost": "yes"} if end.lost else {}))
     return end.code & 0xFF
 
 
-def run_command(spec: CommandSpec) -> CommandEnd:
+def run_command(spec: CommandSpec, note: Callable[[str], None] | None = None) -> CommandEnd:
     """Run the command or the task.
 
-    Only a return, ``SystemExit(None)`` and ``SystemExit(0)`` are a success.
+    Only a return, ``SystemExit(None)`` and ``SystemExit(0)`` are a success. ``note`` keeps a
+    sentence for the case that the run is ended from outside.
     """
     if spec.task:
-        from .task_call import call_task
+        from chroniker.task_runs.call import call_task
 
-        return attempt(spec, lambda: call_task(spec))
+        return attempt(spec, lambda: call_task(spec, note or (lambda text: None)))
     from django.core.management import call_command
 
     return attempt(spec, lambda: call_command(spec.command, *spec.args))
@@ -142,7 +145,7 @@ def attempt(spec: CommandSpec, action: Callable[[], object]) -> CommandEnd:
     """
     from django.core.management.base import CommandError, SystemCheckError
 
-    code, error = 0, ""
+    code, error, lost = 0, "", False
     try:
         action()
     except SystemExit as ended:
@@ -158,6 +161,8 @@ def attempt(spec: CommandSpec, action: Callable[[], object]) -> CommandEnd:
     except CommandRefused as refused:
         code, error = 1, str(refused)
         _write_stderr(f"{error}\n")
+    except TaskNotSuccessful as ended:  # its traceback is the worker's
+        code, error, lost = 1, str(ended), ended.lost
     except KeyboardInterrupt:
         code, error = 130, "KeyboardInterrupt"
     except BaseException as raised:
@@ -166,7 +171,7 @@ def attempt(spec: CommandSpec, action: Callable[[], object]) -> CommandEnd:
             "".join(traceback.format_exception(type(raised), raised, _own_traceback(raised)))
         )
         _send_job_raised(spec, raised)
-    return CommandEnd(code, error)
+    return CommandEnd(code, error, lost)
 
 
 def _write_stderr(text: str) -> None:
@@ -204,7 +209,7 @@ def _own_traceback(raised: BaseException) -> TracebackType | None:
     while frame is not None and frame.tb_frame.f_globals.get("__name__") in (
         __name__,
         "chroniker.processes.batch_worker",
-        "chroniker.processes.task_call",
+        "chroniker.task_runs.call",
         "django.core.management",
         "django.core.management.base",
         "django.tasks.base",
@@ -221,17 +226,17 @@ def run_exit_handlers() -> None:
     logging.shutdown()
 
 
-def _report_error(fd: int, error: str) -> None:
-    if not error:
-        return
-    text = error[: _MAX_REPORT // 2]
-    while True:
-        line = json.dumps({"error": text}).encode() + b"\n"
+def _report(fd: int, **facts: str) -> None:
+    """Write what the supervisor has to know; long texts are cut."""
+    length = _MAX_REPORT // 2
+    while any(facts.values()):
+        cut = {name: text[:length] for name, text in facts.items()}
+        line = json.dumps(cut).encode() + b"\n"
         if len(line) <= _MAX_REPORT:
+            with contextlib.suppress(OSError):
+                os.write(fd, line)
             break
-        text = text[: len(text) // 2]
-    with contextlib.suppress(OSError):
-        os.write(fd, line)
+        length //= 2
 
 
 def _text_stream(fd: int) -> io.TextIOWrapper:
@@ -354,7 +359,7 @@ def main() -> None:
         startup.start_django(os.environ.pop(MANAGE_VARIABLE, ""), spec.command or "run_job")
     except BaseException as raised:
         traceback.print_exc()
-        _report_error(report, f"Django could not be set up: {type(raised).__name__}: {raised}")
+        _report(report, error=f"Django could not be set up: {type(raised).__name__}: {raised}")
         os._exit(1)
     os._exit(execute(spec, report, log, set()))
 

@@ -3,7 +3,7 @@
 from .arguments import TaskArguments, argument_errors, check_task_arguments, describe_task
 from .discovery import FoundTasks, check_task, find_tasks, import_task_modules, load_task
 from .library import Backend, Task, TaskContext, TaskLibrary, TaskResult, has_library, library_of
-from .results import check_backend
+from .results import check_backend, describe_error
 
 __all__ = [
     "Backend",
@@ -17,6 +17,7 @@ __all__ = [
     "check_backend",
     "check_task",
     "check_task_arguments",
+    "describe_error",
     "describe_task",
     "find_tasks",
     "has_library",

@@ -1,10 +1,10 @@
-"""Whether the result of an enqueued task can be followed."""
+"""The results of enqueued tasks."""
 
 from __future__ import annotations
 
 from chroniker.exceptions import CommandRefused
 
-from .library import Task, library_of
+from .library import Task, TaskError, library_of
 
 
 def check_backend(task: Task) -> None:
@@ -20,3 +20,13 @@ def check_backend(task: Task) -> None:
         "a run cannot be followed to its end. Turn enqueue off, or configure a backend that "
         "stores results in TASKS."
     )
+
+
+def describe_error(error: TaskError) -> str:
+    """The exception that ended a task, as the last lines of its traceback."""
+    name = error.exception_class_path.removeprefix("builtins.")
+    lines = error.traceback.rstrip().splitlines()
+    for number in range(len(lines) - 1, -1, -1):
+        if lines[number] == name or lines[number].startswith(f"{name}:"):
+            return "\n".join(lines[number:])
+    return lines[-1].strip() if lines else name

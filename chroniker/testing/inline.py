@@ -218,13 +218,14 @@ def _outcome(item: ClaimedRun, feed: Feed, page: progress.ProgressPage) -> Outco
     try:
         with attached(spec.current_run()), _captured(feed):
             job_process_started.send_robust(sender=None, spec=spec)
-            code, error = run_command(spec)
+            end = run_command(spec)
     finally:
         progress.attach(None)
-    if error == "KeyboardInterrupt":
+    if end.error == "KeyboardInterrupt":
         raise KeyboardInterrupt
-    if code:
-        return Outcome(RunStatus.FAILED, error or f"Ended with exit code {code}.", code)
+    if end.code:
+        error = end.error or f"Ended with exit code {end.code}."
+        return Outcome(RunStatus.FAILED, error, end.code)
     return Outcome(RunStatus.SUCCEEDED, "", 0)
 
 

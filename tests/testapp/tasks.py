@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from chroniker import current_run
 from chroniker.models import Job
 
@@ -87,3 +89,11 @@ async def say_later(text: str) -> str:
 
 def no_task() -> None:
     """Not decorated."""
+
+
+in_dummy = say.using(backend="dummy")
+if "stored" in settings.TASKS:
+    give_stored = give.using(backend="stored")
+    fail_stored = fail.using(backend="stored")
+    rest_stored = rest.using(backend="stored")
+    say_context_stored = say_context.using(backend="stored")

@@ -301,6 +301,8 @@ def test_job_whose_task_cannot_be_called_is_named(settings: Any, examined: Exami
     assert [f.message.split(":")[0] for f in found] == [
         "The job gone cannot run its task", "The job mistaken cannot run its task",
     ]  # fmt: skip
+    make_job(name="waits", task=f"{TASKS}.give", task_args=[1], enqueue=True, schedule="@daily")
+    assert "no timeout: waits." in examined()["tasks.no-timeout"].message
     settings.CHRONIKER_ALLOWED_TASKS = [f"{TASKS}.gone"]
     assert "tasks.not-loaded" in examined()
 

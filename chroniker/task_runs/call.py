@@ -19,22 +19,29 @@ from chroniker.site_tasks import (
     load_task,
 )
 
+from .following import Follower, Note
+
 if TYPE_CHECKING:
-    from .child import CommandSpec
+    from chroniker.processes.child import CommandSpec
 
 
-def call_task(spec: CommandSpec) -> None:
-    """Call the task of a run. What it returns is written to stdout, as JSON.
+def call_task(spec: CommandSpec, note: Note) -> None:
+    """Call the task of a run, or have its backend call it. What it returns is written to stdout.
 
-    Raises what the task raises, TypeError if it returns what is not JSON, and CommandRefused if
-    there is no such task or it cannot be called with these arguments.
+    ``note`` keeps a sentence about a task that its backend executes. Raises what the task raises,
+    TypeError if it returns what is not JSON, CommandRefused if there is no such task or it cannot
+    be called with these arguments, and TaskNotSuccessful if it failed in its backend.
     """
     task = load_task(spec.task)
     arguments = TaskArguments.load(spec.task_arguments)
     check_task_arguments(task, arguments)
     library = library_of(task)
     assert library is not None
-    _write_value(library.normalize(_call(spec, task, library, arguments)))
+    if spec.enqueue:
+        value = Follower(spec.run_id, task, library, note).run(arguments)
+    else:
+        value = library.normalize(_call(spec, task, library, arguments))
+    _write_value(value)
 
 
 def _call(spec: CommandSpec, task: Task, library: TaskLibrary, arguments: TaskArguments) -> object:
@@ -57,7 +64,7 @@ def _call(spec: CommandSpec, task: Task, library: TaskLibrary, arguments: TaskAr
 
 
 def _write_value(value: object) -> None:
-    """Write what a task returned, as Django does for commands; None is nothing."""
+    """Write what a task returned as JSON, as Django writes a command's; None is nothing."""
     if value is None:
         return
     text = json.dumps(value, ensure_ascii=False)
