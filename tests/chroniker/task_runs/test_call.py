@@ -41,26 +41,28 @@ def facts(client: Client, job: Job) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("command", "task", "args", "fields", "status"),
-    [
-        ("sleep 60", "rest", [60], {"timeout_seconds": 1}, "timed_out"),
-        ("fail boom", "fail", ["boom"], {}, "failed"),
-        ("exit 3", "leave", [3], {}, "failed"),
-        ("flood 1024 solid", "flood", [1024], {}, "succeeded"),
-        ("report_progress_to 500", "report_progress_to", [500], {}, "succeeded"),
-        ("log started", "log", ["started"], {"stderr_is_failure": True}, "succeeded"),
-    ],
-)
-def test_task_ends_and_looks_as_a_command(
-    run_tick: RunTick, root: Client, command: str, task: str, args: list[Any],
-    fields: dict[str, Any], status: str,
-) -> None:  # fmt: skip
-    jobs = make_action_job(command, **fields), make_task_job(task, *args, **fields)
+PAIRS: list[tuple[str, str, list[Any], dict[str, Any], str]] = [
+    ("sleep 60", "rest", [60], {"timeout_seconds": 3}, "timed_out"),
+    ("fail boom", "fail", ["boom"], {}, "failed"),
+    ("exit 3", "leave", [3], {}, "failed"),
+    ("flood 1024 solid", "flood", [1024], {}, "succeeded"),
+    ("report_progress_to 500", "report_progress_to", [500], {}, "succeeded"),
+    ("log started", "log", ["started"], {"stderr_is_failure": True}, "succeeded"),
+]
+"""A command and a task that do the same, fields of both jobs, and how both end."""
+
+
+def test_task_ends_and_looks_as_a_command(run_tick: RunTick, root: Client) -> None:
+    """One that hangs, raises, exits, prints a gigabyte, reports progress, logs."""
+    jobs = [
+        (make_action_job(command, **fields), make_task_job(task, *args, **fields))
+        for command, task, args, fields, _ in PAIRS
+    ]
     run_tick()
-    of_command, of_task = (facts(root, job) for job in jobs)
-    assert of_task["ending"][0] == status
-    assert of_task == of_command
+    for (of_command, of_task), pair in zip(jobs, PAIRS, strict=True):
+        found = facts(root, of_task)
+        assert found["ending"][0] == pair[-1], pair
+        assert found == facts(root, of_command)
 
 
 def test_arguments_context_and_return_value(run_tick: RunTick) -> None:

@@ -104,34 +104,25 @@ def test_run_that_ends_before_its_task_says_where_the_task_is(
 
 
 @needs_stored_results
-def test_result_that_the_backend_has_lost_ends_the_run_as_lost(
+def test_result_that_is_gone_or_cannot_be_read_ends_the_run_as_lost(
     start_tick: StartTick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "_MISSING_SECONDS", 0.5)
-    job = make_enqueued("give_stored", 1)
-    tick = start_tick()
-    wait_until(lambda: enqueued_run(job))
-    stored_results().delete()
-    tick.wait(30)
-    run = Run.objects.get(job=job)
-    assert run.status == "lost"
-    assert f"'stored' has lost the result {run.task_result_id}." in run.error
-    assert JobState.objects.get(job=job).failures_lost == 1
-
-
-@needs_stored_results
-def test_backend_that_cannot_be_reached_is_asked_again_before_the_run_is_lost(
-    start_tick: StartTick, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr(following, "_UNREACHABLE_SECONDS", 0.5)
-    job = make_enqueued("give_stored", 1)
+    gone, unreadable = make_enqueued("give_stored", 1), make_enqueued("give_stored", 2)
     tick = start_tick()
-    wait_until(lambda: enqueued_run(job))
+    wait_until(lambda: enqueued_run(gone) and enqueued_run(unreadable))
+    run = enqueued_run(unreadable)
+    assert run is not None
+    stored_results().exclude(pk=run.task_result_id).delete()
     stored_results().update(task_path="no.such.task")  # as after a deploy without the function
     tick.wait(30)
-    run = Run.objects.get(job=job)
-    assert run.status == "lost"
-    assert "could not be asked for the result" in run.error
+    for job, reason in ((gone, "has lost the result"), (unreadable, "could not be asked")):
+        run = Run.objects.get(job=job)
+        assert (run.status, run.exit_code) == ("lost", 1)
+        assert f"'stored' {reason}" in run.error
+        assert run.task_result_id in run.error
+        assert JobState.objects.get(job=job).failures_lost == 1
 
 
 @needs_stored_results
