@@ -24,7 +24,6 @@ from chroniker.enums import RunStatus, Severity
 from chroniker.exceptions import ScheduleError
 
 from .fields import JobForeignKey, SchedulerOwnedField, UpdatedAtField
-from .work import describe_work, work_errors
 
 if TYPE_CHECKING:
     from chroniker.schedules import Schedule
@@ -428,6 +427,8 @@ class Job(models.Model):
     @property
     def work(self) -> str:
         """What it runs, with its arguments, in one line. The arguments may contain secrets."""
+        from .work import describe_work
+
         return describe_work(self)
 
     @property
@@ -462,7 +463,7 @@ class Job(models.Model):
 
     def clean(self) -> None:
         """Reject a definition that could never run, with the reason."""
-        from chroniker.commands import check_command, check_raw_command, split_args
+        from .work import work_errors
 
         errors: dict[str, list[str]] = {}
         try:
