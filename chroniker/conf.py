@@ -144,6 +144,15 @@ class Conf:
         doc="The management commands that jobs may run. None: all commands except those that open "
         "a shell, run a server or destroy data.",
     )
+    ALLOWED_TASKS: list[str] | None = setting(
+        None,
+        list,
+        tuple,
+        set,
+        frozenset,
+        doc="Dotted paths of the tasks (`django.tasks`) that jobs may run. None: all tasks in the "
+        "modules `tasks` of the installed apps.",
+    )
     MAX_OUTPUT_BYTES = setting(
         1024 * 1024,
         int,

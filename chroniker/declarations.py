@@ -1,9 +1,13 @@
 """Declare jobs in Python. ``manage.py chroniker_jobs apply`` creates them.
 
-A decorator on the class of a command, or a module ``chroniker_jobs`` in an app::
+A decorator on the class of a command or on a task, or a module ``chroniker_jobs`` in an app::
 
     @scheduled("H 3 * * *", team="shop")
     class Command(BaseCommand): ...
+
+    @scheduled("@hourly")
+    @task
+    def rebuild(): ...
 
     declare("warm cache", command="warm_cache", schedule="@every 10m")
 """
@@ -14,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-C = TypeVar("C", bound=type)
+W = TypeVar("W")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +36,28 @@ class DeclaredJob:
 _declared: dict[tuple[str, str], DeclaredJob] = {}
 
 
-def scheduled(schedule: str, *, name: str = "", **fields: Any) -> Callable[[C], C]:
-    """Declare a job for the management command whose class is decorated.
+def scheduled(schedule: str, *, name: str = "", **fields: Any) -> Callable[[W], W]:
+    """Declare a job for the management command whose class, or for the task that is decorated.
 
     Parameters:
         schedule: its default schedule
-        name: the name of the job; by default that of the command
+        name: the name of the job; by default that of the command or the task
         fields: other fields of the job, as in a file of ``chroniker_jobs``
     """
 
-    def declare_command(command: C) -> C:
-        module = command.__module__
-        command_name = module.rpartition(".")[2]
+    def declare_work(work: W) -> W:
+        path: str = getattr(work, "module_path", "")  # of a task
+        module = path.rpartition(".")[0] or work.__module__
+        short_name = (path or module).rpartition(".")[2]
+        runs = {"task": path} if path else {"command": short_name}
         _add(
             DeclaredJob(
-                name or command_name,
-                module,
-                "jobs",
-                {"command": command_name, "schedule": schedule, **fields},
+                name or short_name, module, "jobs", {**runs, "schedule": schedule, **fields}
             )
         )
-        return command
+        return work
 
-    return declare_command
+    return declare_work
 
 
 def declare(name: str, **fields: Any) -> None:

@@ -31,6 +31,14 @@ class CommandRefused(ChronikerError):
     """The job's command does not exist, or the site does not allow jobs to run it."""
 
 
+class TaskNotSuccessful(ChronikerError):
+    """A task that was enqueued has failed, or its result was lost: nobody knows how it ended."""
+
+    def __init__(self, reason: str, *, lost: bool = False) -> None:
+        super().__init__(reason)
+        self.lost = lost
+
+
 class HostNotReady(ChronikerError):
     """This host cannot run jobs as it is configured."""
 

@@ -22,7 +22,10 @@ from chroniker_monitors.models import Monitor, Probe
 from chroniker_monitors.models.monitor import DEFAULT_RUNS_KEPT
 from chroniker_monitors.probes import build_probe
 
-_OF_THE_PROBE = ("command", "args", "raw_command", "stderr_is_failure", "timeout_seconds")
+_OF_THE_PROBE = (
+    "command", "args", "raw_command", "task", "task_args", "task_kwargs", "enqueue",
+    "stderr_is_failure", "timeout_seconds",
+)  # fmt: skip
 """Fields of the job that follow from its probe; the time limit is that of the probe."""
 
 

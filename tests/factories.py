@@ -65,7 +65,7 @@ def monitor_state(monitor: Monitor, host: str = "") -> MonitorState:
 def make_job(**fields: Any) -> Job:
     """A saved job with a unique name; by default it runs ``noop``."""
     fields.setdefault("name", f"job {next(_numbers)}")
-    if not fields.get("raw_command"):
+    if not (fields.get("raw_command") or fields.get("task")):
         fields.setdefault("command", "noop")
     return Job.objects.create(**fields)
 

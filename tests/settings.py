@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
+
+import django
 
 BACKEND = os.environ.get("CHRONIKER_TEST_DB", "sqlite")
 # In memory if possible: SQLite tests then do not wait for a disk.
@@ -76,6 +79,19 @@ INSTALLED_APPS = [
     "chroniker_monitors",
     "tests.testapp",
 ]
+
+# Tasks: with Django 6, or with the backport, and the backend that stores them in the database.
+_tasks = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
+if django.VERSION < (6, 0) and find_spec("django_tasks"):
+    INSTALLED_APPS.append("django_tasks")
+TASKS = {
+    "default": {"BACKEND": f"{_tasks}.backends.immediate.ImmediateBackend"},
+    "dummy": {"BACKEND": f"{_tasks}.backends.dummy.DummyBackend"},
+}
+if find_spec("django_tasks_db"):
+    INSTALLED_APPS.append("django_tasks_db")
+    TASKS["stored"] = {"BACKEND": "django_tasks_db.DatabaseBackend"}
+MIGRATION_MODULES = {"django_tasks_db": None}  # its table without the history of its migrations
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -84,20 +84,23 @@ class LastStatusFilter(admin.SimpleListFilter):
 
 
 class CommandFilter(admin.SimpleListFilter):
-    """Jobs by command."""
+    """Jobs by command or task."""
 
-    title = _("command")
+    title = _("command or task")
     parameter_name = "command"
 
     def lookups(self, request: HttpRequest, model_admin: object) -> Choices:
-        """The commands that jobs use."""
-        names = Job.objects.order_by("command").values_list("command", flat=True).distinct()
-        return [(name or "-", name or _("raw command")) for name in names[:_MAX_CHOICES]]
+        """The commands and tasks that jobs use."""
+        works = Job.objects.order_by("command", "task").values_list("command", "task").distinct()
+        names = [command or task for command, task in works[:_MAX_CHOICES]]
+        return [(name or "-", name or _("raw command")) for name in names]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        """The jobs with the chosen command."""
+        """The jobs with the chosen command or task."""
         value = self.value()
-        return queryset.filter(command="" if value == "-" else value) if value else queryset
+        if value == "-":
+            return queryset.filter(command="", task="")
+        return queryset.filter(Q(command=value) | Q(task=value)) if value else queryset
 
 
 class HostFilter(admin.SimpleListFilter):

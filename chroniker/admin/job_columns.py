@@ -34,12 +34,12 @@ def last_started() -> Subquery:
 
 @admin.display(description=gettext_lazy("job"), ordering="name")
 def title(job: Job) -> str:
-    """The name, the command without its arguments, and the team."""
+    """The name, the command or task without its arguments, and the team."""
     team = getattr(job, "team", "")
     return format_html(
         "{}<br><small>{}{}</small>",
         job.name,
-        job.command or _("raw command"),
+        job.work_name or _("raw command"),
         f" · {team}" if team else "",
     )
 

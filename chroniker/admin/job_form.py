@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import available_timezones
@@ -22,6 +23,7 @@ from chroniker.commands import check_arguments, check_command
 from chroniker.exceptions import CommandRefused, ScheduleError
 from chroniker.models import Host, Job
 from chroniker.schedules import parse
+from chroniker.site_tasks import has_library
 
 from . import formats
 from .display_state import host_never_ticked
@@ -37,14 +39,21 @@ else:
 TIMES_SHOWN = 5
 """Next times in a preview."""
 COMMANDS_LIST = "chroniker-commands"
+TASKS_LIST = "chroniker-tasks"
 ZONES_LIST = "chroniker-zones"
 HOSTS_LIST = "chroniker-hosts"
-"""The ids of the lists in the page that suggest commands, time zones and hosts."""
+"""The ids of the lists in the page that suggest commands, tasks, time zones and hosts."""
+TASK_FIELDS = ("task", "task_args", "task_kwargs", "enqueue")
 
 FIELDSETS: _FieldsetSpec = (
     (
         gettext_lazy("Job"),
-        {"fields": ("name", "description", "command", "args", "raw_command")},
+        {
+            "fields": (
+                "name", "description", "command", "args",
+                "task", ("task_args", "task_kwargs"), "enqueue", "raw_command",
+            )
+        },
     ),
     (
         gettext_lazy("When and where"),
@@ -99,6 +108,9 @@ class JobForm(JobModelForm):
     def clean(self) -> dict[str, Any] | None:
         """Let the command's own parser check the arguments."""
         cleaned = super().clean()
+        for name, empty in (("task_args", []), ("task_kwargs", {})):
+            if name in self.cleaned_data and self.cleaned_data[name] is None:
+                self.cleaned_data[name] = empty
         command = self.cleaned_data.get("command")
         if command and "args" in self.cleaned_data:
             try:
@@ -120,16 +132,19 @@ class JobFormAdmin(JobPermissionAdmin):
     """Whether there is a page to read beside the form, to which the list links."""
 
     def get_fieldsets(self, request: HttpRequest, obj: Job | None = None) -> _FieldsetSpec:
-        """Hide the raw command from users who may not define one.
+        """Hide the raw command from users who may not define one, and tasks where none can exist.
 
-        If the job has one, they see the form read-only, so showing the field allows no change.
+        If the job has a raw command, such users see the form read-only, so showing the field allows
+        no change.
         """
-        fieldsets = super().get_fieldsets(request, obj)
-        if self.has_raw_permission(request) or (obj is not None and obj.raw_command):
-            return fieldsets
+        hidden: set[str] = set()
+        if not self.has_raw_permission(request) and not (obj and obj.raw_command):
+            hidden.add("raw_command")
+        if not has_library() and not (obj and obj.task):
+            hidden.update(TASK_FIELDS)
         return [
-            (title, {**options, "fields": [f for f in options["fields"] if f != "raw_command"]})
-            for title, options in fieldsets
+            (title, {**options, "fields": _without(options["fields"], hidden)})
+            for title, options in super().get_fieldsets(request, obj)
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> tuple[str, ...]:
@@ -151,15 +166,6 @@ class JobFormAdmin(JobPermissionAdmin):
             and self.admin_site.get_model_admin(related).get_search_fields(request)
         )
 
-    def get_form(
-        self, request: HttpRequest, obj: Job | None = None, change: bool = False, **kwargs: object
-    ) -> type[ModelForm[Job]]:
-        """Require a command if the form has no raw command."""
-        form = super().get_form(request, obj, change, **kwargs)
-        if "raw_command" not in form.base_fields and "command" in form.base_fields:
-            form.base_fields["command"].required = True
-        return form
-
     def formfield_for_dbfield(
         self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: object
     ) -> FormField | None:
@@ -171,11 +177,16 @@ class JobFormAdmin(JobPermissionAdmin):
                 "list": COMMANDS_LIST,
                 "data-help-url": self.admin_url(self.view_name("command_help")),
             },
+            "task": {
+                "list": TASKS_LIST,
+                "data-help-url": self.admin_url(self.view_name("task_help")),
+                "class": "vTextField",
+            },
             "hostname": {"list": HOSTS_LIST},
         }
         if db_field.name in attributes:
             kwargs["widget"] = AdminTextInputWidget(attrs=attributes[db_field.name])
-        elif db_field.name in ("description", "args", "raw_command"):
+        elif db_field.name in ("description", "args", "raw_command", "task_args", "task_kwargs"):
             kwargs["widget"] = AdminTextareaWidget(attrs={"rows": 2})
         elif db_field.name == "runbook_url":
             kwargs["assume_scheme"] = "https"
@@ -236,6 +247,15 @@ def allowed_commands() -> list[str]:
             continue
         allowed.append(name)
     return allowed
+
+
+def _without(
+    fields: Iterable[str | Sequence[str]], hidden: set[str]
+) -> tuple[str | tuple[str, ...], ...]:
+    """The fields of a fieldset, which may be grouped in lines, without those that are hidden."""
+    lines = ((line,) if isinstance(line, str) else line for line in fields)
+    kept = (tuple(name for name in line if name not in hidden) for line in lines)
+    return tuple(line[0] if len(line) == 1 else line for line in kept if line)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,6 +84,8 @@ class JobPageViews:
             "own_form": own_form(admin, request, job),
             "may_copy": admin.has_add_permission(request) and admin.may_edit(request, job),
             "may_choose_args": JobViews(admin).may_choose_args(request, job),
+            "task_args": json.dumps(job.task_args, ensure_ascii=False),
+            "task_kwargs": json.dumps(job.task_kwargs, ensure_ascii=False),
             "runbook": runbook_link(job),
             "team": getattr(job, "team", ""),
             "live_url": admin.admin_url(admin.view_name("page_live"), pk),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -13,9 +16,12 @@ from django.views.decorators.http import require_POST, require_safe
 from chroniker.commands import check_arguments, check_command, command_parser, split_args
 from chroniker.exceptions import CommandRefused
 from chroniker.models import Job
+from chroniker.site_tasks import TaskArguments, check_task_arguments, describe_task, load_task
 
 from .job_actions import run_jobs, stop_jobs
 from .job_form import JobFormAdmin, preview_schedule
+
+T = TypeVar("T", list[object], dict[str, object])
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +39,24 @@ class JobViews:
             path("<int:pk>/stop/", wrap(require_POST(self.stop)), name=name("stop")),
             path("preview/", wrap(require_safe(self.preview)), name=name("preview")),
             path("command-help/", wrap(require_safe(self.command_help)), name=name("command_help")),
+            path("task-help/", wrap(require_safe(self.task_help)), name=name("task_help")),
         ]
 
     def run(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Request a run of one job, with the arguments in ``args`` if there are any."""
+        """Request a run of one job, with the arguments in ``args`` if there are any.
+
+        Those of a task are in ``task_args`` and ``task_kwargs``, as JSON.
+        """
         job = self.model_admin.get_visible(request, pk)
         if not self.model_admin.has_run_permission(request):
             raise PermissionDenied
-        args = request.POST.get("args")
-        if args is not None:
+        args = None
+        if {"args", "task_args", "task_kwargs"} & request.POST.keys():
             # Arguments are part of the definition, so who may not edit it may not choose them.
             if not self.may_choose_args(request, job):
                 raise PermissionDenied
             try:
-                _check(job, args)
+                args = _chosen_args(job, request.POST)
             except CommandRefused as error:
                 self.model_admin.message_user(request, str(error), messages.ERROR)
                 return self.redirect_to_job(pk)
@@ -86,6 +96,14 @@ class JobViews:
         except CommandRefused as error:
             return JsonResponse({"error": str(error)})
 
+    def task_help(self, request: HttpRequest) -> HttpResponse:
+        """JSON: signature and description of a task that jobs may run, or why there is none."""
+        self._require_editor(request)
+        try:
+            return JsonResponse({"help": describe_task(load_task(request.GET.get("task", "")))})
+        except CommandRefused as error:
+            return JsonResponse({"error": str(error)})
+
     def redirect_to_job(self, pk: int) -> HttpResponse:
         """Back to the page of the job, or to its form if it has none."""
         admin = self.model_admin
@@ -98,7 +116,28 @@ class JobViews:
             raise PermissionDenied
 
 
-def _check(job: Job, args: str) -> None:
+def _chosen_args(job: Job, form: Mapping[str, str]) -> str:
+    """The arguments that a form has for one run. Raises CommandRefused if they cannot be used."""
+    if job.task:
+        found = TaskArguments(
+            _parse_json(form.get("task_args"), []), _parse_json(form.get("task_kwargs"), {})
+        )
+        check_task_arguments(load_task(job.task), found)
+        return found.dump()
+    args = form.get("args", "")
     split_args(args)
     if not job.raw_command:
         check_arguments(job.command, args)
+    return args
+
+
+def _parse_json(text: str | None, empty: T) -> T:
+    """Parse what ought to be of the type of ``empty``."""
+    try:
+        found = json.loads(text) if text and text.strip() else empty
+    except ValueError as error:
+        raise CommandRefused(f"The arguments are not JSON: {error}.") from error
+    if not isinstance(found, type(empty)):
+        kind = "a list" if isinstance(empty, list) else "an object"
+        raise CommandRefused(f"The arguments must be {kind} in JSON, not {text}.")
+    return found

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from chroniker.models import Job, JobDependency, JobState, Maintenance
+from chroniker.site_tasks import find_tasks
 
 from . import filters, job_actions, job_columns, job_panel
 from .deletion import STILL_RUNNING, DeletionSummary, summarize_deletion
@@ -83,11 +84,13 @@ class JobAdmin(JobFormAdmin):
         filters.CommandFilter,
         filters.HostFilter,
     )
-    search_fields = ("name", "command", "description", "args")
-    search_help_text = gettext_lazy("Searches name, command, description and arguments.")
+    search_fields = ("name", "command", "task", "description", "args")
+    search_help_text = gettext_lazy(
+        "Searches name, command, task, description and the arguments of commands."
+    )
     show_full_result_count = False
     empty_text = gettext_lazy(
-        "No jobs yet. Add the first one: a command, its arguments and a schedule."
+        "No jobs yet. Add the first one: a command or a task, its arguments and a schedule."
     )
     actions = job_actions.ACTIONS
     inlines = (DependencyInline,)
@@ -166,7 +169,10 @@ class JobAdmin(JobFormAdmin):
         """With the states and the last runs of a stored job; or the form of its own that it has."""
         if obj is not None and obj.pk is not None and (own := own_form(self, request, obj)):
             return HttpResponseRedirect(own[0])
-        context.update(commands=allowed_commands(), zones=time_zones(), hosts=host_names())
+        context.update(
+            commands=allowed_commands(), tasks=list(find_tasks().tasks), zones=time_zones(),
+            hosts=host_names(),
+        )  # fmt: skip
         if obj is not None and obj.pk is not None:
             context.update(self.panel_context(request, obj))
         return super().render_change_form(request, context, add, change, form_url, obj)

@@ -11,7 +11,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from chroniker.enums import FAILURE_REASONS, RunStatus, Stream
+from chroniker.exceptions import CommandRefused
 from chroniker.models import JobState, Run
+from chroniker.site_tasks import TaskArguments
 
 from . import formats, run_columns, run_output
 from .estimates import estimated_end
@@ -65,7 +67,7 @@ def facts(run: Run, *, job_link: str, now: datetime) -> list[Fact]:
     if run.status == RunStatus.MISSED:
         rows.append((_("missed"), run_columns.missed(run)))
     if run.args is not None:
-        rows.append((_("arguments of this run"), run.args or _("none")))
+        rows.append((_("arguments of this run"), _arguments(run) or _("none")))
     rows += [
         (_("scheduled for"), run_columns.scheduled(run)),
         (_("started"), run_columns.started(run)),
@@ -85,6 +87,8 @@ def facts(run: Run, *, job_link: str, now: datetime) -> list[Fact]:
         if run.parts_done is not None:
             rows.append((_("progress"), run_columns.progress(run)))
     rows.append((_("ran on"), run_columns.ran_on(run)))
+    if run.task_result_id:
+        rows.append((_("task result"), run.task_result_id))
     if run.host:
         rows.append((_("placement"), run_columns.placement(run)))
     if run.pid is not None:
@@ -96,6 +100,16 @@ def facts(run: Run, *, job_link: str, now: datetime) -> list[Fact]:
             (_("peak memory"), run_columns.peak_memory(run)),
         ]
     return rows
+
+
+def _arguments(run: Run) -> str:
+    """The arguments that were chosen for a run, as its job shows them."""
+    if not run.args or not run.job.task:
+        return run.args or ""
+    try:
+        return str(TaskArguments.load(run.args))
+    except CommandRefused:  # the job ran a command then
+        return run.args
 
 
 def kept_sentences(run: Run, stored: dict[str, int]) -> list[str]:

@@ -90,8 +90,8 @@ def build_context(notification: Notification, masker: Masker) -> MailContext:
 
 
 def _command_of(job: Job) -> str:
-    """The command without its arguments, which may contain secrets; nothing for a monitor's."""
-    return job.command if job.failures_open_incidents else ""
+    """The command or task, without arguments that may be secret; nothing for a monitor's."""
+    return job.work_name if job.failures_open_incidents else ""
 
 
 def zone_of(notification: Notification) -> ZoneInfo:

@@ -1,4 +1,4 @@
-"""Find declarations: in commands of the site's apps, and in modules ``chroniker_jobs``."""
+"""Find declarations: in the commands and tasks of apps, and in modules ``chroniker_jobs``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.apps import apps
 from django.core.management import get_commands
 
 from chroniker.declarations import declared_jobs
+from chroniker.site_tasks import import_task_modules
 
 from .desired import DesiredState, build
 from .kinds import kinds
@@ -25,6 +26,9 @@ def read_declarations(state: DesiredState) -> None:
     for name, package in get_commands().items():
         if isinstance(package, str) and not package.startswith(_NOT_SEARCHED):
             _import(f"{package}.management.commands.{name}", state, needed=True)
+    state.errors += [
+        f"{name} cannot be imported: {reason}" for name, reason in import_task_modules().items()
+    ]
     known = {kind.key: kind for kind in kinds()}
     for job in declared_jobs():
         kind = known.get(job.section)

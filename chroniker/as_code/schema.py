@@ -80,7 +80,7 @@ def _field(field: AnyField) -> Schema:
     if help_text := str(field.help_text):
         found["description"] = help_text
     if isinstance(field, models.JSONField):
-        return {**found, "type": "object"}
+        return {**found, "type": "array" if field.default is list else "object"}
     kind = "string"
     if isinstance(field, models.BooleanField):
         kind = "boolean"

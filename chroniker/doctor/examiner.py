@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from django.utils.module_loading import autodiscover_modules
 
-from . import cron, database, leftovers, mail, site, ticks  # noqa: F401 - they register themselves
+from . import cron, database, leftovers, mail, site, tasks, ticks  # noqa: F401 - they register themselves
 from .findings import Area, Finding, Level
 from .registry import MODULE, Entry, Installation, Needs, entries
 

@@ -29,6 +29,7 @@ class Area(StrEnum):
     DATABASE = "database"
     MIGRATIONS = "migrations"
     SETTINGS = "settings"
+    TASKS = "tasks"
     TICKS = "ticks"
     CRON = "cron"
     MAIL = "mail"

@@ -19,6 +19,7 @@ from chroniker.processes.running_child import BatchMember, RunRequest
 from chroniker.processes.warden import RunLimits
 from chroniker.run_context import utc_text
 from chroniker.signals import pre_fork, runs_starting
+from chroniker.site_tasks import TaskArguments, check_task
 
 from .active_runs import ActiveRun
 from .claims import ClaimedRun
@@ -98,8 +99,14 @@ class Launcher:
 
 
 def command_spec(item: ClaimedRun, args: Sequence[str]) -> CommandSpec:
-    """What the process of a run executes, and what the run knows about itself."""
+    """What the process of a run executes, and what the run knows about itself.
+
+    Raises CommandRefused if the run was requested with arguments that are not those of a task.
+    """
     job = item.job
+    arguments = TaskArguments(job.task_args, job.task_kwargs)
+    if job.task and item.run.args is not None:
+        arguments = TaskArguments.load(item.run.args)
     return CommandSpec(
         run_id=item.run.pk,
         job_name=job.name,
@@ -112,6 +119,9 @@ def command_spec(item: ClaimedRun, args: Sequence[str]) -> CommandSpec:
         trigger=item.run.trigger,
         fence=item.state.fence,
         traceparent=item.run.traceparent,
+        task=job.task,
+        task_arguments=arguments.dump() if job.task else "",
+        enqueue=job.enqueue,
     )
 
 
@@ -122,9 +132,12 @@ def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
     """
     job = item.job
     arguments = job.args if item.run.args is None else item.run.args
-    args = [] if item.batch else split_args(arguments)  # the runner of a batch needs none
+    # A task has none of a command line, and the runner of a batch needs none.
+    args = [] if item.batch or job.task else split_args(arguments)
     raw: tuple[str, ...] = ()
-    if job.raw_command:
+    if job.task:
+        check_task(job.task)
+    elif job.raw_command:
         check_raw_command(job.raw_command)
         raw = (*split_args(job.raw_command), *args)
     else:

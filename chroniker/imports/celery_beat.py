@@ -12,7 +12,7 @@ from chroniker.schedules.cron import Cron
 
 from .definitions import Import, ImportedJob, UniqueNames
 from .tables import Record, read_table
-from .tasks import TaskMap, Unreadable, as_moment, command_line, parse_json
+from .tasks import TaskMap, Unreadable, as_moment, parse_json, work_fields
 
 _PREFIX = "django_celery_beat_"
 _UNITS = {"days": "d", "hours": "h", "minutes": "m", "seconds": "s"}
@@ -49,11 +49,11 @@ def read_celery_beat(alias: str, tasks: TaskMap, now: datetime) -> Import:
 def _translate(
     name: str, row: Record, tables: _Schedules, tasks: TaskMap, now: datetime, result: Import
 ) -> ImportedJob | None:
-    command = tasks.command_of(name, str(row["task"]), result)
-    schedule = _schedule(name, row, tables, now, result) if command else None
+    work = tasks.name_of(name, str(row["task"]), result)
+    schedule = _schedule(name, row, tables, now, result) if work else None
     if schedule is None:
         return None
-    args = _arguments(name, row, result)
+    args = _arguments(name, work, row, result)
     ready = _runs_at_each_slot(name, row, now, result)
     expires = row.get("expire_seconds")
     queue = row.get("queue")
@@ -61,8 +61,7 @@ def _translate(
         key=str(row["id"]),
         name=name,
         fields={
-            "command": command,
-            "args": args or "",
+            **(args or work_fields(name, work, [], {}, result)),
             "description": str(row.get("description") or ""),
             "enabled": bool(row["enabled"]) and ready and args is not None,
             "start_deadline_seconds": expires if isinstance(expires, int) else None,
@@ -84,8 +83,8 @@ def _schedule(
     return None
 
 
-def _arguments(name: str, row: Record, result: Import) -> str | None:
-    """Return the arguments as on a command line; None if they cannot be read."""
+def _arguments(name: str, work: str, row: Record, result: Import) -> dict[str, object] | None:
+    """Return what the job runs, with its arguments; None if these cannot be read."""
     try:
         args, kwargs = parse_json(row["args"], []), parse_json(row["kwargs"], {})
     except Unreadable as error:
@@ -94,7 +93,7 @@ def _arguments(name: str, row: Record, result: Import) -> str | None:
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         result.refuse_arguments(name, f"{row['args']} {row['kwargs']}")
         return None
-    return command_line(name, args, kwargs, result)
+    return work_fields(name, work, args, kwargs, result)
 
 
 def _runs_at_each_slot(name: str, row: Record, now: datetime, result: Import) -> bool:

@@ -10,7 +10,7 @@ from chroniker.schedules import parse
 
 from .definitions import Import, ImportedJob, UniqueNames
 from .tables import Record, read_table
-from .tasks import TaskMap, Unreadable, as_moment, command_line, parse_keywords, parse_positional
+from .tasks import TaskMap, Unreadable, as_moment, parse_keywords, parse_positional, work_fields
 
 TABLE = "django_q_schedule"
 _MONTHS = {"M": 1, "BM": 2, "Q": 3, "Y": 12}
@@ -35,8 +35,8 @@ def read_django_q(alias: str, tasks: TaskMap, now: datetime, zone: str) -> Impor
 def _translate(
     name: str, row: Record, tasks: TaskMap, now: datetime, zone: str, result: Import
 ) -> ImportedJob | None:
-    command = tasks.command_of(name, str(row["func"]), result)
-    if not command:
+    work = tasks.name_of(name, str(row["func"]), result)
+    if not work:
         return None
     repeats = int(str(row["repeats"]))
     if row["schedule_type"] == "O" or repeats > 0:
@@ -61,13 +61,12 @@ def _translate(
             f"it passes the time it was due as {parameter}",
             "Let the command read the environment variable CHRONIKER_SCHEDULED_FOR.",
         )
-    args = _arguments(name, row, result)
+    args = _arguments(name, work, row, result)
     return ImportedJob(
         key=str(row["id"]),
         name=name,
         fields={
-            "command": command,
-            "args": args or "",
+            **(args or work_fields(name, work, (), {}, result)),
             "enabled": repeats != 0 and args is not None,
             "timezone": zone,
             **schedule,
@@ -75,14 +74,14 @@ def _translate(
     )
 
 
-def _arguments(name: str, row: Record, result: Import) -> str | None:
-    """Return the arguments as on a command line; None if they cannot be read."""
+def _arguments(name: str, work: str, row: Record, result: Import) -> dict[str, object] | None:
+    """Return what the job runs, with its arguments; None if these cannot be read."""
     try:
         args, kwargs = parse_positional(row["args"]), parse_keywords(row["kwargs"])
     except Unreadable as error:
         result.refuse_arguments(name, error.text)
         return None
-    return command_line(name, args, kwargs, result)
+    return work_fields(name, work, args, kwargs, result)
 
 
 def _schedule(row: Record, start: datetime, now: datetime) -> dict[str, object]:

@@ -40,10 +40,11 @@ def _row(entry: Written, now: datetime, *, dry_run: bool) -> tuple[str, str, str
     job = entry.row
     if job is None:
         fields = entry.job.fields
-        command = str(fields.get("command") or fields.get("raw_command") or "")
+        command = next(
+            (str(fields[n]) for n in ("command", "task", "raw_command") if fields.get(n)), ""
+        )
         return action, entry.job.name, command, str(fields.get("schedule") or ""), ""
-    command = " ".join(f"{job.raw_command or job.command} {job.args}".split())
-    return action, job.name, command, job.schedule or "none", _next_run(job, now)
+    return action, job.name, job.work, job.schedule or "none", _next_run(job, now)
 
 
 def _next_run(job: Job, now: datetime) -> str:

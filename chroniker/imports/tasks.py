@@ -1,4 +1,4 @@
-"""Tasks and functions of other schedulers: which management command does their work."""
+"""Tasks and functions of other schedulers: what does their work here."""
 
 from __future__ import annotations
 
@@ -10,27 +10,57 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from chroniker.exceptions import ChronikerError
+from chroniker.exceptions import ChronikerError, CommandRefused
+from chroniker.site_tasks import load_task
 
 from .definitions import Import
 
 
 @dataclass(frozen=True, slots=True)
 class TaskMap:
-    """Which command replaces which task, as the user says."""
+    """Which command, or task of ``django.tasks``, replaces which task, as the user says."""
 
     commands: Mapping[str, str] = field(default_factory=dict)
+    """A task has dots in its name, a command has none."""
 
-    def command_of(self, job: str, task: str, result: Import) -> str:
-        """Return the command for a task; without one, note a problem and return nothing."""
-        command = self.commands.get(task, "")
-        if not command:
+    def name_of(self, job: str, task: str, result: Import) -> str:
+        """Return what replaces a task; if there is nothing, note a problem and return nothing.
+
+        A task that is one of ``django.tasks`` by now needs no replacement.
+        """
+        name = self.commands.get(task, "")
+        if not name and _is_task(task):
+            return task
+        if not name:
             result.refuse(
                 job,
-                f"it calls the function {task}, and a job runs a management command",
-                f"Write a command that calls it, and import again with --map {task}=COMMAND.",
+                f"it calls the function {task}, which is neither a management command nor a task "
+                "of django.tasks",
+                "Decorate it with @task of django.tasks, or write a command that calls it, and "
+                f"import again with --map {task}=NAME.",
             )
-        return command
+        return name
+
+
+def work_fields(
+    job: str,
+    name: str,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    result: Import,
+) -> dict[str, object]:
+    """Return the fields of a job that runs a command or, if its name has dots, a task."""
+    if "." in name:
+        return {"task": name, "task_args": list(args), "task_kwargs": dict(kwargs)}
+    return {"command": name, "args": command_line(job, args, kwargs, result)}
+
+
+def _is_task(path: str) -> bool:
+    try:
+        load_task(path)
+    except CommandRefused:
+        return False
+    return True
 
 
 def command_line(

@@ -112,6 +112,8 @@ def _explain(error: ValidationError) -> tuple[str, str]:
     text = "; ".join(error.messages)
     if "raw_command" in fields:
         return text, "Set CHRONIKER_ALLOW_RAW_COMMANDS = True, and import again."
+    if "task" in fields:
+        return text, "Correct the task or allow it, and import again."
     if "command" in fields:
         return text, "Install the app that has the command or allow it, and import again."
     return text, "Define the job in the admin."

@@ -12,11 +12,11 @@ from chroniker.management.import_command import ImportCommand
 
 
 def mapping(text: str) -> tuple[str, str]:
-    """Parse ``TASK=COMMAND``."""
-    task, _, command = text.partition("=")
-    if not task or not command:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form TASK=COMMAND")
-    return task, command
+    """Parse ``TASK=NAME``."""
+    task, _, name = text.partition("=")
+    if not task or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form TASK=NAME")
+    return task, name
 
 
 def database(text: str) -> str:
@@ -27,7 +27,7 @@ def database(text: str) -> str:
 
 
 class TaskImportCommand(ImportCommand):
-    """A command that reads tasks, which management commands replace."""
+    """A command that reads tasks, which management commands or other tasks replace."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options of all imports of tasks."""
@@ -37,8 +37,9 @@ class TaskImportCommand(ImportCommand):
             action="append",
             type=mapping,
             default=[],
-            metavar="TASK=COMMAND",
-            help="The management command that does the work of a task. Can be repeated.",
+            metavar="TASK=NAME",
+            help="The management command, or the dotted path of the task of django.tasks, that "
+            "does the work of a task. Can be repeated.",
         )
         parser.add_argument(
             "--database",
@@ -49,5 +50,5 @@ class TaskImportCommand(ImportCommand):
         )
 
     def task_map(self, pairs: list[tuple[str, str]]) -> TaskMap:
-        """Return the commands by task."""
+        """Return what replaces each task."""
         return TaskMap(dict(pairs))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from django.apps import apps
@@ -22,7 +21,7 @@ from chroniker.conf import conf
 from chroniker.db.clock import Moment
 from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.enums import RunStatus, Severity
-from chroniker.exceptions import CommandRefused, ScheduleError
+from chroniker.exceptions import ScheduleError
 
 from .fields import JobForeignKey, SchedulerOwnedField, UpdatedAtField
 
@@ -154,6 +153,35 @@ class Job(models.Model):
             "A program with its arguments, instead of a management command. It runs without a "
             "shell: pipes, variables and globs have no effect. The site must allow raw commands "
             "(CHRONIKER_ALLOW_RAW_COMMANDS)."
+        ),
+    )
+    task = models.CharField(
+        _("task"),
+        max_length=255,
+        blank=True,
+        help_text=_(
+            "A task of django.tasks by its dotted path (shop.tasks.rebuild), instead of a "
+            "management command."
+        ),
+    )
+    task_args = models.JSONField(
+        _("task arguments"),
+        default=list,
+        blank=True,
+        help_text=_('The arguments of the task by position: a list in JSON, such as ["all", 7].'),
+    )
+    task_kwargs = models.JSONField(
+        _("named task arguments"),
+        default=dict,
+        blank=True,
+        help_text=_('The arguments of the task by name: an object in JSON, such as {"days": 7}.'),
+    )
+    enqueue = models.BooleanField(
+        _("enqueue"),
+        default=False,
+        help_text=_(
+            "Send the task to the task backend of the site, and wait for its result. Off: it runs "
+            "in a process of its own on the host, as commands do."
         ),
     )
     schedule = models.CharField(
@@ -387,10 +415,13 @@ class Job(models.Model):
         )
         constraints = (
             models.CheckConstraint(
-                condition=(Q(command="") & ~Q(raw_command=""))
-                | (~Q(command="") & Q(raw_command="")),
+                condition=(~Q(command="") & Q(task="") & Q(raw_command=""))
+                | (Q(command="") & ~Q(task="") & Q(raw_command=""))
+                | (Q(command="") & Q(task="") & ~Q(raw_command="")),
                 name="chroniker_job_one_command",
-                violation_error_message=_("Enter either a command or a raw command."),
+                violation_error_message=_(
+                    "Enter a command, a task or a raw command, and only one."
+                ),
             ),
             models.CheckConstraint(condition=~Q(name=""), name="chroniker_job_has_name"),
         )
@@ -405,6 +436,18 @@ class Job(models.Model):
         return "|".join(
             ["1" if self.enabled else "0", *(str(getattr(self, field)) for field in DEFINITION)]
         )
+
+    @property
+    def work(self) -> str:
+        """What it runs, with its arguments, in one line. The arguments may contain secrets."""
+        from .work import describe_work
+
+        return describe_work(self)
+
+    @property
+    def work_name(self) -> str:
+        """The command or the task; empty for a raw command, which may contain secrets."""
+        return self.command or self.task
 
     @property
     def every_host(self) -> bool:
@@ -433,7 +476,7 @@ class Job(models.Model):
 
     def clean(self) -> None:
         """Reject a definition that could never run, with the reason."""
-        from chroniker.commands import check_command, check_raw_command, split_args
+        from .work import work_errors
 
         errors: dict[str, list[str]] = {}
         try:
@@ -441,15 +484,7 @@ class Job(models.Model):
             self.parsed_finish_by()
         except ScheduleError as error:
             errors[error.field] = [error.reason]
-        if self.raw_command and not conf.ALLOW_RAW_COMMANDS:
-            errors["raw_command"] = [
-                "This site does not allow raw commands (CHRONIKER_ALLOW_RAW_COMMANDS)."
-            ]
-        elif self.raw_command:
-            _collect(errors, "raw_command", check_raw_command, self.raw_command)
-        if self.command:
-            _collect(errors, "command", check_command, self.command)
-        _collect(errors, "args", split_args, self.args)
+        errors |= work_errors(self)
         expected, timeout = self.expected_seconds, self.timeout_seconds
         if expected is not None and timeout is not None and expected >= timeout:
             errors["timeout_seconds"] = [
@@ -463,15 +498,6 @@ class Job(models.Model):
     def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None:
         """Report progress of the current run; see :func:`chroniker.progress.update_progress`."""
         progress.update_progress(total_parts, total_parts_complete)
-
-
-def _collect(
-    errors: dict[str, list[str]], field: str, check: Callable[[str], object], text: str
-) -> None:
-    try:
-        check(text)
-    except CommandRefused as error:
-        errors.setdefault(field, []).append(str(error))
 
 
 class JobDependency(models.Model):

@@ -81,6 +81,12 @@ class Run(models.Model):
     stdout_bytes = models.BigIntegerField(_("bytes of stdout"), default=0)
     stderr_bytes = models.BigIntegerField(_("bytes of stderr"), default=0)
     log_bytes = models.BigIntegerField(_("bytes of log"), default=0)
+    task_result_id = models.CharField(
+        _("task result"),
+        max_length=255,
+        blank=True,
+        help_text=_("The result that the run follows, in the task backend."),
+    )
     traceparent = models.CharField(max_length=55, blank=True, editable=False)
     """The span of the run, as W3C Trace Context writes it; empty if the run is not traced."""
 

@@ -169,12 +169,12 @@ class _Worker:
 
         job_process_started.send_robust(sender=None, spec=spec)
         began, cpu_before = time.monotonic(), time.process_time()
-        code, error = attempt(spec, execute)
+        end = attempt(spec, execute)
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu_before
         return ItemReport(
             item=item,
-            code=code & 0xFF if code else 0,
-            error=error[:_MAX_ERROR_LENGTH],
+            code=end.code & 0xFF,
+            error=end.error[:_MAX_ERROR_LENGTH],
             seconds=seconds,
             cpu_seconds=cpu,
             payload=result.payload,

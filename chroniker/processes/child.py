@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import IO
+from typing import IO, NamedTuple
 
 from chroniker import startup
 from chroniker.enums import Trigger
+from chroniker.exceptions import CommandRefused, TaskNotSuccessful
 from chroniker.run_context import CurrentRun
 
 from .console import Console, replace_consoles
@@ -53,6 +54,12 @@ class CommandSpec:
     trigger: str
     fence: int
     traceparent: str = ""
+    task: str = ""
+    """The dotted path of a task that is run instead of the command."""
+    task_arguments: str = ""
+    """JSON of :class:`chroniker.site_tasks.TaskArguments`."""
+    enqueue: bool = False
+    """Whether the task is sent to its backend, and followed to its result."""
 
     def current_run(self) -> CurrentRun:
         """What the job may know of its run."""
@@ -77,6 +84,17 @@ class CommandSpec:
         return cls(**{**values, "args": tuple(values["args"])})
 
 
+class CommandEnd(NamedTuple):
+    """How a command or a task ended."""
+
+    code: int
+    """The exit code."""
+    error: str
+    """In one line; empty if the exit code is 0."""
+    lost: bool = False
+    """Whether nobody knows how the task ended that its backend has executed."""
+
+
 def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> int:
     """Run the command and return its exit code; the error is written to descriptor ``report``.
 
@@ -89,11 +107,12 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> 
     report_pipe = os.fstat(report)
     capture_logging(log, spec.log_level, spec.log_format, consoles | _consoles())
     job_process_started.send_robust(sender=None, spec=spec)
-    code, error = run_command(spec)
+    end = run_command(spec, lambda text: _report(report, note=text))
     try:
         run_exit_handlers()
     except BaseException as raised:
-        code, error = code or 1, error or f"At exit: {type(raised).__name__}: {raised}"
+        if not end.code:
+            end = CommandEnd(1, end.error or f"At exit: {type(raised).__name__}: {raised}")
         _write_stderr(traceback.format_exc())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
@@ -101,28 +120,33 @@ def execute(spec: CommandSpec, report: int, log: int, consoles: set[object]) -> 
     # If the job has closed all files, this number may now belong to one of its own files.
     with contextlib.suppress(OSError):
         if os.path.samestat(os.fstat(report), report_pipe):
-            _report_error(report, error)
-    return code & 0xFF if code else 0
+            _report(report, error=end.error, **({"lost": "yes"} if end.lost else {}))
+    return end.code & 0xFF
 
 
-def run_command(spec: CommandSpec) -> tuple[int, str]:
-    """Run the command; return the exit code, and the error in one line.
+def run_command(spec: CommandSpec, note: Callable[[str], None] | None = None) -> CommandEnd:
+    """Run the command or the task.
 
-    Only a return, ``SystemExit(None)`` and ``SystemExit(0)`` are a success.
+    Only a return, ``SystemExit(None)`` and ``SystemExit(0)`` are a success. ``note`` keeps a
+    sentence for the case that the run is ended from outside.
     """
+    if spec.task:
+        from chroniker.task_runs.call import call_task
+
+        return attempt(spec, lambda: call_task(spec, note or (lambda text: None)))
     from django.core.management import call_command
 
     return attempt(spec, lambda: call_command(spec.command, *spec.args))
 
 
-def attempt(spec: CommandSpec, action: Callable[[], object]) -> tuple[int, str]:
-    """Call what a run executes; return its exit code and, if that is not 0, the error.
+def attempt(spec: CommandSpec, action: Callable[[], object]) -> CommandEnd:
+    """Call what a run executes.
 
     What it raises is written to stderr, and sent as the signal ``job_raised``.
     """
     from django.core.management.base import CommandError, SystemCheckError
 
-    code, error = 0, ""
+    code, error, lost = 0, "", False
     try:
         action()
     except SystemExit as ended:
@@ -135,6 +159,11 @@ def attempt(spec: CommandSpec, action: Callable[[], object]) -> tuple[int, str]:
         code, error = refused.returncode or 1, f"CommandError: {refused}"
         _write_stderr(f"{error}\n")
         _send_job_raised(spec, refused)
+    except CommandRefused as refused:
+        code, error = 1, str(refused)
+        _write_stderr(f"{error}\n")
+    except TaskNotSuccessful as ended:  # its traceback is the worker's
+        code, error, lost = 1, str(ended), ended.lost
     except KeyboardInterrupt:
         code, error = 130, "KeyboardInterrupt"
     except BaseException as raised:
@@ -143,7 +172,7 @@ def attempt(spec: CommandSpec, action: Callable[[], object]) -> tuple[int, str]:
             "".join(traceback.format_exception(type(raised), raised, _own_traceback(raised)))
         )
         _send_job_raised(spec, raised)
-    return code, error
+    return CommandEnd(code, error, lost)
 
 
 def _write_stderr(text: str) -> None:
@@ -181,8 +210,11 @@ def _own_traceback(raised: BaseException) -> TracebackType | None:
     while frame is not None and frame.tb_frame.f_globals.get("__name__") in (
         __name__,
         "chroniker.processes.batch_worker",
+        "chroniker.task_runs.call",
         "django.core.management",
         "django.core.management.base",
+        "django.tasks.base",
+        "django_tasks.base",
     ):
         frame = frame.tb_next
     return frame or raised.__traceback__
@@ -195,17 +227,17 @@ def run_exit_handlers() -> None:
     logging.shutdown()
 
 
-def _report_error(fd: int, error: str) -> None:
-    if not error:
-        return
-    text = error[: _MAX_REPORT // 2]
-    while True:
-        line = json.dumps({"error": text}).encode() + b"\n"
+def _report(fd: int, **facts: str) -> None:
+    """Write what the supervisor has to know; long texts are cut."""
+    length = _MAX_REPORT // 2
+    while any(facts.values()):
+        cut = {name: text[:length] for name, text in facts.items()}
+        line = json.dumps(cut).encode() + b"\n"
         if len(line) <= _MAX_REPORT:
+            with contextlib.suppress(OSError):
+                os.write(fd, line)
             break
-        text = text[: len(text) // 2]
-    with contextlib.suppress(OSError):
-        os.write(fd, line)
+        length //= 2
 
 
 class _Capture(logging.StreamHandler[IO[str]]):
@@ -310,10 +342,10 @@ def main() -> None:
         os.environ["PYTHONPATH"] = before
     replace_consoles()
     try:
-        startup.start_django(os.environ.pop(MANAGE_VARIABLE, ""), spec.command)
+        startup.start_django(os.environ.pop(MANAGE_VARIABLE, ""), spec.command or "run_job")
     except BaseException as raised:
         traceback.print_exc()
-        _report_error(report, f"Django could not be set up: {type(raised).__name__}: {raised}")
+        _report(report, error=f"Django could not be set up: {type(raised).__name__}: {raised}")
         os._exit(1)
     os._exit(execute(spec, report, log, set()))
 

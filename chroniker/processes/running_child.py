@@ -167,11 +167,15 @@ class ProgressReader:
 class StatusReader:
     """What warden and job wrote to the status pipe."""
 
-    __slots__ = ("_rest", "ending", "error", "job_pid")
+    __slots__ = ("_rest", "ending", "error", "job_pid", "lost", "note")
 
     def __init__(self) -> None:
         self.job_pid: int | None = None
         self.error = ""
+        self.lost = False
+        """Whether the job itself does not know how its task ended."""
+        self.note = ""
+        """What to add to the reason if the run is ended from outside."""
         self.ending: ExitReport | None = None
         self._rest = b""
 
@@ -185,6 +189,9 @@ class StatusReader:
                     self.job_pid = message["pid"]
                 if "error" in message:
                     self.error = str(message["error"])
+                    self.lost = "lost" in message
+                if "note" in message:
+                    self.note = str(message["note"])
                 if "ending" in message:
                     self.ending = ExitReport.load(message["ending"])
 
@@ -314,8 +321,10 @@ class RunningChild:
             error = self.status.error or (
                 "The run's warden process died, so it is not known how far the job came."
             )
-            return Outcome(RunStatus.LOST, error)
+            return Outcome(RunStatus.LOST, f"{error} {self.status.note}".rstrip())
         status, error = self._decide_status(ending, shutdown_reason)
+        if ending.reason is not EndReason.NONE or ending.signal is not None:
+            error = f"{error} {self.status.note}".rstrip()
         return Outcome(
             status,
             self._masker.mask_text(error),
@@ -343,6 +352,8 @@ class RunningChild:
             name = f" {signal.Signals(ending.signal).name}" if ending.signal < 32 else ""
             hint = " (possibly out of memory)" if ending.signal == signal.SIGKILL else ""
             return RunStatus.FAILED, f"Killed by signal {ending.signal}{name}{hint}."
+        if ending.code and self.status.lost:
+            return RunStatus.LOST, self.status.error
         if ending.code:
             return RunStatus.FAILED, self.status.error or f"Ended with exit code {ending.code}."
         if self.request.stderr_is_failure and self.written["stderr"]:

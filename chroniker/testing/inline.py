@@ -8,7 +8,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils.timezone import now as utc_now
@@ -31,6 +31,7 @@ from chroniker.processes.output import Recorder
 from chroniker.processes.running_child import Outcome
 from chroniker.run_context import attached
 from chroniker.signals import job_process_started, run_finished, run_started
+from chroniker.site_tasks import check_task
 
 _EVERY_JOB = 2**31
 
@@ -102,7 +103,8 @@ class JobResult:
 def run_job(job: Job | str, *, now: datetime | None = None) -> JobResult:
     """Run a job now, due or not, in this process, and record it as a tick does.
 
-    The command sees the transaction of the test. Arguments, checks, output with masking, progress,
+    The command or task sees the transaction of the test; a task is called here even if the job
+    enqueues it. Arguments, checks, output with masking, progress,
     ``current_run()``, exit code, counters, retries, incidents, notifications (in the outbox) and
     jobs downstream are as in a real run. What needs a process of its own is not: the time limit of
     a management command, limits of memory and CPU, signals.
@@ -201,24 +203,29 @@ def _outcome(item: ClaimedRun, feed: Feed, page: progress.ProgressPage) -> Outco
     job = item.job
     try:
         args = split_args(job.args)
-        if job.raw_command:
+        if job.task:
+            check_task(job.task)
+        elif job.raw_command:
             check_raw_command(job.raw_command)
             return _run_program([*split_args(job.raw_command), *args], job, feed)
-        check_command(job.command)
+        else:
+            check_command(job.command)
+        # No worker of a backend sees the transaction of the test.
+        spec = replace(command_spec(item, args), enqueue=False)
     except CommandRefused as refused:
         return Outcome(RunStatus.FAILED, str(refused))
-    spec = command_spec(item, args)
     progress.attach(page.memory)
     try:
         with attached(spec.current_run()), _captured(feed):
             job_process_started.send_robust(sender=None, spec=spec)
-            code, error = run_command(spec)
+            end = run_command(spec)
     finally:
         progress.attach(None)
-    if error == "KeyboardInterrupt":
+    if end.error == "KeyboardInterrupt":
         raise KeyboardInterrupt
-    if code:
-        return Outcome(RunStatus.FAILED, error or f"Ended with exit code {code}.", code)
+    if end.code:
+        error = end.error or f"Ended with exit code {end.code}."
+        return Outcome(RunStatus.FAILED, error, end.code)
     return Outcome(RunStatus.SUCCEEDED, "", 0)
 
 

@@ -127,8 +127,8 @@ def _attributes(run: Run, job: Job) -> dict[str, AttributeValue]:
         "chroniker.scheduled_for": utc_text(run.scheduled_for),
         "chroniker.host": run.ran_on,
     }
-    if job.command:  # of a raw command, the arguments may contain secrets
-        values["chroniker.command"] = job.command
+    if job.work_name:  # of a raw command, the arguments may contain secrets
+        values["chroniker.command"] = job.work_name
     if url := admin_link(run):
         values["cicd.pipeline.run.url.full"] = url
     return values

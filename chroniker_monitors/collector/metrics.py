@@ -158,7 +158,8 @@ JOB_FAMILIES = (
     MetricFamily(
         "chroniker_job_info",
         GAUGE,
-        "Definition of the job; always 1. For a raw command, only the program is shown.",
+        "Definition of the job; always 1. The label `command` also names a task, or the program of "
+        "a raw command.",
         "chroniker_job_running * on (instance, job_name) group_left (command) chroniker_job_info",
         number="one",
         texts=("command", "hostname", "kind", "schedule", "severity", "team", "timezone"),

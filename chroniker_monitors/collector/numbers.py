@@ -38,7 +38,7 @@ Numbers = dict[str, Column]
 """By name, one number per row; None if a row has none."""
 
 JOB_COLUMNS = (
-    "pk", "name", "command", "raw_command", "schedule", "timezone", "hostname", "enabled",
+    "pk", "name", "command", "task", "raw_command", "schedule", "timezone", "hostname", "enabled",
     "expected_seconds", "timeout_seconds", "start_deadline_seconds", "failures_before_alert",
     "team", "alert_severity", "minimum_seconds", "success_objective", "finish_by",
     "muted",
@@ -130,8 +130,10 @@ def job_texts(rows: Sequence[Row]) -> dict[str, Sequence[str]]:
     cells = _transpose(JOB_COLUMNS, rows)
     return {
         "command": [
-            command or next(iter(raw.split()), "")
-            for command, raw in zip(cells["command"], cells["raw_command"], strict=True)
+            command or task or next(iter(raw.split()), "")
+            for command, task, raw in zip(
+                cells["command"], cells["task"], cells["raw_command"], strict=True
+            )
         ],
         "hostname": cells["hostname"],
         "kind": [schedule_kind(schedule) for schedule in cells["schedule"]],

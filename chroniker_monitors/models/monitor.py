@@ -104,7 +104,7 @@ class Monitor(Job):
     def save_with_probe(self, probe: Probe) -> None:
         """Set the fields that follow from the probe and save both. Call it in a transaction."""
         probe.set_derived_fields()
-        self.command, self.raw_command = COMMAND, ""
+        self.command, self.raw_command, self.task = COMMAND, "", ""
         self.failures_open_incidents = False  # the severity of the monitor opens them
         if probe.passive and self.every_host:
             self.hostname = ""  # pings do not depend on the host that evaluates them

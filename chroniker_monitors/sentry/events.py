@@ -44,7 +44,7 @@ def prepare_process(sender: object, *, spec: CommandSpec, **kwargs: object) -> N
         ("chroniker.job", spec.job_name),
         ("chroniker.run", str(spec.run_id)),
         ("chroniker.host", conf.HOSTNAME),
-        ("chroniker.command", spec.command),
+        ("chroniker.command", spec.task or spec.command),
     ):
         scope.set_tag(name, _tag(mask(value)))
     scope.set_transaction_name(_tag(mask(spec.job_name)), source="task")

@@ -52,6 +52,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("METRICS_DURATION_BUCKETS", [1, float("inf")], "E008"),
     ("ALLOWED_COMMANDS", "migrate", "E001"),
     ("ALLOWED_COMMANDS", ["migrate", 3], "E009"),
+    ("ALLOWED_TASKS", [3], "E009"),
     ("SECRET_NAMES", [""], "E009"),
     ("USE_PIDS", True, "W001"),
     ("LEASE_SECOND", 60, "W001"),

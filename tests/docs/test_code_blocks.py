@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import django
 import pytest
 import yaml
 
@@ -15,6 +17,7 @@ from chroniker.masking import Masker
 from chroniker.models import Incident, Job, Notification, Run
 from chroniker.schedules import parse
 from tests.support.machine import find_program
+from tests.support.tasks import needs_stored_results
 
 from .blocks import ALL_BLOCKS, LANGUAGES, PAGES, README, REPO, CodeBlock, iter_blocks
 from .example_site import ExampleSite
@@ -26,6 +29,7 @@ MAX_NOT_RUN = 3
 """How many blocks may be left out; each says why in the comment before it."""
 
 TUTORIAL = REPO / "docs" / "tutorial" / "first-job.md"
+TASKS = REPO / "docs" / "how-to" / "tasks.md"
 LONG_RUNNING = ("runserver", "cronserver", "createsuperuser")
 """Commands of the tutorial that serve or ask for input; only their existence is checked."""
 
@@ -35,7 +39,7 @@ def blocks_in(*languages: str) -> list[CodeBlock]:
 
 
 def python_pages() -> list[Path]:
-    pages = {block.page for block in blocks_in("python")} - {README, TUTORIAL}
+    pages = {block.page for block in blocks_in("python")} - {README, TUTORIAL, TASKS}
     return sorted(pages)
 
 
@@ -88,6 +92,23 @@ def test_python_blocks_of_a_page_run_in_order(page: Path, site: ExampleSite) -> 
     serves = any(block.file == "urls.py" for block in blocks)
     written = site.run(loose, modules=module_names(blocks), check=True, scrape=serves)
     assert "chroniker_build_info" in written or not serves
+
+
+@needs_stored_results
+@pytest.mark.slow
+def test_page_about_tasks_runs_with_django_or_the_backport(site: ExampleSite) -> None:
+    library = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
+    blocks = [
+        replace(b, text=b.text.replace("from django.tasks", f"from {library}"))
+        for b in iter_blocks(TASKS)
+        if b.language == "python"
+    ]
+    loose = [block for block in blocks if not site.apply(block)]
+    written = site.run(loose, modules=module_names(blocks), check=True)
+    assert "no argument 'dayz'. Did you mean 'days'?" in written
+    (document,) = (block.text for block in iter_blocks(TASKS) if block.language == "yaml")
+    (site.directory / "jobs.yml").write_text(document)
+    assert "rebuild the index" in site.manage("chroniker_jobs", "plan", "jobs.yml")
 
 
 # --- everything else --------------------------------------------------------------------------

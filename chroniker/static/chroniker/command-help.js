@@ -1,12 +1,17 @@
-/* Shows the help of the command that is entered in the form of a job. */
+/* Shows the help of the command, and the signature of the task, in the form of a job. */
 (function () {
     "use strict";
 
     const PAUSE_MS = 300;
 
     function start() {
-        const input = document.getElementById("id_command");
-        const box = document.getElementById("chroniker-command-help");
+        showHelp("command");
+        showHelp("task");
+    }
+
+    function showHelp(field) {
+        const input = document.getElementById("id_" + field);
+        const box = document.getElementById("chroniker-" + field + "-help");
         if (!input || !box || !input.dataset.helpUrl) {
             return;
         }
@@ -26,7 +31,7 @@
             }
             try {
                 const response = await fetch(
-                    input.dataset.helpUrl + "?" + new URLSearchParams({command: name}),
+                    input.dataset.helpUrl + "?" + new URLSearchParams({[field]: name}),
                     {credentials: "same-origin", headers: {"Accept": "application/json"}}
                 );
                 const content = response.ok ? await response.json() : {};

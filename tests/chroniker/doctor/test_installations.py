@@ -30,6 +30,7 @@ from tests.factories import (
 )
 from tests.support.machine import free_port
 from tests.support.mail_server import set_mail_options
+from tests.support.tasks import TASKS, needs_tasks
 
 from .conftest import Examine
 
@@ -289,6 +290,21 @@ def test_manage_py_that_is_not_there_is_named(crontab: Path, examined: Examine) 
     crontab.write_text("HOME=/usr\n* * * * * root /usr/bin/python3 manage.py cron\n")
     found = examined()["cron.directory"]
     assert "starts /usr/manage.py, which does not exist" in found.message
+
+
+@needs_tasks
+def test_job_whose_task_cannot_be_called_is_named(settings: Any, examined: Examine) -> None:
+    make_job(name="gone", task=f"{TASKS}.gone", schedule="@daily")
+    make_job(name="off", task=f"{TASKS}.gone", enabled=False)
+    make_job(name="mistaken", task=f"{TASKS}.say", task_kwargs={"txt": 1}, schedule="@daily")
+    found = [f for f in examine(Installation()) if f.id == "tasks.unusable"]
+    assert [f.message.split(":")[0] for f in found] == [
+        "The job gone cannot run its task", "The job mistaken cannot run its task",
+    ]  # fmt: skip
+    make_job(name="waits", task=f"{TASKS}.give", task_args=[1], enqueue=True, schedule="@daily")
+    assert "no timeout: waits." in examined()["tasks.no-timeout"].message
+    settings.CHRONIKER_ALLOWED_TASKS = [f"{TASKS}.gone"]
+    assert "tasks.not-loaded" in examined()
 
 
 def test_database_that_cannot_be_written(examined: Examine) -> None:

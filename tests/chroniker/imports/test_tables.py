@@ -17,6 +17,8 @@ from chroniker.imports.django_q import read_django_q
 from chroniker.imports.tables import NoSuchTable, read_table
 from chroniker.imports.tasks import TaskMap
 from chroniker.schedules import parse
+from tests.support.tasks import TASKS as TASKS_MODULE
+from tests.support.tasks import needs_tasks
 
 DATA = Path(__file__).parent / "data"
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -83,7 +85,18 @@ def test_celery_beat(peers: str) -> None:
     named = {problem.job for problem in found.problems}
     assert named == {"busy", "sun", "new year", "unmapped", "once", "later", "poll"}
     (unmapped,) = [problem for problem in found.problems if problem.job == "unmapped"]
-    assert "--map shop.tasks.other=COMMAND" in unmapped.remedy
+    assert "--map shop.tasks.other=NAME" in unmapped.remedy
+
+
+@needs_tasks
+def test_task_of_django_tasks_is_taken_over_with_its_arguments(peers: str) -> None:
+    names = {"reindex": "shop.tasks.nightly", "poll": "poll"}
+    tasks = TaskMap({f"shop.tasks.{old}": new for old, new in names.items()})
+    reindex = by_name(read_celery_beat(peers, tasks, NOW))["reindex"].fields
+    assert (reindex["task"], reindex["task_args"]) == ("shop.tasks.nightly", ["all"])
+    assert reindex["task_kwargs"] == {"batch_size": 50, "dry_run": True, "quiet": False}
+    assert "command" not in reindex
+    assert TaskMap().name_of("say", f"{TASKS_MODULE}.say", Import()) == f"{TASKS_MODULE}.say"
 
 
 def test_django_q(peers: str) -> None:

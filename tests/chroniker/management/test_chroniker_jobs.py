@@ -21,6 +21,7 @@ from chroniker.declarations import DeclaredJob, declare, scheduled
 from chroniker.models import Declaration, Job, JobDependency, Maintenance
 from chroniker_monitors.models import Monitor
 from tests.factories import make_job, make_maintenance, make_monitor, make_running, make_user
+from tests.support.tasks import TASKS, needs_tasks
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
@@ -399,12 +400,57 @@ def test_advice_to_prune_can_be_followed(file: Path) -> None:
     assert "- jobs: old" in jobs("apply", file, "--prune")
 
 
+TASK_DOCUMENT = f"""\
+version: 1
+jobs:
+  say:
+    task: {TASKS}.say
+    task_args: [hello]
+    task_kwargs: {{times: 2}}
+"""
+
+
+@needs_tasks
+def test_task_is_applied_and_exported(write: Callable[[str], Path], tmp_path: Path) -> None:
+    jobs("apply", write(TASK_DOCUMENT))
+    job = Job.objects.get()
+    assert (job.task, job.task_args, job.task_kwargs) == (f"{TASKS}.say", ["hello"], {"times": 2})
+    jobs("export", tmp_path / "out.yml")
+    assert yaml.safe_load((tmp_path / "out.yml").read_text())["jobs"]["say"].keys() >= {
+        "task", "task_args", "task_kwargs",
+    }  # fmt: skip
+    assert jobs("apply", tmp_path / "out.yml") == "Nothing to change.\n"
+    with pytest.raises(
+        CommandError, match=r"jobs\.say\.task_kwargs: say\(\) has no argument 'tims'"
+    ):
+        jobs("plan", write(TASK_DOCUMENT.replace("times", "tims")))
+    with pytest.raises(CommandError, match=r"jobs\.say\.task_args: Enter a list in JSON"):
+        jobs("plan", write(TASK_DOCUMENT.replace("[hello]", "hello")))
+
+
+@needs_tasks
+def test_task_can_be_scheduled_where_it_is_defined(
+    declared: dict[tuple[str, str], DeclaredJob],
+) -> None:
+    from tests.testapp.tasks import report_progress_to
+
+    before = scheduled("@hourly", task_args=[3], team="shop")(report_progress_to)
+    assert before is report_progress_to
+    jobs("apply")
+    job = Job.objects.get()
+    assert (job.name, job.task) == ("report_progress_to", f"{TASKS}.report_progress_to")
+    assert (job.schedule, job.task_args, job.team) == ("@hourly", [3], "shop")
+
+
 def test_schema_accepts_the_example_and_rejects_mistakes(tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(jobs("schema"))
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     document = json.loads(json.dumps(yaml.safe_load(DOCUMENT), default=lambda v: v.isoformat()))
+    assert list(validator.iter_errors(document)) == []
+    task = {"task": "a.tasks.b", "task_args": [1], "task_kwargs": {"a": [None]}, "enqueue": True}
+    document["jobs"]["task"] = task
     assert list(validator.iter_errors(document)) == []
     document["jobs"]["fetch"]["timeout_seconds"] = "long"
     document["jobs"]["fetch"]["schedul"] = "x"

@@ -48,7 +48,7 @@ def test_crontab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_tables_are_one_line(name: str) -> None:
     with pytest.raises(CommandError, match="has no table django_"):
         run(name)
-    with pytest.raises(CommandError, match="TASK=COMMAND"):
+    with pytest.raises(CommandError, match="TASK=NAME"):
         run(name, "--map", "nothing")
     with pytest.raises(CommandError, match="no database 'x'"):
         run(name, "--database", "x")

@@ -19,6 +19,7 @@ from chroniker.models import Incident, Job, JobState, Notification, Run
 from chroniker.signals import run_finished, run_started
 from chroniker.testing import freeze_schedules, override_jobs, run_job
 from tests.factories import make_action_job, make_job, make_maintenance, make_subscribed_job
+from tests.support.tasks import TASKS, needs_tasks
 
 pytestmark = pytest.mark.django_db
 
@@ -118,6 +119,17 @@ def test_raw_commands(raw: str, fields: dict[str, Any], status: str, error: str)
         result = run_job(make_job(command="", raw_command=raw, **fields))
     assert result.status == status
     assert error in result.error
+
+
+@needs_tasks
+@pytest.mark.one_database
+def test_task_runs_in_the_test_even_if_its_job_enqueues_it() -> None:
+    result = run_job(make_job(task=f"{TASKS}.give", task_args=[[1]], enqueue=True))
+    result.assert_succeeded()
+    assert result.stdout == "[1]\n"
+    run_job(make_job(task=f"{TASKS}.fail", task_args=["boom"])).assert_failed("ValueError: boom")
+    progress = run_job(make_job(task=f"{TASKS}.report_progress_to", task_args=[3]))
+    assert (progress.run.parts_done, progress.run.parts_total) == (3, 3)
 
 
 @pytest.mark.one_database

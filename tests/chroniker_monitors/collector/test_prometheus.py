@@ -343,6 +343,13 @@ def test_raw_command_is_exported_without_arguments() -> None:
     assert "secret" not in page
 
 
+def test_task_is_exported_without_arguments() -> None:
+    make_job(name="a", task="shop.tasks.rebuild", task_kwargs={"token": "secret"})
+    page = scrape()
+    assert 'command="shop.tasks.rebuild"' in page
+    assert "secret" not in page
+
+
 def test_only_every_host_jobs_have_a_host_label() -> None:
     everywhere = make_job(name="everywhere", hostname="*")
     make_job_state(everywhere, host="web1", runs_total=1)

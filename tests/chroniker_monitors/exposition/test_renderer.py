@@ -73,6 +73,7 @@ jobs = st.fixed_dictionaries(
     {
         "name": texts,
         "command": st.one_of(st.just("check_monitor"), texts),
+        "task": texts,
         "raw_command": texts,
         "schedule": st.one_of(st.just("@every 5m"), st.just("* * * * *"), texts),
         "timezone": texts,
