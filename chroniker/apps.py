@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -17,9 +19,12 @@ class ChronikerConfig(AppConfig):
         """Register system checks and signal receivers, without access to the database."""
         from django.db.models.signals import post_delete
 
-        from . import checks, database_checks, tracing  # noqa: F401
+        from . import checks, database_checks, executor_checks, tracing  # noqa: F401
         from .alerting import callbacks, changes
         from .models.placements import delete_states
+
+        if "celery" in sys.modules:
+            from .workers import celery  # noqa: F401  # registers the task
 
         callbacks.connect()
         changes.connect()
