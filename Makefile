@@ -33,11 +33,11 @@ services: ## install and start databases and brokers; install Prometheus, cron, 
 
 # Without a newer Python this does nothing; the summary of scripts/test reports it.
 # Django is named, because a resolver silently takes an older one when a package forbids the newest.
-# python-dateutil is the old one there, and the new one in .venv.
+# python-dateutil is the new one there, and the old one in .venv, for Celery and holidays.
 newest: ## create .venv-newest with the newest Python and Django
 	@[ $(NEWEST_VENV)/.stamp -nt pyproject.toml -a $(NEWEST_VENV)/.stamp -nt Makefile ] || { \
 	    python="$$(scripts/newest-python)"; \
-	    [ -z "$$python" ] || UPGRADE=1 DJANGO=$(NEWEST_DJANGO) CONSTRAINTS='python-dateutil<3' \
+	    [ -z "$$python" ] || UPGRADE=1 DJANGO=$(NEWEST_DJANGO) CONSTRAINTS='python-dateutil>=4' \
 	        scripts/venv $(NEWEST_VENV) "$$python"; \
 	}
 

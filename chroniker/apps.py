@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig
@@ -33,16 +34,19 @@ class ChronikerConfig(AppConfig):
         register(check_site, Tags.compatibility)
         connect_receivers()
         connect_receivers_of_jobs(Job)
+        if "celery" in sys.modules:
+            from .workers import celery  # noqa: F401  # registers the task
         tracing.connect()
 
 
 def check_site(**kwargs: Any) -> list[CheckMessage]:
     """Check the settings and the database."""
-    from . import checks, database_checks
+    from . import checks, database_checks, executor_checks
 
+    found = (checks, database_checks, executor_checks)
     return [
         message
-        for check in (*checks.SITE_CHECKS, *database_checks.SITE_CHECKS)
+        for check in (check for module in found for check in module.SITE_CHECKS)
         for message in check(**kwargs)
     ]
 

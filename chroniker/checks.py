@@ -17,6 +17,7 @@ E023      the prefix of email subjects is not one line of text
 E024      the callback for failed runs cannot be imported or is not callable
 E025      the URL of the dead man's switch is invalid
 E026      Apprise has no usable URLs, or is not installed
+E027      an executor cannot be used (:mod:`chroniker.executor_checks`)
 E040      ``MAILERS`` has no default mailer
 W001      a setting's name is unknown, probably misspelled
 W002      SQLite has its default options, which cause "database is locked"
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 CHOICES = {
     "CHRONIKER_START_METHOD": ("fork", "spawn"),
-    "CHRONIKER_EXECUTOR": ("local",),
 }
 """Settings with a fixed set of values."""
 

@@ -131,7 +131,31 @@ class Conf:
     START_METHOD = setting(
         "fork", str, doc='How runs start: "fork" (fast) or "spawn" (a fresh Python interpreter).'
     )
-    EXECUTOR = setting("local", str, doc='Where runs execute. Only "local" exists.')
+    EXECUTOR = setting(
+        "local",
+        str,
+        doc='Where runs execute, unless their job says otherwise: "local" (on the host that claims '
+        'them), "celery" (on Celery workers; needs the extra `celery`), or a name from '
+        "`CHRONIKER_EXECUTORS`. Jobs that are pinned to a host run there.",
+    )
+    EXECUTORS: Mapping[str, str] = computed(
+        dict,
+        dict,
+        doc="Executors of the site's own: a mapping from names to dotted paths of classes that "
+        "implement `chroniker.executors.base.RemoteExecutor`.",
+        shown="`{}`",
+    )
+    QUEUE = setting(
+        "celery", str,
+        doc="The queue to which runs are published, unless their job names another one. The "
+        "default is the queue that Celery workers consume by default.",
+    )  # fmt: skip
+    CELERY_APP = setting(
+        "",
+        str,
+        doc="Dotted path of the site's Celery app, such as `mysite.celery.app`. Empty: the app "
+        "that the site has made the current one.",
+    )
     ALLOW_RAW_COMMANDS = setting(
         False, bool, doc="Whether jobs may run programs instead of management commands."
     )
@@ -308,6 +332,16 @@ class Conf:
 
 
 conf = Conf()
+
+
+LOCAL = "local"
+CELERY = "celery"
+
+
+def remote_executors() -> frozenset[str]:
+    """Return the names of the executors that hand runs over to workers."""
+    extra = conf.EXECUTORS
+    return frozenset({CELERY, *(extra if isinstance(extra, Mapping) else ())}) - {LOCAL}
 
 
 def all_settings() -> list[Setting[object]]:

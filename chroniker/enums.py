@@ -80,8 +80,11 @@ class BlockedReason(models.TextChoices):
     """The stored schedule or time zone is invalid."""
     COMMAND = "command", _("it cannot be started")
     """The database rejected the record of its start."""
-    CAPACITY = "capacity", _("its host is at capacity")
-    """As many runs as ``CHRONIKER_MAX_PARALLEL`` allows are running on the host."""
+    CAPACITY = "capacity", _("at capacity")
+    """As many runs as ``CHRONIKER_MAX_PARALLEL`` allows are running on its host, or all processes
+    of the workers of its queue are busy."""
+    QUEUE = "queue", _("its queue does not work")
+    """No worker consumes its queue, or the broker cannot be reached."""
 
 
 class Trigger(models.TextChoices):

@@ -43,6 +43,10 @@ class HostNotReady(ChronikerError):
     """This host cannot run jobs as it is configured."""
 
 
+class ExecutorNotReady(ChronikerError):
+    """Runs cannot be handed over to workers now, or at all as the site is configured."""
+
+
 class OpenTransaction(ChronikerError):
     """Jobs cannot be started, because a transaction is open on the database `alias`."""
 

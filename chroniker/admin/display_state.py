@@ -175,6 +175,10 @@ def _describe_running(states: Sequence[JobState]) -> DisplayState:
     detail = _("on %(hosts)s") % {"hosts": hosts} if hosts else ""
     if any(state.stop_requested_at for state in states):
         return DisplayState("running", _("stopping"), detail)
+    queued = [state for state in states if state.is_queued]
+    if queued:
+        waits = _("It waits for a worker.")
+        return DisplayState("due", _("queued"), queued[0].blocked_detail or waits)
     return DisplayState("running", _("running"), detail)
 
 

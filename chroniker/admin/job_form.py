@@ -59,7 +59,7 @@ FIELDSETS: _FieldsetSpec = (
         gettext_lazy("When and where"),
         {
             "fields": (
-                "enabled", "schedule", "timezone", "preview", "hostname",
+                "enabled", "schedule", "timezone", "preview", "hostname", ("executor", "queue"),
                 ("timeout_seconds", "expected_seconds", "minimum_seconds"),
             )
         },

@@ -43,7 +43,7 @@ else:
 STATE_FIELDS = (
     "job", "host", "host_retired", "due_at", "next_run_at", "retry_at", "restart_at",
     "run_requested_at", "stop_requested_at", "current_run", "lease_token", "lease_host",
-    "blocked_reason", "blocked_detail", "last_run", "last_status", "last_started_at",
+    "lease_owner", "blocked_reason", "blocked_detail", "last_run", "last_status", "last_started_at",
     "last_ended_at", "last_duration_seconds", "last_error", "consecutive_failures", "parts_total",
     "parts_done", "progress_at", "runs_total",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from chroniker.conf import conf
 from chroniker.db.transactions import run_transaction
-from chroniker.enums import IncidentKind
+from chroniker.enums import BlockedReason, IncidentKind
 from chroniker.models import JobState
 
 from .incidents import open_or_update
@@ -42,6 +42,17 @@ def _open_if_overdue(state: JobState, due_before: datetime, now: datetime) -> No
     job = state.job
     summary = overdue_summary(state)
     open_or_update(job, state.host, IncidentKind.OVERDUE, job.alert_severity, summary, now)
+
+
+def open_waiting(state: JobState, queue: str, now: datetime) -> None:
+    """Open the incident of a run that no worker has taken for long. Call it in a transaction."""
+    detail = f"The workers of the queue {queue} have not taken its run."
+    waiting = JobState.objects.queued().filter(pk=state.pk, lease_token=state.lease_token)
+    if not waiting.update(blocked_reason=BlockedReason.QUEUE, blocked_detail=detail):
+        return
+    if waiting.filter(overdue_incident=False).update(overdue_incident=True):
+        job = state.job
+        open_or_update(job, state.host, IncidentKind.OVERDUE, job.alert_severity, detail, now)
 
 
 def overdue_summary(state: JobState) -> str:

@@ -12,6 +12,7 @@ from chroniker.conf import conf
 from chroniker.db.transactions import is_row_locked, run_transaction
 from chroniker.enums import BlockedReason
 from chroniker.models import Host, JobState, Maintenance
+from chroniker.models.job import is_remote
 from chroniker.models.state import JobStateQuerySet
 
 from .planning import retired_host_detail
@@ -28,15 +29,21 @@ def explain_blocked(now: datetime, host: str) -> None:
 
 def explain_full_host(now: datetime, host: str, capacity: int) -> None:
     """Store, for the jobs that ``host`` could start, that the host is at capacity."""
-    startable = JobState.objects.due(now).for_host(host).unpaused(now).unblocked(now)
+    startable = (
+        JobState.objects.due(now)
+        .for_host(host)
+        .unpaused(now)
+        .unblocked(now)
+        .exclude(is_remote("job__"))
+    )
     detail = f"{host} is at capacity (CHRONIKER_MAX_PARALLEL: {capacity})."
-    _store_all(startable.order_by("due_at"), BlockedReason.CAPACITY, detail)
+    store_blocked(startable.order_by("due_at"), BlockedReason.CAPACITY, detail)
 
 
 def explain_paused_host(now: datetime, host: str) -> None:
     """Store, for the due jobs that only ``host`` may run, that the host is paused."""
     states = JobState.objects.due(now).for_host(host).exclude(job__hostname="")
-    _store_all(states.order_by("due_at"), BlockedReason.PAUSED, f"Host {host} is paused.")
+    store_blocked(states.order_by("due_at"), BlockedReason.PAUSED, f"Host {host} is paused.")
 
 
 def explain_absent_hosts(now: datetime) -> None:
@@ -66,10 +73,11 @@ def explain_absent_hosts(now: datetime) -> None:
             detail = f"Host {host} last ticked at {last_tick:%Y-%m-%d %H:%M}Z."
         else:
             continue
-        _store_all(JobState.objects.filter(pk__in=keys), BlockedReason.HOST, detail)
+        store_blocked(JobState.objects.filter(pk__in=keys), BlockedReason.HOST, detail)
 
 
-def _store_all(states: JobStateQuerySet, reason: BlockedReason, detail: str) -> None:
+def store_blocked(states: JobStateQuerySet, reason: BlockedReason, detail: str) -> None:
+    """Store why these states do not start, for the first of them that say something else."""
     # Two steps: MariaDB does not update a table that the condition reads.
     unexplained = states.exclude(blocked_reason=reason, blocked_detail=detail)
     keys = list(unexplained.values_list("pk", flat=True)[:_LIMIT])

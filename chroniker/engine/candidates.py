@@ -12,7 +12,19 @@ from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
 from chroniker.extensions import batch_names
 from chroniker.models import JobDependency, JobState
-from chroniker.models.state import JobStateQuerySet
+from chroniker.models.job import is_remote
+from chroniker.models.state import QUEUED, JobStateQuerySet
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRoom:
+    """How many runs may be handed over to the workers of a queue."""
+
+    executor: str
+    queue: str
+    jobs: Q
+    """The jobs whose runs go there, for a query of states."""
+    room: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +36,8 @@ class ClaimOptions:
     max_parallel: int
     batch_room: int | None = None
     """How many runs that share a process may be claimed; None: no runs share one."""
+    rooms: tuple[QueueRoom, ...] = ()
+    """The queues to which runs may be published."""
     only: frozenset[int] | None = None
     """Primary keys of jobs; None: all."""
     only_states: frozenset[int] | None = None
@@ -61,7 +75,10 @@ def _claimable(
 
 def due_state_ids(options: ClaimOptions, now: datetime) -> list[int]:
     """Primary keys of the states that would be claimed now."""
-    wanted = _claimable(options, now, now, force=options.only is not None)
+    targets = ~is_remote("job__")
+    for target in options.rooms:
+        targets |= target.jobs
+    wanted = _claimable(options, now, now, force=options.only is not None).filter(targets)
     return list(
         wanted.values_list("pk", flat=True)[: options.max_parallel + (options.batch_room or 0)]
     )
@@ -75,7 +92,8 @@ def stamp_token(
     The update's own conditions decide. A batch takes one place, however many runs it has, and
     batches together take at most half of the places.
     """
-    shared = Q(job__batch__in=shareable_batches())
+    here = ~is_remote("job__")
+    shared = Q(job__batch__in=shareable_batches()) & here
     leased = JobState.objects.leased_on(options.host).aggregate(
         single=Count("pk", filter=~shared),
         batches=Count("lease_token", distinct=True, filter=shared),
@@ -87,21 +105,32 @@ def stamp_token(
         keys = _find_free(options, horizon, now, options.batch_room, shared)
         places -= bool(keys)
     if places > 0:
-        single = Q() if force or options.batch_room is None else ~shared
+        single = here if force or options.batch_room is None else here & ~shared
         found = _find_free(options, horizon, now, places, single, force=force)
         keys += found
         places -= len(found)
+    free = JobState.objects.all() if force else JobState.objects.due(horizon)
+    _stamp(free, keys, lease_token=token, lease_host=options.host, lease_owner=options.owner)
+    for target in options.rooms:
+        found = _find_free(options, horizon, now, target.room, target.jobs, force=force)
+        owner = f"{QUEUED}{target.executor}"
+        _stamp(free, found, lease_token=order_token(token), lease_host="", lease_owner=owner)
+    return bool(places <= 0)
+
+
+def order_token(token: str) -> str:
+    """The token of a claim's remote runs: the renewal of the others must not extend it."""
+    return f"{token}-q"
+
+
+def _stamp(free: JobStateQuerySet, keys: list[int], **owner: str) -> None:
     if keys:
-        free = JobState.objects.all() if force else JobState.objects.due(horizon)
         free.filter(pk__in=keys, lease_token__isnull=True).update(
-            lease_token=token,
             fence=F("fence") + 1,
-            lease_host=options.host,
-            lease_owner=options.owner,
             lease_expires_at=database_now_plus(conf.LEASE_SECONDS),
             stop_requested_at=None,
+            **owner,
         )
-    return bool(places <= 0)
 
 
 def _find_free(

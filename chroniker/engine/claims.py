@@ -12,16 +12,16 @@ from django.db.models import Exists, F, OuterRef
 from chroniker.alerting import incidents
 from chroniker.alerting.blocked import open_stuck
 from chroniker.alerting.failing import evaluate_failures
-from chroniker.conf import conf
+from chroniker.conf import LOCAL, conf
 from chroniker.db.alias import database
 from chroniker.db.bulk import update_rows
 from chroniker.db.histograms import add_observation
 from chroniker.enums import BlockedReason, IncidentKind, MissedReason, RunStatus, Trigger
 from chroniker.exceptions import ScheduleError
 from chroniker.models import Host, Job, JobDependency, JobState, Maintenance, Run
-from chroniker.models.state import WITHDRAWN_RESTART
+from chroniker.models.state import QUEUED, WITHDRAWN_RESTART
 
-from .candidates import ClaimOptions, shareable_batches, stamp_token
+from .candidates import ClaimOptions, order_token, shareable_batches, stamp_token
 from .planning import MissedSlots, SlotDecision, decide_slots, start_time
 
 
@@ -34,6 +34,8 @@ class ClaimedRun:
     run: Run
     token: str
     has_downstream: bool
+    executor: str = LOCAL
+    """``local``, or the remote executor that carries it to a worker."""
     batch: str = ""
     """The runner that executes it together with others; empty: it has its own process."""
     claimed_at: float = field(default_factory=time.monotonic)
@@ -70,7 +72,7 @@ def claim(
     if Host.objects.lock_for_claim(options.host):
         result.at_capacity = stamp_token(options, horizon, now, token, force=force)
     owned = (
-        JobState.objects.owned_by([token])
+        JobState.objects.owned_by([token, order_token(token)])
         .select_related("job")
         .annotate(has_downstream=Exists(JobDependency.objects.filter(upstream=OuterRef("job"))))
         .order_by("-job__priority", "pk")
@@ -80,7 +82,7 @@ def claim(
     for state in owned:
         if state.current_run_id is not None:
             known_run = state.current_run = known[state.current_run_id]
-            result.started.append(_claimed_run(state, known_run, token, force=force))
+            result.started.append(_claimed_run(state, known_run, force=force))
             continue
         new = _open_run(state, now, options.host, force=force)
         new.changes = {"blocked_reason": "", "blocked_detail": ""} | new.changes
@@ -94,17 +96,17 @@ def claim(
     _insert_runs([run for new in opened if (run := new.run)] + result.missed)
     for new in opened:
         assert new.run is not None
-        if new.state.overdue_incident:
+        if new.state.overdue_incident and not new.state.is_queued:
             new.changes["overdue_incident"] = False
             for kind in (IncidentKind.OVERDUE, IncidentKind.BLOCKED):
                 incidents.resolve(
                     new.state.job, new.state.host, kind, "A run started.", now, run=new.run
                 )
         new.changes["current_run"] = new.run
-        result.started.append(_claimed_run(new.state, new.run, token, force=force))
-    update_rows(
-        JobState, [(new.state.pk, new.changes) for new in opened], only={"lease_token": token}
-    )
+        result.started.append(_claimed_run(new.state, new.run, force=force))
+    for mine in (token, order_token(token)):
+        changed = [(new.state.pk, new.changes) for new in opened if new.state.lease_token == mine]
+        update_rows(JobState, changed, only={"lease_token": mine})
     for new in opened:
         _evaluate_superseded(new, now)
     return result
@@ -143,12 +145,15 @@ def _release_state(state: JobState, changes: dict[str, object]) -> None:
     JobState.objects.filter(pk=state.pk).update(**changes)
 
 
-def _claimed_run(state: JobState, run: Run, token: str, *, force: bool) -> ClaimedRun:
+def _claimed_run(state: JobState, run: Run, *, force: bool) -> ClaimedRun:
     has_downstream: bool = state.has_downstream  # type: ignore[attr-defined]  # annotated
-    together = not force and state.job.batch in shareable_batches()
-    return ClaimedRun(
-        state, state.job, run, token, has_downstream, batch=state.job.batch if together else ""
-    )
+    assert state.lease_token is not None
+    claimed = ClaimedRun(state, state.job, run, state.lease_token, has_downstream)
+    if state.is_queued:
+        claimed.executor = state.lease_owner.removeprefix(QUEUED)
+    elif not force and state.job.batch in shareable_batches():
+        claimed.batch = state.job.batch
+    return claimed
 
 
 def _insert_runs(runs: list[Run]) -> None:
@@ -224,7 +229,7 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
             args = last_args
     if slot == state.retry_slot_at:
         new.changes.update(retry_at=None, retry_slot_at=None)
-    if trigger == Trigger.SCHEDULE and not restarted:
+    if trigger == Trigger.SCHEDULE and not restarted and not state.is_queued:
         lag = max(0.0, (now - start_time(state.job, slot)).total_seconds())
         new.changes.update(
             start_lag_seconds_sum=F("start_lag_seconds_sum") + lag,
@@ -235,7 +240,7 @@ def _open_run(state: JobState, now: datetime, host: str, *, force: bool) -> _Ope
     new.run = Run(
         job=state.job,
         host=state.host,
-        ran_on=host,
+        ran_on="" if state.is_queued else host,
         scheduled_for=slot,
         attempt=attempt,
         trigger=trigger,

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from chroniker.conf import conf
+from chroniker.conf import conf, remote_executors
 from chroniker.db.backoff import readable_database_errors
 from chroniker.db.connections import without_pool
 from chroniker.db.lock_timeout import short_row_lock_timeout
@@ -20,7 +20,7 @@ from .heartbeat import record_heartbeat, record_tick_duration
 
 # The modules that run jobs are imported only when there are jobs to run.
 if TYPE_CHECKING:
-    from chroniker.models import Job
+    from chroniker.models import Job, JobState
 
     from .completion import FinishedRun
 
@@ -132,6 +132,8 @@ def _explain_not_run(job: Job) -> str:
     if not Job.objects.filter(pk=job.pk).exists():
         return "it was deleted before it could start"
     state = JobState.objects.filter(job=job).order_by("-lease_expires_at").first()
+    if state is not None and state.is_queued:
+        return f"it waits for a worker of the queue {job.effective_queue}"
     if state is not None and state.lease_token is not None:
         return f"it is running on {state.lease_host}"
     if job.hostname not in ("", "*", conf.HOSTNAME):
@@ -141,7 +143,21 @@ def _explain_not_run(job: Job) -> str:
         return f"a maintenance window pauses it ({window})"
     if Host.objects.filter(name=conf.HOSTNAME, paused=True).exists():
         return f"this host, {conf.HOSTNAME}, is paused; resume it in the admin"
+    if job.effective_executor in remote_executors():
+        return _explain_not_published(job, state)
     return "it could not be claimed; try again, and see the log for the reason"
+
+
+def _explain_not_published(job: Job, state: JobState | None) -> str:
+    from .queues import Queue, no_worker, worker_capacities
+
+    queue = Queue(job.effective_executor, job.effective_queue)
+    reason = "no worker took it" if worker_capacities()[queue] else no_worker(queue)
+    if state is not None and state.blocked_detail:
+        reason = state.blocked_detail
+    if state is not None and state.run_requested_at is not None:
+        return f"{reason} Its run stays requested, and starts when a worker can take it."
+    return reason
 
 
 def due_jobs(only: frozenset[int] | None, *, force: bool) -> list[str]:

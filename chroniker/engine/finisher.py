@@ -78,9 +78,11 @@ class Finisher:
         finished.payload = handle.payload
         self.unrecorded.append(finished)
 
-    def add_refused(self, claimed: ClaimedRun, reason: str) -> None:
-        """Take over a run that could not be started."""
-        self.unrecorded.append(self._build(claimed, Outcome(RunStatus.FAILED, reason)))
+    def add_refused(
+        self, claimed: ClaimedRun, reason: str, status: RunStatus = RunStatus.FAILED
+    ) -> None:
+        """Take over a run that could not, or shall not, be started."""
+        self.unrecorded.append(self._build(claimed, Outcome(status, reason)))
 
     def tokens(self) -> set[str]:
         """The tokens of the leases that are held until the ends are written."""

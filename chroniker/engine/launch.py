@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chroniker.commands import check_command, check_raw_command, split_args
-from chroniker.conf import conf, runtime_dir
+from chroniker.conf import LOCAL, conf, remote_executors, runtime_dir
 from chroniker.enums import Stream
 from chroniker.exceptions import CommandRefused, HostNotReady
 from chroniker.executors.base import Executor
@@ -131,6 +131,11 @@ def build_run_request(item: ClaimedRun, sent: float) -> RunRequest:
     Raises CommandRefused if the job is not allowed to run or cannot be started.
     """
     job = item.job
+    if job.effective_executor not in (LOCAL, *remote_executors()):
+        raise CommandRefused(
+            f"There is no executor “{job.effective_executor}”. Change the job's executor, or add "
+            "it to CHRONIKER_EXECUTORS."
+        )
     arguments = job.args if item.run.args is None else item.run.args
     # A task has none of a command line, and the runner of a batch needs none.
     args = [] if item.batch or job.task else split_args(arguments)

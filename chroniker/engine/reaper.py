@@ -16,7 +16,7 @@ from pathlib import Path
 
 from django.db.models import F
 
-from chroniker.conf import conf, runtime_dir
+from chroniker.conf import conf, remote_executors, runtime_dir
 from chroniker.db.alias import database
 from chroniker.db.clock import database_now_plus
 from chroniker.db.transactions import is_outage, is_row_locked, run_transaction
@@ -25,6 +25,7 @@ from chroniker.extensions import batch_names
 from chroniker.identity import site_identity
 from chroniker.logs import log_context
 from chroniker.models import JobDependency, JobState, Run
+from chroniker.models.state import QUEUED
 from chroniker.processes.locks import FileLock, owner_is_dead, owner_is_stopped, remove_owner_lock
 from chroniker.processes.running_child import Outcome
 
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 _UNKNOWN_OWNER_GRACE = timedelta(minutes=5)
 _GROUP = 200
 """How many ends of runs of batches are written in one transaction."""
-_LOST = "Lost: the scheduler on {host} {why}. How far the job came is unknown."
+_LOST = "Lost: the {owner} {why}. How far the job came is unknown."
 
 
 def job_lock(state: int) -> FileLock:
@@ -53,7 +54,11 @@ def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
     the wardens there have killed their jobs.
     """
     ended: list[FinishedRun] = []
-    owned = JobState.objects.filter(lease_token__isnull=False).select_related("job", "current_run")
+    owned = (
+        JobState.objects.filter(lease_token__isnull=False)
+        .exclude(lease_owner__startswith=QUEUED)  # dispatch looks after those
+        .select_related("job", "current_run")
+    )
     one_machine = database().vendor == "sqlite"
     here = owned if one_machine else owned.filter(lease_host=host)
     dead: dict[str, bool] = {}
@@ -133,7 +138,7 @@ def _end_as_lost(
         if run is None:
             run_transaction(partial(_release_state, state))
             continue
-        reason = _LOST.format(host=state.lease_host or "another host", why=why)
+        reason = _LOST.format(owner=_owner(state, run), why=why)
         ended = FinishedRun(
             state=state,
             job=state.job,
@@ -154,6 +159,13 @@ def _end_as_lost(
             break  # a later tick ends the others: there are leases to renew
         written += _write_ends(group, only_if_stale=only_if_stale)
     return written
+
+
+def _owner(state: JobState, run: Run) -> str:
+    """Who owned a run, in words."""
+    if state.job.effective_executor in remote_executors():
+        return f"worker {run.ran_on}"
+    return f"scheduler on {state.lease_host or 'another host'}"
 
 
 def _write_ends(group: list[FinishedRun], *, only_if_stale: bool) -> list[FinishedRun]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db import DatabaseError, InterfaceError
 
 from chroniker.alerting import outbox
-from chroniker.conf import conf, runtime_dir
+from chroniker.conf import LOCAL, conf, runtime_dir
 from chroniker.db.alias import database
 from chroniker.db.backoff import Backoff, describe_error
 from chroniker.db.connections import forget_logged_queries, without_pool
@@ -25,6 +25,7 @@ from .blocking import explain_blocked, explain_full_host, explain_paused_host
 from .candidates import ClaimOptions
 from .claimer import Claimer
 from .completion import FinishedRun
+from .dispatch import Dispatcher
 from .heartbeat import PendingWork, record_heartbeat, record_tick_duration
 from .messenger import Messenger
 from .planning import plan_changed_jobs
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 """How long one pass of the loop waits for something to happen."""
+_REMOTE_SECONDS = 55.0
+"""How long a single tick watches the runs that workers execute. The next tick does the same."""
 
 
 class Scheduler:
@@ -87,6 +90,8 @@ class Scheduler:
             on_unrecorded=on_unrecorded,
             shutdown_reason=self._shutdown_reason,
         )
+        self._dispatcher = Dispatcher(self._note_remote_end, self._announce)
+        self._ends_at = time.monotonic() + _REMOTE_SECONDS
         self._claimer = Claimer(
             self._clock, self._runs.leases, forced=force, single_tick=every is None
         )
@@ -112,6 +117,7 @@ class Scheduler:
                     self._attempt(self._end_host)
             finally:
                 self._messenger.close()
+                self._dispatcher.close()
                 self._runs.close()
                 self._messenger.wait_for_ping()
                 scheduler_ended.send_robust(sender=None)
@@ -146,7 +152,20 @@ class Scheduler:
     @property
     def _busy(self) -> bool:
         """Whether anything is unfinished: a run, its record, a claim, a delivery."""
-        return self._runs.busy or self._claimer.unconfirmed or self._messenger.busy
+        here = self._runs.busy or self._claimer.unconfirmed or self._messenger.busy
+        return here or self._watches_workers
+
+    @property
+    def _watches_workers(self) -> bool:
+        """Whether it waits for the ends of runs that workers execute.
+
+        They need no scheduler, but what they make due shall not wait for the next tick.
+        """
+        if not self._dispatcher.outstanding:
+            return False
+        if self._forced:
+            return True
+        return not self._stop.stopping and time.monotonic() < self._ends_at
 
     @property
     def _more_to_force(self) -> bool:
@@ -175,6 +194,8 @@ class Scheduler:
         self._clock.set(work.clock, work.read_at)
         self._claimer.start_tick()
         lost = settle_host(work, self.host, self._clock)
+        if work.stale:
+            self._dispatcher.recover(self._clock.now())
         try:
             if work.unplanned:
                 plan_changed_jobs(self._clock.now(), self._runs.keep_leases)
@@ -203,6 +224,7 @@ class Scheduler:
             return
         self._claim()
         explain_blocked(self._clock.now(), self.host)
+        self._dispatcher.explain(self._clock.now(), self.host)
         if self._runs.places >= self._capacity:
             explain_full_host(self._clock.now(), self.host, self._capacity)
         self._claimer.wanted = True
@@ -218,11 +240,14 @@ class Scheduler:
             owner=self._runs.launcher.owner_name(),
             max_parallel=self._capacity,
             batch_room=self._runs.batch_room,
+            rooms=self._dispatcher.rooms(self._clock.now(), only=self.only, force=self._forced),
             only=self.only,
         )
         batch = self._claimer.claim(options)
-        if batch.result.started:
-            self._runs.start(batch.result.started, batch.sent)
+        here = [item for item in batch.result.started if item.executor == LOCAL]
+        if here:
+            self._runs.start(here, batch.sent)
+        self._dispatcher.publish(item for item in batch.result.started if item.executor != LOCAL)
         for run in batch.result.missed:
             run_missed.send_robust(sender=Run, run=run, job=run.job)
             self._runs.keep_leases()
@@ -235,7 +260,11 @@ class Scheduler:
         else:
             self._messenger.wait(wait)
         now = time.monotonic()
+        if self._dispatcher.outstanding:
+            self._attempt(self._watch_workers)
         if self._stop.must_stop_runs(now):
+            if self._forced:
+                self._attempt(self._dispatcher.request_stops)
             if reason := self._shutdown_reason():
                 self._runs.interrupt_all(reason)
             else:
@@ -252,6 +281,18 @@ class Scheduler:
             return
         if self._claimer.should_claim(now, nearly_idle=self._nearly_idle):
             self._attempt(self._claim)
+
+    def _watch_workers(self) -> None:
+        """Notice the ends of runs that workers execute: something else may be due now."""
+        if self._dispatcher.watch(self._clock.now()):
+            self._claimer.note_free_capacity()
+            if self._dispatcher.notifications_wait(self._clock.now()):
+                self._messenger.send_notifications()
+
+    def _note_remote_end(self, finished: FinishedRun) -> None:
+        """A worker has recorded the end of a run."""
+        if self._on_finished is not None:
+            self._on_finished(finished)
 
     def _shutdown_reason(self) -> str:
         """Why runs are interrupted; empty while nobody has asked this scheduler to shut down.

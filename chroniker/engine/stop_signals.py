@@ -31,6 +31,10 @@ class StopSignals:
         """Whether the scheduler starts nothing more."""
         return self.received or self.superseded is not None
 
+    def request_once(self) -> None:
+        """Count one request to stop, unless there was one before."""
+        self._received = max(self._received, 1)
+
     def must_stop_runs(self, now: float) -> bool:
         """Whether running runs are to be stopped at ``now`` (CLOCK_MONOTONIC).
 

@@ -14,6 +14,7 @@ from .maintenance import Maintenance, MaintenanceJob
 from .notification import Notification
 from .run import OutputChunk, Run
 from .state import Host, JobState
+from .worker import Worker
 
 __all__ = [
     "Counter",
@@ -29,4 +30,5 @@ __all__ = [
     "Notification",
     "OutputChunk",
     "Run",
+    "Worker",
 ]

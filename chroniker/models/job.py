@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
 from django.apps import apps
@@ -17,7 +18,7 @@ from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext_lazy as _
 
 from chroniker import progress
-from chroniker.conf import conf
+from chroniker.conf import CELERY, LOCAL, conf, remote_executors
 from chroniker.db.clock import Moment
 from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.enums import RunStatus, Severity
@@ -108,6 +109,15 @@ class JobDependencyQuerySet(PrimaryQuerySet["JobDependency"]):
 def site_timezone() -> str:
     """The time zone of the site, stored in each new job: a later change moves none of its slots."""
     return settings.TIME_ZONE or "UTC"
+
+
+def is_remote(prefix: str = "") -> Q:
+    """The jobs whose runs workers execute; ``prefix`` is the path to the job, such as ``job__``."""
+    names = remote_executors()
+    remote = Q(**{f"{prefix}executor__in": sorted(names)})
+    if conf.EXECUTOR in names:
+        remote |= Q(**{f"{prefix}executor": "", f"{prefix}hostname": ""})
+    return remote
 
 
 MAX_SECONDS = 10 * 365 * 24 * 3600
@@ -208,6 +218,21 @@ class Job(models.Model):
         max_length=255,
         blank=True,
         help_text=_("Empty: any one host. A name: only that host. *: every host runs it."),
+    )
+    executor = models.CharField(
+        _("executor"),
+        max_length=30,
+        blank=True,
+        help_text=_(
+            "Where it runs: local (on the host that claims it) or celery (on a Celery worker). "
+            "Empty: as the site has set it (CHRONIKER_EXECUTOR)."
+        ),
+    )
+    queue = models.CharField(
+        _("queue"),
+        max_length=100,
+        blank=True,
+        help_text=_("The queue of the workers that may run it. Empty: CHRONIKER_QUEUE."),
     )
     priority = models.IntegerField(
         _("priority"), default=0, help_text=_("Higher runs first when the host is at capacity.")
@@ -460,6 +485,16 @@ class Job(models.Model):
         grace = self.kill_grace_seconds
         return conf.KILL_GRACE_SECONDS if grace is None else grace
 
+    @property
+    def effective_executor(self) -> str:
+        """Where its runs execute: ``local``, or the name of a remote executor."""
+        return self.executor or (LOCAL if self.hostname else conf.EXECUTOR)
+
+    @property
+    def effective_queue(self) -> str:
+        """The queue to which its runs are published, if they are."""
+        return self.queue or conf.QUEUE
+
     def parsed_schedule(self) -> Schedule:
         """The schedule in the job's time zone. Raises ScheduleError."""
         from chroniker.schedules import parse
@@ -485,6 +520,7 @@ class Job(models.Model):
         except ScheduleError as error:
             errors[error.field] = [error.reason]
         errors |= work_errors(self)
+        self._clean_executor(errors)
         expected, timeout = self.expected_seconds, self.timeout_seconds
         if expected is not None and timeout is not None and expected >= timeout:
             errors["timeout_seconds"] = [
@@ -493,6 +529,22 @@ class Job(models.Model):
             ]
         if errors:
             raise ValidationError(errors)
+
+    def _clean_executor(self, errors: dict[str, list[str]]) -> None:
+        names = sorted({LOCAL, *remote_executors()})
+        if self.executor and self.executor not in names:
+            errors["executor"] = [
+                f"There is no executor “{self.executor}”. Enter one of: {', '.join(names)}."
+            ]
+        elif self.executor == CELERY and find_spec("celery") is None:
+            errors["executor"] = [
+                "Celery is not installed on this site. Install chroniker[celery]."
+            ]
+        elif self.executor not in ("", LOCAL) and self.hostname:
+            errors["hostname"] = [
+                "A worker runs this job, so it cannot be pinned to a host. Leave the host empty, "
+                "and enter a queue that only the worker on that host consumes."
+            ]
 
     @staticmethod
     def update_progress(total_parts: int = 0, total_parts_complete: int = 0) -> None:

@@ -49,7 +49,10 @@ class Run(models.Model):
         help_text=_("The host, for a job that runs on every host. Otherwise empty."),
     )
     ran_on = models.CharField(
-        _("ran on"), max_length=255, blank=True, help_text=_("The host that executed the run.")
+        _("ran on"),
+        max_length=255,
+        blank=True,
+        help_text=_("The host or the worker that executed the run."),
     )
     scheduled_for = models.DateTimeField(_("scheduled for"))
     attempt = models.PositiveSmallIntegerField(_("attempt"), default=1)

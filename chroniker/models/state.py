@@ -24,6 +24,9 @@ _ASKED_FOR = Q(run_requested_at__isnull=False, run_requested_by=Trigger.MANUAL) 
 """A person has requested the run, which therefore waits for no other job."""
 
 
+QUEUED = "queued:"
+"""What ``lease_owner`` begins with while a run waits for a worker; the executor's name follows."""
+
 WITHDRAWN_RESTART: dict[str, Any] = {
     "restart_at": None,
     "restart_slot_at": None,
@@ -105,6 +108,10 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
     def leased_on(self, host: str) -> JobStateQuerySet:
         """States that a tick of this host owns."""
         return self.filter(lease_host=host, lease_token__isnull=False)
+
+    def queued(self) -> JobStateQuerySet:
+        """States whose run was handed over to workers, none of which has taken it yet."""
+        return self.filter(lease_token__isnull=False, lease_owner__startswith=QUEUED)
 
     def stale(self) -> JobStateQuerySet:
         """Owned, with a lease that has run out by the database's clock."""
@@ -254,7 +261,7 @@ class JobState(models.Model):
     """Incremented by each claim. A job can guard its own tables with it: see ``current_run()``."""
     lease_host = models.CharField(max_length=255, blank=True)
     lease_owner = models.CharField(max_length=100, blank=True)
-    """The owning process: boot id of its host, process id, creation time."""
+    """The lock file of the owning process, or ``QUEUED`` and the name of an executor."""
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     blocked_reason = models.CharField(
         _("blocked"), max_length=12, choices=BlockedReason, blank=True
@@ -351,6 +358,11 @@ class JobState(models.Model):
 
     def __str__(self) -> str:
         return f"state of job {self.job_id}" + (f" on {self.host}" if self.host else "")
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether its run was handed over to workers, none of which has taken it yet."""
+        return self.lease_token is not None and self.lease_owner.startswith(QUEUED)
 
     @property
     def due_without_restart(self) -> datetime | None:

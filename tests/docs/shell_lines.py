@@ -19,6 +19,7 @@ from .blocks import REPO
 OTHER_PROGRAMS = {
     "backup.sh",
     "cd",
+    "celery",
     "crontab",
     "curl",
     "echo",

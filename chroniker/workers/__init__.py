@@ -1,0 +1,1 @@
+"""Workers: processes that execute runs for schedulers on other machines."""
