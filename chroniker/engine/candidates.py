@@ -26,6 +26,11 @@ class QueueRoom:
     """The jobs whose runs go there, for a query of states."""
     room: int
 
+ALONE = "alone-"
+"""How the tokens of claims begin whose runs have a process each, also those of batches."""
+_Candidate = tuple[int, datetime, int]
+"""In the order of claims: the negative priority, when it was due, and the primary key."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimOptions:
@@ -94,27 +99,33 @@ def stamp_token(
     """
     here = ~is_remote("job__")
     shared = Q(job__batch__in=shareable_batches()) & here
+    in_batch = shared & ~Q(lease_token__startswith=ALONE)
     leased = JobState.objects.leased_on(options.host).aggregate(
-        single=Count("pk", filter=~shared),
-        batches=Count("lease_token", distinct=True, filter=shared),
+        single=Count("pk", filter=~in_batch),
+        batches=Count("lease_token", distinct=True, filter=in_batch),
     )
     places = options.max_parallel - leased["single"] - leased["batches"]
-    keys: list[int] = []
+    single: list[_Candidate] = []
+    batch: list[_Candidate] = []
     may_share = not force and leased["batches"] < max(1, options.max_parallel // 2)
     if may_share and places > 0 and options.batch_room:
-        keys = _find_free(options, horizon, now, options.batch_room, shared)
-        places -= bool(keys)
+        batch = _find_free(options, horizon, now, options.batch_room, shared)
     if places > 0:
-        single = here if force or options.batch_room is None else here & ~shared
-        found = _find_free(options, horizon, now, places, single, force=force)
-        keys += found
-        places -= len(found)
+        which = here if force or options.batch_room is None else here & ~shared
+        single = _find_free(options, horizon, now, places, which, force=force)
+    if batch and len(single) == places:  # the last place is that of whoever comes first
+        if batch[0] < single[-1]:
+            single.pop()
+        else:
+            batch = []
+    places -= len(single) + bool(batch)
     free = JobState.objects.all() if force else JobState.objects.due(horizon)
-    _stamp(free, keys, lease_token=token, lease_host=options.host, lease_owner=options.owner)
+    owner = {"lease_host": options.host, "lease_owner": options.owner}
+    _stamp(free, batch + single, lease_token=token, **owner)
     for target in options.rooms:
         found = _find_free(options, horizon, now, target.room, target.jobs, force=force)
-        owner = f"{QUEUED}{target.executor}"
-        _stamp(free, found, lease_token=order_token(token), lease_host="", lease_owner=owner)
+        owner = {"lease_host": "", "lease_owner": f"{QUEUED}{target.executor}"}
+        _stamp(free, found, lease_token=order_token(token), **owner)
     return bool(places <= 0)
 
 
@@ -123,7 +134,8 @@ def order_token(token: str) -> str:
     return f"{token}-q"
 
 
-def _stamp(free: JobStateQuerySet, keys: list[int], **owner: str) -> None:
+def _stamp(free: JobStateQuerySet, found: list[_Candidate], **owner: str) -> None:
+    keys = [candidate[-1] for candidate in found]
     if keys:
         free.filter(pk__in=keys, lease_token__isnull=True).update(
             fence=F("fence") + 1,
@@ -141,7 +153,7 @@ def _find_free(
     which: Q,
     *,
     force: bool = False,
-) -> list[int]:
+) -> list[_Candidate]:
     """Find, and lock, up to ``limit`` states that may be claimed."""
     candidates = _claimable(options, horizon, now, force=force).filter(which)
     if _lock_rows():
@@ -150,15 +162,17 @@ def _find_free(
             of=("self",) if database().features.has_select_for_update_of else (),
         )
     waits = Exists(JobDependency.objects.filter(downstream=OuterRef("job")))
-    found = list(candidates.annotate(waits=waits).values_list("pk", "waits")[:limit])
-    keys = [key for key, _ in found]
-    waiting = [key for key, waits_for_others in found if waits_for_others]
+    rows = candidates.annotate(waits=waits).values_list("waits", "job__priority", "due_at", "pk")
+    found = list(rows[:limit])
+    keys = [key for *_, key in found]
+    waiting = any(waits_for_others for waits_for_others, *_ in found)
     if waiting and not force and _lock_rows():
         keys = _lock_upstreams(keys)
         keys = list(
             JobState.objects.filter(pk__in=keys).unblocked(horizon).values_list("pk", flat=True)
         )
-    return keys
+    free = set(keys)
+    return [(-priority, due_at, key) for _, priority, due_at, key in found if key in free]
 
 
 def _lock_rows() -> bool:

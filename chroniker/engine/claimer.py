@@ -104,7 +104,7 @@ class Claimer:
         """
         if self.forced and options.only is not None:
             options = replace(options, only=options.only - self._forced_jobs)
-        token = self._pending_token = self._pending_token or new_token()
+        token = self._pending_token = self._pending_token or new_token(force=self.forced)
         sent = boottime()
         now = self._clock.now()
         horizon = now
@@ -169,7 +169,8 @@ class Claimer:
             alone = replace(options, only_states=frozenset([key]))
             try:
                 one = run_transaction(
-                    partial(claim, alone, horizon, now, new_token(), force=forced), attempts=2
+                    partial(claim, alone, horizon, now, new_token(force=forced), force=forced),
+                    attempts=2,
                 )
             except Exception as error:
                 if is_row_locked(error):

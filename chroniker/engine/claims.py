@@ -21,7 +21,7 @@ from chroniker.exceptions import ScheduleError
 from chroniker.models import Host, Job, JobDependency, JobState, Maintenance, Run
 from chroniker.models.state import QUEUED, WITHDRAWN_RESTART
 
-from .candidates import ClaimOptions, order_token, shareable_batches, stamp_token
+from .candidates import ALONE, ClaimOptions, order_token, shareable_batches, stamp_token
 from .planning import MissedSlots, SlotDecision, decide_slots, start_time
 
 
@@ -51,9 +51,9 @@ class ClaimResult:
     """Whether the host can start no more now, so that some may have been left."""
 
 
-def new_token() -> str:
-    """A unique lease token."""
-    return secrets.token_hex(16)
+def new_token(*, force: bool = False) -> str:
+    """A unique lease token; ``force``: of a claim that takes jobs whether they are due or not."""
+    return ALONE + secrets.token_hex(14) if force else secrets.token_hex(16)
 
 
 def claim(
@@ -63,7 +63,8 @@ def claim(
 
     Call it in a transaction. The first statement is a write, so that SQLite takes its lock at
     once, and a write of the host's row, so that the ticks of one host count their capacity one
-    after the other. ``force`` takes the jobs of ``options.only`` whether they are due or not.
+    after the other. ``force`` takes the jobs of ``options.only`` whether they are due or not; none
+    of them shares a process, and its ``token`` says so.
 
     It is safe to repeat the call with the same token when it is not known whether the transaction
     was committed: the states that carry the token are owned by it.

@@ -30,7 +30,15 @@ from chroniker.models import (
     MaintenanceJob,
     Run,
 )
-from tests.factories import NOON, make_action_job, make_due, make_due_job, make_job, make_running
+from tests.factories import (
+    NOON,
+    make_action_job,
+    make_due,
+    make_due_job,
+    make_job,
+    make_monitor,
+    make_running,
+)
 from tests.support.types import RunInFork, RunTick, StartTick
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -219,6 +227,9 @@ def make_hourly_job(*, first_slot: datetime = SLOT, **fields: Any) -> Job:
 
 def make_options(**limits: Any) -> ClaimOptions:
     return ClaimOptions(**{"host": "web1", "owner": "tick-1-a.lock", "max_parallel": 10} | limits)
+
+
+MONITORS = ["monitor 1", "monitor 2"]
 
 
 def claim_at(
@@ -513,6 +524,36 @@ class TestLimits:
         assert claim_at(SLOT, max_parallel=1).started == []
         assert len(claim_at(SLOT, max_parallel=3).started) == 2
         assert claim_at(SLOT, max_parallel=3).started == []
+
+    def test_forced_monitors_take_a_place_each(self) -> None:
+        monitors = [make_monitor(schedule="@every 1h") for _ in range(5)]
+        Host.objects.create(name="web1")
+        plan_changed_jobs(SLOT)
+        only = frozenset(monitor.pk for monitor in monitors)
+        options = {"max_parallel": 2, "batch_room": 500, "only": only, "force": True}
+        first = claim_at(SLOT, token=new_token(force=True), **options)
+        assert (len(first.started), first.at_capacity) == (2, True)
+        assert claim_at(SLOT, token=new_token(force=True), **options).started == []
+
+    @pytest.mark.parametrize(
+        ("priority", "ago", "claimed"),
+        [(1, 0, ["job"]), (0, 1, ["job"]), (0, -1, MONITORS), (-1, 1, MONITORS)],
+    )
+    def test_batch_takes_the_last_place_only_if_it_comes_first(
+        self, priority: int, ago: int, claimed: list[str]
+    ) -> None:
+        for name in MONITORS:
+            make_monitor(name=name, schedule="@every 1h")
+        make_job(name="job", schedule="@every 1h", priority=priority)
+        Host.objects.create(name="web1")
+        plan_changed_jobs(SLOT)
+        JobState.objects.update(next_run_at=SLOT, next_slot_at=SLOT)
+        due = SLOT - timedelta(minutes=ago)
+        JobState.objects.filter(job__name="job").update(next_run_at=due, next_slot_at=due)
+        found = claim_at(SLOT + HOUR / 2, max_parallel=1, batch_room=500)
+        assert [item.job.name for item in found.started] == claimed
+        more = claim_at(SLOT + HOUR / 2, max_parallel=2, batch_room=500)
+        assert sorted(item.job.name for item in found.started + more.started) == ["job", *MONITORS]
 
     def test_higher_priority_is_claimed_first_and_then_what_is_due_longest(self) -> None:
         late = make_hourly_job(first_slot=SLOT + timedelta(minutes=1))
