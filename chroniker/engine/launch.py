@@ -40,10 +40,12 @@ class Launcher:
     """Starts claimed runs; holds the executor and the lock that shows its owner is alive.
 
     ``long_running``: whether the scheduler runs until it is stopped, for the signal ``pre_fork``.
+    ``max_parallel``: instead of ``CHRONIKER_MAX_PARALLEL``.
     """
 
-    def __init__(self, *, long_running: bool) -> None:
+    def __init__(self, *, long_running: bool, max_parallel: int | None = None) -> None:
         self._long_running = long_running
+        self._max_parallel = max_parallel
         self._owner: OwnerLock | None = None
         self._executor: Executor | None = None
 
@@ -80,7 +82,7 @@ class Launcher:
             if self._executor is None:
                 jobs = [item.job for item in by_key.values()]
                 pre_fork.send_robust(sender=None, jobs=jobs, long_running=self._long_running)
-                self._executor = LocalExecutor(Masker(site_secrets()))
+                self._executor = LocalExecutor(Masker(site_secrets()), self._max_parallel)
             for handle in self._executor.start(requests):
                 result.started.append(ActiveRun(by_key[handle.key], handle))
         return result

@@ -89,6 +89,7 @@ class Scheduler:
             long_running=every is not None,
             on_unrecorded=on_unrecorded,
             shutdown_reason=self._shutdown_reason,
+            max_parallel=max_parallel,
         )
         self._dispatcher = Dispatcher(self._note_remote_end, self._announce)
         self._ends_at = time.monotonic() + _REMOTE_SECONDS

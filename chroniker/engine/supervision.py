@@ -33,7 +33,8 @@ class Supervision:
     ``attempt`` runs what uses the database; ``on_finished`` is called for each run whose end was
     recorded, ``on_unrecorded`` for each whose end could not be, because the run is not ours any
     more; ``long_running``: whether the scheduler runs until it is stopped;
-    ``shutdown_reason``: empty until the scheduler is asked to shut down.
+    ``shutdown_reason``: empty until the scheduler is asked to shut down; ``max_parallel``: instead
+    of ``CHRONIKER_MAX_PARALLEL``.
     """
 
     def __init__(
@@ -45,13 +46,14 @@ class Supervision:
         long_running: bool,
         on_unrecorded: Callable[[FinishedRun], None],
         shutdown_reason: Callable[[], str],
+        max_parallel: int | None = None,
     ) -> None:
         self._clock = clock
         self._attempt = attempt
         self._shutdown_reason = shutdown_reason
         self.active: ActiveRuns = {}
         self.leases = Leases()
-        self.launcher = Launcher(long_running=long_running)
+        self.launcher = Launcher(long_running=long_running, max_parallel=max_parallel)
 
         def on_recorded(finished: FinishedRun) -> None:
             on_finished(finished)

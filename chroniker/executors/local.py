@@ -23,11 +23,13 @@ _LEASES_SECONDS = 1.0
 class LocalExecutor:
     """Forks each run, and its warden, from a fork server of this process.
 
-    Runs of one batch runner that have the same limits share a process.
+    Runs of one batch runner that have the same limits share a process. ``max_workers``: how many of
+    them it executes at one time; None: ``CHRONIKER_MAX_PARALLEL``.
     """
 
-    def __init__(self, masker: Masker) -> None:
+    def __init__(self, masker: Masker, max_workers: int | None = None) -> None:
         self._masker = masker
+        self._max_workers = max_workers
         self._supervisor = Supervisor(before_fork, masker)
         self._batches: dict[int, RunningBatch] = {}
         """By the key of the run whose process executes the batch."""
@@ -52,7 +54,8 @@ class LocalExecutor:
         return handles
 
     def _start_batch(self, runs: Sequence[BatchedRun]) -> None:
-        batch = RunningBatch(runs, self._masker, conf.MAX_PARALLEL)
+        workers = conf.MAX_PARALLEL if self._max_workers is None else self._max_workers
+        batch = RunningBatch(runs, self._masker, workers)
         self._batches[batch.key] = batch
         for run in runs:
             self._members[run.key] = (run, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import time
@@ -233,6 +234,19 @@ def test_batch_takes_one_place_of_the_capacity(run_tick: RunTick, settings: Any)
     measure_together(run_tick)
     assert Run.objects.filter(status="succeeded").count() == 21
     assert Run.objects.get(job=job).status == "succeeded"
+
+
+@pytest.mark.one_database
+def test_monitors_are_measured_one_after_another_if_wanted(run_tick: RunTick) -> None:
+    """``cron --sync``."""
+    make_neighbours(3, params={"nap_seconds": 0.4})
+    run_tick()
+    make_due()
+    run_tick(max_parallel=1)
+    began = Sample.objects.order_by("at").values_list("at", flat=True)
+    assert len(began) == 3
+    for one, then in itertools.pairwise(began):
+        assert then - one >= timedelta(seconds=0.4)
 
 
 # --- what holds for a single check ----------------------------------------------------------
