@@ -31,6 +31,8 @@ _POLL_SECONDS = 0.05
 """The longest time until a stop request or the end of a time limit is noticed."""
 _STRAYS_SECONDS = 1.0
 """How often processes that an item has left behind are looked for."""
+_LOAD_PAUSES = (0.2, 0.5, 1.0, 2.0)
+"""Seconds before the items are loaded again, after the database could not be read."""
 _FLUSH_SECONDS = 0.03
 """How long a result waits for others before it is sent."""
 
@@ -38,7 +40,8 @@ _FLUSH_SECONDS = 0.03
 def run_guard(spec: BatchSpec, page: BatchPage, results: int) -> int:
     """Execute a batch; ``results`` is the descriptor to which results go. Returns the exit code.
 
-    Raises LookupError if no app has registered the runner, or what loading the items raises.
+    Raises LookupError if no app has registered the runner, or what loading the items raises; an
+    outage of the database only if it lasts for seconds.
     """
     from chroniker.db.connections import before_fork
 
@@ -47,13 +50,28 @@ def run_guard(spec: BatchSpec, page: BatchPage, results: int) -> int:
     if runner is None:
         raise LookupError(f"no installed app executes batches of {spec.runner!r}")
     items = [BatchItem(entry.spec.run_id, entry.job, entry.host) for entry in spec.entries]
-    tasks = runner.load(items)
+    tasks = _load(runner, items)
     before_fork()
     become_subreaper()
     gc.collect()
     gc.freeze()
     _Guard(spec, runner, tasks, page, _ResultPipe(results)).run()
     return 0
+
+
+def _load(runner: BatchRunner, items: Sequence[BatchItem]) -> Sequence[object]:
+    """Load the items; again if the database has too many connections, or is restarted."""
+    from django.db import InterfaceError, OperationalError
+
+    from chroniker.db.connections import close_connections
+
+    for pause in _LOAD_PAUSES:
+        try:
+            return runner.load(items)
+        except (OperationalError, InterfaceError):
+            close_connections()
+            time.sleep(pause)
+    return runner.load(items)
 
 
 class _ResultPipe:

@@ -25,6 +25,8 @@ _GRACE_SECONDS = 2.0
 """The same for the whole batch."""
 _MAX_TRIES = 3
 """How many processes may die without having begun or ended a run until all their runs fail."""
+_MAX_TRIES_AFTER_EXIT = 1
+"""The same for processes that have exited by themselves."""
 _STREAMS = ("stdout", "stderr", "log")
 
 
@@ -203,11 +205,11 @@ class RunningBatch(RunningChild):
             return []
         suspects = [run for run in left if self.runs.index(run) in self._suspects]
         exited = ending is not None and ending.signal is None
-        if exited and not suspects and len(left) == len(self.runs):
-            return []  # it could not load them, and would not the next time
         others = [run for run in left if run not in suspects]
         if not suspects and len(left) == len(self.runs):
-            others = [run for run in others if run.tries < _MAX_TRIES]
+            # It could not load them, or fork, and may not be able to the next time either.
+            tries = _MAX_TRIES_AFTER_EXIT if exited else _MAX_TRIES
+            others = [run for run in others if run.tries < tries]
             for run in others:
                 run.tries += 1
         return [*([run] for run in suspects), *([others] if others else [])]

@@ -148,11 +148,20 @@ def test_batch_whose_guard_is_killed_each_time_ends() -> None:
     assert batch.split() == []
 
 
+def test_batch_that_could_not_be_loaded_is_executed_once_more() -> None:
+    batch = make_batch(3)
+    die(batch, set(), signal=None, code=127)
+    (runs,) = batch.split()
+    batch = RunningBatch(runs, Masker(), 8)
+    batch.pipes.page = ProgressPage()
+    die(batch, set(), signal=None, code=127)
+    assert batch.split() == []
+
+
 @pytest.mark.parametrize(
     ("number", "in_progress", "ending"),
     [
         (1, {0}, {}),  # it was alone already
-        (3, set(), {"signal": None, "code": 127}),  # it could not load them, and would not again
         (3, {0}, {"signal": int(signal.SIGTERM)}),
         (3, {0}, {"reason": EndReason.STOPPED}),
         (3, {0}, {"reason": EndReason.LEASE_EXPIRED}),
