@@ -84,10 +84,15 @@ def delete_measurements(sender: object, instance: Host, **kwargs: object) -> Non
 def withdraw_incidents(
     sender: object, instance: Probe, origin: object = None, **kwargs: object
 ) -> None:
-    """Withdraw the incidents of a deleted probe. Those of a deleted job are closed with it."""
+    """Withdraw the incidents of a deleted probe. Those of a deleted job are closed with it.
+
+    What the job does now is executed, and opens incidents, like that of any other.
+    """
     if getattr(origin, "model", type(origin)) is not sender:
         return
     from chroniker.alerting import incidents
+
+    Job.objects.filter(pk=instance.pk).update(batch="", failures_open_incidents=True)
 
     monitors = Incident.objects.open().filter(job=instance.pk, kind=IncidentKind.CONDITION)
     for incident in monitors.select_related("job"):

@@ -14,6 +14,7 @@ from chroniker_monitors.enums import Severity
 from chroniker_monitors.models import Monitor, MonitorState, Probe, Sample
 from tests.factories import (
     NOON,
+    make_due,
     make_heartbeat_monitor,
     make_incident,
     make_job,
@@ -21,6 +22,7 @@ from tests.factories import (
     make_run,
     monitor_state,
 )
+from tests.support.types import RunTick
 from tests.testapp.gauge import Gauge
 
 pytestmark = pytest.mark.django_db
@@ -170,3 +172,25 @@ def test_checks_are_imported_before_a_fork_only_if_checks_follow(
     pre_fork.send(sender=None, jobs=jobs, long_running=long_running)
     assert preloaded == [Gauge] * imported
     assert (COMMAND_MODULE in sys.modules) == imported
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.one_database
+def test_job_whose_probe_was_deleted_runs_its_command_and_opens_incidents(
+    run_tick: RunTick,
+) -> None:
+    monitor = make_monitor(schedule="@every 1h")
+    Probe.objects.get(job=monitor.pk).delete()
+    job = Job.objects.get(pk=monitor.pk)
+    job.command, job.args = "act", "say hello"
+    job.full_clean()
+    job.save()
+    run_tick()
+    make_due(job)
+    run_tick()
+    run = Run.objects.get()
+    assert (run.status, run.error) == ("succeeded", "")
+    Job.objects.update(args="fail boom")
+    make_due(job)
+    run_tick()
+    assert Incident.objects.get().kind == "failing"
