@@ -40,12 +40,15 @@ def site_secrets() -> set[str]:
         and (name != "EMAIL_HOST_PASSWORD" or settings.is_overridden(name))  # type: ignore[misc]
     }
     ours.pop("CHRONIKER_SECRET_NAMES", None)
-    return find_secrets(ours, os.environ, conf.SECRET_NAMES)
+    tokens = find_url_tokens([ours.get(name) for name in _URL_SETTINGS])
+    return tokens | find_secrets(ours, os.environ, conf.SECRET_NAMES)
 
 
 _SECRET_SETTINGS = {
     "SECRET_KEY", "SECRET_KEY_FALLBACKS", "EMAIL_HOST_PASSWORD", "DATABASES", "CACHES", "STORAGES",
 }  # fmt: skip
+_URL_SETTINGS = ("CHRONIKER_APPRISE_URLS", "CHRONIKER_DEADMAN_URL", "CHRONIKER_WEBHOOK_URL")
+"""Whoever knows such a URL may send to it: a part of its path is the secret."""
 MASK = "********"
 _SECRET_NAME = re.compile(
     r"SECRET|PASSW|PASSPHRASE|TOKEN|CREDENTIAL|SIGNATURE|DSN$"
@@ -175,6 +178,29 @@ def find_secrets(
     _collect_secrets(settings, wanted, secrets, secret=False, depth=0)
     _collect_secrets(environ, wanted, secrets, secret=False, depth=0)
     return secrets
+
+
+def find_url_tokens(value: object) -> set[str]:
+    """Return the parts of URLs, at any depth, that look like tokens and not like words."""
+    if isinstance(value, str):
+        scheme, _, rest = value.partition("://")
+        if scheme in _SCHEMES_WITH_HOST:
+            place, _, path = rest.partition("/")
+            rest = f"{place.rpartition('@')[0]}/{path}"
+        parts = {unquote(part) for part in _URL_DELIMITERS.split(rest)}
+        return {part for part in parts if _TOKEN.fullmatch(part)}
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return {token for each in value for token in find_url_tokens(each)}
+    return set()
+
+
+_SCHEMES_WITH_HOST = frozenset({"http", "https", "json", "jsons", "xml", "xmls", "form", "forms"})
+"""Others may have a token where these have the name of a host."""
+_URL_DELIMITERS = re.compile(r"[/:@?&=#]")
+_TOKEN = re.compile(r"(?=.*\d|.*[a-z].*[A-Z]|.*[A-Z].*[a-z])[^.]{6,}")
+"""At least six characters, with a digit or letters of both cases."""
 
 
 def _collect_secrets(

@@ -54,6 +54,7 @@ class AppriseChannel(Notifier):
         kind = _notify_type(notification)
         log = io.StringIO()
         handler = logging.StreamHandler(log)
+        handler.setLevel(logging.WARNING)  # below are the URLs of the services, with their tokens
         library = logging.getLogger("apprise")
         library.addHandler(handler)
         try:
@@ -61,7 +62,8 @@ class AppriseChannel(Notifier):
         finally:
             library.removeHandler(handler)
         if not sent:
-            reason = one_line(log.getvalue().replace(url, notification.recipient), 300)
+            text = log.getvalue().replace(url, notification.recipient)
+            reason = one_line(self._masker.mask_text(text), 300)
             raise NotAccepted(f"{notification.recipient}: {reason or 'no reason given'}")
 
 

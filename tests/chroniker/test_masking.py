@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chroniker.masking import MASK, Masker, find_secrets
+from chroniker.masking import MASK, Masker, find_secrets, find_url_tokens, site_secrets
 from chroniker.models import JobState, Run
 from chroniker.processes import output
 from chroniker.processes.output import Recorder
@@ -37,6 +37,30 @@ def test_site_secrets_are_not_stored(run_tick: RunTick, settings: Any) -> None:
     assert run.error == "ValueError: ********"
     assert "sk_live" not in stored_output(run, "stderr")
     assert "sk_live" not in JobState.objects.get(job=job).last_error
+
+
+@pytest.mark.parametrize(
+    ("url", "tokens"),
+    [
+        (
+            "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general",
+            {"T1JJ3T3L2", "A1BRTD4JD", "TIiajkdnlazkcOXrIdevi7FQ"},
+        ),
+        ("tgram://123456789:abcdefg_Hij/12315544/", {"123456789", "abcdefg_Hij", "12315544"}),
+        ("json://ann:correct%20Horse@web1.example.com:8080/webhook", {"correct Horse"}),
+        ("https://hc-ping.com/c0ffee00-dead-beef", {"c0ffee00-dead-beef"}),
+        ("https://monitor01:8443/hooks/chroniker?priority=urgent", set()),
+        ("mailto://ann:correct@smtp2.example.com", set()),
+    ],
+)
+def test_tokens_in_urls_are_found_and_words_are_not(url: str, tokens: set[str]) -> None:
+    assert find_url_tokens({"": [url], "billing": url}) == tokens
+
+
+def test_tokens_of_the_urls_of_chroniker_are_secrets(settings: Any) -> None:
+    settings.CHRONIKER_APPRISE_URLS = {"": ["slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXr"]}
+    settings.CHRONIKER_DEADMAN_URL = "https://hc-ping.com/c0ffee00-dead-beef"
+    assert {"A1BRTD4JD", "TIiajkdnlazkcOXr", "c0ffee00-dead-beef"} <= site_secrets()
 
 
 SECRETS = ("hunter2hunter2", "hunter2", "r2hunt", "ter2x€", "aaaaaa", "€uro secret", "tail-end")

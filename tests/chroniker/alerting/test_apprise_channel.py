@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -74,6 +75,20 @@ def test_refused_message_is_retried_and_the_error_has_no_secret(
     timeline.advance(minutes=5).send()
     notification.refresh_from_db()
     assert notification.sent_at is not None
+
+
+def test_what_apprise_logs_of_the_service_is_not_stored(
+    settings: Any, webhook_receiver: WebhookReceiver, caplog: Any
+) -> None:
+    token = "TIiajkdnlazkcOXrIdevi7FQ"
+    settings.CHRONIKER_APPRISE_URLS = [url_of(webhook_receiver, f"hook/{token}")]
+    webhook_receiver.statuses = [500]
+    caplog.set_level(logging.DEBUG, logger="apprise")
+    Timeline().run(make_job(), "F")
+    assert token in caplog.text, "Apprise logs it"
+    notification = Notification.objects.get()
+    assert "NotAccepted: json " in notification.last_error
+    assert "URL" not in notification.last_error and token not in notification.last_error
 
 
 def test_url_that_was_removed_or_is_wrong_is_an_error(settings: Any) -> None:
