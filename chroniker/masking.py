@@ -50,6 +50,15 @@ _SECRET_SETTINGS = {
 _URL_SETTINGS = ("CHRONIKER_APPRISE_URLS", "CHRONIKER_DEADMAN_URL", "CHRONIKER_WEBHOOK_URL")
 """Whoever knows such a URL may send to it: a part of its path is the secret."""
 MASK = "********"
+CUT = "…"
+"""The end of a text that was too long."""
+
+
+def shorten(text: str, length: int) -> str:
+    """Return at most ``length`` characters of a text that is masked later."""
+    return text if len(text) <= length else text[: length - 1] + CUT
+
+
 _SECRET_NAME = re.compile(
     r"SECRET|PASSW|PASSPHRASE|TOKEN|CREDENTIAL|SIGNATURE|DSN$"
     r"|(?:API|ACCESS|PRIVATE|AUTH|ENCRYPTION|SIGNING|LICEN[SC]E)_?KEY|(?:^|_)(?:PW|PASS)$|_PWD$|_KEY$",
@@ -126,10 +135,29 @@ class Masker:
             longest -= data[-back] != 0
         return back
 
+    def without_partial_secrets(self, head: bytes, tail: bytes) -> tuple[bytes, bytes]:
+        """Shorten two pieces between which something was omitted, perhaps in a secret."""
+        end = len(head) - self.partial_secret(head)
+        for first, last in self.spans(head):
+            if first < end < last:
+                end = first
+        begin = min(self.reach, len(tail))
+        for first, last in self.spans(tail):
+            if first < begin < last:
+                begin = last
+        return head[:end], tail[begin:]
+
     def mask_text(self, text: str) -> str:
         """Return ``text`` with its secrets masked, in a form that every database accepts."""
         data = _encode(text)
         return mask_spans(data, self.spans(data), 0, len(data))
+
+    def mask_shortened(self, text: str) -> str:
+        """The same; without the beginning of a secret before the sign that the rest was cut off."""
+        if text.endswith(CUT):
+            head, _ = self.without_partial_secrets(_encode(text.removesuffix(CUT)), b"")
+            text = head.decode("utf-8", "surrogateescape") + CUT
+        return self.mask_text(text)
 
 
 def mask_spans(data: bytes, spans: list[tuple[int, int]], first: int, last: int) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from chroniker import progress, run_context
 from chroniker.batches import BatchRunner, ItemResult, Payload
+from chroniker.masking import shorten
 
 from .batch_spec import BatchEntry
 from .child import attempt, become_fresh, capture_logging, run_exit_handlers
@@ -67,7 +68,7 @@ class ItemReport:
         return data
 
     def _without_payload(self, error: str) -> bytes:
-        failed = replace(self, payload={}, error=error[:_MAX_ERROR_LENGTH], code=1)
+        failed = replace(self, payload={}, error=shorten(error, _MAX_ERROR_LENGTH), code=1)
         return json.dumps({name: getattr(failed, name) for name in _REPORT}).encode()
 
 
@@ -174,7 +175,7 @@ class _Worker:
         return ItemReport(
             item=item,
             code=end.code & 0xFF,
-            error=end.error[:_MAX_ERROR_LENGTH],
+            error=shorten(end.error, _MAX_ERROR_LENGTH),
             seconds=seconds,
             cpu_seconds=cpu,
             payload=result.payload,

@@ -24,6 +24,7 @@ from typing import IO, NamedTuple
 from chroniker import startup
 from chroniker.enums import Trigger
 from chroniker.exceptions import CommandRefused, TaskNotSuccessful
+from chroniker.masking import shorten
 from chroniker.run_context import CurrentRun
 
 from .console import Console, replace_consoles
@@ -231,7 +232,7 @@ def _report(fd: int, **facts: str) -> None:
     """Write what the supervisor has to know; long texts are cut."""
     length = _MAX_REPORT // 2
     while any(facts.values()):
-        cut = {name: text[:length] for name, text in facts.items()}
+        cut = {name: shorten(text, length) for name, text in facts.items()}
         line = json.dumps(cut).encode() + b"\n"
         if len(line) <= _MAX_REPORT:
             with contextlib.suppress(OSError):

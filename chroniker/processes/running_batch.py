@@ -82,6 +82,8 @@ class BatchedRun:
             self.written[stream] += size
             if stream in self.request.streams:
                 first, last = base64.b64decode(head), base64.b64decode(tail)
+                if size > len(first) + len(last):
+                    first, last = self._masker.without_partial_secrets(first, last)
                 omitted = size - len(first) - len(last)
                 note = f"\n… {omitted} bytes omitted …\n".encode() if omitted else b""
                 self.recorder.feed(stream, first + note + last)
@@ -99,7 +101,7 @@ class BatchedRun:
         status, error = self._decide_status(facts)
         return Outcome(
             status,
-            self._masker.mask_text(error),
+            self._masker.mask_shortened(error),
             code,
             number,
             facts.get("seconds"),

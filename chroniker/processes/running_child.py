@@ -327,7 +327,7 @@ class RunningChild:
             error = f"{error} {self.status.note}".rstrip()
         return Outcome(
             status,
-            self._masker.mask_text(error),
+            self._masker.mask_shortened(error),
             ending.code,
             ending.signal,
             ending.seconds,

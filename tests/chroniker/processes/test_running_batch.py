@@ -113,12 +113,41 @@ def test_run_that_was_requested_to_stop_is_stopped_for_this_reason() -> None:
 
 def test_output_is_kept_with_the_run_unless_the_job_does_not_want_it() -> None:
     batch = make_batch()
-    text = [base64.b64encode(part).decode() for part in (b"begin", b"end")]
-    report(batch, 0, output={"stdout": [*text, 1000], "stderr": [*text, 8]})
+    text = [base64.b64encode(part).decode() for part in (b"begin", b"x" * 56 + b"end")]
+    report(batch, 0, output={"stdout": [*text, 1000], "stderr": [*text, 64]})
     (run,) = batch.take_ended()
-    assert run.written == {"stdout": 1000, "stderr": 8, "log": 0}
+    assert run.written == {"stdout": 1000, "stderr": 64, "log": 0}
     pieces = run.recorder.take(final=True).pieces
     assert "".join(piece.text for piece in pieces) == "begin\n… 992 bytes omitted …\nend"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "text"),
+    [
+        # As if the secret hunter2hunter2 was cut into two.
+        (b"begin hunter2hunt", b"er2hunter2" + b"x" * 50, "begin |xxxx"),
+        (b"begin hunter2hunter2", b"x" * 60, "begin |xxxx"),  # it may begin a second time
+        (b"hunter2hunter2 begin", b"x" * 60, "******** begin|xxxx"),
+        # A whole secret that crosses the end of what is dropped.
+        (b"begin", b"x" * 50 + b"hunter2hunter2 end", "begin| end"),
+    ],
+)
+def test_no_part_of_a_secret_is_left_where_output_was_omitted(
+    first: bytes, last: bytes, text: str
+) -> None:
+    batch = make_batch(1)
+    parts = [base64.b64encode(part).decode() for part in (first, last)]
+    report(batch, 0, output={"stdout": (*parts, 100_000)})
+    (run,) = batch.take_ended()
+    stored = "".join(piece.text for piece in run.recorder.take(final=True).pieces)
+    head, _, tail = stored.partition("\n… ")
+    assert head + "|" + tail.partition(" …\n")[2] == text
+
+
+def test_no_part_of_a_secret_is_left_where_an_error_was_cut_off() -> None:
+    batch = make_batch(1)
+    report(batch, 0, code=1, error="refused hunter2hunter2: hunter2hunt…")
+    assert batch.take_ended()[0].outcome().error == "refused ********: …"
 
 
 def test_runs_in_progress_when_the_guard_died_are_executed_alone() -> None:
