@@ -26,6 +26,7 @@ class QueueRoom:
     """The jobs whose runs go there, for a query of states."""
     room: int
 
+
 ALONE = "alone-"
 """How the tokens of claims begin whose runs have a process each, also those of batches."""
 _Candidate = tuple[int, datetime, int]

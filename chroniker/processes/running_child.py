@@ -321,19 +321,21 @@ class RunningChild:
             error = self.status.error or (
                 "The run's warden process died, so it is not known how far the job came."
             )
-            return Outcome(RunStatus.LOST, f"{error} {self.status.note}".rstrip())
+            return Outcome(RunStatus.LOST, self._masked(error, self.status.note))
         status, error = self._decide_status(ending, shutdown_reason)
-        if ending.reason is not EndReason.NONE or ending.signal is not None:
-            error = f"{error} {self.status.note}".rstrip()
+        by_itself = ending.reason is EndReason.NONE and ending.signal is None
         return Outcome(
             status,
-            self._masker.mask_shortened(error),
+            self._masked(error, "" if by_itself else self.status.note),
             ending.code,
             ending.signal,
             ending.seconds,
             ending.cpu_seconds,
             ending.max_rss_bytes,
         )
+
+    def _masked(self, *sentences: str) -> str:
+        return " ".join(self._masker.mask_shortened(each) for each in sentences if each)
 
     def _decide_status(self, ending: ExitReport, shutdown_reason: str) -> tuple[RunStatus, str]:
         if self.lease_lost or ending.reason is EndReason.LEASE_EXPIRED:

@@ -150,6 +150,13 @@ def test_no_part_of_a_secret_is_left_where_an_error_was_cut_off() -> None:
     assert batch.take_ended()[0].outcome().error == "refused ********: …"
 
 
+def test_secret_in_an_error_is_masked_although_the_warden_died() -> None:
+    batch = make_batch(1)
+    batch.status.feed(b'{"error": "refused hunter2hunter2"}\n')
+    outcome = batch.outcome()
+    assert (outcome.status, outcome.error) == (RunStatus.LOST, "refused ********")
+
+
 def test_runs_in_progress_when_the_guard_died_are_executed_alone() -> None:
     batch = make_batch(6)
     report(batch, 0)
