@@ -22,7 +22,8 @@ class RunStatus(models.TextChoices):
     INTERRUPTED = "interrupted", _("interrupted")
     """The shutdown of its scheduler ended it. Not a failure: its slot is due again at once."""
     LOST = "lost", _("lost")
-    """Its supervisor died or its lease ran out: how far it came is unknown."""
+    """Its supervisor died, its lease ran out, or a task backend lost the result of its task: how
+    far it came is unknown."""
     MISSED = "missed", _("missed")
     """The slot was not run; ``missed_reason`` says why."""
 

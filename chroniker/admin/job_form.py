@@ -180,7 +180,7 @@ class JobFormAdmin(JobPermissionAdmin):
             "task": {
                 "list": TASKS_LIST,
                 "data-help-url": self.admin_url(self.view_name("task_help")),
-                "class": "vTextField",
+                "class": "vURLField",  # wider: dotted paths are long
             },
             "hostname": {"list": HOSTS_LIST},
         }

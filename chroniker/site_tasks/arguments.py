@@ -82,7 +82,10 @@ def check_task_arguments(task: Task, arguments: TaskArguments) -> None:
 
 def describe_task(task: Task) -> str:
     """The signature and the description of a task, for the form."""
-    signature = inspect.signature(task.func)
+    try:
+        signature = inspect.signature(task.func, eval_str=True)
+    except Exception:  # an annotation may be any expression
+        signature = inspect.signature(task.func)
     if task.takes_context:
         signature = signature.replace(parameters=list(signature.parameters.values())[1:])
     return f"{task.name}{signature}\n\n{inspect.getdoc(task.func) or ''}".rstrip()

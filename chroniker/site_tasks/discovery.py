@@ -57,7 +57,7 @@ def load_task(path: str) -> Task:
         raise CommandRefused(f"{path!r} is no dotted path. Enter one such as shop.tasks.rebuild.")
     try:
         module = import_module(name)
-    except Exception as error:  # whatever the module of the site raises
+    except (Exception, SystemExit) as error:  # whatever the module of the site raises
         raise CommandRefused(f"The task {path!r} cannot be loaded here: {_reason(error)}") from None
     found = getattr(module, attribute, None)
     if library_of(found) is not None:
@@ -116,22 +116,24 @@ def _module_names() -> Iterator[str]:
 def _modules(errors: dict[str, str]) -> Iterator[ModuleType]:
     """Import the modules; those that raise are added to ``errors``."""
     for name in _module_names():
-        module = _import(name, errors)
-        if module is None:
-            continue
+        yield from _modules_from(name, errors)
+
+
+def _modules_from(name: str, errors: dict[str, str]) -> Iterator[ModuleType]:
+    module = _import(name, errors)
+    if module is not None:
         yield module
-        for info in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{name}."):
-            if inner := _import(info.name, errors):
-                yield inner
+        for info in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
+            yield from _modules_from(info.name, errors)
 
 
 def _import(name: str, errors: dict[str, str]) -> ModuleType | None:
     try:
         return import_module(name) if find_spec(name) else None
-    except Exception as error:  # whatever the module of the site raises
+    except (Exception, SystemExit) as error:  # whatever the module of the site raises
         errors[name] = _reason(error)
         return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

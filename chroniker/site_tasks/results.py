@@ -13,7 +13,9 @@ def check_backend(task: Task) -> None:
     A backend that executes the task within ``enqueue`` needs not: it returns the result.
     """
     backend, library = task.get_backend(), library_of(task)
-    if backend.supports_get_result or (library and library.executes_at_once(backend)):
+    if getattr(backend, "supports_get_result", False) or (
+        library and library.executes_at_once(backend)
+    ):
         return
     raise CommandRefused(
         f"The task backend {task.backend!r} ({type(backend).__name__}) does not store results, so "

@@ -81,10 +81,8 @@ class Follower:
         attempts = Run.objects.filter(
             job=run.job_id, host=run.host, scheduled_for=run.scheduled_for, attempt__lt=run.attempt
         )
-        earlier = attempts.order_by("-attempt").first()
-        if earlier is None or not earlier.task_result_id or earlier.status not in _LEFT_UNFINISHED:
-            return None
-        if earlier.args != run.args:
+        earlier = attempts.exclude(task_result_id="").order_by("-attempt").first()
+        if earlier is None or earlier.status not in _LEFT_UNFINISHED or earlier.args != run.args:
             return None
         try:
             result = self.task.get_backend().get_result(earlier.task_result_id)

@@ -12,6 +12,7 @@ from django.test import Client
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import JobDependency, JobState, Run
+from chroniker.site_tasks import has_library
 from tests.factories import (
     make_chunk,
     make_incident,
@@ -23,6 +24,7 @@ from tests.factories import (
 )
 from tests.support.admin import admin_url
 from tests.support.browser import open_browser_page, run_in_browser
+from tests.support.tasks import TASKS
 from tests.support.types import SignIn
 
 pytestmark = [
@@ -34,7 +36,9 @@ pytestmark = [
 ]
 
 
-def test_schedule_preview_updates_while_typing(live_server: Any, sign_in: SignIn) -> None:
+def test_schedule_preview_and_task_signature_update_while_typing(
+    live_server: Any, sign_in: SignIn
+) -> None:
     def do(page: Any) -> None:
         page.goto(live_server.url + admin_url("job_add"))
         box = page.locator("#chroniker-preview")
@@ -45,6 +49,12 @@ def test_schedule_preview_updates_while_typing(live_server: Any, sign_in: SignIn
         page.fill("#id_schedule", "61 <img src=x onerror=alert(1)>")
         box.locator(".chroniker-error").wait_for()
         assert box.locator("img").count() == 0
+        if has_library():
+            page.fill("#id_task", f"{TASKS}.say")
+            box = page.locator("#chroniker-task-help")
+            box.locator("summary").click()
+            box.get_by_text("say(text: str").wait_for()
+            assert page.locator("#chroniker-command-help").is_hidden()
 
     run_in_browser(live_server.url, sign_in("view_job", "add_job"), do)
 

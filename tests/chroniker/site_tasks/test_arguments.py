@@ -89,7 +89,7 @@ def test_context_is_not_an_argument_of_the_job() -> None:
     task: Any = FakeTask(with_context, takes_context=True)
     assert argument_errors(task, ["all"], {}) == {}
     assert "'shop'" in argument_errors(task, [], {})["task_kwargs"][0]
-    assert describe_task(task) == "with_context(shop: 'str') -> 'None'"
+    assert describe_task(task) == "with_context(shop: str) -> None"
 
 
 def test_decorated_function_has_its_own_signature() -> None:

@@ -68,12 +68,16 @@ def test_package_of_tasks_with_a_broken_module(
         "slowly = rebuild.using(backend='dummy')\n"
     )
     (package / "broken.py").write_text("raise RuntimeError('boom')\n")
+    (package / "inner").mkdir()
+    (package / "inner" / "__init__.py").write_text("import sys; sys.exit(3)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "bookshop"]
     found = find_tasks()
     ours = [path for path in found.tasks if path.startswith("bookshop")]
     assert ours == ["bookshop.tasks.nightly.rebuild", "bookshop.tasks.nightly.slowly"]
-    assert found.errors == {"bookshop.tasks.broken": "RuntimeError: boom"}
+    assert found.errors == {
+        "bookshop.tasks.broken": "RuntimeError: boom", "bookshop.tasks.inner": "SystemExit: 3",
+    }  # fmt: skip
     assert load_task("bookshop.tasks.rebuild") is found.tasks[ours[0]]
     with pytest.raises(CommandRefused, match="cannot be loaded here: RuntimeError: boom"):
         load_task("bookshop.tasks.broken.rebuild")

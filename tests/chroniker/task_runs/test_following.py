@@ -12,9 +12,11 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
+from chroniker.exceptions import TaskNotSuccessful
 from chroniker.models import Job, JobState, Run
+from chroniker.site_tasks import TaskArguments, library_of, load_task
 from chroniker.task_runs import following
-from tests.factories import make_due_job, make_job
+from tests.factories import make_due_job, make_job, make_run
 from tests.support.admin import admin_url, visible_text
 from tests.support.processes import wait_until
 from tests.support.runs import request_stop, stored_output
@@ -142,6 +144,59 @@ def test_restarted_run_follows_the_task_that_is_there_already(
     assert (second.attempt, second.status) == (2, "succeeded")
     assert stored_output(second, "stdout") == "7\n"
     assert second.task_result_id == first.task_result_id
+    assert stored_results().count() == 1
+
+
+EARLIER = [
+    # status of the attempt before, status of its result, what this attempt does
+    ("interrupted", "SUCCESSFUL", "takes it"),
+    ("interrupted", "FAILED", "takes it"),
+    ("timed_out", "SUCCESSFUL", "takes it"),
+    ("lost", "SUCCESSFUL", "takes it"),
+    ("lost", "FAILED", "enqueues"),
+    ("timed_out", "FAILED", "enqueues"),
+    ("failed", "FAILED", "enqueues"),
+    ("succeeded", "SUCCESSFUL", "enqueues"),
+    ("interrupted", "gone", "enqueues"),
+    ("interrupted", "of other arguments", "enqueues"),
+]
+
+
+@needs_stored_results
+@pytest.mark.django_db(transaction=False)
+@pytest.mark.parametrize(("before", "result", "does"), EARLIER)
+def test_what_an_attempt_makes_of_the_one_before(before: str, result: str, does: str) -> None:
+    task = load_task(f"{TASKS}.give_stored")
+    library = library_of(task)
+    assert library is not None
+    first = task.enqueue("first")
+    facts = {"exception_class_path": "builtins.ValueError", "traceback": "ValueError: boom"}
+    stored_results().update(
+        status="FAILED" if result == "FAILED" else "SUCCESSFUL", return_value="first", **facts
+    )
+    if result == "gone":
+        stored_results().delete()
+    job = make_job()
+    args = "other" if result == "of other arguments" else None
+    earlier = make_run(job, status=before, task_result_id=first.id, args=args)
+    slot = {"job": job, "scheduled_for": earlier.scheduled_for, "started_at": earlier.started_at}
+    Run.objects.create(attempt=2, status="interrupted", **slot)  # ended before it could look
+    run = Run.objects.create(attempt=3, **slot)
+
+    def finish(sentence: str) -> None:
+        stored_results().filter(status="READY").update(status="SUCCESSFUL", return_value="new")
+
+    follower = following.Follower(run.pk, task, library, finish)
+    if does == "enqueues":
+        assert follower.run(TaskArguments(["new"])) == "new"
+        assert Run.objects.get(pk=run.pk).task_result_id not in ("", first.id)
+        return
+    if result == "FAILED":
+        with pytest.raises(TaskNotSuccessful, match="ValueError: boom"):
+            follower.run(TaskArguments(["new"]))
+    else:
+        assert follower.run(TaskArguments(["new"])) == "first"
+    assert Run.objects.get(pk=run.pk).task_result_id == first.id
     assert stored_results().count() == 1
 
 
