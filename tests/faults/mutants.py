@@ -76,7 +76,7 @@ MUTANTS = (
         frozenset({"overlap", "journal", "stale write", "drift", "slot"}),
         (
             (
-                "engine.candidates:stamp_token",
+                "engine.candidates:_stamp",
                 "free.filter(pk__in=keys, lease_token__isnull=True)",
                 "__import__('time').sleep(0.05)\n        JobState.objects.filter(pk__in=keys)",
             ),
@@ -161,7 +161,7 @@ MUTANTS = (
         (
             (
                 "processes.running_child:RunningChild.outcome",
-                "Outcome(RunStatus.LOST, error)",
+                'Outcome(RunStatus.LOST, f"{error} {self.status.note}".rstrip())',
                 "Outcome(RunStatus.SUCCEEDED)",
             ),
         ),

@@ -32,7 +32,7 @@ def test_failing_is_worse_than_scheduled_running_or_blocked() -> None:
     state = make_job_state(job, next_run_at=minutes_from_now(60), consecutive_failures=3)
     assert described(job) == DisplayState("failing", "failing", "3 consecutive failures")
     type(state).objects.filter(pk=state.pk).update(blocked_reason="capacity")
-    assert described(job).detail == "3 consecutive failures; blocked: its host is at capacity"
+    assert described(job).detail == "3 consecutive failures; blocked: at capacity"
     state.delete()
     make_running(job, consecutive_failures=1)
     assert described(job) == DisplayState("failing", "failing", "1 failure; running: on web1")
