@@ -113,13 +113,13 @@ class ExampleSite:
         }
         return self._run("-c", RUNNER, stdin=json.dumps(task))
 
-    def run_shell(self, line: str) -> None:
-        """Run the line's calls of ``manage.py``."""
-        for words in split_commands(line):
-            if words[:2] == ["python", "manage.py"]:
-                self.manage(*words[2:])
+    def run_shell(self, line: str) -> str:
+        """Run the line's calls of ``manage.py``; returns what they wrote."""
+        calls = [w[2:] for w in split_commands(line) if w[:2] == ["python", "manage.py"]]
+        return "".join(self.manage(*words) for words in calls)
 
-    def _run(self, *arguments: str, stdin: str = "", settings: bool = True) -> str:
+    def environ(self, *, settings: bool = True) -> dict[str, str]:
+        """The environment of its processes."""
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -132,10 +132,13 @@ class ExampleSite:
             environment["DJANGO_SETTINGS_MODULE"] = f"{PROJECT}.settings"
             for name in re.findall(r'os\.environ\["(\w+)"\]', text):
                 environment.setdefault(name, ENVIRONMENT_VALUE)
+        return environment
+
+    def _run(self, *arguments: str, stdin: str = "", settings: bool = True) -> str:
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.directory,
-            env=environment,
+            env=self.environ(settings=settings),
             input=stdin,
             capture_output=True,
             text=True,

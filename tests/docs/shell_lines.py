@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand, CommandError
 from .blocks import REPO
 
 OTHER_PROGRAMS = {
+    ".",
     "backup.sh",
     "cd",
     "celery",
@@ -26,6 +27,7 @@ OTHER_PROGRAMS = {
     "export",
     "fuser",
     "git",
+    "prometheus",
     "promtool",
 }
 """Programs that are not ours; their options are not checked."""
@@ -59,7 +61,7 @@ def split_commands(line: str) -> list[list[str]]:
 def check_command(words: list[str]) -> None:
     """Raise BadCommand unless the program exists and takes these options."""
     program, arguments = words[0], words[1:]
-    name = Path(program).name
+    name = Path(program).name or program  # of "." alone
     if name in ("python", "python3"):
         _check_python(arguments)
     elif name == "manage.py":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +19,9 @@ from chroniker.alerting.webhook import build_payload
 from chroniker.masking import Masker
 from chroniker.models import Incident, Job, Notification, Run
 from chroniker.schedules import parse
-from tests.support.machine import find_program
+from tests.support.machine import find_program, free_port
+from tests.support.metrics_servers import PrometheusServer
+from tests.support.processes import run_server, wait_until
 from tests.support.tasks import needs_stored_results
 
 from .blocks import ALL_BLOCKS, LANGUAGES, PAGES, README, REPO, CodeBlock, iter_blocks
@@ -70,18 +75,59 @@ def test_readme_installs_a_working_site(readme_site: ExampleSite) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.prometheus
 def test_tutorial_works_step_by_step(bare_site: ExampleSite) -> None:
+    """From an empty project to an email and a firing alert."""
+    printed = ""
     for block in iter_blocks(TUTORIAL):
         if block.language == "python":
             if not bare_site.apply(block):
                 bare_site.run([block])
+        elif block.language == "yaml":
+            bare_site.write("prometheus.yml", block.text)
         elif block.language == "sh":
             for line in block.text.splitlines():
                 if not any(f"manage.py {name}" in line for name in LONG_RUNNING):
-                    bare_site.run_shell(line)
+                    printed += bare_site.run_shell(line)
+    assert "10 letters" in printed
+    assert "Subject: [Chroniker] Warning: count digits failed" in printed
     page = bare_site.run(scrape=True)
     assert 'chroniker_job_runs_total{job_name="count letters"} 2' in page
     assert 'chroniker_monitor_severity{job_name="Free space"}' in page
+    with run_site(bare_site) as address, run_prometheus(bare_site, address) as prometheus:
+        firing = wait_until(
+            lambda: prometheus.query(
+                'ALERTS{alertname="ChronikerJobFailing", alertstate="firing"}'
+            ),
+            timeout=60,
+        )
+    assert [alert["metric"]["job_name"] for alert in firing] == ["count digits"]
+
+
+@contextlib.contextmanager
+def run_site(site: ExampleSite) -> Iterator[str]:
+    """Serve the site, as the tutorial does, at a free port; its address."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "manage.py", "runserver", "--noreload", address]
+    with run_server(command, site.directory / "site.log", env=site.environ()):
+        yield address
+
+
+@contextlib.contextmanager
+def run_prometheus(site: ExampleSite, address: str) -> Iterator[PrometheusServer]:
+    """Run Prometheus with the tutorial's file, faster and with the address of the site."""
+    file = site.directory / "prometheus.yml"
+    text = file.read_text().replace("127.0.0.1:8000", address).replace("15s", "1s")
+    file.write_text(text)
+    listens = f"127.0.0.1:{free_port()}"
+    command = [
+        str(find_program("prometheus")),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={site.directory / 'tsdb'}",
+        f"--web.listen-address={listens}",
+    ]
+    with run_server(command, site.directory / "prometheus.log"):
+        yield PrometheusServer(f"http://{listens}")
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Chroniker beside other schedulers: ``python -m benchmarks.peers``."""
