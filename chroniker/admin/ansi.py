@@ -19,6 +19,8 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u
 _STYLES = {1: "bold", 2: "faint", 3: "italic", 4: "underline", 7: "inverse", 9: "strike"}
 _ENDS = {22: ("bold", "faint"), 23: ("italic",), 24: ("underline",), 27: ("inverse",),
          29: ("strike",)}  # fmt: skip
+_MAX_PARAMETERS = 64
+"""The length of a sequence that is applied; longer ones are no colours."""
 _BASIC, _BRIGHT, _PALETTE, _TRUE = 8, 8, 5, 2
 
 
@@ -40,8 +42,21 @@ class AnsiStyle:
             names.append(f"chroniker-ansi-bg-{self.background}")
         return " ".join(names)
 
+    @property
+    def parameters(self) -> str:
+        """The parameters of a sequence that gives this style."""
+        codes = sorted(code for code, style in _STYLES.items() if style in self.styles)
+        for colour, normal, bright in (
+            (self.foreground, 30, 90 - _BRIGHT), (self.background, 40, 100 - _BRIGHT),
+        ):  # fmt: skip
+            if colour is not None:
+                codes.append(colour + (normal if colour < _BRIGHT else bright))
+        return ";".join(map(str, codes))
+
     def apply(self, parameters: str) -> None:
         """Apply the parameters of a sequence such as ``1;31``. Unknown ones are ignored."""
+        if len(parameters) > _MAX_PARAMETERS:
+            return
         codes = [
             int(code) if code and len(code) < 4 else 0 for code in re.split("[;:]", parameters)
         ]
@@ -115,6 +130,17 @@ def render_line(line: str, style: AnsiStyle) -> SafeString:
             if text
         ),
     )  # fmt: skip
+
+
+def style_after(text: str, parameters: str = "") -> str:
+    """The style at the end of a text, whose style at its start is ``parameters``."""
+    style = AnsiStyle()
+    style.apply(parameters)
+    if "\x1b" in text:
+        for found in _SEQUENCE.finditer(text):
+            if found["sgr"] is not None:
+                style.apply(found["sgr"])
+    return style.parameters
 
 
 def plain_text(text: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import F, Model
 from django.db.models.expressions import BaseExpression
@@ -18,6 +19,7 @@ from chroniker.db.transactions import run_transaction
 from chroniker.models import JobState
 
 from . import formats
+from .change_list import BaseChangeList, check_selected_keys, usable_initial
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -54,6 +56,21 @@ class BaseAdmin(TypedAdmin[M]):
         css: ClassVar[dict[str, list[str]]] = {
             "all": ["chroniker/admin.css", "chroniker/pages.css"]
         }
+
+    def get_changelist(self, request: HttpRequest, **kwargs: object) -> type[ChangeList]:
+        """The list that refuses what no database can look up."""
+        return BaseChangeList
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, object] | None = None
+    ) -> HttpResponse:
+        """Show the list, or execute an action on rows that may exist."""
+        check_selected_keys(request, self.model)
+        return super().changelist_view(request, extra_context)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """The values in the query of the add page, without what no row can have."""
+        return usable_initial(self.model, super().get_changeform_initial_data(request))
 
     def changeform_view(
         self,

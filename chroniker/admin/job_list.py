@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.utils.functional import cached_property
@@ -11,6 +10,7 @@ from django.utils.timezone import now as utc_now
 from chroniker.models import Job
 
 from .base import BaseAdmin
+from .change_list import BaseChangeList
 from .job_rows import prepare_rows
 from .live import live_response
 from .site_status import load_site_status
@@ -19,7 +19,7 @@ MAX_LIVE_ROWS = 200
 """Rows that one request updates."""
 
 
-class JobChangeList(ChangeList):
+class JobChangeList(BaseChangeList):
     """Links to the page of a job instead of its form."""
 
     def get_results(self, request: HttpRequest) -> None:

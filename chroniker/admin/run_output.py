@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from django.db.models import F, Max, QuerySet, Sum, Value
 from django.db.models.functions import Length, Replace
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 
 from chroniker.enums import Stream
 from chroniker.models import OutputChunk, Run
 
-from .ansi import AnsiStyle, render_line
+from .ansi import style_after
 from .formats import dropped_output
+from .output_segments import Segment, count_newlines, limit_lines, shorten
 
 MAX_SHOWN = 200_000
 """The maximum output on a page or in one response: bytes of the streams, and characters."""
+STYLE = "style_"
+"""The prefix of a stream in a cursor, for its colours."""
 _MAX_CHUNKS = 2000
 _MAX_COUNTED = 5_000_000
 """Bytes in which the database counts lines for a page."""
@@ -26,40 +27,6 @@ _LAST_CHUNKS, _LAST_CHARACTERS = 8, 20_000
 """What is read for the last lines of a stream."""
 _BATCH = 50
 """Chunks fetched at a time for a download, so that its memory use does not depend on the output."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Consecutive text of one stream. ``gap`` is the line shown before it, or empty."""
-
-    stream: str
-    text: str
-    gap: str = ""
-    line: int = 1
-    """The number of its first line in the stored output."""
-
-    def as_json(self) -> dict[str, str | int]:
-        """As the live tail receives it."""
-        return {
-            "stream": self.stream,
-            "text": self.text,
-            "gap": self.gap,
-            "line": self.line,
-            "html": self.lines_html(),
-        }
-
-    def lines_html(self) -> SafeString:
-        """The lines as items of a list, with terminal colours."""
-        style = AnsiStyle()
-        lines = self.text.replace("\r\n", "\n").split("\n")
-        if not lines[-1]:
-            lines.pop()
-        return format_html_join("", "<li>{}</li>", ((render_line(line, style),) for line in lines))
-
-    def html(self) -> SafeString:
-        """The whole list of lines, numbered."""
-        items = self.lines_html()
-        return format_html('<ol class="chroniker-lines" start="{}">{}</ol>', self.line, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +46,8 @@ class OutputPart:
     """The key of its first chunk; 0 if there is none."""
     newlines: int = 0
     """How many line ends there are in the stored output up to its end."""
+    styles: Mapping[str, str] = field(default_factory=dict)
+    """The colours of each stream at its end, as parameters of a terminal sequence."""
     numbered: bool = True
     """Whether the numbers of its lines count all stored output, and not only what is shown."""
 
@@ -89,7 +58,8 @@ class OutputPart:
         It includes the position in each stream. Newer chunks may replace chunks that were already
         shown; with the positions, those are not reported as missing.
         """
-        return urlencode({"after": self.last_id, "line": self.newlines, **self.ends})
+        styles = {f"{STYLE}{stream}": style for stream, style in self.styles.items() if style}
+        return urlencode({"after": self.last_id, "line": self.newlines, **self.ends, **styles})
 
 
 class _Gaps:
@@ -146,13 +116,14 @@ def read_tail(
         stored = sum(stored_bytes(run).values())
     missing = _read_before(run, first, stored) if earlier else _Before({}, 0)
     gaps, newlines = _Gaps(missing.ends), missing.newlines
-    segments = _segments(chunks, gaps, newlines or 0)
-    ended = newlines if newlines is None else newlines + _newlines(segments)
+    styles: dict[str, str] = {}
+    segments = _segments(chunks, gaps, newlines or 0, styles)
+    ended = newlines if newlines is None else newlines + count_newlines(segments)
     if before is None:
         segments += gaps.after(run)
-    shortened = _shorten(segments, limit)
+    shortened = shorten(segments, limit)
     return OutputPart(
-        shortened,
+        limit_lines(shortened),
         rows[0][0],
         earlier=earlier or shortened is not segments,
         more=before is not None,
@@ -160,6 +131,7 @@ def read_tail(
         first_id=first,
         newlines=ended or 0,
         numbered=newlines is not None,
+        styles=styles,
     )
 
 
@@ -170,11 +142,13 @@ def read_after(
     limit: int = MAX_SHOWN,
     newlines: int | None = None,
     stored: int | None = None,
+    styles: Mapping[str, str] | None = None,
 ) -> OutputPart:
     """Read what follows the chunk ``after``, at most about ``limit`` bytes.
 
     ``ends`` is the position in each stream that was shown before, bytes, and ``newlines`` the
-    number of line ends. They are computed if they are not given.
+    number of line ends. They are computed if they are not given. ``styles`` are the colours of
+    each stream at that position.
     """
     sizes = _chunks(run).filter(id__gt=after).order_by("id").values_list("id", "size")
     first, last, taken, more = 0, after, 0, False
@@ -184,7 +158,7 @@ def read_after(
             break
         first, last, taken = first or pk, pk, taken + size
     if last == after and run.ended_at is None:
-        return OutputPart([], after, ends=ends or {}, newlines=newlines or 0)
+        return OutputPart([], after, ends=ends or {}, newlines=newlines or 0, styles=styles or {})
     chunks = _chunks(run).filter(id__gt=after, id__lte=last).order_by("id")
     if ends is None or newlines is None:
         if stored is None:
@@ -192,14 +166,14 @@ def read_after(
         missing = _read_before(run, after + 1, stored)
         ends = missing.ends if ends is None else ends
         newlines = missing.newlines if newlines is None else newlines
-    gaps = _Gaps(ends)
-    segments = _segments(chunks, gaps, newlines or 0)
-    ended = (newlines or 0) + _newlines(segments)
+    gaps, styles = _Gaps(ends), dict(styles or {})
+    segments = _segments(chunks, gaps, newlines or 0, styles)
+    ended = (newlines or 0) + count_newlines(segments)
     if not more:
         segments += gaps.after(run)
     return OutputPart(
-        segments, last, earlier=after > 0, more=more, ends=gaps.ends, first_id=first,
-        newlines=ended, numbered=newlines is not None,
+        limit_lines(segments), last, earlier=after > 0, more=more, ends=gaps.ends, first_id=first,
+        newlines=ended, numbered=newlines is not None, styles=styles,
     )  # fmt: skip
 
 
@@ -278,12 +252,13 @@ def _read_before(run: Run, pk: int, stored: int) -> _Before:
     return _Before(ends, newlines if counts else None)
 
 
-def _newlines(segments: Iterable[Segment]) -> int:
-    return sum(segment.text.count("\n") for segment in segments)
+def _segments(
+    chunks: Iterable[OutputChunk], gaps: _Gaps, newlines: int, styles: dict[str, str]
+) -> list[Segment]:
+    """``newlines``: how many line ends there are before the first chunk.
 
-
-def _segments(chunks: Iterable[OutputChunk], gaps: _Gaps, newlines: int = 0) -> list[Segment]:
-    """``newlines``: how many line ends there are before the first chunk."""
+    ``styles``: the colours of each stream before the first chunk, and afterwards after the last.
+    """
     segments: list[Segment] = []
     texts: list[str] = []
     for chunk in chunks:
@@ -293,30 +268,15 @@ def _segments(chunks: Iterable[OutputChunk], gaps: _Gaps, newlines: int = 0) -> 
         if texts and not gap and segments[-1].stream == chunk.stream:
             texts.append(chunk.text)
             continue
-        _close(segments, texts)
-        segments.append(Segment(chunk.stream, "", gap, line))
+        _close(segments, texts, styles)
+        style = styles.get(chunk.stream, "")
+        segments.append(Segment(chunk.stream, "", gap, line, style))
         texts = [chunk.text]
-    _close(segments, texts)
+    _close(segments, texts, styles)
     return segments
 
 
-def _close(segments: list[Segment], texts: list[str]) -> None:
+def _close(segments: list[Segment], texts: list[str], styles: dict[str, str]) -> None:
     if texts:
-        last = segments[-1]
-        segments[-1] = Segment(last.stream, "".join(texts), last.gap, last.line)
-
-
-def _shorten(segments: list[Segment], limit: int) -> list[Segment]:
-    """Cut the segments to ``limit`` characters: escaped bytes make text longer than its stream."""
-    left = limit
-    kept: list[Segment] = []
-    for segment in reversed(segments):
-        if len(segment.text) > left:
-            if left:
-                cut = len(segment.text) - left
-                line = segment.line + segment.text.count("\n", 0, cut)
-                kept.append(Segment(segment.stream, segment.text[cut:], line=line))
-            return kept[::-1]
-        kept.append(segment)
-        left -= len(segment.text)
-    return segments
+        last = segments[-1] = replace(segments[-1], text="".join(texts))
+        styles[last.stream] = style_after(last.text, last.style)

@@ -17,6 +17,7 @@ from chroniker.site_tasks import TaskArguments
 
 from . import formats, run_columns, run_output
 from .estimates import estimated_end
+from .output_segments import Segment
 
 Fact = tuple[str, object]
 
@@ -50,7 +51,7 @@ def problem_context(run: Run, *, may_view_output: bool) -> dict[str, object]:
     """Why the run failed: its error, and the last lines of stderr."""
     failed = run.status in FAILURE_REASONS
     stderr = run_output.last_lines(run, Stream.STDERR) if failed and may_view_output else ""
-    return {"run": run, "failed": failed, "last_stderr": run_output.Segment("stderr", stderr)}
+    return {"run": run, "failed": failed, "last_stderr": Segment("stderr", stderr)}
 
 
 def headline(run: Run) -> SafeString | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ from .live import live_response
 
 if TYPE_CHECKING:
     from .runs import RunAdmin
+
+
+_STYLE = re.compile("[0-9;]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,14 @@ class RunViews:
         after = int(given.pop("after", "0"))
         line = given.pop("line", "")
         ends = {stream: int(end) for stream, end in given.items()} or None
+        styles = {s: request.GET.get(f"{run_output.STYLE}{s}", "") for s in Stream.values}
+        if not all(_STYLE.fullmatch(style) for style in styles.values()):
+            return HttpResponseBadRequest("Not a style.", content_type="text/plain")
         # Read the run before its output: once it has ended, no more output is written.
         run = admin.get_visible(request, pk)
-        part = run_output.read_after(run, after, ends, newlines=int(line) if line else None)
+        part = run_output.read_after(
+            run, after, ends, newlines=int(line) if line else None, styles=styles
+        )
         return JsonResponse(
             {
                 "fragments": _fragments(admin.changing_context(request, run)),

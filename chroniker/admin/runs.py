@@ -146,7 +146,7 @@ class RunAdmin(BaseAdmin[Run]):
         tail_url = self.admin_url(self.view_name("tail"), run.pk)
         return {
             "output": output,
-            "open_line": bool(output.segments) and not output.segments[-1].text.endswith("\n"),
+            "last": output.segments[-1] if output.segments else None,
             "follows": follows,
             "tail_url": f"{tail_url}?{output.cursor}",
             "streams": Stream.values,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chroniker.admin.output_segments import MAX_LINES
 from chroniker.admin.run_output import MAX_SHOWN
 from chroniker.alerting import attempts
 from chroniker.engine import claimer, heartbeat
@@ -47,6 +48,7 @@ STATEMENTS = [
     ("docs/explanation/alerting.md", r"after (\d+ seconds)", attempts._FIRST_DELAY.total_seconds()),
     ("docs/explanation/alerting.md", r"up to (\w+ hour)", attempts._MAX_DELAY.total_seconds()),
     ("docs/reference/admin.md", r"the last (\d+ kB) of its output", MAX_SHOWN),
+    ("docs/reference/admin.md", r"at most ([\d,]+) lines", MAX_LINES),
     ("docs/reference/probes.md", r"at most (\d+) characters", MAX_MESSAGE),
     ("docs/reference/probes.md", r"more than ([\d,]+) files", MAX_FILES),
     ("docs/reference/probes.md", r"A response may have (\d+ MiB)", MAX_BODY),

@@ -63,7 +63,7 @@ def crawl(client: Client, *starts: str, inside: str = "/admin/chroniker") -> Cra
         if response.status_code >= 400 or "/login/" in response.headers.get("Location", ""):
             source = result.sources.get(page, "")
             result.broken.append(f"{response.status_code} {page} on {source}")
-        for link in _links_of(response):
+        for link in links_of(response):
             target = urldefrag(urljoin(page, link))[0]
             nested = urlsplit(page).query and urlsplit(target).query
             if target.startswith(inside) and not nested and not _is_ignored(target):
@@ -76,7 +76,8 @@ def _is_ignored(target: str) -> bool:
     return any(part in target for part in _NOT_FOLLOWED)
 
 
-def _links_of(response: object) -> list[str]:
+def links_of(response: object) -> list[str]:
+    """The addresses in a page, or in the HTML of live updates."""
     headers = response.headers  # type: ignore[attr-defined]
     kind = headers.get("Content-Type", "")
     parser = _Links()

@@ -16,6 +16,7 @@
     let cursor = output.dataset.tailUrl.split("?")[1];
     let pause = PAUSE_MS;
     let lineIsOpen = Boolean(output.dataset.open);
+    let lineReturns = Boolean(output.dataset.returns);
     let waiting = false;
     const fragments = {};
     let characters = output.textContent.length;
@@ -34,20 +35,24 @@
             gap.textContent = segment.gap;
             output.append(gap);
         }
-        if (!segment.text) {
+        if (!segment.length) {
             return;
         }
-        characters += segment.text.length;
+        characters += segment.length;
         const lines = document.createElement("ol");
         lines.className = "chroniker-lines";
         lines.start = segment.line;
         lines.innerHTML = segment.html;
         const last = segment.gap ? null : lastList(segment.stream);
         if (last) {
-            // The end of a line whose beginning is already shown.
-            if (lineIsOpen && lines.firstElementChild && last.lastElementChild) {
-                last.lastElementChild.append(...lines.firstElementChild.childNodes);
-                lines.firstElementChild.remove();
+            // The end of a line whose beginning is already shown, or what overwrites it.
+            const rest = lineIsOpen && last.lastElementChild && lines.firstElementChild;
+            if (rest) {
+                if (rest.childNodes.length && (lineReturns || segment.overwrites)) {
+                    last.lastElementChild.replaceChildren();
+                }
+                last.lastElementChild.append(...rest.childNodes);
+                rest.remove();
             }
             last.append(...lines.children);
         } else {
@@ -59,7 +64,8 @@
             box.append(name, lines);
             output.append(box);
         }
-        lineIsOpen = !segment.text.endsWith("\n");
+        lineIsOpen = segment.open;
+        lineReturns = segment.returns;
     }
 
     function shorten() {

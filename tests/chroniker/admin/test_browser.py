@@ -119,21 +119,24 @@ def test_running_run_is_followed_to_its_end(live_server: Any, sign_in: SignIn, s
     state = make_running(make_job(), parts_done=1, parts_total=4)
     run = state.current_run
     assert run is not None
-    make_output(run, ("stdout", "one\ntw"))
-    shown = threading.Event()
+    make_output(run, ("stdout", "10%\r20%"))
+    shown, overwritten = threading.Event(), threading.Event()
 
     def do(page: Any) -> list[str]:
         page.emulate_media(color_scheme=scheme)
         page.goto(live_server.url + admin_url("run_change", run))
-        page.get_by_text("one", exact=True).wait_for()
+        page.get_by_text("20%", exact=True).wait_for()
         assert page.get_by_role("button", name="Stop").is_visible()
         shown.set()
+        page.get_by_text("40%", exact=True).wait_for()
+        overwritten.set()
         page.locator("#chroniker-output .chroniker-stream-stderr li").wait_for()
         page.get_by_text("Ended: failed").wait_for()
         assert not page.get_by_role("button", name="Stop").is_visible()
         assert "ValueError: <img" in page.locator(".chroniker-traceback").text_content()
         assert page.locator("[data-live=facts]").get_by_text("exit status").is_visible()
         assert page.locator("#chroniker-output .chroniker-ansi-fg-1").text_content() == "red"
+        assert page.locator("#chroniker-output .chroniker-ansi-fg-2").count() == 2
         numbers = page.locator("#chroniker-numbers")
         numbers.uncheck()
         texts: list[str] = page.locator("#chroniker-output li").all_text_contents()
@@ -142,13 +145,15 @@ def test_running_run_is_followed_to_its_end(live_server: Any, sign_in: SignIn, s
     client = sign_in("view_run", "view_output", "stop_job")
     watched = in_thread(live_server, client, do)
     assert shown.wait(30)
-    make_chunk(run, "stdout", 6, "o \x1b[31mred\x1b[0m\nthree\n")
+    make_chunk(run, "stdout", 7, "\r30%\r\x1b[32m40%")
+    assert overwritten.wait(30)
+    make_chunk(run, "stdout", 20, " and\x1b[0m \x1b[31mred\x1b[0m\nthree\n")
     make_chunk(run, "stderr", 0, "<img src=x onerror=alert(1)>")
     Run.objects.filter(pk=run.pk).update(
         status="failed", ended_at=utc_now(), exit_code=1, error="ValueError: <img src=x>"
     )
     assert watched.result(timeout=60) == [
-        "one", "two red", "three", "<img src=x onerror=alert(1)>",
+        "40% and red", "three", "<img src=x onerror=alert(1)>",
     ]  # fmt: skip
 
 

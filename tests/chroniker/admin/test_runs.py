@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.timezone import now as utc_now
 
 from chroniker.admin import run_output
+from chroniker.admin.output_segments import MAX_LINES
 from chroniker.enums import MissedReason, RunStatus, Stream
 from chroniker.models import Host, Job, JobState, OutputChunk, Run
 from tests.factories import make_chunk, make_job, make_output, make_run, make_running
@@ -48,7 +49,14 @@ def tail(client: Client, run: Run, query: str = "") -> dict[str, Any]:
 
 
 def shown_texts(part: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(segment["stream"], segment["text"]) for segment in part["segments"]]
+    return [
+        (
+            segment["stream"],
+            unescape("\n".join(re.findall(r"<li>(.*?)</li>", segment["html"], re.S)))
+            + ("" if segment["open"] or not segment["length"] else "\n"),
+        )
+        for segment in part["segments"]
+    ]
 
 
 def shown_output(text: str) -> list[str]:
@@ -267,6 +275,40 @@ def test_tail_reports_end_of_run(root: Client, run: Run) -> None:
     assert part["segments"][-1]["gap"] == "… 4 bytes of stdout not stored …"
 
 
+def test_tail_says_what_overwrites_the_last_line_and_continues_its_colours(root: Client) -> None:
+    run = make_running(make_job()).current_run
+    assert run is not None
+    make_output(run, ("stdout", "10%\r20%"))
+    first = tail(root, run)
+    make_chunk(run, "stdout", 7, "\r30%\r40%\r\n\x1b[1;31mred")
+    second = tail(root, run, first["next"])
+    (segment,) = second["segments"]
+    assert segment["overwrites"] and segment["open"] and not segment["returns"]
+    make_chunk(run, "stdout", 30, " still\n50%\r")
+    third = tail(root, run, second["next"])
+    (segment,) = third["segments"]
+    assert 'class="chroniker-ansi-bold chroniker-ansi-fg-1"> still</span>' in segment["html"]
+    assert segment["returns"] and not segment["overwrites"]
+    assert 'data-returns="1"' in page(root, run)
+    text = page(root, run)
+    assert "40%" in text and "30%" not in text and "20%" not in text
+
+
+def test_lines_of_a_page_and_of_a_response_are_limited(root: Client, run: Run) -> None:
+    """Hundreds of thousands of list items would take seconds to write and to show."""
+    texts = ["\n" * 30_000, "\x1b[1mx\n" * 20_000 + f"\x1b[{'1;' * 20_000}m", "last\n"]
+    make_output(run, *[("stdout", text) for text in texts])
+    part = run_output.read_tail(run)
+    assert sum(segment.text.count("\n") for segment in part.segments) == MAX_LINES
+    html = page(root, run)
+    assert html.count("<li") < MAX_LINES + 100
+    assert "45,001 lines are not shown; the download has them" in html
+    assert 'start="45002"' in html and "chroniker-ansi-bold" in html
+    answer = tail(root, run)
+    assert sum(segment["html"].count("<li>") for segment in answer["segments"]) == MAX_LINES
+    assert download(root, run)[0] == "".join(texts)
+
+
 def test_tail_is_paginated(root: Client) -> None:
     run = make_running(make_job()).current_run
     assert run is not None
@@ -291,6 +333,7 @@ def test_tail_is_paginated(root: Client) -> None:
         "after=²",
         "after=",
         "after=1&stdout=x",
+        "after=1&style_stdout=1;x",
         f"after={10**30}",
     ],
 )
