@@ -24,7 +24,7 @@ FinishBy = tuple[str, str]
 """The text of a deadline, and the time zone of its job."""
 
 MAX_KEYS = 900
-"""Above it, all states are read: databases limit the parameters of a query."""
+"""How many jobs are read by one query: databases limit its parameters."""
 _STATE = (
     "job_id", "host", "due_at", "lease_token", "last_started_at", "last_status",
     "restart_at", "restart_slot_at", "retry_at", "retry_slot_at", "run_requested_at",
@@ -68,17 +68,17 @@ def _read_runs(
         "downstream_id", "upstream_id", "wait_for_success"
     ):
         edges.setdefault(downstream, []).append((upstream, success))
-    wanted = _with_upstream(jobs, edges)
-    states = JobState.objects.using(alias).current()
-    if len(wanted) <= MAX_KEYS:
-        states = states.filter(job__in=wanted)
-    rows = states.select_related("current_run", "job").only(
-        *_STATE, "current_run__scheduled_for", "job__expected_seconds"
+    wanted = sorted(_with_upstream(jobs, edges))
+    states = (
+        JobState.objects.using(alias)
+        .current()
+        .select_related("current_run", "job")
+        .only(*_STATE, "current_run__scheduled_for", "job__expected_seconds")
     )
     runs: dict[Placement, PendingRun] = {}
     hosts: dict[int, list[str]] = {}
-    for state in rows:
-        if state.job_id in wanted:
+    for at in range(0, len(wanted), MAX_KEYS):
+        for state in states.filter(job__in=wanted[at : at + MAX_KEYS]):
             runs[state.job_id, state.host] = _pending_run(state)
             hosts.setdefault(state.job_id, []).append(state.host)
     waits = {

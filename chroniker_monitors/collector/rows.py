@@ -154,12 +154,9 @@ def read(alias: str, max_jobs: int) -> Snapshot:
     forecasts = read_forecasts(alias, deadlines, utc_now())
     with gc_paused():
         grouped = group_by_job(rows, names, forecasts)
-        measured = group_by_monitor(_monitor_rows(alias), names)
+        measured = group_by_monitor(_monitor_rows(alias, rows[-1][0] if rows else 0), names)
     # Jobs can only be dropped if the page is full; only then is the extra query needed.
     dropped = jobs.count() - max_jobs if len(grouped) >= max_jobs else 0
-    if dropped > 0:
-        shown = {job[0] for job, _ in grouped}
-        measured = [monitor for monitor in measured if monitor[0][0] in shown]
     return Snapshot(
         up=True,
         jobs=grouped,
@@ -248,7 +245,8 @@ def _complete_placements(
     return [written.get(name) or (*definition, name, *missing) for name in sorted(hosts)]
 
 
-def _monitor_rows(alias: str) -> list[Row]:
+def _monitor_rows(alias: str, last_job: int) -> list[Row]:
+    """Return the rows of the monitors up to the last job that is shown."""
     from chroniker_monitors.models import Probe
 
     columns = (
@@ -256,7 +254,8 @@ def _monitor_rows(alias: str) -> list[Row]:
         *("warning", "critical"),
         *(_sample_column(column) for column in SAMPLE_COLUMNS),
     )
-    return sorted(Probe.objects.using(alias).order_by().values_list(*columns), key=itemgetter(0))
+    probes = Probe.objects.using(alias).filter(job__lte=last_job).order_by()
+    return sorted(probes.values_list(*columns), key=itemgetter(0))
 
 
 def _sample_column(column: str) -> Expression | F:

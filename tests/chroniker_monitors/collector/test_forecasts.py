@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now as utc_now
 
 from chroniker.models import Host, Job, JobDependency, JobState, Run
@@ -100,7 +103,7 @@ def test_unusable_definitions_have_none_and_break_nothing() -> None:
 
 
 @pytest.mark.parametrize("number", [2, 50, 1000])
-def test_forecasts_need_two_queries_for_any_number_of_jobs(
+def test_forecasts_need_a_query_for_nine_hundred_jobs(
     number: int, django_assert_num_queries: AssertNumQueries
 ) -> None:
     jobs = Job.objects.bulk_create(
@@ -110,6 +113,21 @@ def test_forecasts_need_two_queries_for_any_number_of_jobs(
     JobState.objects.bulk_create(
         [JobState(job=job, next_slot_at=soon, next_run_at=soon) for job in jobs]
     )
-    with django_assert_num_queries(7 + 2 + 2):  # the last two: a savepoint, and its release
+    forecasts = 1 + math.ceil(number / 900)  # the dependencies, and the states
+    with django_assert_num_queries(7 + forecasts + 2):  # a savepoint, and its release
         text = scrape()
     assert text.count(f"\n{DEADLINE}{{") == number
+
+
+def test_states_of_jobs_without_a_deadline_are_not_read(monkeypatch: Any) -> None:
+    """However many jobs have one."""
+    monkeypatch.setattr("chroniker_monitors.collector.forecasts.MAX_KEYS", 2)
+    for number in range(3):
+        make_state(make_job(name=f"report {number}", schedule="@every 6h", finish_by="90m"))
+    make_state(make_job(name="without", schedule="@every 6h"))
+    with CaptureQueriesContext(connection) as captured:
+        page = MetricsPage()
+    assert len(page.samples_named(EXPECTED)) == 3
+    runs = f"JOIN {connection.ops.quote_name('chroniker_run')}"
+    reads = [query["sql"] for query in captured if runs in query["sql"]]
+    assert [sql.count(" IN (") for sql in reads] == [1, 1]

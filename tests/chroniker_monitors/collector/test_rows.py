@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from chroniker.models import Job, JobState
-from tests.factories import make_job, make_job_state
+from tests.factories import make_job, make_job_state, make_monitor, make_monitor_state
 from tests.support.metrics_page import MetricsPage, scrape
 from tests.support.types import AssertNumQueries
 
@@ -68,6 +70,19 @@ def test_jobs_over_the_limit_are_dropped_and_counted(settings: Any) -> None:
         assert page("chroniker_collector_dropped_jobs") == dropped
         assert len(page.samples_named("chroniker_job_runs_total")) == 5 - dropped
         assert page("chroniker_job_enabled", job_name="a") == 1
+
+
+def test_monitors_of_dropped_jobs_are_not_read(settings: Any) -> None:
+    for name in "abc":
+        make_monitor_state(make_monitor(name=name))
+    settings.CHRONIKER_METRICS_MAX_JOBS = 2
+    with CaptureQueriesContext(connection) as captured:
+        page = MetricsPage()
+    shown = page.samples_named("chroniker_monitor_threshold")
+    assert {dict(labels)["job_name"] for labels in shown} == {"a", "b"}
+    probes = f"FROM {connection.ops.quote_name('chroniker_monitors_probe')}"
+    (sql,) = [query["sql"] for query in captured if probes in query["sql"]]
+    assert " <= " in sql
 
 
 def test_invalid_rows_are_not_an_error() -> None:
