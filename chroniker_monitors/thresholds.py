@@ -147,11 +147,6 @@ class SeverityChange:
     after: Severity
 
     @property
-    def is_worse(self) -> bool:
-        """Whether the severity became worse."""
-        return rank(self.after) > rank(self.before)
-
-    @property
     def is_recovery(self) -> bool:
         """Whether the severity is ok again."""
         return self.after is Severity.OK

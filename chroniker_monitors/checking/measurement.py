@@ -62,11 +62,6 @@ class Measurement:
         return cls(**{**fields, "severity": Severity(fields["severity"]), "series": series})
 
     @property
-    def has_value(self) -> bool:
-        """Whether the probe succeeded. A critical value is a value."""
-        return not self.error
-
-    @property
     def summary(self) -> str:
         """The error, the message or the value, whichever comes first. May have several lines."""
         if self.error:

@@ -29,10 +29,6 @@ DEFAULT_RUNS_KEPT = 100
 class MonitorQuerySet(PrimaryQuerySet["Monitor"]):
     """Queries of monitors."""
 
-    def of_kind(self, kind: str) -> MonitorQuerySet:
-        """Monitors whose probe is of this kind."""
-        return self.filter(probe__kind=kind)
-
 
 if TYPE_CHECKING:
     _Manager = models.Manager["Monitor"]

@@ -84,7 +84,7 @@ def run(alias: str, *statements: str) -> Any:
 
 def answers(alias: str) -> bool:
     """Whether a server accepts connections."""
-    return measure(build_probe("database", {"alias": alias}), timeout=5).has_value
+    return not measure(build_probe("database", {"alias": alias}), timeout=5).error
 
 
 @contextlib.contextmanager

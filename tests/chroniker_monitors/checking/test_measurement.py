@@ -31,7 +31,7 @@ def raising(error: BaseException) -> Callable[[], Any]:
 
 def test_value_comes_with_message_unit_and_latency() -> None:
     found = measure_call(lambda: Reading(3, "all\nis  well"))
-    assert found.has_value
+    assert not found.error
     assert (found.value, found.message, found.unit, found.error) == (
         3.0,
         "all is well",
@@ -48,7 +48,7 @@ def test_value_comes_with_message_unit_and_latency() -> None:
 )
 def test_value_that_is_not_finite_is_an_error(value: Any) -> None:
     found = measure_call(lambda: Reading(value))
-    assert found.value is None and not found.has_value
+    assert found.value is None and found.error
     assert found.error
 
 
@@ -111,7 +111,7 @@ def test_secrets_are_masked(settings: Any) -> None:
 def test_stored_parameters_that_became_invalid_are_an_error() -> None:
     assert "no kind of monitor 'gone'" in measure_kind("gone", {}, timeout=1).error
     assert "path" in measure_kind("disk", {"path": "relative"}, timeout=1).error
-    assert measure_kind("disk", {}, timeout=20).has_value
+    assert not measure_kind("disk", {}, timeout=20).error
 
 
 def test_value_is_compared_with_the_thresholds() -> None:
@@ -120,7 +120,7 @@ def test_value_is_compared_with_the_thresholds() -> None:
         for value in (80, 81, 91)
     ]
     assert [each.severity for each in found] == [Severity.OK, Severity.WARNING, Severity.CRITICAL]
-    assert all(each.has_value for each in found)
+    assert not any(each.error for each in found)
 
 
 @pytest.mark.parametrize(
@@ -191,20 +191,20 @@ def test_time_limit_is_never_zero(timeout: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("measurement", "summary", "has_value"),
+    ("measurement", "summary"),
     [
-        (Measurement(Severity.OK, 5, "all is well", "V"), "all is well", True),
-        (Measurement(Severity.OK, 5.25, "", "V"), "5.25 V", True),
-        (Measurement(Severity.OK, 5, "", ""), "5", True),
-        (Measurement(Severity.CRITICAL, 0, "", "V"), "0 V", True),
-        (Measurement(Severity.UNKNOWN, None, "a message", error="refused"), "refused", False),
-        (Measurement(Severity.UNKNOWN), "", True),
+        (Measurement(Severity.OK, 5, "all is well", "V"), "all is well"),
+        (Measurement(Severity.OK, 5.25, "", "V"), "5.25 V"),
+        (Measurement(Severity.OK, 5, "", ""), "5"),
+        (Measurement(Severity.CRITICAL, 0, "", "V"), "0 V"),
+        (Measurement(Severity.UNKNOWN, None, "a message", error="refused"), "refused"),
+        (Measurement(Severity.UNKNOWN), ""),
     ],
 )
 def test_summary_is_the_error_the_message_or_the_value(
-    measurement: Measurement, summary: str, has_value: bool
+    measurement: Measurement, summary: str
 ) -> None:
-    assert (measurement.summary, measurement.has_value) == (summary, has_value)
+    assert measurement.summary == summary
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
