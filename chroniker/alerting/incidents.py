@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TypedDict
 
 from django.db import IntegrityError
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.dispatch import Signal
 
 from chroniker.conf import conf
@@ -176,6 +176,16 @@ def withdraw(incident: Incident, ended_by: IncidentEnd, reason: str, now: dateti
     elif incident.kind in (IncidentKind.OVERDUE, IncidentKind.BLOCKED):
         states.update(overdue_incident=False)
     resolve(incident.job, incident.host, incident.kind, reason, now, ended_by=ended_by)
+    if incident.cause_id is not None:
+        _withdraw_host(incident.cause_id, now)
+
+
+def _withdraw_host(cause: int, now: datetime) -> None:
+    """End the incident of a silent host when no job waits for the host any more."""
+    waiting = Incident.objects.open().filter(cause=OuterRef("pk"))
+    hosts = Incident.objects.open().filter(~Exists(waiting), pk=cause, kind=IncidentKind.HOST)
+    for incident in hosts:
+        withdraw(incident, IncidentEnd.CHANGED, "No job waits for it any more.", now)
 
 
 def _prepare_opening(

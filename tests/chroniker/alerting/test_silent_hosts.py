@@ -163,7 +163,32 @@ def test_moved_job_leaves_the_incident_of_the_host(mail_server: MailServer) -> N
     tick(timeline)
     assert not Incident.objects.open().filter(kind=IncidentKind.OVERDUE).exists()
     assert not JobState.objects.get(job=job).overdue_incident
-    assert mail_server.event_names() == ["opened"]
+    assert mail_server.event_names() == ["opened", "closed"]
+
+
+@pytest.mark.parametrize("change", ["moved", "disabled", "deleted"])
+def test_host_that_no_job_waits_for_any_more_has_no_incident(
+    change: str,
+) -> None:
+    silent_host()
+    jobs = [make_subscribed_job(hostname="web3", **DUE), make_job(hostname="web3", **DUE)]
+    timeline = Timeline()
+    timeline.advance(minutes=6).evaluate_incidents()
+    for number, job in enumerate(jobs):
+        host = Incident.objects.get(kind=IncidentKind.HOST)
+        assert host.is_open, f"{2 - number} jobs wait for it"
+        match change:
+            case "moved":
+                Job.objects.filter(pk=job.pk).update(hostname="web1")
+            case "disabled":
+                Job.objects.filter(pk=job.pk).update(enabled=False)
+            case "deleted":
+                job.delete()
+        plan_changed_jobs(timeline.now)
+    host.refresh_from_db()
+    assert (host.ended_by, host.resolution) == ("changed", "No job waits for it any more.")
+    events = Notification.objects.order_by("pk").values_list("event", flat=True)
+    assert list(events) == ["opened", "closed"]
 
 
 def test_host_whose_jobs_are_all_muted_is_muted_too(settings: Any) -> None:
