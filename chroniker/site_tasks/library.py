@@ -134,7 +134,7 @@ def has_library() -> bool:
 
 
 def _exists(name: str) -> bool:
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:
         return True
     try:
         return find_spec(name) is not None

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.mail_server import MailServer, run_mail_server, set_mail_options
+
+
+@pytest.fixture
+def without_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither Django's tasks nor the backport can be imported, as on a plain Django 5.2."""
+    for name in ("django.tasks", "django_tasks"):
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.fixture(scope="session")

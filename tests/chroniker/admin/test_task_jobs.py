@@ -10,7 +10,6 @@ from django.test import Client
 from django.utils.html import escape
 
 from chroniker.models import Job, JobState
-from chroniker.site_tasks import has_library
 from tests.factories import make_job, make_run
 from tests.support.admin import JOB_FORM, admin_url, messages_of, visible_text
 from tests.support.tasks import TASKS, needs_tasks
@@ -114,7 +113,7 @@ def test_list_shows_finds_and_filters_tasks(root: Client) -> None:
         assert SAY in page
 
 
-@pytest.mark.skipif(has_library(), reason="needs a site without tasks")
+@pytest.mark.usefixtures("without_tasks")
 def test_form_has_no_tasks_where_none_can_exist(root: Client) -> None:
     assert "id_task" not in root.get(admin_url("job_add")).content.decode()
     assert root.post(admin_url("job_add"), JOB_FORM).status_code == 302

@@ -9,7 +9,6 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from chroniker.models import Job
-from chroniker.site_tasks import has_library
 from tests.factories import make_job
 from tests.support.tasks import TASKS, needs_tasks
 
@@ -82,6 +81,6 @@ def test_valid_task_survives_the_database() -> None:
     assert job.work_name == SAY
 
 
-@pytest.mark.skipif(has_library(), reason="needs a site without tasks")
+@pytest.mark.usefixtures("without_tasks")
 def test_without_tasks_the_error_says_what_to_install() -> None:
     assert "Tasks need Django 6, or django-tasks on Django 5.2." in errors(task=SAY)["task"][0]

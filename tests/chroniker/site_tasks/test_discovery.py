@@ -10,7 +10,7 @@ import pytest
 from django.test import override_settings
 
 from chroniker.exceptions import CommandRefused
-from chroniker.site_tasks import check_task, find_tasks, has_library, load_task
+from chroniker.site_tasks import check_task, find_tasks, load_task
 from tests.support.tasks import TASKS, needs_tasks
 
 
@@ -85,7 +85,7 @@ def test_package_of_tasks_with_a_broken_module(
         del sys.modules[name]
 
 
-@pytest.mark.skipif(has_library(), reason="needs a site without tasks")
+@pytest.mark.usefixtures("without_tasks")
 def test_without_a_library_the_error_says_what_to_install() -> None:
     assert find_tasks().tasks == {}
     with pytest.raises(CommandRefused, match=r"pip install 'chroniker\[tasks\]'"):
