@@ -11,7 +11,6 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from chroniker.as_code.plan import edited_fields
 from chroniker.models import Declaration
 
 from . import formats
@@ -55,6 +54,9 @@ class DeclarationAdmin(ReadOnlyAdmin[Declaration]):
     @admin.display(description=gettext_lazy("edited since then"))
     def edited(self, declaration: Declaration) -> str:
         """What somebody has changed in the admin, with both values."""
+        # Here, because every process with the site's URLs imports this module.
+        from chroniker.as_code.plan import edited_fields
+
         found = edited_fields(declaration)
         if not found:
             return _("nothing")

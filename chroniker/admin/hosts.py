@@ -12,7 +12,6 @@ from django.utils.timezone import now as utc_now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from chroniker.engine.retirement import retirement_warnings
 from chroniker.exceptions import HostBusy
 from chroniker.models import Host, JobState
 
@@ -90,6 +89,8 @@ class HostAdmin(BaseAdmin[Host]):
     )
     def retire(self, request: HttpRequest, queryset: QuerySet[Host]) -> None:
         """Retire the selected hosts."""
+        from chroniker.engine.retirement import retirement_warnings  # imports the engine
+
         number = 0
         for host in Host.objects.filter(pk__in=queryset.values_list("pk", flat=True)):
             try:

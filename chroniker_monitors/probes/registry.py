@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TypeVar
 
 from chroniker_monitors.exceptions import UnknownKind
@@ -84,6 +83,8 @@ def register_probe(cls: P) -> P:
 
 @cache
 def _load_entry_points() -> None:
+    from importlib.metadata import entry_points  # with zipfile and csv; few processes get here
+
     for entry in entry_points(group=ENTRY_POINTS):
         try:
             loaded = entry.load()
