@@ -46,6 +46,8 @@ class BaseAdmin(TypedAdmin[M]):
     """What an empty list says: what will be there, and what to do."""
     belongs_to_job = False
     """Rows are deleted with their job, by whoever may delete the job."""
+    show_facets = admin.ShowFacets.NEVER
+    """Counting the rows of each filter would take seconds where there are many."""
     change_list_template = "chroniker/admin/change_list.html"
     change_form_template = "chroniker/admin/change_form.html"
     delete_confirmation_template = "chroniker/admin/delete_confirmation.html"

@@ -7,10 +7,19 @@ megabyte of output each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.contrib import admin
-from django.db.models import CASCADE, Model, QuerySet
+from django.db.models import (
+    CASCADE,
+    Count,
+    IntegerField,
+    Model,
+    OuterRef,
+    QuerySet,
+    Subquery,
+    Sum,
+)
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
@@ -38,14 +47,12 @@ def summarize_deletion(
     if not all(model_admin.has_delete_permission(request, r) for r in rows if r.pk not in kept):
         forbidden.add(str(opts.verbose_name))
     counts = {str(opts.verbose_name_plural): len(rows)}
-    within = objects.order_by().values("pk") if isinstance(objects, QuerySet) else rows
-    for relation in opts.related_objects:
-        model = relation.related_model
-        if relation.on_delete is not CASCADE or isinstance(model, str):
-            continue
-        number = model._default_manager.filter(**{f"{relation.field.name}__in": within}).count()
-        if not number:
-            continue
+    chosen = model_admin.model._default_manager.filter(
+        pk__in=objects.order_by().values("pk")
+        if isinstance(objects, QuerySet)
+        else [row.pk for row in rows]
+    )
+    for model, number in _count_dependent(chosen):
         name = str(model._meta.verbose_name_plural)
         counts[name] = counts.get(name, 0) + number
         if not _may_delete(model_admin.admin_site, request, model):
@@ -57,6 +64,25 @@ def summarize_deletion(
         format_html("{} ({})", row, kept[row.pk]) for row in rows if row.pk in kept
     ]
     return listed, counts, forbidden, protected
+
+
+def _count_dependent(rows: QuerySet[M]) -> list[tuple[type[Model], int]]:
+    """The models of the rows that are deleted as well, with their numbers: one statement."""
+    found: list[tuple[type[Model], QuerySet[Any, int]]] = []
+    for relation in rows.model._meta.related_objects:
+        related, field = relation.related_model, relation.field.name
+        if relation.on_delete is CASCADE and not isinstance(related, str):
+            own = related._default_manager.filter(**{field: OuterRef("pk")}).order_by()
+            numbers = own.values(field).annotate(number=Count("pk")).values_list("number")
+            found.append((related, numbers))
+    names = [f"number_{position}" for position in range(len(found))]
+    counted = {
+        name: Subquery(numbers, output_field=IntegerField())
+        for name, (_related, numbers) in zip(names, found, strict=True)
+    }
+    sums = rows.annotate(**counted).aggregate(**{f"sum_{name}": Sum(name) for name in names})
+    totals = [int(sums[f"sum_{name}"] or 0) for name in names]
+    return [(related, total) for (related, _), total in zip(found, totals, strict=True) if total]
 
 
 def _may_delete(site: admin.AdminSite, request: HttpRequest, model: type[Model]) -> bool:

@@ -14,17 +14,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from chroniker.exceptions import ScheduleError
-from chroniker.models import Job, Maintenance
+from chroniker.models import Job
 from chroniker.schedules import Schedule, parse
 
 from . import formats
+from .calendar_windows import CalendarWindow, covered_hours, load_windows
 from .start_counts import SharedSchedule, StartCounts, count_starts
 
 MAX_JOBS = 5000
 """Jobs of which the page computes the starts."""
 PILE_UPS = 10
 _NAMES = 8
-_MAX_WINDOWS = 50
 WIDTH = 860
 _LEFT, _CELL = 60, 22
 SPANS = {"day": 24, "week": 168}
@@ -63,7 +63,7 @@ class Calendar:
     column_labels: list[tuple[float, str]]
     height: float
     pile_ups: list[dict[str, object]]
-    windows: Sequence[Maintenance]
+    windows: Sequence[CalendarWindow]
     jobs: int
     total: str
     not_compared: int
@@ -73,10 +73,9 @@ class Calendar:
 
 
 def load_calendar(span: str, now: datetime) -> Calendar:
-    """Compute the starts of all enabled jobs from the hour of ``now`` on; two queries."""
+    """Compute the starts of all enabled jobs from the hour of ``now`` on; three queries."""
     hours = SPANS[span]
     begin = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    end = begin + timedelta(hours=hours)
     rows = list(
         Job.objects.filter(enabled=True)
         .exclude(schedule="")
@@ -84,12 +83,9 @@ def load_calendar(span: str, now: datetime) -> Calendar:
         .values_list("name", "schedule", "timezone")[: MAX_JOBS + 1]
     )
     counts = count_starts(_share_schedules(rows[:MAX_JOBS]), begin, hours)
-    windows = list(
-        Maintenance.objects.filter(starts_at__lt=end, ends_at__gt=now)
-        .prefetch_related("entries__job")
-        .order_by("starts_at")[:_MAX_WINDOWS]
-    )
-    cells, row_labels, column_labels = _draw(counts, windows, span)
+    windows = load_windows(now, begin + timedelta(hours=hours))
+    covered = covered_hours(windows, begin, hours)
+    cells, row_labels, column_labels = _draw(counts, covered, span)
     return Calendar(
         cells=cells,
         row_labels=row_labels,
@@ -127,7 +123,7 @@ def _parse(schedule: str, zone: str, name: str) -> Schedule | None:
 
 
 def _draw(
-    counts: StartCounts, windows: Sequence[Maintenance], span: str
+    counts: StartCounts, covered: set[int], span: str
 ) -> tuple[list[Cell], list[tuple[float, str]], list[tuple[float, str]]]:
     most = max(counts.hours) or 1
     per_row = 24 if span == "week" else 12
@@ -145,11 +141,10 @@ def _draw(
             rows.append((y + high / 2 + 4, date_format(local, "D H:i")))
         if row == 0 and column % (4 if span == "week" else 1) == 0:
             columns.append((x, date_format(local, "H:i")))
-        covered = [w for w in windows if w.starts_at < at + timedelta(hours=1) and w.ends_at > at]
         title = _("%(hour)s: %(number)d starts") % {
             "hour": date_format(local, "D Y-m-d H:i"), "number": starts,
         }  # fmt: skip
-        if covered:
+        if number in covered:
             title += ", " + _("maintenance")
         cells.append(
             Cell(
@@ -159,7 +154,7 @@ def _draw(
                 height=high,
                 number=starts,
                 level=-(-4 * starts // most),
-                paused=bool(covered),
+                paused=number in covered,
                 title=title,
             )
         )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 else:
     DependencyForm = ModelForm
 
+_DEPENDENCIES = "_chroniker_copied_dependencies"
 _CONDITIONS = ("upstream", "wait_for_completion", "wait_for_success", "wait_for_next_run")
 
 
@@ -36,5 +37,10 @@ def copied_values(source: Job) -> dict[str, Any]:
 
 
 def copied_dependencies(source: Job) -> list[dict[str, Any]]:
-    """What a job waits for, as initial values of forms."""
-    return [model_to_dict(one, fields=_CONDITIONS) for one in source.dependencies.order_by("pk")]
+    """What a job waits for, as initial values of forms; read once."""
+    known: list[dict[str, Any]] | None = getattr(source, _DEPENDENCIES, None)
+    if known is None:
+        rows = source.dependencies.order_by("pk")
+        known = [model_to_dict(one, fields=_CONDITIONS) for one in rows]
+        setattr(source, _DEPENDENCIES, known)
+    return known

@@ -21,13 +21,14 @@ from django.utils.translation import gettext_lazy
 
 from chroniker.commands import check_arguments, check_command
 from chroniker.exceptions import CommandRefused, ScheduleError
-from chroniker.models import Host, Job
+from chroniker.models import Job
 from chroniker.schedules import parse
 from chroniker.site_tasks import has_library
 
 from . import formats
 from .display_state import host_never_ticked
 from .job_permissions import JobPermissionAdmin
+from .site_status import load_site_status
 
 if TYPE_CHECKING:
     from django.contrib.admin.options import _FieldsetSpec
@@ -199,7 +200,7 @@ class JobFormAdmin(JobPermissionAdmin):
         super().save_model(request, obj, form, change)
         for warning in obj.parsed_schedule().warnings_at(utc_now()):
             self.message_user(request, warning, messages.WARNING)
-        if obj.hostname and not obj.every_host and obj.hostname not in host_names():
+        if obj.hostname and not obj.every_host and obj.hostname not in host_names(request):
             self.message_user(request, host_never_ticked(obj.hostname), messages.WARNING)
 
     @admin.display(description=gettext_lazy("preview"))
@@ -231,10 +232,10 @@ def preview_schedule(schedule: str, zone: str, name: str) -> dict[str, object]:
     }
 
 
-def host_names() -> list[str]:
+def host_names(request: HttpRequest) -> list[str]:
     """The hosts that have ticked and are not retired."""
-    ticked = Host.objects.active().filter(last_tick_at__isnull=False)
-    return list(ticked.values_list("name", flat=True))
+    hosts = load_site_status(request).hosts
+    return [host.name for host in hosts if host.last_tick_at is not None]
 
 
 def allowed_commands() -> list[str]:

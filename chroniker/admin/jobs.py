@@ -23,7 +23,7 @@ from .deletion import STILL_RUNNING, DeletionSummary, summarize_deletion
 from .display_state import current_states, describe_job
 from .job_copy import CopiedDependencyForm, copied_dependencies, copied_values
 from .job_form import FIELDSETS, JobFormAdmin, allowed_commands, host_names, time_zones
-from .job_kinds import kind_of, load_kinds, own_form
+from .job_kinds import kind_annotations, kind_of, load_kinds, own_form
 from .job_list import JobChangeList
 from .job_page import JobPageViews
 from .job_rows import row_of
@@ -50,6 +50,9 @@ STATE_FIELDS = (
 """What the pages show of a state."""
 
 
+_COPIED = "_chroniker_copied_job"
+
+
 class DependencyInline(DependencyTabularInline):
     """The jobs that this job waits for."""
 
@@ -68,7 +71,7 @@ class DependencyInline(DependencyTabularInline):
         admin_of_jobs = self.admin_site.get_model_admin(Job)
         assert isinstance(admin_of_jobs, JobAdmin)
         source = admin_of_jobs.copied_job(request)
-        return source.dependencies.count() if source else self.extra
+        return len(copied_dependencies(source)) if source else self.extra
 
 
 class JobAdmin(JobFormAdmin):
@@ -171,7 +174,7 @@ class JobAdmin(JobFormAdmin):
             return HttpResponseRedirect(own[0])
         context.update(
             commands=allowed_commands(), tasks=list(find_tasks().tasks), zones=time_zones(),
-            hosts=host_names(),
+            hosts=host_names(request),
         )  # fmt: skip
         if obj is not None and obj.pk is not None:
             context.update(self.panel_context(request, obj))
@@ -218,10 +221,17 @@ class JobAdmin(JobFormAdmin):
 
     def copied_job(self, request: HttpRequest) -> Job | None:
         """The job to duplicate, if the user may see it and could have defined it."""
+        if not hasattr(request, _COPIED):  # the form and its rows ask for it
+            setattr(request, _COPIED, self._find_copied_job(request))
+        job: Job | None = getattr(request, _COPIED)
+        return job
+
+    def _find_copied_job(self, request: HttpRequest) -> Job | None:
         key = request.GET.get("copy", "")
         if not (self.has_page and key.isascii() and key.isdigit() and len(key) < 19):
             return None
-        job = self.get_queryset(request).filter(pk=int(key)).first()
+        jobs = self.get_queryset(request).prefetch_related(None).annotate(**kind_annotations())
+        job = jobs.filter(pk=int(key)).first()
         visible = job is not None and self.has_view_or_change_permission(request, job)
         return job if visible and self.may_edit(request, job) else None
 

@@ -41,9 +41,11 @@ class World:
 
     job: Job
     failing: Job
+    everywhere: Job
     run: Run
     failed: Run
     monitor: Monitor
+    heartbeat: Monitor
     incident: Incident
     host: Host
     window: Maintenance
@@ -62,7 +64,7 @@ def make_world() -> World:
     assert run is not None
     make_output(run, ("stdout", "one\ntwo\n"), ("stderr", "three\n"))
     everywhere = make_job(name="everywhere", hostname="*", schedule="@hourly")
-    make_running(everywhere, host="web1")
+    make_running(everywhere, host="web1", consecutive_failures=2)
     failing = make_job(name="import", schedule="*/5 * * * *", runbook_url="https://example.com/x")
     failed = make_run(failing, status="failed", error="ValueError", exit_code=1, ran_on="web1")
     make_output(failed, ("stdout", "line\n" * 50))
@@ -84,10 +86,11 @@ def make_world() -> World:
     make_maintenance(now, 60, job, reason="one job")
     digest_user = make_user("digest-reader")
     Digest.objects.create(user=digest_user)
+    monitor, heartbeat = _make_monitors()
     return World(
-        job=job, failing=failing, run=run, failed=failed, incident=incident, host=host,
-        window=window, notification=_more_incidents(incident, blocked),
-        monitor=_make_monitors(),
+        job=job, failing=failing, everywhere=everywhere, run=run, failed=failed,
+        incident=incident, host=host, window=window, monitor=monitor, heartbeat=heartbeat,
+        notification=_more_incidents(incident, blocked),
     )  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def _more_incidents(incident: Incident, blocked: Job) -> Notification:
     return make_notification(incident, "failed", attempts=3, last_error="refused")
 
 
-def _make_monitors() -> Monitor:
+def _make_monitors() -> tuple[Monitor, Monitor]:
     hot = make_monitor(name="disk", schedule="*/5 * * * *", team="shop")
     make_monitor_state(hot, Severity.CRITICAL, value=95.5, message="full", unit="%")
     make_running(hot)
@@ -118,4 +121,4 @@ def _make_monitors() -> Monitor:
     MonitorState.objects.filter(pk=state.pk).update(
         last_ping_at=utc_now(), last_ping_kind="success", last_ping_body="PINGED TEXT"
     )
-    return hot
+    return hot, beat

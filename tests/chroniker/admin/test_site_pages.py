@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,7 +16,7 @@ from django.urls import clear_script_prefix, set_script_prefix
 from django.utils.timezone import now as utc_now
 
 from chroniker.admin.day_strip import draw_day
-from chroniker.models import Host, JobState
+from chroniker.models import Host, JobState, Maintenance
 from tests.factories import (
     make_incident,
     make_job,
@@ -197,6 +198,28 @@ def test_empty_calendar_says_why(root: Client) -> None:
     assert "No enabled job has a schedule." in text
     assert "No two jobs start in the same minute." in text
     assert "No window is active or planned" in text
+
+
+@time_machine.travel(datetime(2026, 11, 26, 12, 30, tzinfo=UTC))
+def test_calendar_shows_every_window_of_a_series(sign_in: SignIn) -> None:
+    root = sign_in(superuser=True)
+    make_job(schedule="@hourly")
+    now = utc_now().replace(minute=0, second=0, microsecond=0)
+    first = now + timedelta(hours=3)
+    recurrence = f"{first.minute} {first.hour} * * *"
+    make_maintenance(first, 90, reason="nightly", recurrence=recurrence)
+    make_maintenance(now - timedelta(days=9), 30, reason="stale", recurrence="0 0 31 2 *")
+    broken = make_maintenance(now, 60, reason="broken")
+    Maintenance.objects.filter(pk=broken.pk).update(recurrence="nonsense")
+    answer = root.get(admin_url("job_calendar"), {"span": "week"})
+    covered = [n for n, cell in enumerate(answer.context["calendar"].cells) if cell.paused]
+    expected = sorted({0, *(24 * day + hour for day in range(7) for hour in (3, 4))})
+    assert covered == expected
+    text = visible_text(answer)
+    assert f"repeats: {recurrence}; 6 more times here" in text
+    assert "stale" not in text and "broken" in text
+    day = root.get(admin_url("job_calendar")).context["calendar"]
+    assert [n for n, cell in enumerate(day.cells) if cell.paused] == [0, 3, 4]
 
 
 def test_calendar_hides_windows_from_users_who_may_not_view_them(sign_in: SignIn) -> None:
