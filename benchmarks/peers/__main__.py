@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import machine
@@ -22,34 +23,29 @@ def main() -> int:
     """Measure, and print the tables; the exit code is 1 if a scheduler could not be measured."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
-    chosen = [peer for peer in PEERS if not options.names or peer.control in options.names]
-    facts = machine.read_machine_facts()
-    results: list[Result] = []
-    missing: dict[str, str] = {}
-    with servers.running() as running:
+    chosen = [peer for peer in PEERS if peer.control in options.names]
+    report = tables.Report(machine.read_machine_facts())
+    for file in options.merge:
+        report.add(json.loads(file.read_text()))
+    with servers.running() if chosen else contextlib.nullcontext() as running:
         for peer in chosen:
             try:
-                results.append(_measure(peer, running, options.sizes))
+                report.results.append(_measure(peer, running, options.sizes))
             except environments.NotInstalled as error:
-                missing[peer.name] = f"it cannot be installed here: {error}"
+                report.missing[peer.name] = f"it cannot be installed here: {error}"
             except Exception as error:  # the others are measured all the same
-                missing[peer.name] = f"{type(error).__name__}: {error}"
+                report.missing[peer.name] = f"{type(error).__name__}: {error}"
                 print(f"!!! {peer.name}: {error}", file=sys.stderr, flush=True)
                 log = running.folder / f"{peer.control}.log"
                 print(log.read_text()[-2000:] if log.exists() else "", file=sys.stderr)
-    head = (
-        f"{str(facts['date'])[:10]}, commit {facts['commit']}, {facts['cores']} cores, Linux "
-        f"{facts['kernel']}, Python {facts['python']}, PostgreSQL with its default configuration; "
-        f"{machine.load()} at the end."
-    )
-    text = tables.render(head, results, missing)
+            report.loads.append(os.getloadavg()[0])
+            if options.json:
+                options.json.write_text(report.as_json())
+    text = report.render()
     print(f"\n{text}")
-    if options.json:
-        found = [asdict(result) for result in results]
-        options.json.write_text(json.dumps({"machine": facts, "results": found}, indent=1))
     if options.write:
         tables.replace_section(text)
-    return 1 if missing else 0
+    return 1 if report.missing else 0
 
 
 def _measure(peer: Peer, running: servers.Servers, sizes: list[int]) -> Result:
@@ -91,11 +87,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument(
+        "--merge",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="add the figures of such files; without a name, only those",
+    )
+    parser.add_argument(
         "--write", action="store_true", help=f"write the tables into {tables.PAGE.name}"
     )
     options = parser.parse_args()
     if unknown := set(options.names) - set(names):
         parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
+    if not options.names and not options.merge:
+        options.names = names
     return options
 
 

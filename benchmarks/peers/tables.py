@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from .measure import KILL_JOBS, SIZES, Result, Speed
+from .measure import KILL_JOBS, SIZES, Killed, Result, Speed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "performance.md"
 BEGIN = "<!-- written by make bench-peers -->"
 END = "<!-- end of what make bench-peers has written -->"
 
 
-def render(machine: str, results: Sequence[Result], missing: Mapping[str, str]) -> str:
-    """Return all tables."""
-    parts = [machine, _speed(results), _rest(results)]
-    parts += [_killed(results, with_children=with_children) for with_children in (False, True)]
-    parts += [f"Not measured: {name}, because {why}." for name, why in missing.items()]
-    return "\n\n".join(parts)
+@dataclass(slots=True)
+class Report:
+    """What one or more runs have found."""
+
+    machine: dict[str, Any]
+    results: list[Result] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why a scheduler was not measured, by its name."""
+    loads: list[float] = field(default_factory=list)
+    """Of the machine, after each scheduler."""
+
+    def add(self, found: dict[str, Any]) -> None:
+        """Add what :meth:`as_json` has written."""
+        self.machine = found["machine"]
+        self.missing |= found["missing"]
+        self.loads += found["loads"]
+        for entry in found["results"]:
+            speed = [Speed(**one) for one in entry.pop("speed")]
+            killed = [Killed(**one) for one in entry.pop("killed")]
+            self.results.append(Result(**entry, speed=speed, killed=killed))
+
+    def as_json(self) -> str:
+        """Return everything."""
+        return json.dumps(asdict(self), indent=1)
+
+    def render(self) -> str:
+        """Return all tables."""
+        facts = self.machine
+        loads = f"{min(self.loads):.0f} to {max(self.loads):.0f}" if self.loads else "unknown"
+        head = (
+            f"{str(facts['date'])[:10]}, commit {facts['commit']}, {facts['cores']} cores, Linux "
+            f"{facts['kernel']}, Python {facts['python']}, PostgreSQL with its default "
+            f"configuration. The load of the machine, with the schedulers' own, was {loads}."
+        )
+        parts = [head, _speed(self.results), _rest(self.results), _pages(self.results)]
+        parts += [_killed(self.results, with_children=kind) for kind in (False, True)]
+        parts += [f"Not measured: {name}, because {why}." for name, why in self.missing.items()]
+        return "\n\n".join(parts)
 
 
 def replace_section(text: str) -> None:
@@ -55,21 +90,32 @@ def _speed_cell(speed: Speed) -> str:
 
 
 def _rest(results: Sequence[Result]) -> str:
-    head = ["", "CPU of an hour without due jobs", "memory at rest", "admin list of 1,000 jobs",
-            "scrape"]  # fmt: skip
+    head = ["", "CPU of an hour without due jobs", "memory at rest"]
+    rows = (
+        [
+            result.name,
+            f"{result.idle_cpu_hour:.1f} s",
+            f"{result.memory_bytes / 2**20:.0f} MiB" if result.memory_bytes else "none",
+        ]
+        for result in results
+    )
+    return _table(head, rows)
+
+
+def _pages(results: Sequence[Result]) -> str:
+    head = ["", "admin list of 1,000 jobs", "scrape of 1,000 jobs"]
 
     def rows() -> Iterator[Sequence[str]]:
         for result in results:
             page, scrape = result.page, result.scrape
-            yield [
-                result.name,
-                f"{result.idle_cpu_hour:.1f} s",
-                f"{result.memory_bytes / 2**20:.0f} MiB" if result.memory_bytes else "none",
-                f"{page['ms']:.0f} ms, {page['rows']} rows, {page['queries']} queries"
-                if page else "none of its own",
-                f"{scrape['ms']:.0f} ms, {scrape['series']:,} series" if scrape
-                else "none of its own",
-            ]  # fmt: skip
+            if page:
+                yield [
+                    result.name.partition(",")[0],
+                    f"{page['ms']:.0f} ms, {page['rows']} rows, {page['queries']} queries",
+                    f"{scrape['ms']:.0f} ms, {scrape['series']:,} series"
+                    if scrape
+                    else "no metrics of its own",
+                ]
 
     return _table(head, rows())
 

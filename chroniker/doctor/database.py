@@ -124,8 +124,48 @@ def examine_migrations(installation: Installation) -> Iterator[Finding]:
             f"The database has migrations that this version does not: {names}.",
             "Install the version of Chroniker that the other hosts run.",
         )
+    elif differing := _missing_in_schema(database()):
+        yield Finding(
+            Area.MIGRATIONS,
+            "migrations.schema",
+            Level.ERROR,
+            f"All migrations are recorded as applied, but {_some(differing)} "
+            f"{'is' if len(differing) == 1 else 'are'} missing in the database.",
+            "Another version of a migration was applied, or a table was changed by hand. Restore "
+            "the tables from a backup, or drop them and their rows in django_migrations, and run "
+            "`python manage.py migrate`.",
+        )
     else:
         yield Finding(Area.MIGRATIONS, "migrations", Level.OK, "All migrations are applied.")
+
+
+def _missing_in_schema(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the tables and columns that the models have and the database has not."""
+    existing = set(connection.introspection.table_names())
+    found = []
+    for model in _models():
+        table = model._meta.db_table
+        if table not in existing:
+            found.append(table)
+            continue
+        try:
+            with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+                described = connection.introspection.get_table_description(cursor, table)
+        except DatabaseError:  # a right is missing, which is another finding
+            continue
+        columns = {column.name for column in described}
+        fields = model._meta.local_concrete_fields
+        found += [f"{table}.{field.column}" for field in fields if field.column not in columns]
+    return found
+
+
+def _models() -> Iterator[type[Model]]:
+    """Yield the models of both apps that have a table."""
+    for app in apps.get_app_configs():
+        if app.name.startswith("chroniker"):
+            for model in app.get_models(include_auto_created=True):
+                if model._meta.managed and not model._meta.proxy:
+                    yield model
 
 
 @examination(Area.DATABASE, Needs.TABLES)
@@ -134,16 +174,11 @@ def examine_rights(installation: Installation) -> Iterator[Finding]:
     refused: dict[str, list[str]] = {}
     reason = ""
     connection = database()
-    for app in apps.get_app_configs():
-        if not app.name.startswith("chroniker"):
-            continue
-        for model in app.get_models(include_auto_created=True):
-            if model._meta.proxy or not model._meta.managed:
-                continue
-            for right, sql in _statements(connection, model).items():
-                if problem := _try(connection, sql):
-                    refused.setdefault(right, []).append(model._meta.db_table)
-                    reason = problem
+    for model in _models():
+        for right, sql in _statements(connection, model).items():
+            if problem := _try(connection, sql):
+                refused.setdefault(right, []).append(model._meta.db_table)
+                reason = problem
     if not refused:
         yield Finding(Area.DATABASE, "database.rights", Level.OK, "All tables can be written.")
         return

@@ -37,6 +37,7 @@ _BLOCKING = (
     "database.unreachable",
     "migrations.missing",
     "migrations.original",
+    "migrations.schema",
     "settings.chroniker.E006",  # times of the database have no time zone
 )
 

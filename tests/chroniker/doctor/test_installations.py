@@ -66,6 +66,12 @@ def _newer_migrations(settings: Any, crontab: Path) -> None:
     MigrationRecorder(connection).record_applied("chroniker", "0099_from_the_future")
 
 
+def _older_schema(settings: Any, crontab: Path) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE chroniker_digest RENAME TO digest_of_another_version")
+        cursor.execute("ALTER TABLE chroniker_incident RENAME COLUMN occurrences TO times")
+
+
 def _original_tables(settings: Any, crontab: Path) -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE chroniker_log (id integer)")
@@ -194,6 +200,7 @@ BROKEN: dict[str, tuple[Break, Level]] = {
     "settings.runtime-directory": (_runtime_directory, Level.ERROR),
     "migrations.missing": (_migrations, Level.ERROR),
     "migrations.unknown": (_newer_migrations, Level.WARNING),
+    "migrations.schema": (_older_schema, Level.ERROR),
     "migrations.original": (_original_tables, Level.ERROR),
     "ticks.never": (_never, Level.ERROR),
     "ticks.stopped": (_stopped, Level.ERROR),
@@ -284,6 +291,14 @@ def test_lines_that_work_are_not_reported(
     monkeypatch.setattr(sys, "argv", [str(site / "manage.py"), "chroniker_doctor"])
     crontab.write_text(text.replace("DIR", str(site)) + "\n")
     assert examined() == {}
+
+
+def test_missing_tables_and_columns_are_named(
+    settings: Any, crontab: Path, examined: Examine
+) -> None:
+    _older_schema(settings, crontab)
+    message = examined()["migrations.schema"].message
+    assert "chroniker_digest" in message and "chroniker_incident.occurrences are missing" in message
 
 
 def test_manage_py_that_is_not_there_is_named(crontab: Path, examined: Examine) -> None:
