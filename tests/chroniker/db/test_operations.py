@@ -61,7 +61,8 @@ def test_migrations_render_each_model_once(empty: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(ModelState, "render", counted)
     executor = MigrationExecutor(connections[empty])
-    state = executor.migrate(executor.loader.graph.leaf_nodes())
+    wanted = [key for key in executor.loader.graph.leaf_nodes() if key[0].startswith("chroniker")]
+    state = executor.migrate(wanted)
     state.clear_delayed_apps_cache()  # as the command does before it emits post_migrate
     found = {name: n for name, n in rendered.items() if name.startswith("chroniker")}
     assert set(found.values()) == {1}
