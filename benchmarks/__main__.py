@@ -18,7 +18,7 @@ from .figures import SCALE_RUN, Figure
 
 NAMES = (
     "setup", "ticks", "one", "idle", "progress", "flood", "lines", "schedules", "monitors",
-    "batches", "metrics", "clean", "pages", "site_tests",
+    "batches", "metrics", "clean", "pages", "server", "site_tests",
 )  # fmt: skip
 DATABASES = ("sqlite", "postgres")
 

@@ -13,9 +13,10 @@ from django.db.models import F, Q
 from chroniker.alerting import incidents, notifications
 from chroniker.alerting.failing import evaluate_failures
 from chroniker.batches import Payload
-from chroniker.db.alias import database
+from chroniker.db.alias import database, database_alias
 from chroniker.db.clock import StatementNow
 from chroniker.db.histograms import add_observation
+from chroniker.db.notifications import notify_due
 from chroniker.enums import FAILURE_REASONS, IncidentKind, RunStatus, Trigger
 from chroniker.models import Job, JobDependency, JobState, Run
 from chroniker.models.state import JobStateQuerySet
@@ -97,6 +98,7 @@ def write_consequences(ended: FinishedRun) -> None:
     store_output(ended.run.pk, ended.output, ended.ended_at)
     if ended.has_downstream and not _restarts(ended):
         _trigger_downstreams(ended)
+        notify_due(database_alias())  # other hosts may run what waited for it
     _update_incidents(ended)
 
 

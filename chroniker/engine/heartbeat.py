@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import DatabaseError
-from django.db.models import Exists, Expression, Value
+from django.db.models import Exists, Expression, QuerySet, Value
 
 from chroniker import __version__
 from chroniker.conf import conf
 from chroniker.db.alias import database
 from chroniker.db.clock import DatabaseNow, StatementNow, boottime, statement_now_plus
+from chroniker.db.prepared import PreparedQuery
 from chroniker.db.schema import check_readable, refuse_newer_schema
 from chroniker.db.transactions import is_forbidden, is_missing_schema, is_outage
 from chroniker.models import Digest, Host, Incident, Job, JobState, Maintenance, Notification
@@ -21,6 +23,8 @@ _FLAGS = (
     "host_incident", "windows_to_repeat",
 )  # fmt: skip
 """Boolean columns of the query."""
+_Row = dict[str, Any]
+_prepared: dict[tuple[str, float], PreparedQuery] = {}
 _MAX_GAP_SECONDS = 1200
 """After a longer gap a host counts as just started. Not every cron line ticks each minute."""
 KEEP_RETIRED_SECONDS = 7 * 86400
@@ -119,6 +123,41 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
         refuse_newer_schema(__version__)
         Host.objects.bulk_create([Host(name=host)], ignore_conflicts=True)
         Host.objects.record_heartbeat(host, __version__, max_gap)
+    row = _read_pending(host, overdue_after, pinned_now)
+    read_at = boottime()
+    now = pinned_now or row["clock"]
+    # A host that has just started reports nothing as overdue: it may be about to start it.
+    up_long = row["up_since"] <= row["clock"] - timedelta(seconds=overdue_after)
+    return PendingWork(
+        new_host=row["first_tick_at"] is None,
+        returned=row["retired_at"] is not None,
+        paused=row["paused"],
+        clock=now,
+        read_at=read_at,
+        hosts_changed=_review_hosts(host, row["hosts_reviewed_at"], now),
+        **{part: row[part] for part in _FLAGS} | {"overdue": row["overdue"] and up_long},
+    )
+
+
+def _read_pending(host: str, overdue_after: float, pinned_now: datetime | None) -> _Row:
+    """Send the one query. A scheduler that ticks in a loop compiles it once."""
+    if pinned_now is not None:
+        only: _Row = _pending_rows(host, overdue_after, pinned_now).get()
+        return only
+    key = (host, overdue_after)
+    prepared = _prepared.get(key)
+    if prepared is None or not prepared.usable():
+        _prepared.clear()
+        prepared = _prepared[key] = PreparedQuery(_pending_rows(host, overdue_after, None))
+    row = prepared.first()
+    if row is None:
+        raise Host.DoesNotExist
+    return row
+
+
+def _pending_rows(
+    host: str, overdue_after: float, pinned_now: datetime | None
+) -> QuerySet[Host, Any]:
     states = JobState.objects
     moment: Expression = StatementNow() if pinned_now is None else Value(pinned_now)
     # All hosts of an SQLite file are one machine, so each can see which owners are dead.
@@ -133,7 +172,7 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
             return statement_now_plus(-seconds)
         return Value(pinned_now - timedelta(seconds=seconds))
 
-    row = (
+    rows: QuerySet[Host, Any] = (
         Host.objects.filter(name=host)
         .annotate(
             clock=DatabaseNow(),
@@ -157,21 +196,8 @@ def record_heartbeat(host: str, pinned_now: datetime | None = None) -> PendingWo
             "hosts_reviewed_at",
             *_FLAGS,
         )
-        .get()
     )
-    read_at = boottime()
-    now = pinned_now or row["clock"]
-    # A host that has just started reports nothing as overdue: it may be about to start it.
-    up_long = row["up_since"] <= row["clock"] - timedelta(seconds=overdue_after)
-    return PendingWork(
-        new_host=row["first_tick_at"] is None,
-        returned=row["retired_at"] is not None,
-        paused=row["paused"],
-        clock=now,
-        read_at=read_at,
-        hosts_changed=_review_hosts(host, row["hosts_reviewed_at"], now),
-        **{part: row[part] for part in _FLAGS} | {"overdue": row["overdue"] and up_long},
-    )
+    return rows
 
 
 def _review_hosts(host: str, reviewed_at: datetime | None, now: datetime) -> bool:

@@ -26,6 +26,7 @@ from .candidates import ClaimOptions
 from .claimer import Claimer
 from .completion import FinishedRun
 from .dispatch import Dispatcher
+from .due_watch import DueWatch
 from .heartbeat import PendingWork, record_heartbeat, record_tick_duration
 from .messenger import Messenger
 from .planning import plan_changed_jobs
@@ -41,6 +42,8 @@ _POLL_SECONDS = 0.5
 """How long one pass of the loop waits for something to happen."""
 _REMOTE_SECONDS = 55.0
 """How long a single tick watches the runs that workers execute. The next tick does the same."""
+_BUSY_SECONDS = 0.1
+"""The same in a loop of ticks while something runs."""
 
 
 class Scheduler:
@@ -97,6 +100,7 @@ class Scheduler:
             self._clock, self._runs.leases, forced=force, single_tick=every is None
         )
         self._messenger = Messenger(self._clock.now, self._runs.launcher.descriptors)
+        self._due_watch = None if every is None else DueWatch(self.host, self._clock.now)
 
     def run(self) -> None:
         """Tick, and return when everything that was started has ended.
@@ -132,7 +136,8 @@ class Scheduler:
             wait = self._runs.longest_wait(_POLL_SECONDS)
             every = None if self._stop.superseded else self.every
             if every:
-                wait = min(wait, next_tick + every - time.monotonic())
+                now = time.monotonic()
+                wait = min(wait, next_tick + every - now, self._pause(now))
             self._poll_once(max(0.0, wait))
             forget_logged_queries()
             if self._on_pass is not None:
@@ -140,10 +145,26 @@ class Scheduler:
             if every and time.monotonic() >= next_tick + every:
                 next_tick = max(next_tick + every, time.monotonic() - every)
                 self._attempt(self.tick)
+            elif every and self._may_start_more():
+                self._attempt(self.tick)
         if self._stop.superseded:
             raise self._stop.superseded
         if self._deferred_error is not None:
             raise self._deferred_error
+
+    def _pause(self, now: float) -> float:
+        """How long a pass may wait, at ``now`` (CLOCK_MONOTONIC), to start in time what is due."""
+        watch = None if self._backoff.waiting or self._stop.stopping else self._due_watch
+        if watch is None:
+            return _POLL_SECONDS
+        # While runs are listened to, no pass waits for the database too.
+        busy = self._runs.active or self._messenger.busy
+        return min(watch.pause(now), _BUSY_SECONDS if busy else _POLL_SECONDS)
+
+    def _may_start_more(self) -> bool:
+        """Whether something has become due before the next tick."""
+        watch = None if self._backoff.waiting or self._stop.stopping else self._due_watch
+        return watch is not None and watch.is_due()
 
     def _end_host(self) -> None:
         from .retirement import end_host
@@ -211,6 +232,8 @@ class Scheduler:
         if outbox.committed.test_and_clear() or work.outbox:
             self._messenger.send_notifications()
         record_tick_duration(self.host, time.monotonic() - started)
+        if self._due_watch is not None:
+            self._due_watch.note_tick()
         if self.only is None and conf.DEADMAN_URL:
             self._attempt(self._messenger.poll)  # fork the sender process before the thread starts
             self._messenger.ping_deadman_url()
@@ -255,7 +278,11 @@ class Scheduler:
 
     def _poll_once(self, wait: float) -> None:
         """Listen to the runs for a moment, and do what is due by then."""
-        if self._runs.started and (self._runs.active or not self._messenger.started):
+        watch = self._due_watch
+        if watch is not None and not (self._runs.active or self._messenger.busy):
+            watch.wait(wait)
+            wait = 0.0
+        if self._runs.started and (self._runs.active or not self._messenger.busy):
             if self._runs.poll(wait):
                 self._claimer.note_free_capacity()
         else:

@@ -10,6 +10,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.utils.translation import gettext_lazy as _
 
 from chroniker.db.clock import DatabaseNow, Moment, StatementNow, database_now_plus
+from chroniker.db.notifications import notify_due
 from chroniker.db.querysets import PrimaryQuerySet
 from chroniker.db.schema import known_schema
 from chroniker.enums import BlockedReason, RunStatus, Trigger
@@ -143,11 +144,14 @@ class JobStateQuerySet(PrimaryQuerySet["JobState"]):
         which waits for no other job.
         """
         free = Q(run_requested_at__isnull=True) | Q(run_requested_by=Trigger.DEPENDENCY)
-        return self.filter(free).update(
+        changed = self.filter(free).update(
             run_requested_at=now or DatabaseNow(),
             run_requested_by=Trigger.MANUAL,
             run_requested_args=args,
         )
+        if changed:
+            notify_due(self.db)
+        return changed
 
     def request_stop(self, now: datetime | None = None) -> int:
         """Request that running runs stop; returns the number of changed rows."""
