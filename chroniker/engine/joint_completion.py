@@ -107,7 +107,9 @@ def _record(ends: list[FinishedRun]) -> None:
         except Exception as error:
             if isinstance(error, DatabaseError | InterfaceError):
                 raise  # of the whole transaction
-            logger.warning("Runner %s cannot record its runs together: %r", name, error)
+            logger.warning(
+                "Runner %s cannot record its runs together: %r", name, error, extra=log_context()
+            )
             for end in batch:
                 _record_alone(runner, end)
 

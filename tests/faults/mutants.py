@@ -161,7 +161,7 @@ MUTANTS = (
         (
             (
                 "processes.running_child:RunningChild.outcome",
-                'Outcome(RunStatus.LOST, f"{error} {self.status.note}".rstrip())',
+                "Outcome(RunStatus.LOST, self._masked(error, self.status.note))",
                 "Outcome(RunStatus.SUCCEEDED)",
             ),
         ),
