@@ -92,7 +92,7 @@ smoke: venv ## run the demo and test it
 bench: services venv ## measure what a tick, a scrape and a call cost
 	@$(RUN) $(PYTHON) -m benchmarks
 
-# Half an hour. They start and kill servers of their own, so that nothing else is disturbed.
+# About an hour. They start and kill servers of their own, so that nothing else is disturbed.
 bench-peers: services venv ## compare with other schedulers, and write the tables of the documentation
 	@$(RUN) $(PYTHON) -m benchmarks.peers --write
 

@@ -124,9 +124,12 @@ def _problem(command: str) -> tuple[str, str] | None:
     if re.search(r"(?<!\\)%", command):
         return "it passes a standard input (%)", "Write the text to a file, or into the job."
     try:
-        first = shlex.split(command)[0]
+        words = shlex.split(command)
     except ValueError as error:
         return f"its quotes: {error}", "Fix the line, and import again."
+    if not words:
+        return "it has no command", "Fix the line, and import again."
+    first = words[0]
     if _SHELL.search(command) or first in _BUILTINS:
         return (
             f"it needs a shell: {command}",

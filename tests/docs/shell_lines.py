@@ -92,8 +92,8 @@ def _check_python(arguments: list[str]) -> None:
             _check_paths(arguments[2:])
         elif arguments[1] == "pip":
             _check_requirements(arguments[2:])
-        elif arguments[1] == "benchmarks":
-            _check_options("benchmarks", _module_help("benchmarks"), arguments[2:])
+        elif arguments[1] in ("benchmarks", "benchmarks.peers"):
+            _check_options(arguments[1], _module_help(arguments[1]), arguments[2:])
     elif Path(arguments[0]).name == "manage.py":
         _check_management_command(arguments[1:])
     elif arguments[0].startswith("scripts/"):

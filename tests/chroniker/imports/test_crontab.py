@@ -106,6 +106,7 @@ def test_the_tick_itself_is_no_job(command: str) -> None:
         ("0 3 * * * DEBUG=1 /bin/sweep", "sets the variable DEBUG for its command"),
         ("0 3 * * * cd /srv/site && LANG=C python manage.py act say", "variable LANG"),
         ("0 3 * * * exec /bin/sweep", "needs a shell"),
+        ("0 3 * * * cd /srv/site &&", "no command"),
         ("0 3 * * * . /etc/profile", "needs a shell"),
     ],
 )
