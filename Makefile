@@ -96,9 +96,9 @@ bench: services venv ## measure what a tick, a scrape and a call cost
 bench-peers: services venv ## compare with other schedulers, and write the tables of the documentation
 	@$(RUN) $(PYTHON) -m benchmarks.peers --write
 
-# Each kind of database runs in its own process, two at a time.
+# Each kind of database runs in its own process, two at a time; so do Celery workers and brokers.
 FAULTS      := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target \
-                   faults-on-postgres faults-on-mariadb faults-on-sqlite
+                   faults-on-postgres faults-on-mariadb faults-on-sqlite faults-on-workers
 
 faults: services venv ## inject faults (kill -9, lost connections, frozen hosts) for a few minutes
 	@$(FAULTS)

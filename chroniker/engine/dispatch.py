@@ -12,7 +12,7 @@ from functools import partial
 from chroniker.alerting.overdue import open_waiting
 from chroniker.conf import conf
 from chroniker.db.transactions import run_transaction
-from chroniker.enums import BlockedReason, RunStatus
+from chroniker.enums import RunStatus
 from chroniker.exceptions import ExecutorNotReady
 from chroniker.executors.base import RemoteExecutor, RunOrder
 from chroniker.executors.registry import make_remote_executor
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.4
 """How often the database is asked which runs have ended."""
-_RETRY_SECONDS = (2.0, 5.0, 15.0, 30.0)
+_RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 """How long nothing is published to a queue after the first failure, and after further ones."""
 _BATCH = 500
 
@@ -88,7 +88,7 @@ class Dispatcher:
         rooms, obstacles = find_rooms(ready, self.executor, force=force)
         for obstacle in obstacles:
             self._obstacles[obstacle.queue] = obstacle
-            if obstacle.reason == BlockedReason.QUEUE:
+            if obstacle.is_costly:
                 self._note_failure(obstacle.queue)
         return rooms
 

@@ -52,6 +52,8 @@ class Obstacle:
     queue: Queue
     reason: BlockedReason
     detail: str
+    is_costly: bool = False
+    """Whether to find out again takes time: something did not answer."""
 
 
 def due_queues(now: datetime, *, only: frozenset[int] | None = None) -> list[Queue]:
@@ -81,20 +83,21 @@ def find_rooms(
         try:
             executor = executor_of(queue.executor)
             capacity = executor.capacity(queue.name)
-            if capacity is None:
-                capacity = capacities[queue]
-                if not capacity:
-                    raise ExecutorNotReady(no_worker(queue))
+            if capacity is None and not capacities[queue]:
+                obstacles.append(Obstacle(queue, BlockedReason.QUEUE, no_worker(queue)))
+                continue
+            capacity = capacities[queue] if capacity is None else capacity
             room = MAX_ROOM if force else capacity + _recent_ends(queue) - outstanding[queue]
-            if room > 0:
-                executor.check()
-                room = min(room, MAX_ROOM)
-                rooms.append(QueueRoom(queue.executor, queue.name, queue.jobs, room))
-            else:
+            if room <= 0:
                 detail = f"All workers of the queue {queue.name} are busy ({capacity} processes)."
                 obstacles.append(Obstacle(queue, BlockedReason.CAPACITY, detail))
+                continue
+            executor.check()
         except ExecutorNotReady as error:
-            obstacles.append(Obstacle(queue, BlockedReason.QUEUE, str(error)))
+            obstacles.append(Obstacle(queue, BlockedReason.QUEUE, str(error), is_costly=True))
+        else:
+            room = min(room, MAX_ROOM)
+            rooms.append(QueueRoom(queue.executor, queue.name, queue.jobs, room))
     return tuple(rooms), obstacles
 
 

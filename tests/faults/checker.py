@@ -263,7 +263,11 @@ def _check_counters(history: History, runs: dict[int, RunFacts]) -> Iterator[Vio
         if change.before is None and run.status == "running":
             again = (*state, run.slot, run.attempt - 1) in interrupted
             expected[state]["retries_total"] += run.trigger == "retry" and not again
-            expected[state]["start_lag_count"] += run.trigger == "schedule" and not again
+            # That of a run on a worker is known when the worker takes it.
+            started = bool(runs[run.run].ran_on)
+            expected[state]["start_lag_count"] += (
+                run.trigger == "schedule" and not again and started
+            )
         if change.before == "running" and run.status in ENDED:
             expected[state]["runs_total"] += 1
             expected[state]["interrupted_total"] += run.status == "interrupted"

@@ -16,11 +16,14 @@ from tests.faults.deployment import Deployment
 from tests.faults.process import BACKENDS, LONG, FaultProcess, GetFaultProcess
 from tests.support.machine import require
 
+GROUPS = (*BACKENDS, "workers")
+"""What ``CHRONIKER_FAULT_BACKENDS`` chooses from: kinds of databases, and Celery workers."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "faults" in str(config.option.markexpr):
         # One kind of database per process: they can run in parallel.
-        chosen = (os.environ.get("CHRONIKER_FAULT_BACKENDS") or " ".join(BACKENDS)).split()
+        chosen = (os.environ.get("CHRONIKER_FAULT_BACKENDS") or " ".join(GROUPS)).split()
         others = [
             item for item in items
             if _backend_of(item) not in (None, *chosen) or (LONG and not _is_long(item))

@@ -22,6 +22,8 @@ class Experiment:
     seed: int
     prepare: Callable[[], None] | None = None
     """A mutant, applied in each tick."""
+    mutant: str = ""
+    """The name of the mutant."""
     jobs: list[JobFacts] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from typing import Any
 from tests.faults.deployment import Deployment
 from tests.faults.experiment import Experiment
 from tests.faults.site import connection
+from tests.faults.worker_mutants import WORKER_MUTANTS
 
 Edit = tuple[str, str, str]
 """``module:function`` or ``module:Class.method`` in chroniker, a text of its source (whose first
@@ -309,6 +310,9 @@ MUTANTS = (
         (("engine.retirement:_retire_one", "if not run_transaction(", "if True or ("),),
         options={"number": 8},
     ),
+    *(
+        Mutant(scenario="workers", backends=("postgres",), **facts) for facts in WORKER_MUTANTS
+    ),
 )  # fmt: skip
 
 
@@ -325,7 +329,7 @@ def applied(name: str, experiment: Experiment) -> Iterator[None]:
         for edit in mutant.edits:
             apply(edit)
 
-    experiment.prepare = prepare
+    experiment.prepare, experiment.mutant = prepare, name
     if mutant.patch_database:
         with mutant.patch_database():
             yield

@@ -25,6 +25,7 @@ from tests.faults.injector import FaultInjector, FleetConfig
 from tests.faults.plan import Plan, Step, generate_plan
 from tests.faults.site import connection
 from tests.faults.stalls import measure_load
+from tests.faults.worker_scenarios import workers
 from tests.support.processes import wait_until
 
 settings: Any = django_settings
@@ -43,7 +44,7 @@ def random_faults(
     ``scale``: how many times as many jobs; ``lease``: seconds, by default so long that the machine
     in its present state can renew one.
     """
-    lease = lease or _affordable_lease()
+    lease = lease or affordable_lease()
     settings.CHRONIKER_LEASE_SECONDS = experiment.notes["lease"] = lease
     fleet(experiment, scale)
     chain(experiment)
@@ -63,7 +64,7 @@ def random_faults(
 _LEASE_SECONDS, _LONGEST_LEASE_SECONDS = 3.0, 6.0
 
 
-def _affordable_lease() -> float:
+def affordable_lease() -> float:
     """Three seconds, or more if the machine is so busy that they would run out by themselves."""
     lease = _LEASE_SECONDS * measure_load() / 2
     return round(min(_LONGEST_LEASE_SECONDS, max(_LEASE_SECONDS, lease)), 1)
@@ -373,7 +374,7 @@ SCENARIOS: dict[str, Callable[..., History]] = {
             simultaneous_ticks, calm, crashes, lost_claim_commits, downtime, frozen_hosts,
             frozen_ticks, full_disk, killed_ticks, killed_wardens, killed_forkservers,
             long_writer, lost_commits,
-            pruned, skewed, ten_hosts, together, week_of_downtime, pods, rolling_deploy,
+            pruned, skewed, ten_hosts, together, week_of_downtime, pods, rolling_deploy, workers,
         )
     },
 }  # fmt: skip

@@ -21,6 +21,14 @@ CHRONIKER_MAX_PARALLEL = 8
 CHRONIKER_MAX_OUTPUT_BYTES = 64 * 1024
 CHRONIKER_ALLOW_RAW_COMMANDS = True
 
+if os.environ.get("CHRONIKER_FAULTS_BROKER"):  # a Celery worker; the hosts are told later
+    CHRONIKER_EXECUTOR = "celery"
+    CHRONIKER_EXECUTORS = {"celery": "tests.faults.celery_site.NotingExecutor"}
+    CHRONIKER_CELERY_APP = "tests.faults.celery_site.app"
+    CHRONIKER_LEASE_SECONDS = float(os.environ["CHRONIKER_FAULTS_LEASE"])
+    CHRONIKER_RUNTIME_DIR = os.environ["CHRONIKER_FAULTS_RUNTIME_DIR"]
+    CHRONIKER_HOSTNAME = os.environ["CHRONIKER_FAULTS_HOST"]
+
 main: dict[str, Any] = DATABASES["default"]  # type: ignore[assignment]
 if BACKEND == "postgres":
     # The proxy reads the protocol, so that it can lose the reply to a COMMIT.

@@ -334,10 +334,11 @@ def read_history(jobs: list[JobFacts], directory: Path) -> History:
         .only("written_at", "run__ended_at")
         if chunk.run.ended_at and chunk.written_at > chunk.run.ended_at
     }
+    rows = dict(Run.objects.values_list("pk", "status"))
     return History(
         jobs=jobs,
-        changes=read_changes(),
-        rows=dict(Run.objects.values_list("pk", "status")),
+        changes=without_withdrawn(read_changes(), set(rows)),
+        rows=rows,
         states=[
             StateFacts(
                 job=state.job_id,
@@ -362,6 +363,16 @@ def read_history(jobs: list[JobFacts], directory: Path) -> History:
             for incident in Incident.objects.select_related("job").order_by("pk")
         ],
     )
+
+
+def without_withdrawn(changes: list[RunChange], rows: set[int]) -> list[RunChange]:
+    """The changes without those of runs that were withdrawn before a worker took them."""
+    last = {change.after.run: change.after for change in changes}
+    withdrawn = {
+        key for key, run in last.items()
+        if key not in rows and run.status == "running" and not run.ran_on
+    }  # fmt: skip
+    return [change for change in changes if change.after.run not in withdrawn]
 
 
 def _find_accepted_duplicates() -> list[str]:

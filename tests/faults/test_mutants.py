@@ -29,7 +29,10 @@ def test_every_edit_finds_its_text(mutant: Mutant, run_in_fork: RunInFork) -> No
     ("mutant", "backend"),
     [
         pytest.param(
-            mutant, backend, marks=pytest.mark.xdist_group(backend), id=f"{mutant.name}-{backend}"
+            mutant,
+            backend,
+            marks=pytest.mark.xdist_group("workers" if mutant.scenario == "workers" else backend),
+            id=f"{mutant.name}-{backend}",
         )
         for mutant, backend in PAIRS
     ],
