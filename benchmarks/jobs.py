@@ -83,7 +83,7 @@ def analyze(cursor: CursorWrapper) -> None:
     A planner that knows that nearly all rows are equal may leave an index.
     """
     if connection.vendor == "mysql":
-        cursor.execute("ANALYZE TABLE chroniker_job, chroniker_jobstate")
+        cursor.execute("ANALYZE TABLE chroniker_job, chroniker_jobstate, chroniker_run")
         cursor.fetchall()
     else:
         cursor.execute("ANALYZE")

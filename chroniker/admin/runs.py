@@ -20,6 +20,7 @@ from . import run_output, run_page, run_search
 from .base import BaseAdmin
 from .deletion import STILL_RUNNING, DeletionSummary, summarize_deletion
 from .filters import RanOnFilter
+from .run_list import BoundedPaginator, search_runs
 from .run_views import RunViews
 
 
@@ -34,8 +35,9 @@ class RunAdmin(BaseAdmin[Run]):
     # No date hierarchy: it needs time zone tables, which few MariaDB servers have loaded.
     list_filter = ("status", "trigger", "started_at", "missed_reason", RanOnFilter)
     search_fields = ("job__name", "error")
-    search_help_text = gettext_lazy("Searches the job's name and the error.")
+    search_help_text = gettext_lazy("Searches the names of jobs; if none matches, the errors.")
     show_full_result_count = False
+    paginator = BoundedPaginator
     empty_text = gettext_lazy(
         "No runs yet. They appear here when a job is due, or after “Run now” on its page."
     )
@@ -66,6 +68,12 @@ class RunAdmin(BaseAdmin[Run]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         """With the jobs, whose names and time zones are shown."""
         return super().get_queryset(request).select_related("job")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        """By the name of the job or, if none matches, by the error."""
+        return search_runs(queryset, search_term), False
 
     def get_deleted_objects(
         self, objs: Sequence[Run] | QuerySet[Run], request: HttpRequest

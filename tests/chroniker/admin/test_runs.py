@@ -7,12 +7,14 @@ from html import unescape
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.timezone import now as utc_now
 
-from chroniker.admin import run_output
+from chroniker.admin import run_list, run_output
 from chroniker.admin.output_segments import MAX_LINES
 from chroniker.enums import MissedReason, RunStatus, Stream
 from chroniker.models import Host, Job, JobState, OutputChunk, Run
@@ -115,6 +117,46 @@ def test_list_is_filtered_and_searched(root: Client) -> None:
     }.items():  # fmt: skip
         answer = root.get("/admin/chroniker/run/?" + query)
         assert set(answer.context["cl"].result_list) == expected, query
+
+
+def test_search_finds_runs_by_the_names_of_jobs_or_by_errors(root: Client) -> None:
+    first = make_run(make_job(name="send invoices"), error="connection refused")
+    second = make_run(make_job(name="send mail"), error="no invoices: timeout")
+    third = make_run(make_job(name="report"), error="timeout of 5 s")
+    for text, expected in {
+        "invoices": {first}, "send": {first, second}, "MAIL send": {second},
+        "timeout": {second, third}, '"of 5"': {third}, "refused connection": {first},
+        "nothing like it": set(),
+    }.items():  # fmt: skip
+        answer = root.get("/admin/chroniker/run/", {"q": text})
+        assert set(answer.context["cl"].result_list) == expected, text
+
+
+@pytest.mark.parametrize("query", ["", "?q=of+one", "?q=boom"])
+def test_list_does_not_count_all_runs(
+    root: Client, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    monkeypatch.setattr(run_list, "MAX_COUNTED", 3)
+    job = make_job(name="runs of one")
+    for _ in range(3):
+        make_run(job, error="boom")
+    text = root.get(f"/admin/chroniker/run/{query}").content.decode()
+    assert "There are more than" not in text
+    make_run(job, error="boom")
+    with CaptureQueriesContext(connection) as queries:
+        text = root.get(f"/admin/chroniker/run/{query}").content.decode()
+    assert "There are more than 3; these are the newest." in text
+    counts = [query["sql"] for query in queries if "COUNT(" in query["sql"].upper()]
+    assert all("LIMIT 4" in sql for sql in counts if "chroniker_run" in sql), counts
+
+
+def test_search_by_name_does_not_join_the_jobs_to_count(root: Client) -> None:
+    make_run(make_job(name="alpha"))
+    with CaptureQueriesContext(connection) as queries:
+        root.get("/admin/chroniker/run/?q=alpha")
+    counts = [query["sql"] for query in queries if "COUNT(" in query["sql"].upper()]
+    assert counts
+    assert not any("JOIN" in sql or "LIKE" in sql.upper() for sql in counts), counts
 
 
 def test_page_shows_outcome_and_error(root: Client) -> None:
