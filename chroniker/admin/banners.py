@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from django.urls import NoReverseMatch, reverse
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from chroniker.doctor.cron_line import crontab_line
+from chroniker.models import Host, Maintenance
 
 from . import formats
+from .site_links import may_view, page_url, site_of
 from .site_status import OpenWindow, SiteStatus
 
 
@@ -28,12 +31,17 @@ class Banner:
     link: str = ""
 
 
-def site_banners(status: SiteStatus) -> list[Banner]:
-    """What keeps all jobs from starting, or from alerting."""
-    return [*_host_banners(status), *(_window_banner(window) for window in status.windows)]
+def site_banners(status: SiteStatus, request: HttpRequest) -> list[Banner]:
+    """What keeps all jobs from starting, or from alerting, with links that the user may follow."""
+    site = site_of(request)
+    hosts_url = page_url(site, "chroniker_host_changelist") if may_view(site, request, Host) else ""
+    return [
+        *_host_banners(status, hosts_url),
+        *(_window_banner(window, request, site) for window in status.windows),
+    ]
 
 
-def _host_banners(status: SiteStatus) -> Iterator[Banner]:
+def _host_banners(status: SiteStatus, hosts_url: str) -> Iterator[Banner]:
     last = status.last_tick_at
     if last is None:
         yield Banner(
@@ -51,7 +59,7 @@ def _host_banners(status: SiteStatus) -> Iterator[Banner]:
             _("Check that cron runs on %(hosts)s, and that this line is in the crontab:")
             % {"hosts": _names([host.name for host in status.hosts])},
             code=crontab_line(),
-            url=_admin_url("chroniker_host_changelist"),
+            url=hosts_url,
             link=_("Hosts"),
         )
     elif not status.starting:
@@ -59,12 +67,14 @@ def _host_banners(status: SiteStatus) -> Iterator[Banner]:
             "warning",
             _("Every host that ticks is paused, so no job starts."),
             _("Open a host and clear “paused”."),
-            url=_admin_url("chroniker_host_changelist"),
+            url=hosts_url,
             link=_("Hosts"),
         )
 
 
-def _window_banner(window: OpenWindow) -> Banner:
+def _window_banner(window: OpenWindow, request: HttpRequest, site: AdminSite) -> Banner:
+    visible = may_view(site, request, Maintenance)
+    may_change = visible and site.get_model_admin(Maintenance).has_change_permission(request)
     if window.pauses:
         text = _("A maintenance window mutes all alerts and starts no job until %(time)s.")
     else:
@@ -73,16 +83,9 @@ def _window_banner(window: OpenWindow) -> Banner:
         "warning",
         text % {"time": formats.time_text(window.ends_at)},
         _("Reason: %(reason)s.") % {"reason": window.reason} if window.reason else "",
-        url=_admin_url("chroniker_maintenance_change", window.pk),
-        link=_("Change or end it"),
+        url=page_url(site, "chroniker_maintenance_change", window.pk) if visible else "",
+        link=_("Change or end it") if may_change else _("Show it"),
     )
-
-
-def _admin_url(name: str, *args: int) -> str:
-    try:
-        return reverse(f"admin:{name}", args=args)
-    except NoReverseMatch:  # the site has not registered the page
-        return ""
 
 
 def _names(names: list[str], limit: int = 5) -> str:

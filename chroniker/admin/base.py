@@ -20,6 +20,7 @@ from chroniker.models import JobState
 
 from . import formats
 from .change_list import BaseChangeList, check_selected_keys, usable_initial
+from .site_links import may_view_model
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -103,9 +104,7 @@ class BaseAdmin(TypedAdmin[M]):
 
     def may_view(self, request: HttpRequest, model: str) -> bool:
         """Whether the user may open the pages of another model, for example ``run``."""
-        return any(
-            request.user.has_perm(f"chroniker.{verb}_{model}") for verb in ("view", "change")
-        )
+        return may_view_model(self.admin_site, request, model)
 
     def view_name(self, view: str) -> str:
         """The URL name of a view of this admin, for example ``chroniker_job_change``."""

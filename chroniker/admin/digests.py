@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from chroniker.models import Digest
 
 from .base import BaseAdmin
+from .plain_relations import unlinked
 
 if TYPE_CHECKING:
     DigestModelForm = forms.ModelForm[Digest]
@@ -52,6 +53,12 @@ class DigestAdmin(BaseAdmin[Digest]):
         "No digests yet. A digest sends a user one email a day with the incidents of their jobs."
     )
     search_fields = ("=user__pk",)
+
+    def get_fields(self, request: HttpRequest, obj: Digest | None = None) -> Any:
+        """Link to the user if whoever may only read digests may see users."""
+        fields = ("user", "hour", "timezone", "digest_only")
+        editable = self.has_add_permission(request) or self.has_change_permission(request, obj)
+        return fields if editable else unlinked(self, request, fields, "user")
 
     def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
         """Choose the user by name where the site has a page for users, which may be many."""

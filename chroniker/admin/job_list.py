@@ -28,8 +28,9 @@ class JobChangeList(BaseChangeList):
         self.result_list = list(self.result_list)
         admin = self.model_admin
         assert isinstance(admin, BaseAdmin)
-        run_url = admin.admin_url("chroniker_run_change", 0)
-        prepare_rows(self.result_list, load_site_status(request), utc_now(), run_url)
+        prepare_rows(
+            self.result_list, load_site_status(request), utc_now(), _run_url(admin, request)
+        )
 
     def url_for_result(self, result: Model) -> str:
         """The page of the job."""
@@ -51,9 +52,13 @@ def update_rows(admin: BaseAdmin[Job], request: HttpRequest) -> HttpResponse:
     ):
         return HttpResponseBadRequest("Not a list of keys.", content_type="text/plain")
     jobs = admin.get_queryset(request).filter(pk__in=[int(one) for one in ids])
-    run_url = admin.admin_url("chroniker_run_change", 0)
-    rows = prepare_rows(jobs, load_site_status(request), utc_now(), run_url)
+    rows = prepare_rows(jobs, load_site_status(request), utc_now(), _run_url(admin, request))
     fragments: dict[str, str] = {}
     for row in rows:
         fragments.update(row.fragments())
     return live_response(request, fragments, active=any(row.active for row in rows))
+
+
+def _run_url(admin: BaseAdmin[Job], request: HttpRequest) -> str:
+    """The page of a run, with 0 as its key; empty if the user may not see it."""
+    return admin.admin_url("chroniker_run_change", 0) if admin.may_view(request, "run") else ""

@@ -101,7 +101,8 @@ class JobPageViews:
         context = self._changing(request, job)
         names = ["state", "incidents", *(["charts", "runs"] if context["may_view_runs"] else [])]
         fragments = {
-            name: formats.render(f"job_{name}.html", {**context, "job": job}) for name in names
+            name: formats.render(f"job_{name}.html", {**context, "job": job}, request)
+            for name in names
         }
         running = bool(context["running"])
         return live_response(
@@ -113,9 +114,9 @@ class JobPageViews:
         states = current_states(job)
         site = load_site_status(request)
         display = describe_job(job, states, now, site)
-        may_view_runs = request.user.has_perm("chroniker.view_run")
+        may_view_runs = self.model_admin.may_view(request, "run")
         runs = _newest_runs(job) if may_view_runs else []
-        may_view_incidents = request.user.has_perm("chroniker.view_incident")
+        may_view_incidents = self.model_admin.may_view(request, "incident")
         running = any(state.lease_token is not None for state in states)
         return {
             "badge": formats.badge(display.name, display.label),

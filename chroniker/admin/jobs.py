@@ -194,7 +194,7 @@ class JobAdmin(JobFormAdmin):
             return {**context, "page_url": self.admin_url(self.view_name("page"), job.pk)}
         now = utc_now()
         states = current_states(job)
-        may_view_runs = request.user.has_perm("chroniker.view_run")
+        may_view_runs = self.may_view(request, "run")
         return {
             **context,
             "shows_state": True,

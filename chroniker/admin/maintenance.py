@@ -20,6 +20,7 @@ from . import formats
 from .actions import user_id
 from .base import BaseAdmin
 from .filters import WindowStateFilter
+from .plain_relations import unlinked
 
 if TYPE_CHECKING:
     WindowModelForm = ModelForm[Maintenance]
@@ -90,7 +91,8 @@ class WindowJobFormSet(JobFormSet):
     def add_fields(self, form: ModelForm[MaintenanceJob], index: int | None) -> None:
         """Require a job in new rows. A stored row has none if its job has been deleted."""
         super().add_fields(form, index)
-        form.fields["job"].required = form.instance.pk is None
+        if "job" in form.fields:
+            form.fields["job"].required = form.instance.pk is None
 
 
 class WindowJobInline(JobTabularInline):
@@ -102,6 +104,16 @@ class WindowJobInline(JobTabularInline):
     extra = 0
     verbose_name = gettext_lazy("job")
     verbose_name_plural = gettext_lazy("jobs (none: the window covers all jobs)")
+
+    def get_fields(self, request: HttpRequest, obj: Maintenance | None = None) -> Any:
+        """Link to the jobs if the user may see them."""
+        if self.has_add_permission(request, obj) or self.has_change_permission(request, obj):
+            return ("job",)
+        return unlinked(self, request, ("job",), "job")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Maintenance | None = None) -> Any:
+        """What is not a field of the form."""
+        return [name for name in self.get_fields(request, obj) if callable(name)]
 
 
 class MaintenanceAdmin(BaseAdmin[Maintenance]):

@@ -4,61 +4,58 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.contrib import admin
-from django.contrib.admin import AdminSite
 from django.db.models import Model
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from chroniker.models import Host, Incident, Job, Maintenance, Run
 
+from .site_links import may_view, page_url, site_of
+
 
 @dataclass(frozen=True, slots=True)
 class NavigationLink:
-    """A page and whether it is the current one."""
+    """A page and whether it is the current one, or the current one is below it."""
 
     label: str
     url: str
-    current: bool
+    current: str
+    """The value of ``aria-current``; empty if it is not the current one."""
 
 
-def navigation(request: HttpRequest, site: AdminSite = admin.site) -> list[NavigationLink]:
+def navigation(request: HttpRequest) -> list[NavigationLink]:
     """The pages that the user may see. Kinds of jobs of other apps are found in the registry."""
-    current = request.path
-    kinds = [m for m in site._registry if issubclass(m, Job) and m is not Job]
-    links: list[NavigationLink | None] = []
-    if _may_view(request, site, Job):
-        links.append(_link(_("Overview"), "chroniker_job_overview", current))
+    site = site_of(request)
+    models = {
+        model._meta.model_name: model for model in site._registry if may_view(site, request, model)
+    }
+    kinds = [m for m in models.values() if issubclass(m, Job) and m is not Job]
+    entries: list[tuple[str, str]] = []
+    if Job in models.values():
+        entries.append((_("Overview"), "chroniker_job_overview"))
     lists: list[type[Model]] = [Job, *kinds, Run, Incident]
-    links += [_list_link(request, site, model, current) for model in lists]
-    if _may_view(request, site, Job):
-        links.append(_link(_("Calendar"), "chroniker_job_calendar", current))
-    lists = [Host, Maintenance]
-    links += [_list_link(request, site, model, current) for model in lists]
-    return [link for link in links if link is not None]
-
-
-def _may_view(request: HttpRequest, site: AdminSite, model: type[Model]) -> bool:
-    return site.is_registered(model) and site.get_model_admin(model).has_view_or_change_permission(
-        request
+    entries += [_list_entry(model) for model in lists if model in models.values()]
+    if Job in models.values():
+        entries.append((_("Calendar"), "chroniker_job_calendar"))
+    entries += [_list_entry(model) for model in (Host, Maintenance) if model in models.values()]
+    urls = {label: page_url(site, name) for label, name in entries}
+    current = max(
+        (u for u in urls.values() if u and request.path.startswith(u)), key=len, default=""
     )
+    return [
+        NavigationLink(label, url, _current(url, current, request.path))
+        for label, url in urls.items()
+        if url
+    ]
 
 
-def _list_link(
-    request: HttpRequest, site: AdminSite, model: type[Model], current: str
-) -> NavigationLink | None:
-    if not _may_view(request, site, model):
-        return None
+def _list_entry(model: type[Model]) -> tuple[str, str]:
     meta = model._meta
-    label = capfirst(str(meta.verbose_name_plural))
-    return _link(label, f"{meta.app_label}_{meta.model_name}_changelist", current)
+    return capfirst(str(meta.verbose_name_plural)), f"{meta.app_label}_{meta.model_name}_changelist"
 
 
-def _link(label: str, name: str, current: str) -> NavigationLink | None:
-    try:
-        url = reverse(f"admin:{name}")
-    except NoReverseMatch:
-        return None
-    return NavigationLink(label, url, current == url)
+def _current(url: str, current: str, path: str) -> str:
+    if url != current:
+        return ""
+    return "page" if url == path else "true"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -15,6 +17,7 @@ from . import formats
 from .actions import retry_notifications, user_id
 from .base import ReadOnlyAdmin
 from .filters import DeliveryFilter
+from .plain_relations import unlinked
 
 
 class NotificationAdmin(ReadOnlyAdmin[Notification]):
@@ -33,11 +36,14 @@ class NotificationAdmin(ReadOnlyAdmin[Notification]):
     )
     list_select_related = ("job",)
     actions = ("retry_now",)
-    fields = (
+    fields: ClassVar[tuple[str, ...]] = (
         "event", "job_name", "incident", "recipient", "channel", "state", "created", "attempts",
         "next_attempt_at", "last_error", "sent_at", "dropped_at",
     )  # fmt: skip
-    readonly_fields = fields
+
+    def get_fields(self, request: HttpRequest, obj: object = None) -> Any:
+        """Link to the incident if the user may see it."""
+        return unlinked(self, request, self.fields, "incident")
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Whether the user may send notifications again that are waiting or dropped."""

@@ -25,9 +25,10 @@ from django.utils.translation import gettext as _
 
 from chroniker.conf import conf
 from chroniker.enums import Severity
-from chroniker.models import Incident, JobState
+from chroniker.models import Incident, Job, JobState
 
 from . import formats
+from .base import BaseAdmin
 from .day_strip import DayStrip, draw_day
 from .display_state import DisplayState, describe_job
 from .estimates import estimated_end
@@ -89,7 +90,7 @@ class Overview:
         return not (self.incidents or jobs)
 
 
-def load_overview(request: HttpRequest, now: datetime) -> Overview:
+def load_overview(admin: BaseAdmin[Job], request: HttpRequest, now: datetime) -> Overview:
     """Read the page's rows with a constant number of queries."""
     site = load_site_status(request)
     page = Overview()
@@ -99,12 +100,12 @@ def load_overview(request: HttpRequest, now: datetime) -> Overview:
     page.more_soon = len(rows) > MAX_ROWS
     page.soon = [_row(state, now, site) for state in rows[:MAX_ROWS]]
     page.has_jobs = bool(rows) or bool(page.running.rows) or JobState.objects.exists()
-    if _may(request, "view_incident"):
+    if admin.may_view(request, "incident"):
         page.incidents = incidents = _worst_incidents()
         page.open_incidents = incidents[0].open_ones if incidents else 0  # type: ignore[attr-defined]
-    if _may(request, "view_host"):
+    if admin.may_view(request, "host"):
         page.hosts = site.hosts
-    if _may(request, "view_run"):
+    if admin.may_view(request, "run"):
         page.day = draw_day(now)
     return page
 
@@ -140,10 +141,6 @@ def _states() -> QuerySet[JobState]:
     """The states of today's placements, with their jobs, and without the histograms."""
     states = JobState.objects.current().select_related("job")
     return states.defer("duration_buckets", "start_lag_buckets")
-
-
-def _may(request: HttpRequest, permission: str) -> bool:
-    return request.user.has_perm(f"chroniker.{permission}")
 
 
 def _worst_incidents() -> list[Incident]:

@@ -89,7 +89,7 @@ class RunViews:
         )
         return JsonResponse(
             {
-                "fragments": _fragments(admin.changing_context(request, run)),
+                "fragments": _fragments(request, admin.changing_context(request, run)),
                 "segments": [segment.as_json() for segment in part.segments],
                 "last": part.last_id,
                 "next": part.cursor,
@@ -107,7 +107,7 @@ class RunViews:
         running = run.status == RunStatus.RUNNING
         return live_response(
             request,
-            _fragments(admin.changing_context(request, run)),
+            _fragments(request, admin.changing_context(request, run)),
             active=running,
             flags={"running": running},
         )
@@ -131,8 +131,8 @@ class RunViews:
         return response
 
 
-def _fragments(context: dict[str, object]) -> dict[str, str]:
+def _fragments(request: HttpRequest, context: dict[str, object]) -> dict[str, str]:
     return {
-        "problem": formats.render("run_problem.html", context),
-        "facts": formats.render("run_facts.html", context),
+        "problem": formats.render("run_problem.html", context, request),
+        "facts": formats.render("run_facts.html", context, request),
     }

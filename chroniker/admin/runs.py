@@ -122,7 +122,7 @@ class RunAdmin(BaseAdmin[Run]):
     def changing_context(self, request: HttpRequest, run: Run) -> dict[str, object]:
         """What the live tail updates beside the output."""
         may_view_output = self.has_output_permission(request)
-        job_link = self.link("chroniker_job_page" if self.may_view_jobs(request) else "", run.job)
+        job_link = self.link("chroniker_job_page" if self.may_view(request, "job") else "", run.job)
         context = run_page.problem_context(run, may_view_output=may_view_output)
         context.update(
             headline=run_page.headline(run),
@@ -132,12 +132,6 @@ class RunAdmin(BaseAdmin[Run]):
             context["stored"] = stored = run_output.stored_bytes(run)
             context["kept"] = run_page.kept_sentences(run, stored)
         return context
-
-    def may_view_jobs(self, request: HttpRequest) -> bool:
-        """Whether the user may see the page of the run's job."""
-        return request.user.has_perm("chroniker.view_job") or request.user.has_perm(
-            "chroniker.change_job"
-        )
 
     def has_output_permission(self, request: HttpRequest) -> bool:
         """Whether the user may read what runs have written."""

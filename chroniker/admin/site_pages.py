@@ -48,7 +48,7 @@ class SitePages:
     def live(self, request: HttpRequest) -> HttpResponse:
         """JSON: the changing part of the overview."""
         context = self._overview_context(request)
-        html = formats.render("overview_parts.html", context)
+        html = formats.render("overview_parts.html", context, request)
         return live_response(request, {"overview": html}, active=bool(context["active"]))
 
     def calendar(self, request: HttpRequest) -> HttpResponse:
@@ -57,7 +57,7 @@ class SitePages:
         span = request.GET.get("span", "day")
         if span not in SPAN_LABELS:
             span = "day"
-        may_view_windows = request.user.has_perm("chroniker.view_maintenance")
+        may_view_windows = self.model_admin.may_view(request, "maintenance")
         context: dict[str, object] = {
             "calendar": load_calendar(span, utc_now()),
             "spans": SPAN_LABELS.items(),
@@ -68,14 +68,14 @@ class SitePages:
 
     def _overview_context(self, request: HttpRequest) -> dict[str, object]:
         self._require_view(request)
-        page = load_overview(request, utc_now())
+        page = load_overview(self.model_admin, request, utc_now())
         site = load_site_status(request)
         return {
             "page": page,
             "incidents": incident_rows(page.incidents or ()),
             "hosts": None if page.hosts is None else host_rows(page.hosts, site),
             "may_add": self.model_admin.has_add_permission(request),
-            "may_view_runs": request.user.has_perm("chroniker.view_run"),
+            "may_view_runs": self.model_admin.may_view(request, "run"),
             "active": bool(page.running.rows),
         }
 

@@ -21,5 +21,5 @@ def chroniker_page_top(context: Context) -> dict[str, object]:
         return {}
     return {
         "links": navigation(request),
-        "banners": site_banners(load_site_status(request)),
+        "banners": site_banners(load_site_status(request), request),
     }

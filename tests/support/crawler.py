@@ -37,6 +37,8 @@ class Crawl:
     """The status by path and query."""
     sources: dict[str, str] = field(default_factory=dict)
     """The page on which the link was found."""
+    html: dict[str, str] = field(default_factory=dict)
+    """The HTML of the pages without a query."""
     broken: list[str] = field(default_factory=list)
 
     def paths(self) -> set[str]:
@@ -44,8 +46,15 @@ class Crawl:
         return {urlsplit(page).path for page in self.pages}
 
 
-def crawl(client: Client, *starts: str, inside: str = "/admin/chroniker") -> Crawl:
+def crawl(
+    client: Client,
+    *starts: str,
+    inside: str | tuple[str, ...] = "/admin/chroniker",
+    queries: bool = True,
+) -> Crawl:
     """Follow all links under ``inside``; of a page with a query, only those without one.
+
+    Without ``queries``, sort links and filters are not followed.
 
     Every page but the starts must be one that the user may see.
     """
@@ -63,9 +72,12 @@ def crawl(client: Client, *starts: str, inside: str = "/admin/chroniker") -> Cra
         if response.status_code >= 400 or "/login/" in response.headers.get("Location", ""):
             source = result.sources.get(page, "")
             result.broken.append(f"{response.status_code} {page} on {source}")
+        kind = response.get("Content-Type", "")
+        if not urlsplit(page).query and response.status_code == 200 and kind[:9] == "text/html":
+            result.html[page] = response.content.decode()
         for link in links_of(response):
             target = urldefrag(urljoin(page, link))[0]
-            nested = urlsplit(page).query and urlsplit(target).query
+            nested = (urlsplit(page).query or not queries) and urlsplit(target).query
             if target.startswith(inside) and not nested and not _is_ignored(target):
                 result.sources.setdefault(target, page)
                 waiting.append(target)
