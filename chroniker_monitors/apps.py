@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig
@@ -45,8 +46,12 @@ class ChronikerMonitorsConfig(AppConfig):
         sentry.connect()
 
 
+@cache
 def _check(name: str) -> Callable[..., list[CheckMessage]]:
-    """Return a check whose module is imported when it is run."""
+    """Return a check whose module is imported when it is run.
+
+    Always the same one: where the list of apps is changed, as tests do, Django calls `ready` again.
+    """
 
     def check(**kwargs: Any) -> list[CheckMessage]:
         messages: list[CheckMessage] = import_string(f"chroniker_monitors.checks.{name}")(**kwargs)

@@ -72,6 +72,13 @@ def test_checks_run_with_manage_py_check(settings: Any) -> None:
     assert "chroniker_monitors.E001" in [message.id for message in run_checks()]
 
 
+def test_checks_are_registered_once(settings: Any) -> None:
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS]  # each app is ready again
+    settings.CHRONIKER_METRICS_MAX_JOBS = "many"
+    found = [message.id for message in run_checks()]
+    assert found.count("chroniker_monitors.E001") == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
