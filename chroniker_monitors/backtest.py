@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .baselines import WeeklyHistory
 from .enums import Severity
-from .series import SeriesState, SeriesValue, advance_series, bad_series
+from .series import WHOLE, SeriesState, SeriesValue, advance_series, bad_series
 from .thresholds import Rules, SeverityState, rank
 
 
@@ -158,14 +158,17 @@ def _replay_series(
     evaluate = _series_evaluator(samples, rules, zone)
     states: tuple[SeriesState, ...] = ()
     without_verdict, quiet = 0, True
+    known: set[str] = set()
     for sample in samples:
-        # Nothing is bad or about to be: the states would stay as they are.
-        if quiet and not sample.failed and rules.thresholds.all_ok((sample.values or {}).values()):
+        # The same groups, and none is bad or about to be: the states would stay as they are.
+        found = sample.values or {}
+        same = quiet and not sample.failed and found.keys() == known
+        if same and rules.thresholds.all_ok(found.values()):
             continue
         values: list[SeriesValue] | None = None
         if not sample.failed:
             values = []
-            for name, value in (sample.values or {}).items():
+            for name, value in found.items():
                 severity = evaluate(name, value, sample.at)
                 without_verdict += severity is None
                 values.append(SeriesValue(name, value, severity or Severity.OK))
@@ -173,6 +176,7 @@ def _replay_series(
         states = step.states
         severity = step.worst.severity
         quiet = all(each.severity_state == SeverityState() for each in states)
+        known = {each.name for each in states} - {WHOLE}
         bad = bad_series(states, rules.thresholds) if severity is not Severity.OK else []
         recorder.record(sample.at, severity, [each.name for each in bad])
     return without_verdict

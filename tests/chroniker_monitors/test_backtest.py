@@ -6,7 +6,7 @@ import math
 import time
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chroniker_monitors.backtest import Backtest, PastSample, run_backtest
@@ -133,6 +133,7 @@ def test_backtest_equals_live_recording(values: list[float | None], rules: Rules
     assert replayed(monitor) == monitor.opened
 
 
+@example([{"a": 50.0}, None, {"a": 85.0}], Rules(ABOVE, 2, 1), 1)
 @given(st.lists(groups, max_size=25), rule_sets, st.integers(1, 5))
 def test_backtest_of_groups_equals_live_recording(
     history: list[dict[str, float] | None], rules: Rules, max_series: int
