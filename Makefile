@@ -15,7 +15,7 @@ export PYTHON3 PYTHON NEWEST_VENV TEST_JOBS
 
 .DEFAULT_GOAL := help
 .PHONY: help venv services lint lint-ruff lint-format lint-types lint-imports lint-migrations \
-        format test test-fast test-newest test-matrix newest demo observe smoke screenshots bench bench-peers package faults faults-long mutation clean
+        format test test-fast test-newest test-matrix newest demo demo-celery observe smoke screenshots bench bench-peers package faults faults-long mutation clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ test-matrix: venv ## run the fast tests with each Django and python-dateutil (no
 
 demo: venv ## run a demo site: a bookshop with jobs, monitors, admin and metrics
 	@$(PYTHON) -m demo
+
+demo-celery: services venv ## the same, with jobs on two Celery workers and Redis
+	@$(PYTHON) -m demo celery
 
 observe: services venv ## run the demo with Prometheus, Alertmanager and, if installed, Grafana
 	@$(PYTHON) -m demo observe

@@ -1,4 +1,5 @@
-"""Serve the demo, observe it with Prometheus and Alertmanager, or test it (``smoke``)."""
+"""Serve the demo, with Celery workers (``celery``), observe it with Prometheus and Alertmanager, or
+test it (``smoke``)."""
 
 from __future__ import annotations
 
@@ -31,16 +32,23 @@ Press Ctrl-C to stop.
 """
 TICK_SECONDS = 5
 TILL_SECONDS = 20
+CELERY_WORKERS = 2
 
 
-def serve(port: int) -> int:
-    """Build what is missing, start the site and the scheduler, and wait for Ctrl-C."""
+def serve(port: int, workers: int = 0) -> int:
+    """Build what is missing, start the site and the scheduler, and wait for Ctrl-C.
+
+    ``workers``: how many Celery workers execute the jobs; 0: the scheduler does it itself.
+    """
     with DemoSite(default_directory(), port) as site:
+        if workers:
+            site.start_broker()
         if site.port != port:
             print(f"Port {port} is in use; using {site.port}.")
         print("Building the bookshop ...", flush=True)
         site.seed()
         site.start_web()
+        site.start_workers(workers)
         site.start_scheduler(TICK_SECONDS)
         site.start_till(TILL_SECONDS)
         print(
@@ -81,7 +89,9 @@ def smoke() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("serve", "observe", "smoke"), default="serve")
+    parser.add_argument(
+        "what", nargs="?", choices=("serve", "celery", "observe", "smoke"), default="serve"
+    )
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have set SIGINT to ignored
@@ -93,7 +103,7 @@ def main() -> int:
             from . import observe  # it needs development dependencies
 
             return observe.main(options.port)
-        return serve(options.port)
+        return serve(options.port, CELERY_WORKERS if options.what == "celery" else 0)
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

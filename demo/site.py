@@ -103,6 +103,28 @@ class DemoSite:
         """Start ticks in a loop; a real site uses cron."""
         self.processes.start_python("cronserver", ["manage.py", "cronserver", str(seconds)])
 
+    def start_broker(self) -> None:
+        """Start Redis for Celery; its messages are in the demo's directory."""
+        program = shutil.which("redis-server")
+        if program is None or importlib.util.find_spec("celery") is None:
+            raise DemoError("this needs redis-server and Celery; run `make services venv`.")
+        port = _free_port()
+        self.processes.env["DEMO_BROKER"] = f"redis://127.0.0.1:{port}/0"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
+        self.processes.start_program("redis", [program, *options], self.directory / "redis.log")
+
+    def start_workers(self, number: int) -> None:
+        """Start Celery workers that execute the jobs."""
+        options = ["--queues", "chroniker", "--concurrency", "2", "--prefetch-multiplier", "1"]
+        for each in range(1, number + 1):
+            name = f"worker{each}@bookshop"
+            self.processes.start_python(
+                name,
+                ["-m", "celery", "-A", "bookshop_site", "--quiet", "worker", "--hostname", name,
+                 "--loglevel", "WARNING", *options],
+            )  # fmt: skip
+
     def start_till(self, seconds: float) -> None:
         """Start a program without Django that pings its heartbeat monitor."""
         url = (self.directory / "till-url").read_text()

@@ -96,5 +96,9 @@ DEFAULT_FROM_EMAIL = "The bookshop <chroniker@bookshop.example>"
 CHRONIKER_SITE_URL = SITE_URL
 CHRONIKER_RUNTIME_DIR = str(STATE_DIR / "run")
 CHRONIKER_KILL_GRACE_SECONDS = 5
+if os.environ.get("DEMO_BROKER"):  # make demo-celery
+    CHRONIKER_EXECUTOR = "celery"
+    CHRONIKER_QUEUE = "chroniker"
+    CHRONIKER_CELERY_APP = "bookshop_site.celery.app"
 # The shop monitors its own front page, which is not on the public network.
 CHRONIKER_MONITORS_ALLOWED_NETWORKS = ["127.0.0.0/8", "::1/128"]
