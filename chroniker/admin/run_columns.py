@@ -123,12 +123,6 @@ def missed(run: Run) -> str:
     }
 
 
-@admin.display(description=gettext_lazy("error"))
-def error(run: Run) -> str:
-    """The error message or traceback."""
-    return run.error or formats.EMPTY
-
-
 @admin.display(description=gettext_lazy("CPU time"))
 def cpu_time(run: Run) -> str:
     """CPU time of the whole process tree."""
@@ -145,21 +139,3 @@ def peak_memory(run: Run) -> str:
 def progress(run: Run) -> str:
     """Parts done of the total."""
     return formats.progress(run.parts_done, run.parts_total)
-
-
-@admin.display(description=gettext_lazy("stdout"))
-def stdout(run: Run) -> str:
-    """Size of stdout, stored or not."""
-    return filesizeformat(run.stdout_bytes)
-
-
-@admin.display(description=gettext_lazy("stderr"))
-def stderr(run: Run) -> str:
-    """Size of stderr, stored or not."""
-    return filesizeformat(run.stderr_bytes)
-
-
-@admin.display(description=gettext_lazy("log"))
-def log(run: Run) -> str:
-    """Size of the log, stored or not."""
-    return filesizeformat(run.log_bytes)

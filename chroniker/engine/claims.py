@@ -19,7 +19,7 @@ from chroniker.db.histograms import add_observation
 from chroniker.enums import BlockedReason, IncidentKind, MissedReason, RunStatus, Trigger
 from chroniker.exceptions import ScheduleError
 from chroniker.models import Host, Job, JobDependency, JobState, Maintenance, Run
-from chroniker.models.state import QUEUED, WITHDRAWN_RESTART
+from chroniker.models.state import WITHDRAWN_RESTART
 
 from .candidates import ALONE, ClaimOptions, order_token, shareable_batches, stamp_token
 from .planning import MissedSlots, SlotDecision, decide_slots, start_time
@@ -151,7 +151,7 @@ def _claimed_run(state: JobState, run: Run, *, force: bool) -> ClaimedRun:
     assert state.lease_token is not None
     claimed = ClaimedRun(state, state.job, run, state.lease_token, has_downstream)
     if state.is_queued:
-        claimed.executor = state.lease_owner.removeprefix(QUEUED)
+        claimed.executor = state.queued_executor
     elif not force and state.job.batch in shareable_batches():
         claimed.batch = state.job.batch
     return claimed

@@ -23,7 +23,7 @@ from chroniker.processes.running_child import Outcome
 from .candidates import QueueRoom
 from .claims import ClaimedRun
 from .completion import FinishedRun, end_run
-from .orders import order_of, postpone, queued_executor, withdraw
+from .orders import order_of, postpone, withdraw
 from .queues import (
     Obstacle,
     Queue,
@@ -186,7 +186,7 @@ class Dispatcher:
                 run_transaction(partial(_release, state))
                 continue
             order = _order_of_state(state)
-            queue = Queue(queued_executor(state), order.queue)
+            queue = Queue(state.queued_executor, order.queue)
             if state.stop_requested_at is not None:
                 self._end_stopped(state, now)
                 continue

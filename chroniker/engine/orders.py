@@ -19,7 +19,7 @@ from chroniker.db.histograms import add_observation
 from chroniker.enums import BlockedReason, IncidentKind, Trigger
 from chroniker.executors.base import RunOrder
 from chroniker.models import JobDependency, JobState, Run
-from chroniker.models.state import QUEUED, JobStateQuerySet
+from chroniker.models.state import JobStateQuerySet
 
 from .claims import ClaimedRun
 from .completion import UNOWNED
@@ -147,13 +147,3 @@ def postpone(order: RunOrder, seconds: float) -> bool:
     """
     overdue = _queued(order).filter(lease_expires_at__lt=StatementNow())
     return bool(overdue.update(lease_expires_at=database_now_plus(seconds)))
-
-
-def queued_owner(executor: str) -> str:
-    """What stands for the owner of a run that waits for a worker."""
-    return f"{QUEUED}{executor}"
-
-
-def queued_executor(state: JobState) -> str:
-    """The executor whose workers may take the run of a queued state; empty for another state."""
-    return state.lease_owner.removeprefix(QUEUED) if state.is_queued else ""

@@ -58,6 +58,7 @@ def reap(host: str, now: datetime, *, stale: bool) -> list[FinishedRun]:
         JobState.objects.filter(lease_token__isnull=False)
         .exclude(lease_owner__startswith=QUEUED)  # dispatch looks after those
         .select_related("job", "current_run")
+        .order_by("pk")  # the same on all hosts, which may write these ends at the same time
     )
     one_machine = database().vendor == "sqlite"
     here = owned if one_machine else owned.filter(lease_host=host)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from chroniker.enums import RunStatus
 
@@ -70,10 +70,6 @@ class ImportedJob:
     """The last run, if it is not among ``runs``."""
     monitor: ImportedMonitor | None = None
     notes: tuple[str, ...] = ()
-
-    def with_fields(self, **fields: object) -> Self:
-        """Return a copy with other fields."""
-        return replace(self, fields={**self.fields, **fields})
 
 
 @dataclass(slots=True)

@@ -369,6 +369,11 @@ class JobState(models.Model):
         return self.lease_token is not None and self.lease_owner.startswith(QUEUED)
 
     @property
+    def queued_executor(self) -> str:
+        """The executor whose workers may take its run; empty if the run is not queued."""
+        return self.lease_owner.removeprefix(QUEUED) if self.is_queued else ""
+
+    @property
     def due_without_restart(self) -> datetime | None:
         """The earliest of slot and retry."""
         times = [moment for moment in (self.retry_at, self.next_run_at) if moment is not None]

@@ -79,9 +79,6 @@
             for (const part of document.querySelectorAll('[data-live-if="' + name + '"]')) {
                 part.hidden = !on;
             }
-            for (const part of document.querySelectorAll('[data-live-unless="' + name + '"]')) {
-                part.hidden = on;
-            }
         }
         updateTimes();
     }
