@@ -97,16 +97,19 @@ class Presence:
         from chroniker.conf import CELERY
         from chroniker.models import Worker
 
-        queues = [] if gone else _queues(consumer)
         try:
             if gone:
                 Worker.objects.filter(name=consumer.hostname).delete()
-            elif queues:
+            elif queues := _queues(consumer):
                 Worker.objects.record(
                     consumer.hostname, CELERY, queues, _processes(consumer), __version__
                 )
         except (DatabaseError, InterfaceError) as error:
             logger.warning("The worker could not report that it is alive: %s", error)
+        except Exception:  # this thread must not end: the worker would get no more runs, silently
+            logger.exception(
+                "The worker could not report that it is alive, and gets no runs until it can"
+            )
         finally:
             connections.close_all()  # of this thread
 

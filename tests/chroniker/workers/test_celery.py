@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,3 +95,18 @@ def test_broker_that_is_gone_blocks_the_job_and_loses_no_slot(
     assert (result.exit_code, state.blocked_reason) == (0, "queue")
     assert "cannot be reached" in state.blocked_detail and "***" not in result.output
     assert state.due_at is not None and not Run.objects.exists()
+
+
+def test_worker_that_cannot_report_tries_again(
+    transactional_db: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    from chroniker.workers.celery import Presence
+
+    connected = SimpleNamespace(connected=True)
+    consumer = SimpleNamespace(hostname="w1", task_consumer=object(), connection=connected)
+    Presence()._record(consumer)
+    assert "could not report that it is alive" in caplog.text
+    consumer.task_consumer = SimpleNamespace(queues=[SimpleNamespace(name="shop")])
+    consumer.pool = None
+    Presence()._record(consumer)
+    assert Worker.objects.get().queues == ["shop"]
